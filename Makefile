@@ -1,0 +1,43 @@
+# The daily commands. Everything runs in .venv, which the first command makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/*.proto)
+
+.PHONY: demo test check format protos bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	command -v cc >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/deviceplugin demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) protos
+	git diff --exit-code -- deviceplugin/pb
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Generated code imports by bare file name; the package-absolute form keeps one copy per process.
+protos: $(VENV)/.installed
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=deviceplugin/pb \
+	  --pyi_out=deviceplugin/pb --grpc_python_out=deviceplugin/pb $(notdir $(PROTOS))
+	sed -i -E 's/^import (\w+_pb2) as /from deviceplugin.pb import \1 as /' deviceplugin/pb/*_pb2_grpc.py
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""One Kubernetes device plugin daemon per node for every GPU on it."""
