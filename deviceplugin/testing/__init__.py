@@ -1,0 +1,1 @@
+"""What tests and the demo need of a node without having one; shipped, and always simulation."""

@@ -1,0 +1,47 @@
+"""Allocate: which devices a request names, and the refusals; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from deviceplugin.errors import AllocationError, Refusal
+from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Health, ResourceName
+
+
+def select(
+    name: ResourceName, entries: Mapping[str, AdvertisedDevice], ids: Sequence[str]
+) -> tuple[AdvertisedDevice, ...]:
+    """The entries that `ids` name, in id order: the kubelet's own order is random.
+
+    Raises AllocationError for an empty request, a duplicate, an unknown or an Unhealthy id.
+    """
+    if not ids:
+        raise AllocationError(Refusal.EMPTY, f"{name}: the request names no device")
+    if len(set(ids)) != len(ids):
+        twice = min(i for i in ids if ids.count(i) > 1)
+        raise AllocationError(Refusal.DUPLICATE, f"{name}: device {twice} is asked for twice")
+    return tuple(_healthy(name, entries.get(device_id), device_id) for device_id in sorted(ids))
+
+
+def _healthy(
+    name: ResourceName, entry: AdvertisedDevice | None, device_id: str
+) -> AdvertisedDevice:
+    if entry is None:
+        raise AllocationError(Refusal.UNKNOWN, f"{name}: unknown device {device_id}")
+    if entry.health is not Health.HEALTHY:
+        raise AllocationError(Refusal.UNHEALTHY, f"{name}: device {device_id} is unhealthy")
+    return entry
+
+
+def devices_of(
+    name: ResourceName, entries: Iterable[AdvertisedDevice], devices: Mapping[DeviceID, Device]
+) -> tuple[Device, ...]:
+    """The devices behind list entries, each once, in the order of the entries.
+
+    Raises AllocationError where one is not in the inventory any more.
+    """
+    found: dict[DeviceID, Device] = {}
+    for entry in entries:
+        device = devices.get(entry.device)
+        if device is None:
+            raise AllocationError(Refusal.UNKNOWN, f"{name}: device {entry.id} is gone")
+        found[device.id] = device
+    return tuple(found.values())

@@ -1,0 +1,69 @@
+"""The exception tree; nothing else.
+
+DevicePluginError
+├── ConfigError           a bad flag, variable or configuration key: exit status 2
+├── VendorError           one vendor cannot do its work; the others go on
+│   ├── UnavailableError     no driver or no hardware: normal, asked again later
+│   ├── DiscoveryError        the hardware could not be read: the last devices stay, faulted
+│   └── LibraryError          a driver library call failed; carries the library's code
+├── AllocationError       becomes a gRPC status in kubelet/plugin.py
+└── RegistrationError     the kubelet did not take a registration: tried again
+"""
+
+from enum import StrEnum
+
+
+class DevicePluginError(Exception):
+    """Any failure that this program names itself."""
+
+
+class ConfigError(DevicePluginError):
+    """A setting that cannot be used: which key, which value, what was expected."""
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        self.key, self.value, self.expected = key, value, expected
+        super().__init__(f"{key}: {value!r} is not valid, expected {expected}")
+
+
+class VendorError(DevicePluginError):
+    """A vendor cannot do its work now."""
+
+
+class UnavailableError(VendorError):
+    """The driver or the hardware is absent, which is normal on many nodes."""
+
+
+class DiscoveryError(VendorError):
+    """Hardware that should be readable is not."""
+
+
+class LibraryError(VendorError):
+    """A call into a driver library failed: `call` is its name, `code` the library's own."""
+
+    def __init__(self, call: str, code: int, text: str) -> None:
+        self.call, self.code, self.text = call, code, text
+        super().__init__(f"{call}: {text} (code {code})")
+
+
+class Refusal(StrEnum):
+    """Why an allocation is refused; the values are metric labels."""
+
+    EMPTY = "empty_request"
+    DUPLICATE = "duplicate_id"
+    UNKNOWN = "unknown_id"
+    UNHEALTHY = "unhealthy_device"
+    MISSING_NODE = "missing_node"
+    DEADLINE = "deadline"
+    FAILED = "failed"
+
+
+class AllocationError(DevicePluginError):
+    """An Allocate request that is refused; the text becomes the pod's status message."""
+
+    def __init__(self, refusal: Refusal, text: str) -> None:
+        self.refusal = refusal
+        super().__init__(text)
+
+
+class RegistrationError(DevicePluginError):
+    """The kubelet is away or refused a registration."""

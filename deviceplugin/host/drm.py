@@ -1,0 +1,29 @@
+"""DRM nodes of a device (Documentation/gpu/drm-uapi.rst): which /dev/dri entries it has."""
+
+from dataclasses import dataclass
+
+from deviceplugin.host.host import Host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrmNodes:
+    """The card and render nodes of one device as host paths, None where it has none."""
+
+    card: str | None = None
+    render: str | None = None
+
+    @property
+    def render_minor(self) -> int | None:
+        """The number in `renderD<minor>`, by which KFD names the device."""
+        return int(self.render.rpartition("renderD")[2]) if self.render else None
+
+
+def read_drm_nodes(host: Host, device_path: str) -> DrmNodes:
+    """The nodes below `<device_path>/drm`; control nodes and other entries are left out."""
+    names = host.read_names(f"{device_path}/drm")
+    return DrmNodes(card=_node(names, "card"), render=_node(names, "renderD"))
+
+
+def _node(names: tuple[str, ...], prefix: str) -> str | None:
+    numbered = [n for n in names if n.startswith(prefix) and n[len(prefix) :].isdigit()]
+    return f"/dev/dri/{numbered[0]}" if numbered else None

@@ -1,0 +1,81 @@
+"""PCI functions as sysfs shows them (Documentation/ABI/testing/sysfs-bus-pci)."""
+
+import re
+from dataclasses import dataclass
+
+from deviceplugin.errors import DiscoveryError
+from deviceplugin.host.host import Host
+
+DEVICES = "/sys/bus/pci/devices"
+# VGA controller, 3D controller, other display controller, processing accelerator.
+GPU_CLASSES = frozenset({0x0300, 0x0302, 0x0380, 0x1200})
+_ADDRESS = re.compile(r"([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciFunction:
+    """What identifies a PCI function; ids as numbers, `numa_node` None where unknown."""
+
+    address: str
+    vendor_id: int
+    device_id: int
+    class_id: int
+    driver: str | None
+    numa_node: int | None
+
+    @property
+    def path(self) -> str:
+        """The function's directory in sysfs."""
+        return f"{DEVICES}/{self.address}"
+
+
+def parse_address(text: str) -> str:
+    """The sysfs form (`0000:3a:00.0`) of a PCI address; raises ValueError for anything else.
+
+    NVML writes an 8-digit domain in upper case; domains above 0xffff keep all their digits.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a PCI address")
+    domain, bus, device, function = match.groups()
+    return f"{int(domain, 16):04x}:{bus.lower()}:{device.lower()}.{function}"
+
+
+def read_gpus(host: Host, vendor_id: int) -> tuple[PciFunction, ...]:
+    """All display and accelerator functions of a PCI vendor, in address order."""
+    found = (read_function(host, address) for address in host.read_names(DEVICES))
+    return tuple(
+        function
+        for function in found
+        if function and function.vendor_id == vendor_id and function.class_id >> 8 in GPU_CLASSES
+    )
+
+
+def read_function(host: Host, address: str) -> PciFunction | None:
+    """One function, None where it is gone or is vanishing while it is read."""
+    path = f"{DEVICES}/{address}"
+    try:
+        vendor, device, class_id = (
+            host.read_int(f"{path}/{name}") for name in ("vendor", "device", "class")
+        )
+    except DiscoveryError:
+        return None
+    if vendor is None or device is None or class_id is None:
+        return None
+    return PciFunction(
+        address=address,
+        vendor_id=vendor,
+        device_id=device,
+        class_id=class_id,
+        driver=host.read_link_name(f"{path}/driver"),
+        numa_node=read_numa_node(host, address),
+    )
+
+
+def read_numa_node(host: Host, address: str) -> int | None:
+    """The NUMA node of a PCI function; the kernel's -1 and an unreadable file are None."""
+    try:
+        node = host.read_int(f"{DEVICES}/{address}/numa_node")
+    except DiscoveryError:
+        return None
+    return node if node is not None and node >= 0 else None

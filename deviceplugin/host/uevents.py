@@ -1,0 +1,53 @@
+"""Kernel uevents from netlink: a hint that hardware changed, never the truth about it.
+
+The socket needs no privilege (man 7 netlink, NETLINK_KOBJECT_UEVENT). Where it cannot be had, the
+periodic discovery sees the same change a few seconds later.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+NETLINK_KOBJECT_UEVENT = 15
+KERNEL_GROUP = 1
+SUBSYSTEMS = frozenset({"pci", "drm", "vfio", "mdev", "platform", "module"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uevent:
+    """One kernel event: `action` is add, remove, change, bind or unbind."""
+
+    action: str
+    subsystem: str
+    devpath: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+def parse_uevent(message: bytes) -> Uevent | None:
+    """A kernel message as an event, None for anything else (udev's copies have another form)."""
+    parts = message.decode("utf-8", "replace").split("\0")
+    if "@" not in parts[0]:
+        return None
+    fields = dict(part.split("=", 1) for part in parts[1:] if "=" in part)
+    return Uevent(
+        action=fields.get("ACTION", ""),
+        subsystem=fields.get("SUBSYSTEM", ""),
+        devpath=fields.get("DEVPATH", ""),
+        fields=tuple(sorted(fields.items())),
+    )
+
+
+async def watch_uevents(happened: Callable[[Uevent], None]) -> None:
+    """Call `happened` for each event of a subsystem that GPUs live in; runs until cancelled.
+
+    Raises OSError where the kernel gives no such socket.
+    """
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT) as netlink:
+        netlink.setblocking(False)
+        netlink.bind((0, KERNEL_GROUP))
+        while True:
+            event = parse_uevent(await loop.sock_recv(netlink, 1 << 16))
+            if event and event.subsystem in SUBSYSTEMS:
+                happened(event)

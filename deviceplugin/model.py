@@ -1,0 +1,245 @@
+"""The frozen values that travel from the hardware to the wire; no behaviour that reads or writes.
+
+Unknown is None (never 0, "" or "N/A"); units stand in the names; ids are identities (a UUID or a
+PCI address), never indices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NewType
+
+DeviceID = NewType("DeviceID", str)
+AdvertisedID = NewType("AdvertisedID", str)
+ResourceName = NewType("ResourceName", str)
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def frozen(mapping: Mapping[str, str]) -> Mapping[str, str]:
+    """A read-only copy of `mapping` in key order, so that equal content has equal bytes."""
+    return MappingProxyType(dict(sorted(mapping.items())))
+
+
+class Health(StrEnum):
+    """The two words that the kubelet knows."""
+
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+
+
+class LinkKind(StrEnum):
+    """How two GPUs are connected."""
+
+    NVLINK = "NVLINK"
+    XGMI = "XGMI"
+    XELINK = "XELINK"
+    PCIE = "PCIE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A connection to a peer: `width` links side by side, `weight` the driver's own cost."""
+
+    peer: DeviceID
+    kind: LinkKind
+    width: int = 1
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A GPU, or a part of one, that is there now.
+
+    `resource` is the name under which it is offered (None: it is not offered as such, for instance
+    a GPU whose partitions are), `policy` the preferred-allocation policy that its configuration
+    section asks for, `nodes` the device nodes as paths on the host.
+    """
+
+    id: DeviceID
+    vendor: str
+    product: str | None = None
+    resource: ResourceName | None = None
+    index: int | None = None
+    parent: DeviceID | None = None
+    profile: str | None = None
+    pci_address: str | None = None
+    numa_node: int | None = None
+    memory_bytes: int | None = None
+    policy: str | None = None
+    nodes: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+
+class FaultClass(StrEnum):
+    """How serious a fault is, by what ends it; only the last three take a device away."""
+
+    INFO = "info"
+    APP = "app"
+    WARN = "warn"
+    RESET = "reset"
+    REBOOT = "reboot"
+    HARDWARE = "hardware"
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether a device with such a fault is listed Unhealthy."""
+        return self in _WITHDRAWING
+
+
+_WITHDRAWING = frozenset({FaultClass.RESET, FaultClass.REBOOT, FaultClass.HARDWARE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something wrong with a device, for as long as its `source` reports it.
+
+    `since` is Unix time in seconds, stamped by the inventory when the fault is first seen;
+    `action` says in one line what a person should do.
+    """
+
+    device: DeviceID
+    source: str
+    code: str
+    reason: str
+    kind: FaultClass = FaultClass.HARDWARE
+    action: str = ""
+    since: float | None = None
+
+    @property
+    def key(self) -> tuple[DeviceID, str, str]:
+        """What makes it the same fault in two reports."""
+        return (self.device, self.source, self.code)
+
+    def stamped(self, since: float | None) -> "Fault":
+        """The same fault, first seen at `since` (Unix seconds)."""
+        return replace(self, since=since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """What one look at a vendor's hardware found; faults it found on the way are part of it."""
+
+    devices: tuple[Device, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    driver_version: str | None = None
+    library_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorStatus:
+    """How a vendor module is doing; `error` is None while it serves."""
+
+    name: str
+    driver_version: str | None = None
+    library_version: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Everything that is known about the node's devices at one moment."""
+
+    generation: int = 0
+    devices: Mapping[DeviceID, Device] = field(default_factory=lambda: MappingProxyType({}))
+    faults: Mapping[DeviceID, tuple[Fault, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    vendors: Mapping[str, VendorStatus] = field(default_factory=lambda: MappingProxyType({}))
+
+    def faults_of(self, device: Device) -> tuple[Fault, ...]:
+        """The device's own faults and those of the whole it is a part of; never its parts'."""
+        own = self.faults.get(device.id, ())
+        if device.parent is None:
+            return own
+        return own + self.faults.get(device.parent, ())
+
+    def health_of(self, device: Device) -> Health:
+        """Unhealthy while a fault of a withdrawing class stands on it or on its parent."""
+        if any(fault.kind.withdraws for fault in self.faults_of(device)):
+            return Health.UNHEALTHY
+        return Health.HEALTHY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvertisedDevice:
+    """One entry of a resource's list: an id that the kubelet may hand out."""
+
+    id: AdvertisedID
+    device: DeviceID
+    health: Health
+    numa_node: int | None = None
+    replica: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """An extended resource and its complete list, sorted by id."""
+
+    name: ResourceName
+    vendor: str
+    devices: tuple[AdvertisedDevice, ...] = ()
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """A GetPreferredAllocation question: `size` ids of `available`, among them `must_include`."""
+
+    available: tuple[AdvertisedID, ...]
+    must_include: tuple[AdvertisedID, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNode:
+    """A device node for a container; `host_path` is the node on the host."""
+
+    path: str
+    host_path: str
+    permissions: str = "rw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A bind mount from the host into a container."""
+
+    path: str
+    host_path: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """An OCI hook of a CDI file: a program on the host that the container runtime runs."""
+
+    name: str
+    path: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEdits:
+    """What a container gets, in the shape of the Container Device Interface (CDI).
+
+    The only thing that vendors and front ends exchange: the device plugin API, CDI files and
+    DRA all speak from it.
+    """
+
+    env: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    device_nodes: tuple[DeviceNode, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    cdi_devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CdiSpec:
+    """One CDI file: `kind` is vendor/class, `devices` maps a device name to its edits."""
+
+    kind: str
+    devices: Mapping[str, ContainerEdits]
+    common: ContainerEdits = field(default_factory=ContainerEdits)

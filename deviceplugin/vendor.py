@@ -1,0 +1,78 @@
+"""The contract between the daemon and a vendor module; nothing else.
+
+A vendor package is a module named by an entry point of the group `deviceplugin.vendors`. The
+module itself fulfils `VendorModule`; what its `create` returns fulfils `Vendor` and as many of the
+optional Protocols below as the hardware allows. `docs/vendors.md` tells how to add one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from deviceplugin.host import Host
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault
+
+Sections = Mapping[str, msgspec.Struct]
+
+
+class Vendor(Protocol):
+    """What every vendor can do."""
+
+    @property
+    def name(self) -> str:
+        """The vendor's name in configuration, metrics and logs."""
+
+    def discover(self) -> Discovery:
+        """Look at the hardware, once and whole; blocking, called on the vendor's own thread.
+
+        Raises UnavailableError where driver or hardware are absent, DiscoveryError or
+        LibraryError where they cannot be read. One bad device is a fault, not an exception.
+        """
+
+    def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
+        """What a container that holds `devices` (in id order) gets; pure, called on the loop."""
+
+
+class VendorModule(Protocol):
+    """What the entry point names: cheap to import, no driver library at module level.
+
+    `SECTIONS` maps the vendor's configuration sections to their schemas; `create` gets the host
+    and one decoded value for each section.
+    """
+
+    NAME: str
+    SECTIONS: Mapping[str, type[msgspec.Struct]]
+
+    def create(self, host: Host, sections: Sections) -> Vendor:
+        """Make the vendor; must not touch the hardware."""
+
+
+class HealthReport(Protocol):
+    """Where a health monitor tells what it sees; may be called from any thread."""
+
+    def faults(self, source: str, faults: Sequence[Fault]) -> None:
+        """Replace the whole set of faults of `source`."""
+
+    def rediscover(self) -> None:
+        """Something changed that discovery should look at now."""
+
+
+@runtime_checkable
+class HealthMonitor(Protocol):
+    """A vendor that can watch its hardware between discoveries."""
+
+    def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
+        """Watch until `stop` is set or the set of devices changes; blocking, on its own thread."""
+
+
+@runtime_checkable
+class CdiSource(Protocol):
+    """A vendor whose devices a container runtime can find in CDI files."""
+
+    def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
+        """The CDI files for `devices`; may read the host, called on the vendor's thread."""
+
+
+CreateVendor = Callable[[Host, Sections], Vendor]
