@@ -5,7 +5,8 @@ DevicePluginError
 ├── VendorError           one vendor cannot do its work; the others go on
 │   ├── UnavailableError     no driver or no hardware: normal, asked again later
 │   ├── DiscoveryError        the hardware could not be read: the last devices stay, faulted
-│   └── LibraryError          a driver library call failed; carries the library's code
+│   ├── LibraryError          a driver library call failed; carries the library's code
+│   └── CallTimeoutError      a driver call did not return by its deadline
 ├── AllocationError       becomes a gRPC status in kubelet/plugin.py
 └── RegistrationError     the kubelet did not take a registration: tried again
 """
@@ -43,6 +44,10 @@ class LibraryError(VendorError):
     def __init__(self, call: str, code: int, text: str) -> None:
         self.call, self.code, self.text = call, code, text
         super().__init__(f"{call}: {text} (code {code})")
+
+
+class CallTimeoutError(VendorError):
+    """A driver call did not return by its deadline; it may still return later."""
 
 
 class Refusal(StrEnum):

@@ -30,6 +30,12 @@ class Latest(Generic[T]):
             yield value
             await changed.wait()
 
+    async def next(self, seen: T) -> T:
+        """Wait until the value is another object than `seen`, then give it."""
+        while self.value is seen:
+            await self._changed.wait()
+        return self.value
+
     async def until(self, wanted: Callable[[T], bool]) -> T:
         """Wait for a value that `wanted` accepts; the current one counts."""
         while not wanted(self.value):

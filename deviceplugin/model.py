@@ -74,11 +74,12 @@ class Device:
 
 
 class FaultClass(StrEnum):
-    """How serious a fault is, by what ends it; only the last three take a device away."""
+    """How serious a fault is, by what ends it; from SETUP on it takes the device away."""
 
     INFO = "info"
     APP = "app"
     WARN = "warn"
+    SETUP = "setup"
     RESET = "reset"
     REBOOT = "reboot"
     HARDWARE = "hardware"
@@ -89,7 +90,9 @@ class FaultClass(StrEnum):
         return self in _WITHDRAWING
 
 
-_WITHDRAWING = frozenset({FaultClass.RESET, FaultClass.REBOOT, FaultClass.HARDWARE})
+_WITHDRAWING = frozenset(
+    {FaultClass.SETUP, FaultClass.RESET, FaultClass.REBOOT, FaultClass.HARDWARE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

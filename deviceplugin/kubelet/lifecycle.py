@@ -1,0 +1,211 @@
+"""The life of one resource at the kubelet: serve, register, watch, and all of it again.
+
+The kubelet never dials again (kubernetes#92958): each end of a ListAndWatch stream that we did not
+ask for, and each new kubelet, means registering again, with the old stream gone first, because
+the end of an old stream takes the new registration of the same name down.
+"""
+
+import asyncio
+import hashlib
+import math
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import structlog
+
+from deviceplugin.errors import RegistrationError
+from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
+from deviceplugin.kubelet.recorder import Recorder
+from deviceplugin.kubelet.socketwatch import (
+    KubeletSocket,
+    SocketIdentity,
+    is_listening,
+    read_identity,
+)
+from deviceplugin.model import ResourceName
+from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+
+log = structlog.get_logger()
+
+DEVICE_PLUGINS = "device-plugins"
+# The kubelet wipes sockets at the top level of its directory when it starts, never below it.
+OWN_DIRECTORY = "deviceplugin"
+MAX_SOCKET_PATH = 107
+REGISTER_S = 12.0  # the kubelet dials back inside Register, for up to 10 s
+STREAM_S = 10.0  # a registered kubelet opens its stream within milliseconds
+STOP_S = 0.5
+_RETRY_S, _RETRY_MAX_S = 0.1, 5.0
+_LASTING_S = 5.0
+_SERVER_OPTIONS = (
+    # Allocate and GetPreferredAllocation carry id lists that may pass gRPC's 4 MiB.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+)
+
+
+def endpoint_of(name: ResourceName) -> str:
+    """The socket of a resource, relative to the kubelet's device-plugin directory.
+
+    A name that would pass what the kernel takes for a path (107 bytes) is shortened by a hash.
+    """
+    file = name.replace("/", "_")
+    if len(file) > 50:
+        file = f"{file[:33]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return f"{OWN_DIRECTORY}/{file}.sock"
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise RegistrationError for a path that is too long to be a unix socket."""
+    if len(str(path).encode()) > MAX_SOCKET_PATH:
+        raise RegistrationError(f"{path}: a socket path has at most {MAX_SOCKET_PATH} bytes")
+
+
+class Backoff:
+    """How long to wait before registering: not at all with a kubelet not tried yet, or once
+    after a registration that lasted; longer and longer with one that keeps refusing or ending."""
+
+    def __init__(self, source: random.Random) -> None:
+        self._random = source
+        self._delay_s = 0.0
+        self._tried: SocketIdentity | None = None
+        self._since = -math.inf
+
+    async def wait(self, identity: SocketIdentity | None) -> None:
+        """Wait before an attempt with the kubelet `identity`."""
+        lasted_s = time.monotonic() - self._since
+        if identity != self._tried or lasted_s > _LASTING_S:
+            self._delay_s = 0.0
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s * self._random.uniform(0.5, 1.0))
+        self._tried, self._since = identity, math.inf
+        self._delay_s = min(max(self._delay_s * 2, _RETRY_S), _RETRY_MAX_S)
+
+    def succeeded(self) -> None:
+        """The attempt was accepted."""
+        self._since = time.monotonic()
+
+
+class Endpoint:
+    """Serves one resource on its own socket and keeps it registered; `registered` says whether."""
+
+    def __init__(
+        self, plugin: ResourcePlugin, kubelet: KubeletSocket, recorder: Recorder, seed: int
+    ) -> None:
+        self.plugin = plugin
+        self.registered_with: SocketIdentity | None = None
+        self._kubelet, self._recorder = kubelet, recorder
+        self._backoff = Backoff(random.Random(f"{seed}{plugin.name}"))  # noqa: S311  # jitter
+        self._name = endpoint_of(plugin.name)
+        self._path = kubelet.path.parent / self._name
+
+    @property
+    def ready(self) -> bool:
+        """Registered with the kubelet that listens now, which watches our list."""
+        current = self._kubelet.listening.value
+        return (
+            current is not None
+            and self.registered_with == current
+            and self.plugin.streams.value > 0
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled; ends the streams before the server, then removes the socket."""
+        check_socket_path(self._path)
+        while True:
+            async with self._server():
+                own = read_identity(self._path)
+                while read_identity(self._path) == own:
+                    await self._once()
+
+    async def _once(self) -> None:
+        """Register with the kubelet that listens, then wait for a reason to do it again."""
+        identity = await self._kubelet.listening.until(lambda value: value is not None)
+        await self._backoff.wait(identity)
+        if not self._path.exists():
+            return
+        await self.plugin.end_streams()
+        if not await self._register():
+            return
+        self.registered_with = identity
+        self._backoff.succeeded()
+        try:
+            await self._wait_lost(identity)
+        finally:
+            self.registered_with = None
+        self._kubelet.check()
+
+    async def _register(self) -> bool:
+        try:
+            await self._call_register()
+        except RegistrationError as error:
+            log.warning("not_registered", resource=self.plugin.name, reason=str(error))
+            self._recorder.registered(self.plugin.name, accepted=False)
+            self._kubelet.check()
+            return False
+        self._recorder.registered(self.plugin.name, accepted=True)
+        log.info("registered", resource=self.plugin.name, endpoint=self._name)
+        return True
+
+    async def _call_register(self) -> None:
+        """One Register call on a channel of its own: an old channel waits out its backoff."""
+        request = pluginapi.RegisterRequest(
+            version="v1beta1",
+            endpoint=self._name,
+            resource_name=self.plugin.name,
+            options=OPTIONS,
+        )
+        async with grpc.aio.insecure_channel(f"unix:{self._kubelet.path}") as channel:
+            register = channel.unary_unary(
+                "/v1beta1.Registration/Register",
+                request_serializer=pluginapi.RegisterRequest.SerializeToString,
+                response_deserializer=pluginapi.Empty.FromString,
+            )
+            try:
+                await register(request, timeout=REGISTER_S)
+            except grpc.aio.AioRpcError as error:
+                reason = f"{error.code().name}: {error.details()}"
+                raise RegistrationError(reason) from error
+
+    async def _wait_lost(self, identity: SocketIdentity | None) -> None:
+        """Until the stream ended unasked, never came, or another kubelet listens."""
+        lost = self.plugin.lost
+        other = self._kubelet.listening.until(lambda value: value not in (None, identity))
+        waits = [asyncio.ensure_future(w) for w in (lost.wait(), other, self._never_watched())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        log.info("registration_lost", resource=self.plugin.name, stream_ended=lost.is_set())
+
+    async def _never_watched(self) -> None:
+        """Return when the kubelet has opened no stream for STREAM_S, never once it has."""
+        try:
+            await asyncio.wait_for(self.plugin.streams.until(lambda count: count > 0), STREAM_S)
+        except TimeoutError:
+            return
+        await asyncio.Future()
+
+    @asynccontextmanager
+    async def _server(self) -> AsyncIterator[None]:
+        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if is_listening(self._path):
+            raise RegistrationError(f"{self._path}: another process listens on it")
+        server = grpc.aio.server(options=_SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((self.plugin.handler(),))
+        try:
+            server.add_insecure_port(f"unix:{self._path}")
+        except RuntimeError as error:
+            raise RegistrationError(f"{self._path}: cannot be bound ({error})") from error
+        await server.start()
+        try:
+            yield
+        finally:
+            await self.plugin.end_streams()
+            await server.stop(STOP_S)
+            self._path.unlink(missing_ok=True)

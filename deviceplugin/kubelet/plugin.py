@@ -1,0 +1,250 @@
+"""The DevicePlugin service of one resource: lists, preferences, allocations.
+
+State is changed by none of its calls. The service is described by hand instead of by the
+generated servicer so that a list, serialised once, is sent to every stream as the same bytes.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+
+from deviceplugin.core.allocation import select
+from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
+from deviceplugin.kubelet import wire
+from deviceplugin.kubelet.recorder import Recorder
+from deviceplugin.latest import Latest
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    ContainerEdits,
+    Preference,
+    Resource,
+    ResourceName,
+)
+from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+
+log = structlog.get_logger()
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+Edits = Callable[[Resource, Sequence[AdvertisedDevice]], Awaitable[ContainerEdits]]
+Prefer = Callable[[Resource, Preference], Sequence[AdvertisedID]]
+
+OPTIONS = pluginapi.DevicePluginOptions(
+    pre_start_required=False, get_preferred_allocation_available=True
+)
+# Changes closer together than this are one message; the first of a burst goes out at once.
+BURST_S = 0.1
+_CODES = {
+    Refusal.EMPTY: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.DUPLICATE: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.UNKNOWN: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.UNHEALTHY: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.MISSING_NODE: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Refusal.FAILED: grpc.StatusCode.INTERNAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A resource as it is served: its entries by id and its list as bytes."""
+
+    resource: Resource
+    message: bytes = field(compare=False)
+    entries: Mapping[str, AdvertisedDevice] = field(compare=False)
+
+
+def offer(resource: Resource) -> Offer:
+    """Prepare a resource for serving, once per change and not once per call."""
+    entries = {str(entry.id): entry for entry in resource.devices}
+    return Offer(resource, wire.list_message(resource), entries)
+
+
+@dataclass(slots=True, kw_only=True)
+class InFlight:
+    """Which ids Allocate calls are about: while one runs, and when one was last asked for."""
+
+    running: dict[AdvertisedID, int] = field(default_factory=dict)
+    last: dict[AdvertisedID, float] = field(default_factory=dict)
+
+    def begin(self, ids: Iterable[AdvertisedID]) -> None:
+        """An Allocate for `ids` begins."""
+        for device_id in ids:
+            self.running[device_id] = self.running.get(device_id, 0) + 1
+            self.last[device_id] = time.monotonic()
+
+    def seconds_since(self, device_id: AdvertisedID) -> float | None:
+        """Seconds since an Allocate named the id, 0 while one runs, None if never."""
+        if device_id in self.running:
+            return 0.0
+        last = self.last.get(device_id)
+        return None if last is None else time.monotonic() - last
+
+    def forget(self, known: Mapping[str, AdvertisedDevice]) -> None:
+        """Drop what is remembered of ids that are not listed any more."""
+        self.last = {i: at for i, at in self.last.items() if i in known}
+
+    def end(self, ids: Iterable[AdvertisedID]) -> None:
+        """The Allocate ended, however it ended."""
+        for device_id in ids:
+            self.running[device_id] -= 1
+            if not self.running[device_id]:
+                del self.running[device_id]
+
+
+class ResourcePlugin:
+    """Serves one resource; `answer` and `prefer` decide what a container gets."""
+
+    def __init__(
+        self, resource: Resource, answer: Edits, prefer: Prefer, recorder: Recorder
+    ) -> None:
+        self.name: ResourceName = resource.name
+        self.in_flight = InFlight()
+        self.streams = Latest(0)
+        self.lost = asyncio.Event()
+        self._answer, self._prefer, self._recorder = answer, prefer, recorder
+        self._state = Latest((0, offer(resource)))
+
+    @property
+    def resource(self) -> Resource:
+        """The resource as it is listed now."""
+        return self._state.value[1].resource
+
+    def show(self, resource: Resource) -> None:
+        """List `resource` from now on; equal content sends nothing."""
+        epoch, current = self._state.value
+        if resource != current.resource:
+            following = offer(resource)
+            self._state.set((epoch, following))
+            self.in_flight.forget(following.entries)
+
+    async def end_streams(self) -> None:
+        """End every ListAndWatch stream, and know that a later end was not asked for."""
+        epoch, current = self._state.value
+        self._state.set((epoch + 1, current))
+        await self.streams.until(lambda count: count == 0)
+        self.lost = asyncio.Event()
+
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """The service for a grpc.aio server."""
+        return grpc.method_handlers_generic_handler(
+            "v1beta1.DevicePlugin",
+            {
+                "GetDevicePluginOptions": _unary(self._options, pluginapi.Empty),
+                "ListAndWatch": grpc.unary_stream_rpc_method_handler(
+                    self._list_and_watch,
+                    request_deserializer=pluginapi.Empty.FromString,
+                    response_serializer=None,
+                ),
+                "GetPreferredAllocation": _unary(
+                    self._preferred, pluginapi.PreferredAllocationRequest
+                ),
+                "Allocate": _unary(self._allocate, pluginapi.AllocateRequest),
+                "PreStartContainer": _unary(self._pre_start, pluginapi.PreStartContainerRequest),
+            },
+        )
+
+    async def _options(self, _: object, __: Context) -> pluginapi.DevicePluginOptions:
+        return OPTIONS
+
+    async def _pre_start(self, _: object, __: Context) -> pluginapi.PreStartContainerResponse:
+        return pluginapi.PreStartContainerResponse()
+
+    async def _list_and_watch(self, _: object, __: Context) -> AsyncIterator[bytes]:
+        state, lost, sent = self._state.value, self.lost, None
+        epoch = state[0]
+        self.streams.set(self.streams.value + 1)
+        try:
+            while state[0] == epoch:
+                if state[1].message != sent:
+                    sent = state[1].message
+                    self._recorder.listed(self.name, len(sent))
+                    yield sent
+                    await self._pause(epoch)
+                    state = self._state.value
+                else:
+                    state = await self._state.next(state)
+        finally:
+            if epoch == self._state.value[0]:
+                lost.set()
+            self.streams.set(self.streams.value - 1)
+
+    async def _pause(self, epoch: int) -> None:
+        """Let a burst pass, unless the streams are to end."""
+        ending = self._state.until(lambda state: state[0] != epoch)
+        try:
+            await asyncio.wait_for(ending, BURST_S)
+        except TimeoutError:
+            return
+
+    async def _preferred(
+        self, request: pluginapi.PreferredAllocationRequest, _: Context
+    ) -> pluginapi.PreferredAllocationResponse:
+        started = time.perf_counter()
+        resource = self.resource
+        answer = pluginapi.PreferredAllocationResponse(
+            container_responses=[
+                pluginapi.ContainerPreferredAllocationResponse(
+                    deviceIDs=self._prefer(resource, wire.preference(container))
+                )
+                for container in request.container_requests
+            ]
+        )
+        self._recorder.rpc("GetPreferredAllocation", time.perf_counter() - started)
+        return answer
+
+    async def _allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
+        started = time.perf_counter()
+        try:
+            answers = await self._containers([c.devices_ids for c in request.container_requests])
+        except AllocationError as error:
+            self._recorder.refused(self.name, error.refusal)
+            log.warning("allocate_refused", resource=self.name, reason=str(error))
+            await context.abort(_CODES[error.refusal], str(error))
+        finally:
+            self._recorder.rpc("Allocate", time.perf_counter() - started)
+        return pluginapi.AllocateResponse(container_responses=answers)
+
+    async def _containers(
+        self, requests: Sequence[Sequence[str]]
+    ) -> Sequence[pluginapi.ContainerAllocateResponse]:
+        """One answer a request: with none at all the kubelet would leak the devices."""
+        if not requests:
+            raise AllocationError(Refusal.EMPTY, f"{self.name}: no container request")
+        return [await self._container(ids) for ids in requests]
+
+    async def _container(self, ids: Sequence[str]) -> pluginapi.ContainerAllocateResponse:
+        current = self._state.value[1]
+        entries = select(self.name, current.entries, ids)
+        asked = [entry.id for entry in entries]
+        self.in_flight.begin(asked)
+        try:
+            edits = await self._answer(current.resource, entries)
+        except CallTimeoutError as error:
+            raise AllocationError(Refusal.DEADLINE, f"{self.name}: {error}") from error
+        except VendorError as error:
+            raise AllocationError(Refusal.FAILED, f"{self.name}: {error}") from error
+        finally:
+            self.in_flight.end(asked)
+        self._recorder.allocated(self.name)
+        log.info("allocated", resource=self.name, devices=asked)
+        return wire.container_response(edits)
+
+
+def _unary(method: Callable[..., Awaitable[Any]], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=request.FromString, response_serializer=_serialize
+    )
+
+
+def _serialize(message: Any) -> bytes:  # any generated message: protobuf has no common Protocol
+    data: bytes = message.SerializeToString()
+    return data

@@ -1,0 +1,85 @@
+"""Desired resources against running endpoints: starts, updates and ends them one by one."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from deviceplugin.core.resources import Resources
+from deviceplugin.kubelet.lifecycle import Endpoint
+from deviceplugin.kubelet.plugin import BURST_S, ResourcePlugin
+from deviceplugin.latest import Latest
+from deviceplugin.model import AdvertisedID, Resource, ResourceName
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An endpoint and the task that runs it."""
+
+    endpoint: Endpoint
+    task: "asyncio.Task[None]"
+
+
+class Endpoints:
+    """One endpoint per resource; `make` builds one, `run` keeps it going."""
+
+    def __init__(
+        self,
+        make: Callable[[Resource], Endpoint],
+        run: Callable[[Endpoint], "asyncio.Task[None]"],
+    ) -> None:
+        self._make, self._run = make, run
+        self._running: dict[ResourceName, Running] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def follow(self, resources: Latest[Resources]) -> None:
+        """Bring the endpoints in line with each newest set of resources; until cancelled."""
+        try:
+            async for wanted in resources.changes():
+                self._reconcile(wanted)
+        finally:
+            await self._stop_all()
+
+    def problems(self) -> Iterable[str]:
+        """The resources that the kubelet does not watch now."""
+        return [name for name, r in sorted(self._running.items()) if not r.endpoint.ready]
+
+    def busy_since(self, name: ResourceName, device_id: AdvertisedID) -> float | None:
+        """Seconds since an Allocate named the id, 0 while one runs, None if never."""
+        running = self._running.get(name)
+        return running.endpoint.plugin.in_flight.seconds_since(device_id) if running else None
+
+    def _reconcile(self, wanted: Resources) -> None:
+        for name, resource in wanted.items():
+            running = self._running.get(name)
+            if running is None:
+                endpoint = self._make(resource)
+                self._running[name] = Running(endpoint, self._run(endpoint))
+                log.info("resource_added", resource=name, devices=len(resource.devices))
+            else:
+                running.endpoint.plugin.show(resource)
+        for name in [name for name in self._running if name not in wanted]:
+            task = asyncio.create_task(self._retire(name, self._running.pop(name)))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _retire(self, name: ResourceName, running: Running) -> None:
+        """Say with an empty list that there is nothing left, then end: without the list the
+        kubelet would keep the old capacity for five minutes."""
+        plugin: ResourcePlugin = running.endpoint.plugin
+        plugin.show(replace(plugin.resource, devices=()))
+        await asyncio.sleep(2 * BURST_S)
+        await _cancel(running.task)
+        log.info("resource_removed", resource=name)
+
+    async def _stop_all(self) -> None:
+        tasks = [running.task for running in self._running.values()]
+        await asyncio.gather(*map(_cancel, [*tasks, *self._ending]))
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,221 @@
+"""What a GPU is offered as: whole, as MIG instances, or not at all, with the reason; pure but for
+looking which device nodes exist."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from deviceplugin.host import Host
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName, frozen
+from deviceplugin.vendors.nvidia.gpus import Gpu
+from deviceplugin.vendors.nvidia.partitions import MigInstance, capability_nodes, resource_suffix
+from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
+
+SOURCE = "nvidia.layout"
+WHOLE = ResourceName("nvidia.com/gpu")
+CONTROL_NODES = (
+    "/dev/nvidia-modeset",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+    "/dev/nvidiactl",
+)
+
+Found = tuple[tuple[Device, ...], tuple[Fault, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How GPUs become resources on this node now.
+
+    `single_profile` is the profile that `nvidia.com/gpu` stands for under the strategy single
+    (None: whole GPUs), `dev_root` the host directory that holds `dev`.
+    """
+
+    settings: NvidiaSection
+    mig: MigSection
+    dev_root: str
+    single_profile: str | None = None
+
+    def instance_resource(self, profile: str) -> ResourceName | None:
+        """The resource of a MIG profile, None where the configuration does not offer it."""
+        name = resource_suffix(profile)
+        if not self.mig.enabled or self.settings.mig_strategy == "none":
+            return None
+        listed = self.mig.instances
+        if listed is not None and name not in {instance.name for instance in listed}:
+            return None
+        if self.settings.mig_strategy == "single":
+            return WHOLE if profile == self.single_profile else None
+        return ResourceName(f"nvidia.com/{name}")
+
+
+def naming_for(
+    settings: NvidiaSection, mig: MigSection, dev_root: str, gpus: Sequence[Gpu]
+) -> Naming:
+    """The naming for a set of GPUs.
+
+    The strategy single promises one kind of device: on a node that mixes profiles the most
+    frequent one is it (the first by name of several), and the others are told and left out.
+    """
+    counts = Counter(i.profile for gpu in gpus for i in gpu.instances)
+    profile = min(counts, key=lambda name: (-counts[name], name), default=None)
+    single = profile if settings.mig_strategy == "single" and mig.enabled else None
+    return Naming(settings=settings, mig=mig, dev_root=dev_root, single_profile=single)
+
+
+def devices_of_gpu(
+    host: Host, gpu: Gpu, naming: Naming, minors: Mapping[str, int], numa_node: int | None
+) -> Found:
+    """The devices of one GPU, the GPU itself first, and the faults of its layout."""
+    nodes = _existing(host, naming, (*CONTROL_NODES, f"/dev/nvidia{gpu.minor}"))
+    whole = Device(
+        id=DeviceID(gpu.uuid),
+        vendor="nvidia",
+        product=gpu.product,
+        resource=_whole_resource(gpu, naming),
+        index=gpu.index,
+        pci_address=gpu.pci_address,
+        numa_node=numa_node,
+        memory_bytes=gpu.memory_bytes,
+        nodes=nodes,
+        attributes=_attributes(gpu),
+    )
+    parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
+    faults = [*_whole_faults(gpu, whole, naming)]
+    for part, instance in zip(parts, gpu.instances, strict=True):
+        faults += _part_faults(part, instance, naming)
+    return (whole, *parts), tuple(faults)
+
+
+def _whole_resource(gpu: Gpu, naming: Naming) -> ResourceName | None:
+    """A GPU in MIG mode cannot be used whole, whatever the strategy."""
+    return None if gpu.mig or naming.single_profile is not None else WHOLE
+
+
+def _part(
+    host: Host,
+    gpu: Gpu,
+    whole: Device,
+    instance: MigInstance,
+    names: tuple[Naming, Mapping[str, int]],
+) -> Device:
+    naming, minors = names
+    own = _existing(host, naming, capability_nodes(minors, gpu.minor, instance))
+    return Device(
+        id=DeviceID(instance.uuid),
+        vendor="nvidia",
+        product=gpu.product,
+        resource=naming.instance_resource(instance.profile),
+        index=instance.index,
+        parent=whole.id,
+        profile=instance.profile,
+        pci_address=gpu.pci_address,
+        numa_node=whole.numa_node,
+        memory_bytes=instance.memory_mib << 20,
+        policy=naming.mig.scheduling.policy,
+        nodes=tuple(sorted({*whole.nodes, *own})) if own else whole.nodes,
+        attributes=frozen(
+            {
+                **_attributes(gpu),
+                "gpu_index": str(gpu.index),
+                "gpu_instance": str(instance.gpu_instance),
+                "compute_instance": str(instance.compute_instance),
+                "multiprocessors": str(instance.multiprocessors),
+            }
+        ),
+    )
+
+
+def _attributes(gpu: Gpu) -> Mapping[str, str]:
+    known = {
+        "architecture": gpu.architecture,
+        "compute_capability": gpu.compute_capability,
+        "mig": None if gpu.mig is None else ("enabled" if gpu.mig else "disabled"),
+        "minor": str(gpu.minor),
+    }
+    return frozen({key: value for key, value in known.items() if value is not None})
+
+
+def _existing(host: Host, naming: Naming, paths: Iterable[str]) -> tuple[str, ...]:
+    rooted = (f"{naming.dev_root.rstrip('/')}{path}" for path in paths)
+    return tuple(sorted(path for path in rooted if host.exists(path)))
+
+
+def _whole_faults(gpu: Gpu, whole: Device, naming: Naming) -> Iterable[Fault]:
+    if gpu.mig is not None and gpu.mig != gpu.mig_pending:
+        wanted = "on" if gpu.mig_pending else "off"
+        yield _told(
+            whole, "mig_mode_pending", f"MIG mode is to be turned {wanted}", "reset the GPU"
+        )
+    if gpu.mig and not gpu.instances:
+        action = "create instances (nvidia-smi mig -cgi …) or turn MIG mode off"
+        yield _told(whole, "mig_without_instances", "MIG mode is on, without instances", action)
+    elif gpu.mig and naming.settings.mig_strategy == "none":
+        action = "set nvidia.mig_strategy to mixed or single, or turn MIG mode off"
+        yield _told(whole, "mig_not_offered", "MIG mode is on, mig_strategy is none", action)
+    if not gpu.mig and naming.single_profile is not None:
+        reason = f"mig_strategy is single and stands for {naming.single_profile} on this node"
+        yield _told(whole, "not_single", reason, "set nvidia.mig_strategy to mixed")
+    if whole.resource and naming.settings.needs_nodes and not _has_own_node(gpu, whole):
+        yield _without_node(whole, f"/dev/nvidia{gpu.minor}")
+
+
+def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterable[Fault]:
+    single = naming.single_profile
+    if single is not None and instance.profile != single:
+        reason = f"mig_strategy is single and stands for {single} on this node"
+        yield _told(part, "not_single", reason, "set nvidia.mig_strategy to mixed")
+    if part.resource and naming.settings.needs_nodes and not _has_capability_nodes(part):
+        missing = f"gi{instance.gpu_instance} ci{instance.compute_instance} in nvidia-caps"
+        yield _without_node(part, missing)
+    yield from _declared_faults(part, instance, naming)
+
+
+def _declared_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterable[Fault]:
+    """What `mig.instances` says of a profile and the driver contradicts."""
+    for declared in naming.mig.instances or ():
+        units = declared.compute_units
+        if declared.name != resource_suffix(instance.profile) or units is None:
+            continue
+        if units != instance.multiprocessors:
+            reason = (
+                f"mig.instances says {units} compute units, the driver {instance.multiprocessors}"
+            )
+            yield Fault(
+                device=part.id,
+                source=SOURCE,
+                code="declared_compute_units",
+                reason=reason,
+                action="correct compute_units in mig.instances",
+                kind=FaultClass.INFO,
+            )
+
+
+def _has_own_node(gpu: Gpu, whole: Device) -> bool:
+    return any(node.endswith(f"/nvidia{gpu.minor}") for node in whole.nodes)
+
+
+def _has_capability_nodes(part: Device) -> bool:
+    return sum("/nvidia-caps/" in node for node in part.nodes) == 2
+
+
+def _told(device: Device, code: str, reason: str, action: str) -> Fault:
+    return Fault(
+        device=device.id,
+        source=SOURCE,
+        code=code,
+        reason=reason,
+        action=action,
+        kind=FaultClass.WARN,
+    )
+
+
+def _without_node(device: Device, missing: str) -> Fault:
+    return Fault(
+        device=device.id,
+        source=SOURCE,
+        code="node_missing",
+        reason=f"device node {missing} does not exist",
+        action="run nvidia-modprobe -c 0 -u (MIG: -f) or nvidia-smi on the host to create it",
+        kind=FaultClass.SETUP,
+    )

@@ -1,0 +1,73 @@
+"""One GPU as NVML tells it, read call by call; nothing about how it is offered."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from deviceplugin.vendors.nvidia.library import Nvml
+from deviceplugin.vendors.nvidia.partitions import MigInstance, read_instances
+
+# nvmlDeviceArchitecture_t
+_ARCHITECTURES = {
+    2: "kepler",
+    3: "maxwell",
+    4: "pascal",
+    5: "volta",
+    6: "turing",
+    7: "ampere",
+    8: "ada-lovelace",
+    9: "hopper",
+    10: "blackwell",
+    11: "orin",
+    12: "rubin",
+}
+# Display adapters of workstations, which compute nothing.
+DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG."""
+
+    uuid: str
+    index: int
+    minor: int
+    pci_address: str
+    product: str | None
+    memory_bytes: int | None
+    compute_capability: str | None
+    architecture: str | None
+    mig: bool | None
+    mig_pending: bool | None
+    instances: tuple[MigInstance, ...] = ()
+
+
+def read_handle(nvml: Nvml, index: int) -> Any:
+    """The handle of the GPU with an NVML index; raises LibraryError, also for a lost GPU."""
+    return nvml.call("nvmlDeviceGetHandleByIndex", index)
+
+
+def read_pci_address(nvml: Nvml, handle: Any) -> str:
+    """`domain:bus:device.0` from the numbers: the text form cuts domains above 0xffff."""
+    info = nvml.call("nvmlDeviceGetPciInfo_v3", handle)
+    return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"
+
+
+def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> Gpu:
+    """Everything about one GPU; raises LibraryError at the first call that fails."""
+    memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
+    mig = nvml.ask("nvmlDeviceGetMigMode", handle)
+    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
+    enabled = bool(mig[0]) if mig is not None else None
+    return Gpu(
+        uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
+        index=index,
+        minor=nvml.call("nvmlDeviceGetMinorNumber", handle),
+        pci_address=pci_address,
+        product=nvml.text("nvmlDeviceGetName", handle),
+        memory_bytes=memory.total if memory is not None else None,
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
+        architecture=_ARCHITECTURES.get(nvml.ask("nvmlDeviceGetArchitecture", handle)),
+        mig=enabled,
+        mig_pending=bool(mig[1]) if mig is not None else None,
+        instances=read_instances(nvml, handle, memory.total) if enabled and memory else (),
+    )

@@ -1,0 +1,116 @@
+"""NVML: finding, loading and calling libnvidia-ml; the only place that knows the module pynvml.
+
+Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
+"""
+
+import ctypes
+import os
+from types import ModuleType
+from typing import Any
+
+from deviceplugin.errors import LibraryError, UnavailableError
+from deviceplugin.host import Host
+
+FILE = "libnvidia-ml.so.1"
+FOLDERS = (
+    "usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+)
+# Where driver containers put the driver's file tree.
+DRIVER_CONTAINER_ROOTS = ("/run/nvidia/driver",)
+
+NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, DRIVER_NOT_LOADED, TIMEOUT = 3, 4, 6, 9, 10
+INVALID_ARGUMENT, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 2, 12, 13
+GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH, UNKNOWN = 15, 16, 18, 999
+_UNKNOWABLE = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND})
+
+
+class Nvml:
+    """An initialised NVML; `api` has pynvml's functions, `driver_root` is a host path."""
+
+    def __init__(self, api: Any, driver_root: str) -> None:  # pynvml has no types
+        self._api = api
+        self.driver_root = driver_root
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call an NVML function by name; raises LibraryError."""
+        try:
+            return getattr(self._api, function)(*arguments)
+        except self._api.NVMLError as error:
+            raise LibraryError(function, error.value, str(error)) from error
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """As `call`, but None where GPU or driver do not support the question."""
+        try:
+            return self.call(function, *arguments)
+        except LibraryError as error:
+            if error.code in _UNKNOWABLE:
+                return None
+            raise
+
+    def text(self, function: str, *arguments: Any) -> str | None:
+        """As `ask`, for the functions that give text (bytes in old bindings)."""
+        value = self.ask(function, *arguments)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    def close(self) -> None:
+        """Let the library go; handles are void afterwards."""
+        try:
+            self.call("nvmlShutdown")
+        except LibraryError:  # it was gone before us
+            return
+
+
+def open_nvml(host: Host, driver_root: str) -> Nvml:
+    """Load libnvidia-ml from the driver root, a driver container's root or the loader's path.
+
+    Raises UnavailableError, saying what was looked for, where there is no usable driver.
+    """
+    import pynvml  # noqa: PLC0415  # nodes without NVIDIA GPUs do not pay for it
+
+    path, root = find_library(host, driver_root)
+    _load(pynvml, path)
+    nvml = Nvml(pynvml, root)
+    try:
+        nvml.call("nvmlInit")
+    except LibraryError as error:
+        raise UnavailableError(_init_advice(error, path)) from error
+    return nvml
+
+
+def find_library(host: Host, driver_root: str) -> tuple[str, str]:
+    """The library as this process opens it, and the driver root (host path) that it is in."""
+    for root in dict.fromkeys((driver_root, *DRIVER_CONTAINER_ROOTS)):
+        for folder in FOLDERS:
+            path = host.path(f"{root}/{folder}/{FILE}")
+            if path.exists():
+                # The real file: a replaced driver has another one, which dlopen must not take
+                # for the library it has already.
+                return os.path.realpath(path), root
+    return FILE, driver_root
+
+
+def _load(pynvml: ModuleType, path: str) -> None:
+    """Give pynvml the library, as its own search knows only the loader's path."""
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        text = f"no NVIDIA driver: {FILE} is neither in the driver root nor in the loader's path"
+        raise UnavailableError(text if path == FILE else f"{path}: {error}") from error
+    if getattr(pynvml.nvmlLib, "_name", None) != path:
+        pynvml.nvmlLib = library
+        pynvml._nvmlGetFunctionPointer_cache.clear()  # functions of the old one
+
+
+def _init_advice(error: LibraryError, path: str) -> str:
+    advice = {
+        DRIVER_NOT_LOADED: "the kernel module nvidia is not loaded",
+        VERSION_MISMATCH: "library and kernel module differ: reload the driver or reboot",
+        NO_PERMISSION: "this process may not open /dev/nvidiactl",
+        LIBRARY_NOT_FOUND: "the library lacks a part of the driver",
+    }
+    return f"{path}: {error}" + (f": {advice[error.code]}" if error.code in advice else "")

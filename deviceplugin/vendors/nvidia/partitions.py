@@ -1,0 +1,184 @@
+"""MIG instances: their profile names and their capability nodes; nothing about allocation.
+
+Source of the tables: nvml.h, NVML_GPU_INSTANCE_PROFILE_* and NVML_COMPUTE_INSTANCE_PROFILE_*.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deviceplugin.errors import DiscoveryError, LibraryError
+from deviceplugin.host import Host
+from deviceplugin.vendors.nvidia.library import (
+    FUNCTION_NOT_FOUND,
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    Nvml,
+)
+
+MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
+_HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
+_NO_SUCH_PROFILE = frozenset({NOT_SUPPORTED, INVALID_ARGUMENT, NOT_FOUND})
+
+# index of the profile: (slices, suffix of the name)
+GPU_INSTANCE_PROFILES: Mapping[int, tuple[int, str]] = {
+    0: (1, ""),
+    1: (2, ""),
+    2: (3, ""),
+    3: (4, ""),
+    4: (7, ""),
+    5: (8, ""),
+    6: (6, ""),
+    7: (1, "+me"),
+    8: (2, "+me"),
+    9: (1, ""),
+    10: (1, "+gfx"),
+    11: (2, "+gfx"),
+    12: (4, "+gfx"),
+    13: (1, "-me"),
+    14: (2, "-me"),
+    15: (1, "+me.all"),
+    16: (2, "+me.all"),
+    17: (3, "+gfx"),
+}
+PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us is still read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigInstance:
+    """A MIG device as NVML tells it; memory in MiB, minors None where the node has none."""
+
+    uuid: str
+    index: int
+    gpu_instance: int
+    compute_instance: int
+    profile: str
+    memory_mib: int
+    multiprocessors: int
+
+
+def profile_name(
+    *, total_bytes: int, memory_mib: int, slices: tuple[int, int], suffix: str = ""
+) -> str:
+    """The name NVIDIA gives a profile: `1g.5gb`, `1c.3g.20gb`, `1g.5gb+me`.
+
+    `slices` are those of the GPU instance and of the compute instance. Memory is rounded up to
+    eighths of the GPU and half up to whole GB, in integers: Python's round() is half to even
+    and would call the 3g.71gb of an H200 3g.70gb.
+    """
+    eighths = -(-8 * memory_mib * (1 << 20) // total_bytes)
+    gib = -(-total_bytes // (1 << 30))
+    gpu, compute = slices
+    part = f"{compute}c." if compute != gpu else ""
+    return f"{part}{gpu}g.{(eighths * gib + 4) // 8}gb{suffix}"
+
+
+def resource_suffix(profile: str) -> str:
+    """What a resource name says of a profile: `1g.5gb+me` is `mig-1g.5gb.me`."""
+    return "mig-" + profile.replace("+", ".")
+
+
+def read_instances(nvml: Nvml, gpu: Any, total_bytes: int) -> tuple[MigInstance, ...]:
+    """All MIG devices of a GPU; slots without one are holes and are skipped."""
+    found = (
+        _read_instance(nvml, gpu, index, total_bytes)
+        for index in range(nvml.call("nvmlDeviceGetMaxMigDeviceCount", gpu))
+    )
+    return tuple(instance for instance in found if instance is not None)
+
+
+def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigInstance | None:
+    try:
+        handle = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", gpu, index)
+    except LibraryError as error:
+        if error.code in _HOLE:
+            return None
+        raise
+    attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)
+    gpu_instance = nvml.call("nvmlDeviceGetGpuInstanceId", handle)
+    slices = (attributes.gpuInstanceSliceCount, attributes.computeInstanceSliceCount)
+    name = profile_name(
+        total_bytes=total_bytes,
+        memory_mib=attributes.memorySizeMB,
+        slices=slices,
+        suffix=_suffix(nvml, gpu, gpu_instance),
+    )
+    return MigInstance(
+        uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
+        index=index,
+        gpu_instance=gpu_instance,
+        compute_instance=nvml.call("nvmlDeviceGetComputeInstanceId", handle),
+        profile=name,
+        memory_mib=attributes.memorySizeMB,
+        multiprocessors=attributes.multiprocessorCount,
+    )
+
+
+def _suffix(nvml: Nvml, gpu: Any, gpu_instance: int) -> str:
+    """`+me`, `+gfx`, … of the instance's profile, found by the driver's profile id.
+
+    A profile that is not in our table has its name from the driver, or no suffix at all.
+    """
+    handle = nvml.call("nvmlDeviceGetGpuInstanceById", gpu, gpu_instance)
+    wanted = nvml.call("nvmlGpuInstanceGetInfo", handle).profileId
+    for index in range(PROFILE_INDICES):
+        info = _profile_info(nvml, gpu, index)
+        if info is None or info.id != wanted:
+            continue
+        if index in GPU_INSTANCE_PROFILES:
+            return GPU_INSTANCE_PROFILES[index][1]
+        return suffix_of(_profile_text(info))
+    return ""
+
+
+def _profile_info(nvml: Nvml, gpu: Any, index: int) -> Any:
+    try:
+        return nvml.call("nvmlDeviceGetGpuInstanceProfileInfo", gpu, index)
+    except LibraryError as error:
+        if error.code == FUNCTION_NOT_FOUND:  # before R470: no names in the answer
+            return nvml.ask("nvmlDeviceGetGpuInstanceProfileInfo", gpu, index, 1)
+        if error.code in _NO_SUCH_PROFILE:
+            return None
+        raise
+
+
+def _profile_text(info: Any) -> str:
+    name = getattr(info, "name", b"")
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def suffix_of(name: str) -> str:
+    """What follows the memory in a driver's own profile name, `MIG 1g.5gb+me` has `+me`."""
+    match = re.search(r"\d+gb([-+][a-z0-9.+-]+)$", name.strip())
+    return match[1] if match else ""
+
+
+def parse_mig_minors(text: str) -> Mapping[str, int]:
+    """`gpu0/gi1/access 12` lines as {"gpu0/gi1/access": 12}; other lines are skipped."""
+    pairs = (line.split() for line in text.splitlines())
+    return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit()}
+
+
+def read_mig_minors(host: Host) -> Mapping[str, int]:
+    """The minors of all capability nodes; none where the file is absent or unreadable."""
+    try:
+        return parse_mig_minors(host.read_text(MIG_MINORS) or "")
+    except DiscoveryError:
+        return {}
+
+
+def capability_nodes(
+    minors: Mapping[str, int], gpu_minor: int, instance: MigInstance
+) -> tuple[str, ...]:
+    """The two nodes that open a MIG device, of its GPU instance and of its compute instance.
+
+    The file is keyed by the GPU's device minor, not by its NVML index; empty where it has no
+    entry for them.
+    """
+    parent = f"gpu{gpu_minor}/gi{instance.gpu_instance}"
+    keys = (f"{parent}/access", f"{parent}/ci{instance.compute_instance}/access")
+    if any(key not in minors for key in keys):
+        return ()
+    return tuple(f"/dev/nvidia-caps/nvidia-cap{minors[key]}" for key in keys)

@@ -1,0 +1,64 @@
+"""The configuration sections `nvidia` and `mig`, decoded by msgspec; defaults are ours."""
+
+from typing import Literal
+
+from deviceplugin.sections import Instance, Scheduling, Section
+
+MigStrategy = Literal["none", "single", "mixed"]
+ListStrategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
+IdStrategy = Literal["uuid", "index"]
+
+CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
+
+
+class NvidiaSection(Section, frozen=True):
+    """Technical switches; `driver_root` and `dev_root` are host paths as answers name them."""
+
+    mig_strategy: MigStrategy = "mixed"
+    device_list_strategy: tuple[ListStrategy, ...] = ("envvar",)
+    device_id_strategy: IdStrategy = "uuid"
+    pass_device_specs: bool = False
+    driver_root: str = "/"
+    dev_root: str | None = None
+    cdi_annotation_prefix: str = "cdi.k8s.io/"
+    cdi_hook_path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what msgspec cannot express, where it can still tell the key's path."""
+        if not self.device_list_strategy:
+            raise ValueError("device_list_strategy names no strategy")
+        for key in ("driver_root", "dev_root", "cdi_hook_path"):
+            path = getattr(self, key)
+            if path is not None and not path.startswith("/"):
+                raise ValueError(f"{key} {path!r} is not an absolute path")
+
+    @property
+    def uses_cdi(self) -> bool:
+        """Whether any strategy needs CDI files."""
+        return bool(CDI_STRATEGIES & set(self.device_list_strategy))
+
+    @property
+    def needs_nodes(self) -> bool:
+        """Whether answers or CDI files name device nodes."""
+        return self.uses_cdi or self.pass_device_specs
+
+
+class MigInstance(Instance, frozen=True):
+    """A MIG profile that is offered: `name` is the resource name after the slash."""
+
+    tensor_cores: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the memory and that the name is one that MIG resources have."""
+        Instance.__post_init__(self)
+        if not self.name.startswith("mig-"):
+            raise ValueError(f"name {self.name!r} does not start with 'mig-', as in mig-1g.5gb")
+
+
+class MigSection(Section, frozen=True):
+    """Which MIG instances are offered and how they are chosen; no `instances`: all."""
+
+    version: str = "2.0"
+    enabled: bool = True
+    instances: tuple[MigInstance, ...] | None = None
+    scheduling: Scheduling = Scheduling()

@@ -1,0 +1,117 @@
+"""The NVIDIA vendor: keeps an NVML session, looks at the GPUs, answers for containers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from threading import Event
+
+from deviceplugin.core.edits import merge_edits
+from deviceplugin.errors import LibraryError
+from deviceplugin.host import Host
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery
+from deviceplugin.vendor import HealthReport
+from deviceplugin.vendors.nvidia import cdi, edits
+from deviceplugin.vendors.nvidia.devices import naming_for
+from deviceplugin.vendors.nvidia.discovery import (
+    Look,
+    by_address,
+    healthy_devices,
+    look,
+    missing_devices,
+    with_links,
+)
+from deviceplugin.vendors.nvidia.events import watch_events
+from deviceplugin.vendors.nvidia.library import Nvml, open_nvml
+from deviceplugin.vendors.nvidia.links import Links, read_links
+from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
+
+OpenNvml = Callable[[Host, str], Nvml]
+
+
+class NvidiaVendor:
+    """All NVIDIA GPUs of a node; `open_library` is the seam for a simulated NVML."""
+
+    name = "nvidia"
+
+    def __init__(
+        self,
+        host: Host,
+        settings: NvidiaSection,
+        mig: MigSection,
+        open_library: OpenNvml = open_nvml,
+    ) -> None:
+        self._host, self._settings, self._mig = host, settings, mig
+        self._open_library = open_library
+        self._nvml: Nvml | None = None
+        self._known: Mapping[str, tuple[Device, ...]] = {}
+        self._links: Links = {}
+        self._driver_version: str | None = None
+        self._driver_root = settings.driver_root
+
+    def discover(self) -> Discovery:
+        """All GPUs and MIG instances; a GPU that fails keeps its last devices, faulted."""
+        nvml = self._session()
+        try:
+            return self._discover(nvml)
+        except LibraryError:
+            # A session can outlive its driver; a new one says what is the matter.
+            self._close()
+            return self._discover(self._session())
+
+    def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
+        """The drop-in answer of the configured strategies."""
+        return edits.container_edits(self._settings, self._dev_root, devices)
+
+    def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
+        """One file for the class gpu; without devices where no strategy asks for CDI."""
+        if not self._settings.uses_cdi or self._driver_version is None:
+            return (CdiSpec(kind=edits.CDI_KIND, devices={}),)
+        spec = cdi.cdi_spec(self._settings, self._dev_root, devices)
+        driver = cdi.read_driver_files(
+            self._host, self._driver_root, self._driver_version, self._settings.cdi_hook_path
+        )
+        return (replace(spec, common=merge_edits([spec.common, driver])),)
+
+    def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
+        """Ask for a discovery whenever NVML tells of an event on one of the GPUs."""
+        watch_events(self._session(), devices, report, stop)
+
+    @property
+    def _dev_root(self) -> str:
+        return self._settings.dev_root or self._driver_root
+
+    def _session(self) -> Nvml:
+        if self._nvml is None:
+            self._nvml = self._open_library(self._host, self._settings.driver_root)
+            self._driver_root = self._nvml.driver_root
+        return self._nvml
+
+    def _close(self) -> None:
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+
+    def _discover(self, nvml: Nvml) -> Discovery:
+        seen = look(nvml)
+        self._driver_version = nvml.text("nvmlSystemGetDriverVersion")
+        naming = naming_for(self._settings, self._mig, self._dev_root, seen.gpus)
+        devices, faults = healthy_devices(self._host, seen, naming)
+        devices = with_links(devices, self._read_links(nvml, seen))
+        missing, losses = missing_devices(self._host, seen, self._known)
+        self._known = by_address((*devices, *missing))
+        return Discovery(
+            devices=(*devices, *missing),
+            faults=(*faults, *losses),
+            driver_version=self._driver_version,
+            library_version=nvml.text("nvmlSystemGetNVMLVersion"),
+        )
+
+    def _read_links(self, nvml: Nvml, seen: Look) -> Links:
+        """Links of the whole GPUs, read again only when another set of GPUs answers."""
+        uuids = {DeviceID(gpu.uuid): gpu for gpu in seen.gpus if not gpu.mig}
+        if uuids.keys() != self._links.keys():
+            handles = {
+                uuid: (nvml.call("nvmlDeviceGetHandleByIndex", gpu.index), gpu.pci_address)
+                for uuid, gpu in uuids.items()
+            }
+            self._links = read_links(nvml, handles)
+        return self._links
