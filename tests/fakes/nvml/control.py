@@ -25,15 +25,19 @@ class NvmlDouble:
         self.library = self.folder / "libnvidia-ml.so.1"
         self._events = 0
         self.write(scenario or Scenario())
-        self._install()
+        self.install()
 
-    def _install(self) -> None:
+    def install(self) -> None:
         """As a driver package does: the file carries the version, the soname is a link."""
-        file = build_library(
-            self.folder, f"libnvidia-ml.so.{self.scenario.driver_version or 'unknown'}"
-        )
-        self.library.unlink(missing_ok=True)
+        self.uninstall()
+        version = self.scenario.driver_version or "unknown"
+        file = build_library(self.folder, f"libnvidia-ml.so.{version}")
         self.library.symlink_to(file.name)
+
+    def uninstall(self) -> None:
+        """No library to be found; a process that loaded it keeps it. The scenario stays."""
+        for file in self.folder.glob("libnvidia-ml.so.*"):
+            file.unlink()
 
     def write(self, scenario: Scenario) -> None:
         """From the next NVML call on, this is the machine."""

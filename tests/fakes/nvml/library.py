@@ -17,7 +17,9 @@ _NAME = "libnvidia-ml.so.1"
 def build_library(target_dir: Path, name: str = _NAME) -> Path:
     """A copy of the library in `target_dir`. RuntimeError: no C compiler, or it failed."""
     target_dir.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copyfile(_cached_library(), target_dir / name))
+    aside = target_dir / f".{name}.new"  # writing over a library in use would crash its user
+    shutil.copyfile(_cached_library(), aside)
+    return aside.rename(target_dir / name)
 
 
 def _cached_library() -> Path:

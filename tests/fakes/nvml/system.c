@@ -9,9 +9,10 @@ static int init(const char *function) {
     u64 code = OK;
     lock();
     int fault = admit(function, ANY_GPU);
+    if (fault == UNINITIALIZED) fault = fault_of(function, ANY_GPU);
     const struct record *system = next_record(NULL, SYSTEM, ANY_GPU);
     if (!system) broken("missing line", "system");
-    if (fault && fault != UNINITIALIZED) return leave(fault);
+    if (fault) return leave(fault);
     number(system, "init", &code);
     if (!code) require_init(+1);
     return leave((int)code);
