@@ -39,7 +39,7 @@ def test_init_fails_as_the_scenario_says_and_works_once_it_stops(
 
 
 def test_an_error_line_can_fail_init(double: NvmlDouble) -> None:
-    double.fail("nvmlInit", 9)
+    double.fail("nvmlInit*", 9)
     with probing(double.library) as probe:
         assert probe("Init()") == "NVML 9"
         double.clear_faults()

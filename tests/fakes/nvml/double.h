@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
+#pragma GCC visibility push(hidden) /* two doubles in one process must not share these */
 
 typedef uint64_t u64;
 typedef uint32_t u32;
@@ -88,5 +89,6 @@ const struct record *mig_record(const struct handle *h);
 void lock(void);
 void unlock(void);
 void pause_ms(unsigned ms);
+#pragma GCC visibility pop
 
 #endif

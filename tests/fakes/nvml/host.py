@@ -94,7 +94,7 @@ def _write_pci(folder: Path, gpu: Gpu) -> None:
     device_id = (gpu.pci_device_id or 0) >> 16
     _write(folder / "vendor", "0x10de\n")
     _write(folder / "device", f"0x{device_id:04x}\n")
-    _write(folder / "class", "0x030200\n")
+    _write(folder / "class", f"{gpu.pci_class}\n")
     _write(folder / "numa_node", f"{gpu.numa_node}\n")
     _write(folder / "local_cpulist", f"{gpu.local_cpulist}\n")
 

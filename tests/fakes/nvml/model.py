@@ -216,6 +216,7 @@ class Gpu:
     ci_profiles: tuple[CiProfile, ...] = ()
     mig: tuple[MigInstance, ...] = ()
     mig_generation: int = 0
+    pci_class: str = "0x030200"
     numa_node: int = 0
     local_cpulist: str = "0-15"
 

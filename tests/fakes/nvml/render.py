@@ -12,6 +12,7 @@ _REMAPPED_FIELDS = {142: "corrected", 143: "uncorrected", 144: "pending", 145: "
 _NOT_ON_THE_GPU_LINE = {
     "index",
     "mig_generation",
+    "pci_class",
     "numa_node",
     "local_cpulist",
     "recovery_action",
