@@ -1,4 +1,4 @@
-"""A device plugin of a few lines on raw grpc.aio, for the stub's own tests: good, or bad on purpose."""
+"""A device plugin of a few lines on raw grpc.aio for the stub's tests: good, or bad on purpose."""
 
 import asyncio
 from collections.abc import Callable
