@@ -20,8 +20,9 @@ class NotAllocatedError(Exception):
 class Pick:
     """Devices being taken for one container, random among equals; `missing` counts down."""
 
+    resource: str
     missing: int
-    allocated: set[str]
+    manager: DeviceManager
     dice: random.Random
     taken: set[str] = field(default_factory=set)
 
@@ -30,7 +31,7 @@ class Pick:
         pool = sorted(set(candidates) - self.taken)
         chosen = self.dice.sample(pool, min(self.missing, len(pool)))
         self.taken.update(chosen)
-        self.allocated.update(chosen)
+        self.manager.allocated.setdefault(self.resource, set()).update(chosen)
         self.missing -= len(chosen)
         return self.missing == 0
 
@@ -50,6 +51,8 @@ class Admissions:
     async def admit(self, pod: Pod) -> Admission:
         """Allocate for every container; AdmissionError leaves behind what the kubelet leaves."""
         async with self._sync_loop:
+            if pod.key not in self.pods:
+                self.drop_inactive()  # an earlier pod of this name was another pod
             return await self._admit(pod, frozenset())
 
     async def readmit_all(self) -> list[str]:
@@ -67,6 +70,7 @@ class Admissions:
     def remove(self, key: str) -> None:
         """End a pod; its devices come free at the next allocation or PodResources List."""
         del self.pods[key]
+        self._manager.gone.add(key)
         self.listed.discard(key)
         self.stopped = {entry for entry in self.stopped if entry[0] != key}
 
@@ -162,10 +166,11 @@ class Admissions:
         self._check_health(holder.resource, held)
         if len(held) == required:
             return set()
-        allocated = self._manager.allocated.setdefault(holder.resource, set())
-        pick = Pick(missing=required, allocated=allocated, dice=self._dice)
+        pick = Pick(
+            resource=holder.resource, missing=required, manager=self._manager, dice=self._dice
+        )
         if not pick.take(reusable):
-            await self._fill(holder.resource, required, pick, nodes)
+            await self._fill(required, pick, nodes)
         return pick.taken
 
     def _check_health(self, resource: str, held: frozenset[str]) -> None:
@@ -180,10 +185,9 @@ class Admissions:
                 f"previously allocated devices are no longer healthy; {unhealthy}"
             )
 
-    async def _fill(
-        self, resource: str, required: int, pick: Pick, nodes: frozenset[int] | None
-    ) -> None:
+    async def _fill(self, required: int, pick: Pick, nodes: frozenset[int] | None) -> None:
         """Take aligned devices first, then those the plugin prefers, then any."""
+        resource = pick.resource
         free = self._free(resource)
         if len(free) < pick.missing:
             raise NotAllocatedError(
@@ -194,11 +198,10 @@ class Admissions:
             free = aligned
         elif pick.take(aligned):
             return
-        preferred = await self._prefer(resource, free | pick.taken, pick.taken, required)
-        if pick.take(preferred & free):
-            return
+        # before the call: a list may come during it, and the kubelet does not look again
         unaligned = {name for name in free if self._manager.devices[resource][name].nodes}
-        _ = pick.take(unaligned) or pick.take(free)
+        preferred = await self._prefer(resource, free | pick.taken, pick.taken, required)
+        _ = pick.take(preferred & free) or pick.take(unaligned) or pick.take(free)
 
     def _aligned(self, resource: str, ids: set[str], nodes: frozenset[int] | None) -> set[str]:
         if nodes is None:

@@ -72,6 +72,7 @@ class DeviceManager:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     allocated: dict[str, set[str]] = field(default_factory=dict)
     held: dict[Holder, Holding] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     messages: Counter[str] = field(default_factory=Counter)
     node_resources: set[str] = field(default_factory=set)
     crashes: list[str] = field(default_factory=list)
@@ -159,6 +160,7 @@ class DeviceManager:
     def drop_inactive(self, active: Iterable[str]) -> None:
         """Free what pods outside `active` hold; without such a pod nothing is rebuilt."""
         keep = set(active)
+        self.gone -= keep
         gone = [holder for holder in self.held if holder.pod not in keep]
         for holder in gone:
             del self.held[holder]
@@ -198,7 +200,7 @@ class DeviceManager:
             return
         for holder, holding in self.held.items():
             lost = sorted(holding.ids - self.devices[resource].keys())
-            if holder.resource == resource and lost:
+            if holder.resource == resource and lost and holder.pod not in self.gone:
                 self.crashes.append(
                     f"{resource}: {lost} removed while {holder.pod}/{holder.container} holds them"
                     f" under topology policy {self.topology_policy}: crash at its next admission"

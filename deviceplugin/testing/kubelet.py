@@ -42,6 +42,7 @@ class KubeletStub(NodeView):
 
     grace_s: seconds of `clock` after which a stopped resource's capacity is 0.
     node_topology_policy: "none", "best-effort", "restricted" or "single-numa-node".
+    started_at_s: when kubelet.sock last appeared, on `clock`.
     Everything about pods is keyed by "namespace/name". Use it on one event loop only.
     """
 
@@ -59,6 +60,7 @@ class KubeletStub(NodeView):
         self.kubelet_socket = self.socket_dir / "kubelet.sock"
         self.pod_resources_socket = self.kubelet_dir / "pod-resources" / "kubelet.sock"
         self.generation = 0
+        self.started_at_s: float | None = None
         self.register_knobs = RegisterKnobs()
         self.pod_resources_knobs = PodResourcesKnobs()
         self.log = RegistrationLog()
@@ -84,6 +86,7 @@ class KubeletStub(NodeView):
         self.socket_dir.mkdir(parents=True, exist_ok=True)
         remove_top_level_sockets(self.socket_dir)
         await self._serve(self.kubelet_socket, self.clients.handler())
+        self.started_at_s = self.manager.clock()
         self.notify()
 
     async def stop(self) -> None:

@@ -57,6 +57,7 @@ class RegistrationLog:
     calls: Counter[str] = field(default_factory=Counter)
     accepted: list[Registration] = field(default_factory=list)
     first_list_at_s: dict[str, float] = field(default_factory=dict)
+    last_list_at_s: dict[str, float] = field(default_factory=dict)
     stream_ends: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -204,7 +205,9 @@ class Registrations:
 
     def _received(self, resource: str, message: pluginapi.ListAndWatchResponse) -> None:
         self._manager.apply_list(resource, message.devices)
-        self._log.first_list_at_s.setdefault(resource, self._manager.clock())
+        now_s = self._manager.clock()
+        self._log.first_list_at_s.setdefault(resource, now_s)
+        self._log.last_list_at_s[resource] = now_s
         self._changed()
 
 

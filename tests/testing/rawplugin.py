@@ -38,6 +38,8 @@ class RawPlugin(rpc.DevicePluginServicer):
         self.prefer: Callable = lambda request: []
         self.allocate_gate: asyncio.Event | None = None
         self.allocate_entered = asyncio.Event()
+        self.prefer_gate: asyncio.Event | None = None
+        self.prefer_entered = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.allocated: list[list[str]] = []
         self.preferred: list[pluginapi.ContainerPreferredAllocationRequest] = []
@@ -94,6 +96,9 @@ class RawPlugin(rpc.DevicePluginServicer):
     async def GetPreferredAllocation(self, request, context):  # noqa: N802
         (wanted,) = request.container_requests
         self.preferred.append(wanted)
+        self.prefer_entered.set()
+        if self.prefer_gate is not None:
+            await self.prefer_gate.wait()
         answer = pluginapi.PreferredAllocationResponse()
         answer.container_responses.add(deviceIDs=self.prefer(wanted))
         return answer

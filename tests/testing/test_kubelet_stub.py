@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from asyncinotify import Inotify, Mask
 from rawplugin import GPU, RawPlugin, device, register
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
@@ -122,8 +123,10 @@ async def test_a_hanging_register_ends_with_the_callers_deadline(stub):
 
 async def test_a_stopped_kubelet_cancels_streams_and_leaves_a_stale_socket(stub, join):
     plugin = await join(stub, device("a"))
+    inode = stub.kubelet_socket.stat().st_ino
     await stub.stop()
     await asyncio.wait_for(plugin.cancelled.wait(), 5)
+    assert stub.kubelet_socket.stat().st_ino == inode
     assert stub.kubelet_socket.is_socket()
     assert not connects(stub.kubelet_socket)
     assert stub.live_streams(GPU) == 0
@@ -161,6 +164,24 @@ async def test_after_a_restart_resources_are_known_and_empty_until_registered(st
 async def test_too_long_a_socket_path_is_refused(kubelet_dir):
     with pytest.raises(ValueError, match="over 107 bytes"):
         await KubeletStub(kubelet_dir / ("d" * 100)).start()
+
+
+async def test_kubelet_sock_appears_once_per_start_and_nothing_happens_at_a_stop(stub):
+    with Inotify() as watcher:
+        watcher.add_watch(stub.socket_dir, Mask.CREATE | Mask.DELETE | Mask.MOVE)
+        await stub.stop()
+        await stub.start()
+        events = [(await asyncio.wait_for(watcher.get(), 5)) for _ in range(2)]
+        assert [event.mask for event in events] == [Mask.DELETE, Mask.CREATE]
+        assert connects(stub.kubelet_socket)
+        assert stub.started_at_s is not None
+
+
+async def test_nothing_but_the_two_sockets_is_left_in_the_kubelet_directory(stub, kubelet_dir):
+    await stub.restart()
+    await stub.stop()
+    left = sorted(str(path.relative_to(kubelet_dir)) for path in kubelet_dir.rglob("*.*"))
+    assert left == ["device-plugins/kubelet.sock", "pod-resources/kubelet.sock"]
 
 
 # Stream end and grace period

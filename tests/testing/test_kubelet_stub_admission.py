@@ -328,6 +328,37 @@ async def test_a_held_id_removed_is_a_crash_under_a_topology_policy_only(
         assert len(stub.crashes) == crashes
 
 
+async def test_an_id_removed_while_a_preference_is_asked_for_is_a_crash(stub, join):
+    plugin = await join(stub, *gpus(1), preferring=lambda wanted: ["gpu-0"])
+    plugin.prefer_gate = asyncio.Event()
+    admission = asyncio.create_task(stub.admit("p", {"c": {GPU: 1}}))
+    await plugin.prefer_entered.wait()
+    plugin.resend()
+    await stub.wait_for(lambda: stub.messages(GPU) == 2)
+    plugin.prefer_gate.set()
+    with pytest.raises(AdmissionError):
+        await admission
+    assert len(stub.crashes) == 1
+
+
+async def test_an_id_removed_after_its_pod_has_gone_is_no_crash(kubelet_dir, join):
+    async with KubeletStub(kubelet_dir, node_topology_policy="best-effort") as stub:
+        plugin = await join(stub, *gpus(1))
+        await stub.admit("p", {"c": {GPU: 1}})
+        stub.remove_pod("p")
+        plugin.resend(device("other"))
+        await stub.wait_for(lambda: stub.messages(GPU) == 2)
+        assert stub.crashes == []
+
+
+async def test_a_new_pod_of_an_old_name_is_allocated_anew(stub, join):
+    plugin = await join(stub, *gpus(1))
+    await stub.admit("p", {"c": {GPU: 1}})
+    stub.remove_pod("p")
+    await stub.admit("p", {"c": {GPU: 1}})
+    assert len(plugin.allocated) == 2
+
+
 async def test_an_id_kept_as_unhealthy_is_no_crash(kubelet_dir, join):
     async with KubeletStub(kubelet_dir, node_topology_policy="restricted") as stub:
         plugin = await join(stub, *gpus(1))
