@@ -38,6 +38,8 @@ class RawPlugin(rpc.DevicePluginServicer):
         self.prefer: Callable = lambda request: []
         self.allocate_gate: asyncio.Event | None = None
         self.allocate_entered = asyncio.Event()
+        self.options_gate: asyncio.Event | None = None
+        self.options_cancelled = asyncio.Event()
         self.prefer_gate: asyncio.Event | None = None
         self.prefer_entered = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -78,6 +80,13 @@ class RawPlugin(rpc.DevicePluginServicer):
         await self._server.stop(None)
 
     async def GetDevicePluginOptions(self, request, context):  # noqa: N802
+        if self.options_gate is None:
+            return self.options
+        try:
+            await self.options_gate.wait()
+        except asyncio.CancelledError:
+            self.options_cancelled.set()
+            raise
         return self.options
 
     async def ListAndWatch(self, request, context):  # noqa: N802

@@ -5,6 +5,7 @@ import socket as sockets
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from asyncinotify import Inotify, Mask
 from rawplugin import GPU, RawPlugin, device, register
@@ -95,6 +96,26 @@ async def test_the_answer_of_get_options_counts_and_not_the_register_request(stu
     assert (await stub.options(GPU)).pre_start_required
 
 
+async def test_get_options_is_asked_within_registers_own_deadline(stub, join):
+    plugin = await join(stub, device("a"))
+    plugin.options_gate = asyncio.Event()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await plugin.register(stub.kubelet_socket, timeout_s=0.2)
+    await asyncio.wait_for(plugin.options_cancelled.wait(), 5)
+    assert len(stub.registrations) == 1
+
+
+async def test_an_error_of_get_options_fails_register(stub, kubelet_dir):
+    class Mute(RawPlugin):
+        async def GetDevicePluginOptions(self, request, context):  # noqa: N802
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+
+    plugin = await Mute(stub.socket_dir / "x.sock", []).serve()
+    with pytest.raises(grpc.aio.AioRpcError, match="code = Unavailable desc = not yet"):
+        await plugin.register(stub.kubelet_socket)
+    await plugin.stop()
+
+
 async def test_nothing_is_advertised_before_the_first_list(stub, join):
     assert stub.capacity() == {}
     await join(stub)
@@ -159,6 +180,22 @@ async def test_after_a_restart_resources_are_known_and_empty_until_registered(st
     await stub.wait_registered(GPU)
     assert stub.capacity() == {GPU: 1}
     assert stub.registrations[-1].generation == 2
+
+
+async def test_many_restarts_leave_no_open_files_behind(stub, join):
+    plugin = await join(stub, device("a"))
+
+    async def restart_and_register() -> None:
+        await stub.restart()
+        await plugin.register(stub.kubelet_socket)
+        await stub.wait_registered(GPU)
+
+    await restart_and_register()
+    before = psutil.Process().num_fds()
+    for _ in range(20):
+        await restart_and_register()
+    assert psutil.Process().num_fds() < before + 20
+    assert stub.live_streams(GPU) == 1
 
 
 async def test_too_long_a_socket_path_is_refused(kubelet_dir):
