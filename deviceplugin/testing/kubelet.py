@@ -91,9 +91,10 @@ class KubeletStub(NodeView):
 
     async def stop(self) -> None:
         """Go away as at SIGTERM: connections dropped at once, both socket files stay, stale."""
-        await self.clients.drop_all()
+        # servers first: a plugin that registers again at once must find nobody
         for path in list(self._servers):
             await self._servers.pop(path).stop(None)
+        await self.clients.drop_all()
         self.notify()
 
     async def restart(

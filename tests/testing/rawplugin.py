@@ -38,6 +38,7 @@ class RawPlugin(rpc.DevicePluginServicer):
         self.prefer: Callable = lambda request: []
         self.allocate_gate: asyncio.Event | None = None
         self.allocate_entered = asyncio.Event()
+        self.on_cancel: Callable[[], None] = lambda: None
         self.options_gate: asyncio.Event | None = None
         self.options_cancelled = asyncio.Event()
         self.prefer_gate: asyncio.Event | None = None
@@ -97,6 +98,7 @@ class RawPlugin(rpc.DevicePluginServicer):
             while await queue.get():
                 yield pluginapi.ListAndWatchResponse(devices=self.devices)
         except asyncio.CancelledError:
+            self.on_cancel()
             self.cancelled.set()
             if queue in self._queues:
                 self._queues.remove(queue)

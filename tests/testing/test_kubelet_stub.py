@@ -153,6 +153,15 @@ async def test_a_stopped_kubelet_cancels_streams_and_leaves_a_stale_socket(stub,
     assert stub.live_streams(GPU) == 0
 
 
+async def test_nobody_listens_when_a_plugin_sees_its_stream_cancelled_by_a_stop(stub, join):
+    plugin = await join(stub, device("a"))
+    listening: list[bool] = []
+    plugin.on_cancel = lambda: listening.append(connects(stub.kubelet_socket))
+    await stub.stop()
+    await asyncio.wait_for(plugin.cancelled.wait(), 5)
+    assert listening == [False]
+
+
 async def test_a_restart_wipes_top_level_sockets_only(stub, join):
     await join(stub, device("a"), socket="top.sock")
     await join(stub, device("b"), socket="x/sub.sock", resource=NIC)
