@@ -92,7 +92,7 @@ class _StrictLoader(yaml.SafeLoader):
     """YAML without aliases (they can grow without bound) and without repeated keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]  # PyYAML
+        if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML
             raise yaml.constructor.ConstructorError(
                 None, None, f"alias *{event.anchor} is not allowed", event.start_mark
@@ -140,9 +140,7 @@ def _decode(raw: object, schema: type[msgspec.Struct], name: str) -> msgspec.Str
         raise _config_error(str(error), raw, schema, name) from error
 
 
-def _config_error(
-    text: str, raw: object, schema: type[msgspec.Struct], name: str
-) -> ConfigError:
+def _config_error(text: str, raw: object, schema: type[msgspec.Struct], name: str) -> ConfigError:
     """msgspec's message, `Expected … - at `$.a[0].b``, with the key, the value and the choice."""
     match = re.fullmatch(r"(?s)(.*?)(?: - at `(?:key in )?\$(.*)`)?", text)
     problem, steps = match.groups() if match else (text, "")

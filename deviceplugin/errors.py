@@ -6,7 +6,8 @@ DevicePluginError
 │   ├── UnavailableError     no driver or no hardware: normal, asked again later
 │   ├── DiscoveryError        the hardware could not be read: the last devices stay, faulted
 │   ├── LibraryError          a driver library call failed; carries the library's code
-│   └── CallTimeoutError      a driver call did not return by its deadline
+│   ├── CallTimeoutError      a driver call did not return by its deadline
+│   └── FilesError            files that devices need before they are announced cannot be written
 ├── AllocationError       becomes a gRPC status in kubelet/plugin.py
 └── RegistrationError     the kubelet did not take a registration: tried again
 """
@@ -48,6 +49,10 @@ class LibraryError(VendorError):
 
 class CallTimeoutError(VendorError):
     """A driver call did not return by its deadline; it may still return later."""
+
+
+class FilesError(VendorError):
+    """Files that must be there before a device is announced cannot be written."""
 
 
 class Refusal(StrEnum):

@@ -1,9 +1,11 @@
 """Guarded work: the one place that catches every exception, tells it and goes on."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -34,14 +36,16 @@ async def keep(
 
 
 class DriverThread:
-    """One daemon thread for one vendor's blocking calls, one after another.
+    """One daemon thread for one vendor's blocking calls, one at a time.
 
-    A call that hangs blocks this thread alone. It is a daemon thread because a call inside a
-    hung driver can be ended by nothing, and must not keep the process from exiting.
+    A call that hangs blocks this thread alone, and calls behind it wait no longer than their own
+    deadlines. It is a daemon thread because nothing can end a call inside a hung driver, and it
+    must not keep the process from exiting.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._free = asyncio.Semaphore(1)
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -50,11 +54,12 @@ class DriverThread:
 
         Raises CallTimeoutError at the deadline (seconds), VendorError for whatever else fails.
         """
-        future = self._submit(function)
         try:
-            return await asyncio.wait_for(future, deadline_s)
+            async with asyncio.timeout(deadline_s):
+                await self._free.acquire()
+                return await self._submit(function)
         except TimeoutError as error:
-            text = f"{self.name}: no answer from the driver within {deadline_s:g} s"
+            text = f"{self.name}: no answer within {deadline_s:g} s"
             raise CallTimeoutError(text) from error
 
     def _submit(self, function: Callable[[], T]) -> "asyncio.Future[T]":
@@ -62,25 +67,27 @@ class DriverThread:
         future: asyncio.Future[T] = loop.create_future()
 
         def run() -> None:
-            if future.cancelled():
-                return
             try:
-                outcome: Callable[[], None] = _setter(future, function())
-            except Exception as error:
-                outcome = _failer(future, self._as_vendor_error(error))
-            _on_loop(loop, outcome)
+                deliver = partial(_set, future, function())
+            except Exception as error:  # noqa: BLE001  # delivered to the caller
+                deliver = partial(_fail, future, self._as_ours(error))
+            _on_loop(loop, self._free.release)
+            _on_loop(loop, deliver)
 
+        self._work_on(run)
+        return future
+
+    def _work_on(self, run: Callable[[], None]) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
             self._thread.start()
         self._calls.put(run)
-        return future
 
     def _work(self) -> None:
         while True:
             self._calls.get()()
 
-    def _as_vendor_error(self, error: Exception) -> DevicePluginError:
+    def _as_ours(self, error: Exception) -> DevicePluginError:
         if isinstance(error, DevicePluginError):
             return error
         log.error("vendor_raised", thread=self.name, exc_info=error)
@@ -105,14 +112,16 @@ def start_guarded(name: str, function: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _setter(future: "asyncio.Future[T]", result: T) -> Callable[[], None]:
-    return lambda: None if future.done() else future.set_result(result)
+def _set(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
-def _failer(future: "asyncio.Future[Any]", error: Exception) -> Callable[[], None]:
-    return lambda: None if future.done() else future.set_exception(error)
+def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, outcome: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(outcome)
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(call)

@@ -18,7 +18,7 @@ def file_name(kind: str) -> str:
 
 def document(spec: CdiSpec) -> bytes:
     """The file's content: sorted, so that the same devices make the same bytes."""
-    content = {
+    content: dict[str, Any] = {
         "cdiVersion": VERSION,
         "kind": spec.kind,
         "devices": [

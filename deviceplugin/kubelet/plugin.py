@@ -131,7 +131,7 @@ class ResourcePlugin:
         await self.streams.until(lambda count: count == 0)
         self.lost = asyncio.Event()
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The service for a grpc.aio server."""
         return grpc.method_handlers_generic_handler(
             "v1beta1.DevicePlugin",
@@ -239,7 +239,9 @@ class ResourcePlugin:
         return wire.container_response(edits)
 
 
-def _unary(method: Callable[..., Awaitable[Any]], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
+def _unary(
+    method: Callable[..., Awaitable[Any]], request: Any
+) -> "grpc.RpcMethodHandler[Any, Any]":
     return grpc.unary_unary_rpc_method_handler(
         method, request_deserializer=request.FromString, response_serializer=_serialize
     )

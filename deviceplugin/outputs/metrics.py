@@ -4,7 +4,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 
 import psutil
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +20,7 @@ class Metrics:
     """Counters that the other parts increase; fulfils the kubelet side's Recorder."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a series a counter that nobody reads
         self.registry = registry = CollectorRegistry()
         self._allocations = Counter(
             "deviceplugin_allocations",
@@ -80,7 +81,7 @@ class Metrics:
     def registered(self, resource: ResourceName, *, accepted: bool) -> None:
         self._registrations.labels(resource, "accepted" if accepted else "refused").inc()
 
-    def listed(self, resource: ResourceName, size_bytes: int) -> None:  # noqa: ARG002
+    def listed(self, resource: ResourceName, size_bytes: int) -> None:
         self._lists.labels(resource).inc()
 
     def kubelet_restarted(self) -> None:

@@ -55,7 +55,7 @@ def serve_http(app: App, address: tuple[str, int]) -> WSGIServer:
     """Listen and answer on daemon threads until `shutdown`; raises OSError if it cannot bind."""
     family = _Server6 if ":" in address[0] else _Server
     server = family(address, _Handler)
-    server.set_app(app)  # type: ignore[arg-type]  # a WSGI application without wsgiref's types
+    server.set_app(app)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server
 

@@ -5,7 +5,6 @@ Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
 
 import ctypes
 import os
-from types import ModuleType
 from typing import Any
 
 from deviceplugin.errors import LibraryError, UnavailableError
@@ -94,7 +93,7 @@ def find_library(host: Host, driver_root: str) -> tuple[str, str]:
     return FILE, driver_root
 
 
-def _load(pynvml: ModuleType, path: str) -> None:
+def _load(pynvml: Any, path: str) -> None:
     """Give pynvml the library, as its own search knows only the loader's path."""
     try:
         library = ctypes.CDLL(path)

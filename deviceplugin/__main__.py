@@ -1,0 +1,5 @@
+"""`python -m deviceplugin`."""
+
+from deviceplugin.cli import main
+
+main()

@@ -1,0 +1,226 @@
+"""The command line: the only reader of argv and the environment."""
+
+import asyncio
+import json
+import os
+import platform
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+import yaml
+
+from deviceplugin import config as configuration
+from deviceplugin.config import Config, Setting
+from deviceplugin.errors import ConfigError
+from deviceplugin.logs import configure_logs
+from deviceplugin.registry import installed_vendors, load_vendors
+from deviceplugin.vendor import VendorModule
+
+PREFIX = "DEVICEPLUGIN_"
+F = TypeVar("F", bound=Callable[..., Any])
+_PARSERS: Mapping[str, Callable[[Setting], object]] = {
+    "node_name": configuration.parse_node_name,
+    "host_root": configuration.parse_directory,
+    "kubelet_dir": configuration.parse_directory,
+    "cdi_dir": configuration.parse_directory,
+    "state_dir": configuration.parse_directory,
+    "metrics_address": configuration.parse_address,
+    "log_level": lambda setting: configuration.parse_choice(setting, configuration.LOG_LEVELS),
+    "log_format": lambda setting: configuration.parse_choice(setting, configuration.LOG_FORMATS),
+}
+_HELP = {
+    "config": "A YAML file, or a directory of them.",
+    "node_name": "Name of this Kubernetes node; by default the host name.",
+    "vendors": "Vendors to serve, comma-separated; by default all that are installed.",
+    "host_root": "Where the host's /sys, /proc and /dev are seen. Default /.",
+    "kubelet_dir": "The kubelet's directory. Default /var/lib/kubelet.",
+    "cdi_dir": "Where CDI files are written. Default /var/run/cdi.",
+    "state_dir": "Where state is kept. Default /var/lib/deviceplugin.",
+    "metrics_address": "HOST:PORT of /metrics, /healthz and /readyz; empty switches it off.",
+    "log_level": "debug, info, warning or error. Default info.",
+    "log_format": "json or console. Default json.",
+}
+_DAEMON_FLAGS = tuple(_HELP)
+_LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
+
+
+def _flags(names: Iterable[str]) -> Callable[[F], F]:
+    """The options `names`, each as text: their meaning is checked in one place for all origins."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(list(names)):
+            flag = f"--{name.replace('_', '-')}"
+            command = click.option(flag, name, metavar="TEXT", help=_HELP[name])(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="deviceplugin")
+def cli() -> None:
+    """One Kubernetes device plugin daemon per node for every GPU on it.
+
+    Every flag has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
+    file; a flag wins over the environment, the environment over the file.
+    """
+
+
+@cli.command()
+@_flags(_DAEMON_FLAGS)
+def run(**flags: str | None) -> None:
+    """Serve this node's GPUs to the kubelet until SIGTERM."""
+    config, modules = load(flags)
+    configure_logs(config.log_level, config.log_format)
+    asyncio.run(_serve(config, modules))
+
+
+@cli.command()
+@_flags(_LOOK_FLAGS)
+@click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
+def discover(form: str | None, **flags: str | None) -> None:
+    """Show this node's GPUs and the resources that they make."""
+    choice = Setting(form or os.environ.get(f"{PREFIX}FORMAT", "table"), "--format")
+    form = configuration.parse_choice(choice, ("table", "json", "yaml"))
+    config, modules = load(flags)
+    configure_logs("error", "console")
+    click.echo(_render(asyncio.run(_look(config, modules)), form), nl=False)
+
+
+@cli.command()
+@_flags(_DAEMON_FLAGS)
+def check(**flags: str | None) -> None:
+    """Check the configuration and print what it amounts to."""
+    config, _ = load(flags)
+    click.echo(_yaml(effective(config)), nl=False)
+
+
+@cli.command()
+@click.option("--scenario", metavar="TEXT", default="nvidia", help="The simulated node.")
+@click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
+def demo(scenario: str, *, keep: bool) -> None:
+    """Show the daemon at work on a simulated node; needs no GPU and no cluster."""
+    from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`
+
+    name = configuration.parse_choice(Setting(scenario, "--scenario"), tuple(SCENARIOS))
+    configure_logs("error", "console")
+    asyncio.run(run_demo(SCENARIOS[name], keep=keep))
+
+
+def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule]]:
+    """The configuration of all origins and the vendor modules that it names."""
+    given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
+    path = given.get("config")
+    raw = configuration.read_config_files(Path(str(path.value))) if path else {}
+    known_settings = (*_PARSERS, "vendors")
+    settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
+    vendors = settings.get("vendors")
+    installed = tuple(installed_vendors())
+    names = configuration.parse_vendors(vendors, installed) if vendors else None
+    all_modules = load_vendors(None)
+    schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
+    configuration.check_keys(raw, (*known_settings, *schemas))
+    values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
+    config = Config(
+        **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
+        vendors=names,
+        sections=configuration.decode_sections(raw, schemas),
+    )
+    wanted = names or tuple(module.NAME for module in all_modules)
+    return config, [module for name in wanted for module in all_modules if name == module.NAME]
+
+
+def _given(name: str, flag: str | None) -> Setting | None:
+    if flag is not None:
+        return Setting(flag, f"--{name.replace('_', '-')}")
+    variable = f"{PREFIX}{name.upper()}"
+    if variable in os.environ:
+        return Setting(os.environ[variable], variable)
+    return None
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The configuration as one document, every default filled in."""
+    address = config.metrics_address
+    return {
+        "node_name": config.node_name,
+        "vendors": list(config.vendors or installed_vendors()),
+        "host_root": str(config.host_root),
+        "kubelet_dir": str(config.kubelet_dir),
+        "cdi_dir": str(config.cdi_dir),
+        "state_dir": str(config.state_dir),
+        "metrics_address": f"{address[0]}:{address[1]}" if address else "",
+        "log_level": config.log_level,
+        "log_format": config.log_format,
+        **{name: msgspec.to_builtins(section) for name, section in config.sections.items()},
+    }
+
+
+async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
+    from deviceplugin.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
+    from deviceplugin.host import Host  # noqa: PLC0415
+
+    host = Host(config.host_root)
+    vendors = [module.create(host, config.sections) for module in modules]
+    daemon = Daemon(config, vendors, time.time, random.SystemRandom().getrandbits(32))
+    serving = asyncio.create_task(daemon.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    await asyncio.wait([serving])
+    if not serving.cancelled():
+        serving.result()
+
+
+async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
+    from deviceplugin.core.report import report  # noqa: PLC0415
+    from deviceplugin.core.resources import plan_resources  # noqa: PLC0415
+    from deviceplugin.host import Host  # noqa: PLC0415
+    from deviceplugin.inventory import InventoryStore  # noqa: PLC0415
+    from deviceplugin.vendor_loop import look_once  # noqa: PLC0415
+
+    store = InventoryStore(time.time)
+    host = Host(config.host_root)
+    vendors = [module.create(host, config.sections) for module in modules]
+    await asyncio.gather(*(look_once(vendor, store) for vendor in vendors))
+    return report(config.node_name, store.current, plan_resources(store.current))
+
+
+def _render(report: dict[str, Any], form: str) -> str:
+    from deviceplugin.tables import report_text  # noqa: PLC0415
+
+    renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
+        "table": report_text,
+        "json": lambda document: json.dumps(document, indent=2) + "\n",
+        "yaml": _yaml,
+    }
+    return renderers[form](report)
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(document))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def main() -> None:
+    """The console script: exit 2 and one line for anything the person got wrong."""
+    try:
+        cli.main(standalone_mode=False)
+    except ConfigError as error:
+        _end(str(error))
+    except click.ClickException as error:
+        _end(" ".join(error.format_message().split()))
+    except click.exceptions.Abort:
+        sys.exit(130)
+
+
+def _end(text: str) -> None:
+    click.echo(f"deviceplugin: {text}", err=True)
+    sys.exit(2)

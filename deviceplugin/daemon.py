@@ -1,0 +1,187 @@
+"""The wiring: which task feeds which, and in what order they start and end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+
+from deviceplugin.config import Config
+from deviceplugin.core.allocation import devices_of
+from deviceplugin.core.policies import prefer
+from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
+from deviceplugin.host import Host
+from deviceplugin.host.uevents import watch_uevents
+from deviceplugin.inventory import InventoryStore
+from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
+from deviceplugin.kubelet.plugin import ResourcePlugin
+from deviceplugin.kubelet.reconcile import Endpoints
+from deviceplugin.kubelet.retention import Retention
+from deviceplugin.kubelet.socketwatch import KubeletSocket
+from deviceplugin.lock import only_daemon
+from deviceplugin.model import AdvertisedDevice, ContainerEdits, Device, Resource
+from deviceplugin.outputs.cdi_files import write_cdi_files
+from deviceplugin.outputs.metrics import Metrics, StateCollector
+from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
+from deviceplugin.planner import Planner
+from deviceplugin.supervise import DriverThread, keep
+from deviceplugin.vendor import CdiSource, Vendor
+from deviceplugin.vendor_loop import VendorLoop
+
+log = structlog.get_logger()
+
+ALLOCATE_S = 5.0
+RETRY_S = 5.0
+
+
+class Daemon:
+    """Serves the devices of `vendors` to the kubelet until cancelled; made on the loop.
+
+    `now` gives Unix seconds, `seed` the jitter of retries.
+    """
+
+    def __init__(
+        self, config: Config, vendors: Sequence[Vendor], now: Callable[[], float], seed: int
+    ) -> None:
+        self._config, self._seed = config, seed
+        self._host = Host(config.host_root)
+        self._vendors = {vendor.name: vendor for vendor in vendors}
+        self._answers = {name: DriverThread(f"{name}-answers") for name in self._vendors}
+        self._metrics = Metrics()
+        self._store = InventoryStore(now)
+        self._leading = False
+        self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
+        self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
+        self._planner = Planner(
+            self._store,
+            Retention(self._endpoints.busy_since),
+            config.kubelet_dir / "pod-resources" / "kubelet.sock",
+        )
+        self._loops = [
+            VendorLoop(vendor, self._store, self._write_files, self._metrics.discovered)
+            for vendor in vendors
+        ]
+
+    async def run(self) -> None:
+        """Answer probes at once, serve once no other daemon does; ends when cancelled."""
+        self._metrics.registry.register(
+            StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
+        )
+        async with self._http(), only_daemon(self._config.state_dir):
+            self._leading = True
+            await self._serve()
+
+    async def _serve(self) -> None:
+        background = [
+            self._keep("kubelet_watch", self._kubelet.watch),
+            self._keep("kubelet_count", self._count_kubelets),
+            self._keep("plan", self._planner.plan),
+            self._keep("holders", self._planner.watch_holders),
+            self._keep("uevents", self._watch_uevents),
+            *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
+        ]
+        try:
+            await self._endpoints.follow(self._planner.resources)
+        finally:
+            for loop in self._loops:
+                loop.stop()
+            for task in background:
+                task.cancel()
+
+    def _keep(
+        self, name: str, once: Callable[[], object], pause_s: float = RETRY_S
+    ) -> "asyncio.Task[None]":
+        return asyncio.create_task(
+            keep(name, once, pause_s, self._metrics.task_failed),  # type: ignore[arg-type]
+            name=name,
+        )
+
+    async def _watch_uevents(self) -> None:
+        def wake(_: object) -> None:
+            for loop in self._loops:
+                loop.wake()
+
+        try:
+            await watch_uevents(wake)
+        except OSError as error:
+            log.info("no_uevents", reason=str(error), instead="discovery every 5 s")
+            await asyncio.Future()
+
+    async def _count_kubelets(self) -> None:
+        first = await self._kubelet.listening.until(lambda identity: identity is not None)
+        while True:
+            first = await self._kubelet.listening.until(
+                lambda identity, known=first: identity not in (None, known)  # type: ignore[misc]
+            )
+            self._metrics.kubelet_restarted()
+
+    def _endpoint(self, resource: Resource) -> Endpoint:
+        plugin = ResourcePlugin(resource, self._answer, prefer, self._metrics)
+        return Endpoint(plugin, self._kubelet, self._metrics, self._seed)
+
+    def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
+        return self._keep(endpoint.plugin.name, endpoint.run)
+
+    async def _answer(
+        self, resource: Resource, entries: Sequence[AdvertisedDevice]
+    ) -> ContainerEdits:
+        """What a container gets, made on the vendor's own thread and checked on the host."""
+        devices = devices_of(resource.name, entries, self._store.current.devices)
+        make = partial(self._edits, self._vendors[resource.vendor], devices)
+        return await self._answers[resource.vendor].call(make, ALLOCATE_S)
+
+    def _edits(self, vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
+        edits = vendor.container_edits(devices)
+        paths = [node.host_path for node in edits.device_nodes]
+        for path in [*paths, *(mount.host_path for mount in edits.mounts)]:
+            if not self._host.exists(path):
+                raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
+        return edits
+
+    def _write_files(self, vendor: CdiSource, devices: Sequence[Device]) -> None:
+        try:
+            write_cdi_files(self._config.cdi_dir, vendor.cdi_specs(devices))
+        except OSError as error:
+            raise FilesError(f"{self._config.cdi_dir}: {error.strerror}") from error
+
+    def _waiting_for(self) -> str:
+        """Why the daemon is not ready, empty when it is."""
+        if not self._leading:
+            return "another daemon on this node holds the lock"
+        slow = [loop.vendor.name for loop in self._loops if not loop.looked]
+        if slow:
+            return "first discovery of " + ", ".join(slow)
+        if self._kubelet.listening.value is None:
+            return f"no kubelet listens on {self._kubelet.path}"
+        unregistered = list(self._endpoints.problems())
+        return f"not watched by the kubelet: {', '.join(unregistered)}" if unregistered else ""
+
+    @asynccontextmanager
+    async def _http(self) -> AsyncIterator[None]:
+        """The endpoint, bound again and again where its address is taken."""
+        address = self._config.metrics_address
+        if address is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        app = application(self._metrics.registry, partial(loop_alive, loop), self._waiting_for)
+        task = self._keep("http", partial(_serve_http, app, address))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _serve_http(app: App, address: tuple[str, int]) -> None:
+    try:
+        server = await asyncio.to_thread(serve_http, app, address)
+    except OSError as error:
+        raise DevicePluginError(f"{address[0]}:{address[1]}: {error.strerror}") from error
+    log.info("metrics_served", address=f"{address[0]}:{server.server_port}")
+    try:
+        await asyncio.Future()
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
