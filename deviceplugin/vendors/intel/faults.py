@@ -82,6 +82,18 @@ def unbound_functions(address: str, unbound: int, enabled: int) -> Fault:
     )
 
 
+def undriven_functions(address: str, driver: str | None) -> Fault:
+    """Virtual functions need the driver of their physical function: it answers for the GPU."""
+    bound = f"bound to {driver}" if driver else "bound to no driver"
+    return _fault(
+        address,
+        "sriov.physical_function_undriven",
+        f"/sys/bus/pci/devices/{address}/driver: {bound}, while its virtual functions are enabled",
+        "bind it to xe or i915 and enable the virtual functions again",
+        FaultClass.RESET,
+    )
+
+
 def unknown_size(address: str) -> Fault:
     """A virtual function without a size has no name that would be true."""
     return _fault(

@@ -54,6 +54,8 @@ def _read_debugfs(reader: Reader, owner: Gpu, number: int) -> int | None:
 
 def _read_i915(reader: Reader, owner: Gpu, number: int) -> int | None:
     """i915 of the LTS and data centre backports: one `gt` or several `gt<K>`, to be summed."""
+    if owner.drm_path is None:
+        return None
     for tree in _I915_TREES:
         base = f"{owner.drm_path}/{tree}/vf{number}"
         gts = reader.read_numbered(base, "gt")

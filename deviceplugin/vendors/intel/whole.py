@@ -63,7 +63,8 @@ def _problems(look: Look, gpu: Gpu) -> tuple[Fault, ...]:
     if mode := _survivability(look, gpu):
         return (faults.survivability(gpu.address, mode),)
     if gpu.driver not in DRM_DRIVERS:
-        return () if _is_divided(gpu) else (faults.unused_driver(gpu.address, gpu.driver),)
+        fault = faults.undriven_functions if _is_divided(gpu) else faults.unused_driver
+        return (fault(gpu.address, gpu.driver),)
     if not gpu.nodes:
         return (faults.no_drm(gpu.address, gpu.driver or "its driver"),)
     problems = [faults.missing_node(gpu.address, m)] if (m := look.missing(gpu.nodes)) else []

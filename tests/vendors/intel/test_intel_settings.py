@@ -47,6 +47,18 @@ def test_everything_has_a_default():
             "4gb",
         ),
     ],
+    ids=[
+        "naming",
+        "fewer than no monitors",
+        "no strategy",
+        "another vendor's strategy",
+        "unknown key",
+        "no size",
+        "no resource name",
+        "a name of ours",
+        "a suffix of ours",
+        "two of one size",
+    ],
 )
 def test_a_setting_that_cannot_be_used_is_named(section, value, named):
     with pytest.raises(msgspec.ValidationError, match=named):
