@@ -18,7 +18,7 @@ from deviceplugin.testing.intel import (
     vf_address,
     write_intel_node,
 )
-from deviceplugin.testing.tree import write_tree
+from deviceplugin.testing.tree import remove, write_tree
 
 SPLIT = ["xe"] * 4 + ["vfio-pci"] * 2
 QUOTA = 4227858432
@@ -174,6 +174,13 @@ def test_functions_that_share_an_iommu_group_are_given_away_together(node, make_
     assert contract_problems(vendor, Host(node)) == []
 
 
+def test_a_shared_group_is_named_by_its_smallest_function(node, make_vendor, offered):
+    set_vfs(node, B60, 2, [2 * QUOTA, QUOTA], ["vfio-pci"] * 2)
+    path = "/sys/devices/pci0000:00/0000:04:00.2"
+    write_tree(node, f"{path}/iommu_group -> ../../../kernel/iommu_groups/37")
+    assert offered(make_vendor().discover()) == {"intel.com/xe-4gb-vfio": 1}
+
+
 def test_a_group_that_the_host_still_uses_is_not_offered(node, make_vendor, offered, codes):
     set_vfs(node, B60, 2, QUOTA, ["xe", "vfio-pci"])
     path = "/sys/devices/pci0000:00/0000:04:00.2"
@@ -275,3 +282,24 @@ def test_a_size_that_only_the_slices_own_driver_tells_is_used(root, make_vendor,
     assert device(discovery, "0000:04:00.1").attributes["memory_source"] == "ioctl"
     assert device(discovery, "0000:04:00.2").attributes["memory_source"] == "share of table"
     assert ("xe", "/dev/dri/card2") in asked
+
+
+def test_a_gpu_is_hidden_from_the_moment_its_functions_are_enabled(node, make_vendor, offered):
+    write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = 6")
+    assert offered(make_vendor().discover()) == {}
+
+
+def test_a_media_gt_without_a_quota_takes_nothing_from_the_sum(root, make_vendor, device):
+    gpu = replace(B60, quotas="debugfs-gt")
+    write_intel_node(root, gpu)
+    set_vfs(root, gpu, 6, QUOTA)
+    write_tree(root, f"/sys/kernel/debug/dri/{gpu.address}/gt1/vf1/ggtt_quota = 4096")
+    function = device(make_vendor().discover(), "0000:04:00.1")
+    assert (function.memory_bytes, function.attributes["memory_source"]) == (QUOTA, "debugfs")
+
+
+def test_slices_of_a_gpu_without_a_card_are_found_too(node, make_vendor, device):
+    set_vfs(node, B60, 2, 0)
+    remove(node, f"/sys/devices/pci0000:00/{B60.address}/drm")
+    function = device(make_vendor().discover(), "0000:04:00.1")
+    assert function.attributes["memory_source"] == "share of table"
