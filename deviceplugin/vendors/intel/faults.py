@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from deviceplugin.host.pci import DEVICES
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 
@@ -32,7 +33,7 @@ def unused_driver(address: str, driver: str | None) -> Fault:
     return _fault(
         address,
         "discovery.not_served",
-        f"/sys/bus/pci/devices/{address}/driver: {bound}",
+        f"{DEVICES}/{address}/driver: {bound}",
         "bind it to xe or i915 to offer it to containers",
         FaultClass.INFO,
     )
@@ -43,7 +44,7 @@ def survivability(address: str, mode: str) -> Fault:
     return _fault(
         address,
         "survivability.survivability_mode",
-        f"/sys/bus/pci/devices/{address}/survivability_mode: {mode}",
+        f"{DEVICES}/{address}/survivability_mode: {mode}",
         "flash the GPU's firmware (fwupd or Intel's igsc), then power cycle the node",
     )
 
@@ -53,7 +54,7 @@ def no_drm(address: str, driver: str) -> Fault:
     return _fault(
         address,
         "discovery.no_drm_nodes",
-        f"/sys/bus/pci/devices/{address}/drm is absent while {driver} is bound",
+        f"{DEVICES}/{address}/drm is absent while {driver} is bound",
         f"look for {driver} errors in the kernel log, then rebind the driver",
         FaultClass.RESET,
     )
@@ -77,7 +78,7 @@ def unbound_functions(address: str, unbound: int, enabled: int) -> Fault:
         "sriov.virtual_functions_unbound",
         f"{unbound} of {enabled} virtual functions are bound to no driver",
         "bind them to xe or i915 for containers or to vfio-pci for virtual machines, or write 1"
-        f" to /sys/bus/pci/devices/{address}/sriov_drivers_autoprobe before enabling them",
+        f" to {DEVICES}/{address}/sriov_drivers_autoprobe before enabling them",
         FaultClass.INFO,
     )
 
@@ -88,7 +89,7 @@ def undriven_functions(address: str, driver: str | None) -> Fault:
     return _fault(
         address,
         "sriov.physical_function_undriven",
-        f"/sys/bus/pci/devices/{address}/driver: {bound}, while its virtual functions are enabled",
+        f"{DEVICES}/{address}/driver: {bound}, while its virtual functions are enabled",
         "bind it to xe or i915 and enable the virtual functions again",
         FaultClass.RESET,
     )
@@ -133,7 +134,7 @@ def no_iommu(address: str) -> Fault:
     return _fault(
         address,
         "vfio.no_iommu_group",
-        f"/sys/bus/pci/devices/{address}/iommu_group is absent",
+        f"{DEVICES}/{address}/iommu_group is absent",
         "turn the IOMMU on in the firmware and with intel_iommu=on on the kernel command line",
         FaultClass.WARN,
     )

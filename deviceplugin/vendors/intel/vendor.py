@@ -35,7 +35,7 @@ class IntelVendor:
         return answer(devices, self.settings.device_list_strategy)
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
-        """The CDI file of all devices, none where no answer would name it."""
-        if set(self.settings.device_list_strategy) == {"device-specs"}:
-            return ()
-        return (cdi_spec(devices),)
+        """The CDI file of all devices; an empty one, which means no file, where no answer names
+        it, so that turning CDI off leaves no stale file behind."""
+        named = any(strategy != "device-specs" for strategy in self.settings.device_list_strategy)
+        return (cdi_spec(devices if named else ()),)
