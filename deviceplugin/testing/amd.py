@@ -149,7 +149,8 @@ def amd_tree(gpus: Sequence[SimulatedGpu], hosts: Sequence[SimulatedHostFunction
 
 def _first_slots(gpus: Sequence[SimulatedGpu]) -> list[int]:
     """How many DRM devices come before each GPU's own: minors are given out in this order."""
-    return list(accumulate((1 + gpu.model.slots for gpu in gpus[:-1]), initial=0))
+    ends = accumulate((1 + gpu.model.slots for gpu in gpus), initial=0)
+    return list(ends)[: len(gpus)]
 
 
 def _bmc_lines() -> Iterator[str]:
