@@ -6,6 +6,7 @@ without that node nothing is imported. It is optional: the extra `deviceplugin[a
 
 import importlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol, cast
 
 from deviceplugin.errors import LibraryError
@@ -40,16 +41,18 @@ def read_frame_buffers(host: Host, addresses: Iterable[str]) -> Mapping[str, int
     try:
         sizes = {address: _read_size(amdsmi, address) for address in addresses}
     finally:
-        amdsmi.amdsmi_shut_down()
+        with suppress(amdsmi.AmdSmiException):
+            amdsmi.amdsmi_shut_down()
     return {address: size for address, size in sizes.items() if size is not None}
 
 
 def _load() -> _Amdsmi | None:
     """The Python package raises OSError or KeyError where its C library is missing."""
     try:
-        return cast("_Amdsmi", importlib.import_module("amdsmi"))
+        module = importlib.import_module("amdsmi")
     except (ImportError, OSError, KeyError):
         return None
+    return cast("_Amdsmi", module) if hasattr(module, "AmdSmiException") else None
 
 
 def _read_size(amdsmi: _Amdsmi, address: str) -> int | None:
