@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host
-from deviceplugin.host.pci import DEVICES, read_gpus
+from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.finding import Finding, merged, withheld
@@ -22,7 +22,7 @@ from deviceplugin.vendors.amd.virtual_functions import (
     read_container_functions,
     read_virtual_function,
 )
-from deviceplugin.vendors.amd.whole import read_physical
+from deviceplugin.vendors.amd.whole import bare_device, read_physical
 
 
 def discover(host: Host, settings: Settings) -> Discovery:
@@ -34,16 +34,32 @@ def discover(host: Host, settings: Settings) -> Discovery:
     if not functions:
         raise UnavailableError(f"no AMD GPU in {DEVICES}")
     topology = read_topology(host)
-    virtual = {f.address: read_virtual_function(host, f) for f in functions}
-    physical = [f for f in functions if virtual[f.address] is None]
-    parts = _read_virtual(host, settings, [v for v in virtual.values() if v], topology)
+    sorted_out, unreadable = _sort_out(host, functions)
+    virtual = [part for part in sorted_out if isinstance(part, VirtualFunction)]
+    physical = [part for part in sorted_out if isinstance(part, PciFunction)]
+    parts = _read_virtual(host, settings, virtual, topology)
     whole = read_physical(host, settings, physical, _without(topology, parts))
-    found = merged([_hidden(whole, parts), _with_parents(parts, whole)])
+    found = merged([_hidden(whole, parts), _with_parents(parts, whole), unreadable])
     return Discovery(
         devices=with_links(host, found),
         faults=found.faults,
         driver_version=_read_driver_version(host),
     )
+
+
+def _sort_out(
+    host: Host, functions: Sequence[PciFunction]
+) -> tuple[list[PciFunction | VirtualFunction], Finding]:
+    """Virtual functions told from physical ones; one of which even that is unknown is a fault."""
+    told: list[PciFunction | VirtualFunction] = []
+    unreadable = []
+    for index, function in enumerate(functions):
+        try:
+            told.append(read_virtual_function(host, function) or function)
+        except DiscoveryError as error:
+            device = bare_device(function, index)
+            unreadable.append(withheld(device, faults.unreadable(device.id, error)))
+    return told, merged(unreadable)
 
 
 def _read_virtual(

@@ -26,11 +26,20 @@ def container_edits(devices: Sequence[Device], settings: Settings) -> ContainerE
         if is_for_machines(device):
             machines.setdefault(device.resource, []).append(device)
         else:
-            parts.append(device_edits(device, settings))
-            if settings.amd.cdi_device_names:
-                parts.append(ContainerEdits(cdi_devices=(f"{CDI_KIND}={device.id}",)))
+            parts += [device_edits(device, settings), _cdi_names(device, settings)]
     parts += [vfio_edits(name, _functions(machines[name])) for name in machines if name]
     return merge_edits(parts)
+
+
+def _cdi_names(device: Device, settings: Settings) -> ContainerEdits:
+    """The device's CDI name, for runtimes that are told by the kubelet or by annotations; each
+    device has its own annotation, so that two resources of one container do not collide."""
+    strategies, name = settings.amd.device_list_strategy, f"{CDI_KIND}={device.id}"
+    key = f"cdi.k8s.io/amd_{device.id.replace(':', '-')}"
+    return ContainerEdits(
+        cdi_devices=(name,) if "cdi-cri" in strategies else (),
+        annotations=frozen({key: name} if "cdi-annotations" in strategies else {}),
+    )
 
 
 def is_for_machines(device: Device) -> bool:

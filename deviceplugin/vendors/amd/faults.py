@@ -44,14 +44,14 @@ def not_bound(device: DeviceID, driver: str | None) -> Fault:
     )
 
 
-def without_kfd(device: DeviceID, problem: str) -> Fault:
-    """KFD does not show the GPU, so what only KFD knows is unknown."""
+def without_kfd(device: DeviceID, reason: str) -> Fault:
+    """KFD does not show the GPU or a part of it, so what only KFD knows is unknown."""
     return Fault(
         device=device,
         source=KFD,
         code="no-kfd-node",
         kind=FaultClass.WARN,
-        reason=f"no KFD node for this GPU: {problem}",
+        reason=reason,
         action="give the daemon the render nodes in its device cgroup; see docs/vendors/amd.md",
     )
 

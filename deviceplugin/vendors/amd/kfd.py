@@ -56,9 +56,9 @@ class Topology:
 
     @property
     def why_missing(self) -> str:
-        """The reason for a node that is not here."""
+        """The reason for a GPU or a partition that has no node here."""
         if not self.problems:
-            return f"{TOPOLOGY} has none"
+            return f"{TOPOLOGY} has no node for it"
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         return self.problems[0] + more
 

@@ -43,7 +43,8 @@ def read_partitions(
     """The live partitions of a GPU in index order, and a fault of the GPU for missing ones."""
     gpu, parent = whole
     address = gpu.function.address
-    nodes = sorted((n for n in topology.nodes if n.sits_at(address)), key=_partition_number)
+    by_number = {n.function: n for n in topology.nodes if n.sits_at(address)}
+    nodes = [by_number[number] for number in sorted(by_number)]
     found = [_read_partition(host, settings, whole, node) for node in nodes]
     if fault := _missing(gpu, parent.id, nodes, topology):
         found.append(Finding(faults=(fault,)))
@@ -64,10 +65,6 @@ def partition_count(gpu: Gpu) -> int | None:
     return dies if gpu.compute_mode == "CPX" else PARTITION_COUNTS.get(gpu.compute_mode or "")
 
 
-def _partition_number(node: KfdNode) -> int:
-    return node.function
-
-
 def _missing(gpu: Gpu, parent: DeviceID, nodes: list[KfdNode], topology: Topology) -> Fault | None:
     if not nodes:
         return faults.without_kfd(parent, topology.why_missing)
@@ -77,7 +74,8 @@ def _missing(gpu: Gpu, parent: DeviceID, nodes: list[KfdNode], topology: Topolog
     if not gone:
         return None
     reason = f"{len(live)} of {count} partitions live, without {', '.join(gone)}:"
-    return faults.partitions_missing(parent, f"{reason} {topology.why_missing}")
+    report = faults.without_kfd if topology.problems else faults.partitions_missing
+    return report(parent, f"{reason} {topology.why_missing}")
 
 
 def _read_partition(

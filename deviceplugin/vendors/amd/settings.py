@@ -15,6 +15,8 @@ from deviceplugin.core.sizes import size_class
 from deviceplugin.sections import Instance, Scheduling, Section
 
 T = TypeVar("T")
+# How the container runtime learns of the devices; device nodes are given in any case.
+Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
 
 DOMAIN = "amd.com"
 # What a virtual function for virtual machines has after its size, so that no container asks for it.
@@ -26,7 +28,7 @@ class AmdSection(Section, frozen=True):
 
     resource_naming: Literal["single", "mixed"] = "single"
     card_nodes: bool = False
-    cdi_device_names: bool = False
+    device_list_strategy: tuple[Strategy, ...] = ("device-specs",)
     hsa_override_gfx_version: str | None = None
     rocm_path: str | None = None
 

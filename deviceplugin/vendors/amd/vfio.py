@@ -96,20 +96,18 @@ def _unit_problems(host: Host, group: str, device: Device, ours: set[str]) -> It
     for path in (VFIO_CONTAINER, f"/dev/vfio/{group}"):
         if not host.exists(path):
             yield faults.missing_node(device.id, path)
-    foreign = [m for m in _read_members(host, group) if m not in ours and not _is_bridge(host, m)]
+    try:
+        members = read_group_members(host, group)
+    except DiscoveryError as error:
+        yield faults.unreadable(device.id, error)
+        return
+    foreign = [m for m in members if m not in ours and not _is_bridge(host, m)]
     if foreign:
         yield faults.not_usable(
             device.id,
             f"IOMMU group {group} also has {', '.join(foreign)}",
             "bind all functions of the group to vfio-pci, or switch ACS on to split it",
         )
-
-
-def _read_members(host: Host, group: str) -> tuple[str, ...]:
-    try:
-        return read_group_members(host, group)
-    except DiscoveryError:
-        return ()
 
 
 def _is_bridge(host: Host, address: str) -> bool:

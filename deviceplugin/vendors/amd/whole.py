@@ -47,7 +47,7 @@ def read_physical(
         try:
             gpus.append((index, read_gpu(host, function)))
         except DiscoveryError as error:
-            device = _bare(function, index)
+            device = bare_device(function, index)
             others.append(withheld(device, faults.unreadable(device.id, error)))
     found = [_read_one(host, settings, gpu, topology) for gpu in _distinct(gpus)]
     return merged([*found, *others])
@@ -59,7 +59,8 @@ def _distinct(gpus: Sequence[tuple[int, Gpu]]) -> list[tuple[int, Gpu]]:
     return [(i, g if seen[g.unique_id] == 1 else replace(g, unique_id=None)) for i, g in gpus]
 
 
-def _bare(function: PciFunction, index: int) -> Device:
+def bare_device(function: PciFunction, index: int) -> Device:
+    """A function that is known by its address alone, and not offered."""
     return Device(
         id=DeviceID(function.address),
         vendor=NAME,
@@ -74,7 +75,7 @@ def _bare(function: PciFunction, index: int) -> Device:
 def _without_amdgpu(function: PciFunction, index: int) -> Finding:
     """A GPU under another driver (gim, vfio-pci) is somebody's intention, an unbound one may not
     be."""
-    device = _bare(function, index)
+    device = bare_device(function, index)
     if function.driver is None:
         return withheld(device, faults.not_bound(device.id, None))
     return withheld(device)

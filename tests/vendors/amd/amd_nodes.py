@@ -99,9 +99,22 @@ class Denied(Host):
 
     def read_text(self, host_path: str) -> str | None:
         """As EPERM from the kernel arrives at a vendor."""
+        self._deny(host_path)
+        return super().read_text(host_path)
+
+    def read_link_name(self, host_path: str) -> str | None:
+        """The same for links."""
+        self._deny(host_path)
+        return super().read_link_name(host_path)
+
+    def read_names(self, host_path: str) -> tuple[str, ...]:
+        """The same for directories."""
+        self._deny(host_path)
+        return super().read_names(host_path)
+
+    def _deny(self, host_path: str) -> None:
         if any(part in host_path for part in self.denied):
             raise DiscoveryError(f"{host_path}: Operation not permitted")
-        return super().read_text(host_path)
 
 
 def sections(**given: object) -> dict[str, msgspec.Struct]:

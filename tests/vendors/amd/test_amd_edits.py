@@ -79,8 +79,22 @@ def test_a_node_without_gpus_for_containers_has_no_cdi_file(tmp_path: Path) -> N
     assert vendor.cdi_specs(vendor.discover().devices) == ()
 
 
-def test_cdi_names_are_added_where_they_are_asked_for(tmp_path: Path) -> None:
-    vendor = vendor_at(tmp_path, NODES[GPU], amd={"cdi_device_names": True})
+@pytest.mark.parametrize(
+    ("strategies", "devices", "annotations"),
+    [
+        (["device-specs"], (), {}),
+        (["device-specs", "cdi-cri"], ("amd.com/gpu=0000:63:00.0",), {}),
+        (["cdi-annotations"], (), {"cdi.k8s.io/amd_0000-63-00.0": "amd.com/gpu=0000:63:00.0"}),
+    ],
+    ids=["device-specs", "cdi-cri", "cdi-annotations"],
+)
+def test_cdi_names_are_added_to_the_nodes_where_they_are_asked_for(
+    tmp_path: Path,
+    strategies: list[str],
+    devices: tuple[str, ...],
+    annotations: dict[str, str],
+) -> None:
+    vendor = vendor_at(tmp_path, NODES["no-numa"], amd={"device_list_strategy": strategies})
     edits = vendor.container_edits(offered(vendor.discover()))
-    assert edits.cdi_devices == ("amd.com/gpu=amd-e3aa140f9a5f9e31",)
+    assert (edits.cdi_devices, edits.annotations) == (devices, annotations)
     assert len(edits.device_nodes) == 2

@@ -146,7 +146,31 @@ def test_partitions_that_kfd_denies_are_not_offered_and_the_files_named(tmp_path
     write_tree(tmp_path, NODES["mi300x-cpx"])
     found = amd.create(Denied(tmp_path, ["nodes/3/properties"]), {}).discover()
     assert [d.index for d in offered(found)] == [0, 1, 3, 4, 5, 6, 7]
-    assert "without 2: /sys/class/kfd/kfd/topology/nodes/3/properties" in found.faults[0].reason
+    (fault,) = found.faults
+    assert (fault.code, fault.kind) == ("no-kfd-node", FaultClass.WARN)
+    assert "without 2: /sys/class/kfd/kfd/topology/nodes/3/properties" in fault.reason
+
+
+def test_a_drm_link_that_cannot_be_read_costs_that_partition(tmp_path: Path) -> None:
+    write_tree(tmp_path, NODES["mi300x-cpx"])
+    found = amd.create(Denied(tmp_path, ["renderD130/device"]), {}).discover()
+    assert len(offered(found)) == 7
+    assert "renderD130/device: Operation not permitted" in found.faults[0].reason
+
+
+def test_a_memory_mode_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    write_tree(tmp_path, NODES["mi300x-cpx"])
+    found = amd.create(Denied(tmp_path, ["current_memory_partition"]), {}).discover()
+    assert len(offered(found, "amd.com/gpu")) == 8
+    assert "memory_partition" not in found.devices[0].attributes
+
+
+def test_a_partition_of_an_unlisted_model_without_a_bank_has_no_size(tmp_path: Path) -> None:
+    text = NODES["mi300x-cpx"].replace("size_in_bytes", "nothing").replace("0x74a1", "0x7fff")
+    partitions = offered(look(tmp_path, text))
+    assert len(partitions) == 8
+    assert {d.memory_bytes for d in partitions} == {None}
+    assert "size_class" not in partitions[0].attributes
 
 
 def test_without_kfd_no_partition_is_offered(tmp_path: Path) -> None:

@@ -275,3 +275,50 @@ def test_a_size_that_is_not_listed_is_left_out_and_reported(tmp_path: Path) -> N
 def test_functions_that_are_switched_off_are_left_out_without_a_fault(tmp_path: Path) -> None:
     found = look(tmp_path, NODES["gim-v620"], mxgpu={"enabled": False})
     assert (offered(found), found.faults) == ([], ())
+
+
+@pytest.mark.parametrize(
+    ("denied", "named"),
+    [
+        ("0000:c3:02.3/physfn", "0000:c3:02.3/physfn: Operation not permitted"),
+        ("0000:c3:02.3/iommu_group", "0000:c3:02.3/iommu_group: Operation not permitted"),
+    ],
+)
+def test_a_link_that_cannot_be_read_costs_that_function(
+    tmp_path: Path, denied: str, named: str
+) -> None:
+    write_tree(tmp_path, NODES["gim-v620"])
+    found = amd.create(Denied(tmp_path, [denied]), {}).discover()
+    assert len(offered(found, VFIO_4GB)) == 7
+    assert named in found.faults[0].reason
+
+
+def test_a_group_whose_members_cannot_be_listed_is_not_given_away(tmp_path: Path) -> None:
+    write_tree(tmp_path, NODES["gim-v620"])
+    found = amd.create(Denied(tmp_path, ["iommu_groups/220"]), {}).discover()
+    assert len(offered(found, VFIO_4GB)) == 7
+    assert "iommu_groups/220/devices: Operation not permitted" in found.faults[0].reason
+
+
+def test_without_the_amdgpu_files_a_function_takes_kfds_bank_then_its_share(
+    tmp_path: Path,
+) -> None:
+    text = on_host_for_containers(2).replace("mem_info_vram_total = 4261412864", "nothing = 0")
+    bank = "/sys/devices/virtual/kfd/kfd/topology/nodes/10/mem_banks/0/properties"
+    first, second = offered(look(tmp_path, f"{text}\n{bank} = size_in_bytes 4261412864"))
+    assert (first.attributes["memory_source"], first.resource) == ("kfd", "amd.com/mxgpu-4gb")
+    assert second.attributes["memory_source"] == "(32 GiB - 256 MiB) / 2"
+
+
+def test_a_guest_function_whose_size_nothing_tells_is_not_offered(tmp_path: Path) -> None:
+    text = NODES["guest-v620-vf"].replace("mem_info_vram_total", "nothing")
+    found = look(tmp_path, text)
+    assert offered(found) == []
+    assert [f.code for f in found.faults] == ["vf-not-usable"]
+
+
+def test_a_guest_function_without_its_render_node_is_not_offered(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, NODES["guest-v620-vf"])
+    remove(tmp_path, "/dev/dri/renderD128")
+    found = vendor.discover()
+    assert (offered(found), found.faults[0].code) == ([], "missing-node")

@@ -126,6 +126,20 @@ def test_a_node_without_kfd_still_offers_render_nodes(tmp_path: Path) -> None:
     assert {f.code for f in found.faults} == {"no-kfd-node"}
 
 
+def test_a_topology_that_cannot_be_listed_is_a_fault_of_every_gpu(tmp_path: Path) -> None:
+    write_tree(tmp_path, NODES["mi210-x8"])
+    found = amd.create(Denied(tmp_path, ["kfd/topology/nodes"]), {}).discover()
+    assert len(offered(found)) == len(found.faults) == 8
+    assert "kfd/topology/nodes: Operation not permitted" in found.faults[0].reason
+
+
+def test_links_that_cannot_be_read_cost_nothing_but_themselves(tmp_path: Path) -> None:
+    write_tree(tmp_path, NODES["mi210-x8"])
+    found = amd.create(Denied(tmp_path, ["nodes/1/p2p_links", "version"]), {}).discover()
+    assert [len(d.links) for d in found.devices] == [3] + [7] * 7
+    assert (found.faults, found.driver_version) == ((), None)
+
+
 def test_a_product_name_that_cannot_be_read_costs_nothing(tmp_path: Path) -> None:
     write_tree(tmp_path, NODES["no-numa"])
     found = amd.create(Denied(tmp_path, ["product_name"]), {}).discover()
@@ -147,3 +161,11 @@ def test_a_gpu_whose_memory_only_kfd_tells_has_that(tmp_path: Path) -> None:
 
 def test_the_trees_of_this_folder_are_all_in_use() -> None:
     assert {path.stem for path in TREES.glob("*.tree")} <= set(NODES)
+
+
+def test_a_gpu_without_a_drm_device_is_not_offered(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, NODES["no-numa"])
+    remove(tmp_path, "/sys/devices/pci0000:60/0000:63:00.0/drm")
+    found = vendor.discover()
+    assert offered(found) == []
+    assert found.faults[0].reason == "the DRM render node does not exist"
