@@ -9,13 +9,13 @@ from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.finding import Finding, merged, withheld
+from deviceplugin.vendors.amd.gpus import AMDGPU
 from deviceplugin.vendors.amd.kfd import Topology, read_topology
 from deviceplugin.vendors.amd.links import with_links
 from deviceplugin.vendors.amd.models import VENDOR_ID, product_of
 from deviceplugin.vendors.amd.settings import MxgpuSection, Settings
 from deviceplugin.vendors.amd.vfio import read_vm_functions
 from deviceplugin.vendors.amd.virtual_functions import (
-    AMDGPU,
     VFIO,
     VirtualFunction,
     described,
@@ -38,7 +38,8 @@ def discover(host: Host, settings: Settings) -> Discovery:
     virtual = [part for part in sorted_out if isinstance(part, VirtualFunction)]
     physical = [part for part in sorted_out if isinstance(part, PciFunction)]
     parts = _read_virtual(host, settings, virtual, topology)
-    whole = read_physical(host, settings, physical, _without(topology, parts))
+    taken = [number for number, _ in parts.kfd_nodes]
+    whole = read_physical(host, settings, physical, topology.without_nodes(taken))
     found = merged([_hidden(whole, parts), _with_parents(parts, whole), unreadable])
     return Discovery(
         devices=with_links(host, found),
@@ -80,13 +81,6 @@ def _read_virtual(
 def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Finding:
     device = described(vf, section, product_of(vf.function.device_id))
     return withheld(device, faults.not_bound(device.id, vf.function.driver))
-
-
-def _without(topology: Topology, parts: Finding) -> Topology:
-    """The topology without the nodes of virtual functions, which may share the bus and slot of
-    a physical one."""
-    taken = {number for number, _ in parts.kfd_nodes}
-    return replace(topology, nodes=tuple(n for n in topology.nodes if n.number not in taken))
 
 
 def _hidden(whole: Finding, parts: Finding) -> Finding:

@@ -11,6 +11,7 @@ from deviceplugin.model import DeviceID
 from deviceplugin.vendors.amd.models import product_of
 from deviceplugin.vendors.amd.settings import AmdSection
 
+AMDGPU = "amdgpu"
 KFD_NODE = "/dev/kfd"
 # How many partitions each compute mode makes; CPX makes one for each compute die.
 PARTITION_COUNTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}

@@ -4,7 +4,7 @@ KFD numbers its nodes anew at every rebuild: a node number means something withi
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -53,6 +53,11 @@ class Topology:
 
     nodes: tuple[KfdNode, ...] = ()
     problems: tuple[str, ...] = ()
+
+    def without_nodes(self, numbers: Iterable[int]) -> "Topology":
+        """The topology without the nodes of these numbers."""
+        taken = set(numbers)
+        return replace(self, nodes=tuple(n for n in self.nodes if n.number not in taken))
 
     @property
     def why_missing(self) -> str:

@@ -29,7 +29,7 @@ from deviceplugin.vendors.amd.gpus import (
     container_nodes,
     missing_render_node,
 )
-from deviceplugin.vendors.amd.kfd import KfdNode, Topology
+from deviceplugin.vendors.amd.kfd import TOPOLOGY, KfdNode, Topology
 from deviceplugin.vendors.amd.models import MODELS
 from deviceplugin.vendors.amd.settings import DOMAIN, Settings
 
@@ -89,11 +89,19 @@ def _read_partition(
         return withheld(device, faults.unreadable(device.id, error))
     if missing := missing_render_node(host, drm):
         return withheld(device, faults.missing_node(device.id, missing))
-    if device.resource is None:
-        path = f"{gpu.function.path}/current_memory_partition"
-        return withheld(device, faults.unsettled(device.id, f"{path}: holds no memory mode"))
+    if reason := _unsettled(gpu, device, node):
+        return withheld(device, faults.unsettled(device.id, reason))
     paths = container_nodes(host, drm, settings.amd)
     return offered(replace(device, nodes=paths), node=node)
+
+
+def _unsettled(gpu: Gpu, device: Device, node: KfdNode) -> str | None:
+    """Why a partition cannot be told from the whole, or not be named; None where it can."""
+    if gpu.compute_mode == "CPX" and (node.dies or 1) > 1:
+        return f"{TOPOLOGY}/nodes/{node.number}/properties: num_xcc {node.dies} in mode CPX"
+    if device.resource is None:
+        return f"{gpu.function.path}/current_memory_partition: holds no memory mode"
+    return None
 
 
 def _read_drm(host: Host, gpu: Gpu, node: KfdNode) -> DrmNodes:

@@ -31,7 +31,6 @@ from deviceplugin.vendors.amd.kfd import KfdNode, Topology
 from deviceplugin.vendors.amd.models import VIRTUAL_FUNCTIONS
 from deviceplugin.vendors.amd.settings import DOMAIN, MxgpuInstance, MxgpuSection, Settings
 
-AMDGPU = "amdgpu"
 VFIO = "vfio-pci"
 
 

@@ -21,6 +21,7 @@ from deviceplugin.vendors.amd.finding import (
     withheld,
 )
 from deviceplugin.vendors.amd.gpus import (
+    AMDGPU,
     Gpu,
     container_nodes,
     missing_render_node,
@@ -30,8 +31,6 @@ from deviceplugin.vendors.amd.kfd import KfdNode, Topology
 from deviceplugin.vendors.amd.models import product_of
 from deviceplugin.vendors.amd.partitions import read_partitions
 from deviceplugin.vendors.amd.settings import Settings
-
-AMDGPU = "amdgpu"
 
 
 def read_physical(
@@ -49,8 +48,19 @@ def read_physical(
         except DiscoveryError as error:
             device = bare_device(function, index)
             others.append(withheld(device, faults.unreadable(device.id, error)))
-    found = [_read_one(host, settings, gpu, topology) for gpu in _distinct(gpus)]
+    minors = [gpu.nodes.render_minor for _, gpu in gpus]
+    found = [
+        _read_one(host, settings, numbered, _left_for(numbered[1], topology, minors))
+        for numbered in _distinct(gpus)
+    ]
     return merged([*found, *others])
+
+
+def _left_for(gpu: Gpu, topology: Topology, minors: Sequence[int | None]) -> Topology:
+    """The topology without other GPUs' own nodes: a guest may see two GPUs as two functions of
+    one slot, where `location_id` alone would make them partitions of each other."""
+    others = set(minors) - {gpu.nodes.render_minor}
+    return topology.without_nodes([n.number for n in topology.nodes if n.render_minor in others])
 
 
 def _distinct(gpus: Sequence[tuple[int, Gpu]]) -> list[tuple[int, Gpu]]:

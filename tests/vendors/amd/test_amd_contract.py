@@ -1,5 +1,6 @@
 """Every tree, every naming: the vendor keeps the contract."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from amd_nodes import NODES, recorded_tree, vendor_at
 
 from deviceplugin.host import Host
 from deviceplugin.registry import load_vendors
+from deviceplugin.testing.amd import write_amd_node
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.vendor import CdiSource
 
@@ -28,3 +30,13 @@ def test_a_recorded_machine_keeps_the_vendor_contract(tmp_path: Path, archive: s
 def test_the_vendor_is_installed_by_its_entry_point() -> None:
     (module,) = load_vendors(("amd",))
     assert module.NAME == "amd"
+
+
+def test_the_shipped_node_has_a_whole_gpu_and_eight_partitions(tmp_path: Path) -> None:
+    write_amd_node(tmp_path)
+    found = vendor_at(tmp_path, amd={"resource_naming": "mixed"}).discover()
+    assert Counter(device.resource for device in found.devices) == {
+        None: 1,
+        "amd.com/gpu": 1,
+        "amd.com/cpx_nps4": 8,
+    }

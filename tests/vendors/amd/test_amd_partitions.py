@@ -204,3 +204,11 @@ def test_a_missing_render_node_costs_that_partition(tmp_path: Path) -> None:
     found = vendor.discover()
     assert len(offered(found)) == 7
     assert found.faults[0].reason == "/dev/dri/renderD133 does not exist"
+
+
+def test_a_node_of_many_dies_is_not_taken_for_a_partition_of_one(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, amd_tree([mi300x(mode="SPX")]))
+    write_tree(tmp_path, f"{MODE} = CPX")
+    found = vendor.discover()
+    assert offered(found) == []
+    assert "num_xcc 8 in mode CPX" in found.faults[0].reason

@@ -169,3 +169,13 @@ def test_a_gpu_without_a_drm_device_is_not_offered(tmp_path: Path) -> None:
     found = vendor.discover()
     assert offered(found) == []
     assert found.faults[0].reason == "the DRM render node does not exist"
+
+
+def test_two_gpus_as_functions_of_one_slot_are_two_whole_gpus(tmp_path: Path) -> None:
+    gpus = [
+        SimulatedGpu(address=f"0000:09:00.{n}", model=MI210, unique_id=f"1901ead3a2ecd4a{n}")
+        for n in range(2)
+    ]
+    found = look(tmp_path, amd_tree(gpus))
+    assert [d.id for d in offered(found)] == ["amd-1901ead3a2ecd4a0", "amd-1901ead3a2ecd4a1"]
+    assert found.faults == ()
