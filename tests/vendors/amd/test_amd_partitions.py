@@ -212,3 +212,13 @@ def test_a_node_of_many_dies_is_not_taken_for_a_partition_of_one(tmp_path: Path)
     found = vendor.discover()
     assert offered(found) == []
     assert "num_xcc 8 in mode CPX" in found.faults[0].reason
+
+
+def test_equal_buses_of_two_domains_are_kept_apart(tmp_path: Path) -> None:
+    gpus = [
+        mi300x(address=f"{domain}:05:00.0", unique_id=f"e3aa140f9a5f9e3{n}")
+        for n, domain in enumerate(("0000", "0001"))
+    ]
+    found = look(tmp_path, amd_tree(gpus))
+    assert len({d.nodes for d in offered(found)}) == len(offered(found)) == 16
+    assert found.faults == ()

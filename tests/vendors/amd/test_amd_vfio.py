@@ -93,6 +93,13 @@ def test_functions_of_one_iommu_group_are_one_unit(tmp_path: Path) -> None:
     assert contract_problems(vendor, Host(tmp_path)) == []
 
 
+def test_a_unit_is_named_by_its_smallest_function(tmp_path: Path) -> None:
+    large = replace(V620_HOST, address="0000:c9:00.0", functions=1, group=218)
+    small = replace(V620_HOST, address="0000:d3:00.0", functions=8, group=218, grouped=8)
+    (unit,) = offered(look(tmp_path, amd_tree([], [large, small])))
+    assert (unit.id, unit.resource) == ("0000:c9:02.0", VFIO_4GB)
+
+
 def test_a_foreign_member_of_the_group_costs_the_function_and_is_named(tmp_path: Path) -> None:
     group = "/sys/kernel/iommu_groups/218/devices"
     vendor = vendor_at(tmp_path, NODES["gim-v620"])

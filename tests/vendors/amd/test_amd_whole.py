@@ -106,6 +106,12 @@ def test_a_card_node_is_given_where_it_is_asked_for(tmp_path: Path) -> None:
     assert device.nodes == ("/dev/kfd", "/dev/dri/renderD128", "/dev/dri/card1")
 
 
+def test_a_card_node_that_is_missing_is_not_given(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, NODES["no-numa"], amd={"card_nodes": True})
+    remove(tmp_path, "/dev/dri/card1")
+    assert offered(vendor.discover())[0].nodes == ("/dev/kfd", "/dev/dri/renderD128")
+
+
 def test_gpus_that_kfd_denies_are_offered_by_what_pci_and_drm_tell(tmp_path: Path) -> None:
     write_tree(tmp_path, NODES["mi210-x8"])
     denied = Denied(tmp_path, ["kfd/topology/nodes/1/", "kfd/topology/nodes/2/"])
