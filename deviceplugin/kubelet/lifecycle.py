@@ -185,7 +185,8 @@ class Endpoint:
     async def _never_watched(self) -> None:
         """Return when the kubelet has opened no stream for STREAM_S, never once it has."""
         try:
-            await asyncio.wait_for(self.plugin.streams.until(lambda count: count > 0), STREAM_S)
+            async with asyncio.timeout(STREAM_S):
+                await self.plugin.streams.until(lambda count: count > 0)
         except TimeoutError:
             return
         await asyncio.Future()
