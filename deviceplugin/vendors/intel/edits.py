@@ -18,7 +18,7 @@ from deviceplugin.model import (
 from deviceplugin.vendors.intel import attributes
 from deviceplugin.vendors.intel.settings import Strategy
 
-CDI_KIND = "intel.com/gpu"
+CDI_KIND = "k8s.device-plugin.intel.com/gpu"
 BY_PATH_DIRECTORY = "/dev/dri/by-path"
 
 

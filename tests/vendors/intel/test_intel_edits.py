@@ -105,7 +105,7 @@ def test_what_the_list_does_not_say_is_not_told(make_vendor):
 def test_cdi_names_stand_for_the_nodes(make_vendor):
     vendor = make_vendor("b60", intel={"device_list_strategy": ["cdi-cri"]})
     edits = vendor.container_edits(vendor.discover().devices)
-    assert edits.cdi_devices == ("intel.com/gpu=0000:04:00.0",)
+    assert edits.cdi_devices == ("k8s.device-plugin.intel.com/gpu=0000:04:00.0",)
     assert edits.device_nodes == edits.mounts == ()
 
 
@@ -117,7 +117,7 @@ def test_cdi_annotations_of_two_answers_do_not_meet(make_vendor):
         for name in ("intel.com/xe-4gb", "intel.com/xe-4gb-vfio")
     ]
     assert answers[0] == {
-        "cdi.k8s.io/deviceplugin-intel_0000-04-00.1": "intel.com/gpu=0000:04:00.1"
+        "cdi.k8s.io/deviceplugin-intel_0000-04-00.1": "k8s.device-plugin.intel.com/gpu=0000:04:00.1"
     }
     assert answers[0].keys().isdisjoint(answers[1])
 
