@@ -67,7 +67,7 @@ class DaemonProcess:
     async def http(self, path: str) -> tuple[int, str]:
         """Status and body of the metrics endpoint."""
         address = (await self.wait_event("metrics_served"))["address"]
-        return await asyncio.to_thread(_fetch, f"http://{address}{path}")
+        return await asyncio.to_thread(fetch, f"http://{address}{path}")
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit status."""
@@ -134,7 +134,7 @@ def nvidia_node(rig: Rig) -> NvmlDouble:
     return double
 
 
-def _fetch(url: str) -> tuple[int, str]:
+def fetch(url: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
             return answer.status, answer.read().decode()
