@@ -1,0 +1,92 @@
+"""Preferred allocation: which of the free ids a container should get; pure.
+
+`prefer` is the one door; each policy is a function in a module of its own beside it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from deviceplugin.core.policies import aligned, packed, priority, proximity, real_time
+from deviceplugin.core.policies.layout import Layout, layout_of
+from deviceplugin.core.policies.rotation import choose as round_robin
+from deviceplugin.core.policies.spread import fair_share, spread
+from deviceplugin.core.policies.topology import Surroundings, Topology, topology_of
+from deviceplugin.core.policies.view import Chooser, Context, Policy, Reading, by_counts
+from deviceplugin.model import AdvertisedID, Preference, Resource
+
+__all__ = [
+    "BUILT_IN",
+    "CHOOSERS",
+    "Context",
+    "Layout",
+    "Policy",
+    "Reading",
+    "Surroundings",
+    "Topology",
+    "default_policy",
+    "layout_of",
+    "plain",
+    "prefer",
+    "topology_of",
+]
+
+CHOOSERS: Mapping[str, Chooser] = MappingProxyType(
+    {
+        "aligned": aligned.choose,
+        "packed": packed.choose,
+        "spread": spread,
+        "fair_share": fair_share,
+        "round_robin": round_robin,
+        "priority": priority.choose,
+        "real_time": real_time.choose,
+        "proximity": proximity.choose,
+    }
+)
+BUILT_IN: Mapping[str, Policy] = MappingProxyType(
+    {name: by_counts(choose) for name, choose in CHOOSERS.items()}
+)
+
+
+def default_policy(layout: Layout) -> str:
+    """Whole GPUs work together, so they are aligned; parts are packed, to leave GPUs whole."""
+    return "aligned" if layout.whole else "packed"
+
+
+def prefer(
+    resource: Resource, preference: Preference, context: Context, policy: Policy
+) -> tuple[AdvertisedID, ...]:
+    """`size` ids that hold all of `must_include`, in id order; fewer where there are fewer.
+
+    Whatever the policy answers, only what the kubelet offered leaves, and in the number it asked
+    for. An id that is not listed is taken last: the kubelet may know more than we do, and an
+    error would reject the pod.
+    """
+    must = sorted(set(preference.must_include))
+    if len(must) >= preference.size:
+        return tuple(must[: max(preference.size, 0)])
+    offered = {*preference.available, *must}
+    if len(offered) <= preference.size:
+        return tuple(sorted(offered))
+    taken = set(must)
+    for device_id in policy(resource, preference, context):
+        if len(taken) < preference.size and device_id in offered:
+            taken.add(device_id)
+    if len(taken) < preference.size:
+        _top_up(taken, offered, resource, preference.size)
+    return tuple(sorted(taken))
+
+
+def plain(resource: Resource, preference: Preference, _: Context) -> tuple[AdvertisedID, ...]:
+    """The first ids in id order: what is left to do when a policy fails."""
+    taken = set(preference.must_include)
+    _top_up(taken, {*preference.available, *taken}, resource, preference.size)
+    return tuple(sorted(taken))
+
+
+def _top_up(
+    taken: set[AdvertisedID], offered: set[AdvertisedID], resource: Resource, size: int
+) -> None:
+    """Add the first ids that are offered, listed ones before others."""
+    listed = {entry.id for entry in resource.devices}
+    rest = sorted(offered - taken, key=lambda free_id: (free_id not in listed, free_id))
+    taken.update(rest[: max(size - len(taken), 0)])
