@@ -119,9 +119,12 @@ def _merge(base: Raw, over: Raw) -> Raw:
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, type[msgspec.Struct]]) -> Sections:
-    """Each section that a vendor knows, decoded, defaults where it is not given."""
+    """Each section that somebody knows, decoded, defaults where it is not given."""
     return MappingProxyType(
-        {name: _decode(raw.get(name) or {}, schemas[name], name) for name in sorted(schemas)}
+        {
+            name: _decode(raw[name], schemas[name], name) if raw.get(name) else schemas[name]()
+            for name in sorted(schemas)
+        }
     )
 
 
