@@ -89,7 +89,7 @@ def _score(name: str, view: View, counts: Counts) -> tuple[int, int, int]:
     return (
         _measure(name, view, counts),
         cost_of(counts, costs),
-        rest_cost(counts, view.room, costs),
+        rest_cost(counts, view.room, view.layout.steep),
     )
 
 

@@ -8,6 +8,8 @@ from deviceplugin.model import AdvertisedDevice, AdvertisedID, DeviceID, Health,
 
 # Shares of a GPU are billionths, so that equal shares are equal and 60,000 slices still count.
 WHOLE = 1_000_000_000
+MAX_STEPS = 8
+Costs = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,8 @@ class Layout:
     """The GPUs of a resource by position, in the topology's order.
 
     `ids` are the listed ids of each, in the order in which they are handed out, `healthy` the
-    number of those that are Healthy; `share` is the part of the GPU that one id stands for;
+    number of those that are Healthy; `steep` are costs by which sets that stay free are compared;
+    `share` is the part of the GPU that one id stands for;
     `twins` gives GPUs the same number where exchanging them changes no cost.
     """
 
@@ -25,7 +28,8 @@ class Layout:
     ids: tuple[tuple[AdvertisedID, ...], ...]
     healthy: tuple[int, ...]
     position: Mapping[AdvertisedID, int]
-    costs: tuple[tuple[int, ...], ...]
+    costs: Costs
+    steep: Costs
     twins: tuple[int, ...]
     share: tuple[int, ...]
     whole: bool
@@ -48,6 +52,7 @@ def layout_of(resource: Resource, topology: Topology) -> Layout:
         healthy=tuple(sum(e.health is Health.HEALTHY for e in group) for group in entries),
         position={entry.id: at for at, group in enumerate(entries) for entry in group},
         costs=costs,
+        steep=_steep(costs),
         twins=_twins(costs),
         share=tuple(_share(gpu, grouped[gpu], topology) for gpu in gpus),
         whole=all(len(g) == 1 and g[0].device == gpu for gpu, g in zip(gpus, entries, strict=True)),
@@ -59,7 +64,17 @@ def _turn(entry: AdvertisedDevice) -> tuple[int, AdvertisedID]:
     return (entry.replica or 0, entry.id)
 
 
-def _twins(costs: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+def _steep(costs: Costs) -> Costs:
+    """Costs of which each nearer relation counts eight times the next: what stays free should
+    hold whole GPUs before whole switches, and whole switches before whole sockets."""
+    levels = sorted({cost for row in costs for cost in row})
+    steps = min(len(levels), MAX_STEPS)
+    far = {cost: place * steps // len(levels) for place, cost in enumerate(levels)}
+    value = {cost: 8**steps - 8 ** (steps - at) for cost, at in far.items()}
+    return tuple(tuple(value[cost] for cost in row) for row in costs)
+
+
+def _twins(costs: Costs) -> tuple[int, ...]:
     """For each position the first one that it can be exchanged with."""
     twins: list[int] = []
     for at in range(len(costs)):
@@ -68,7 +83,7 @@ def _twins(costs: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     return tuple(twins)
 
 
-def _alike(costs: tuple[tuple[int, ...], ...], one: int, other: int) -> bool:
+def _alike(costs: Costs, one: int, other: int) -> bool:
     low, high = min(one, other), max(one, other)
     a, b = costs[one], costs[other]
     return (

@@ -16,7 +16,7 @@ def ranks(view: View) -> Sequence[Rank]:
         busy[node] = busy.get(node, 0) + load
     must = sum(view.must)
     return [
-        (view.size > room + must - own, -load, -busy[node])
+        (view.size > room or must > own, -load, -busy[node])
         for room, own, load, node in zip(view.room, view.must, view.load, nodes, strict=True)
     ]
 

@@ -30,6 +30,7 @@ def connected(view: View, fixed: Counts, members: Sequence[int]) -> Counts:
     room = tuple(room if at in open_gpus else fixed[at] for at, room in enumerate(view.room))
     problem = Problem(
         costs=view.layout.costs,
+        steep=view.layout.steep,
         twins=view.layout.twins,
         free=view.room,
         room=room,

@@ -1,9 +1,10 @@
 """The best-connected choice of parts of GPUs, with a bound on the work instead of on the time.
 
 A choice is a count for each GPU. Its cost is the sum over all pairs of its parts; among equal
-costs the choice wins whose leaving hurts the rest least. With n free parts on each GPU (vector F)
-the rest of a choice K costs F·C·F/2 - K·C·F + K·C·K/2, so for equal K·C·K the best rest is the
-largest K·(C·F): a linear term, `pull` below.
+costs the choice wins that leaves the better sets, measured with steeper costs S. With n free
+parts on each GPU (vector F) the rest of a choice K costs F·S·F/2 - K·S·F + K·S·K/2. Choices of
+equal cost nearly always consist of the same relations, so their K·S·K is equal too, and the best
+rest is the largest K·(S·F): a linear term, `pull` below.
 
 Filling GPUs is never worse than dividing them wherever near-ness is like a tree (boards, switches,
 sockets): the cost is then concave over choices of one size, and its minimum has at most one GPU
@@ -27,10 +28,12 @@ Score = tuple[int, int]
 class Problem:
     """`size` parts, at least `must` and at most `room` of each GPU; `twins` as in Layout.
 
-    `free` is what the choice leaves behind, which can be more than may be chosen.
+    `free` is what there is, which can be more than may be chosen; what stays of it is compared by
+    the costs `steep`.
     """
 
     costs: Costs
+    steep: Costs
     twins: Sequence[int]
     free: Counts
     room: Counts
@@ -39,8 +42,8 @@ class Problem:
 
     @property
     def pull(self) -> list[int]:
-        """For each GPU its distance to everything that is free: C·F."""
-        return [_dot(row, self.free) for row in self.costs]
+        """For each GPU its distance to everything that is free: S·F."""
+        return [_dot(row, self.free) for row in self.steep]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,9 @@ class _Best:
             self.counts, self.value = counts, value
 
 
-def best_counts(problem: Problem) -> Found:
-    """The best choice: exact where the steps suffice, else greedy and improved."""
-    best = _prepare(problem)
+def best_counts(problem: Problem, step_work: int = MAX_STEP_WORK) -> Found:
+    """The best choice: exact where `step_work` suffices, else greedy and improved."""
+    best = _prepare(problem, step_work)
     for seed in _seeds(problem):
         counts = _greedy(best, seed)
         best.offer(counts, _value(best, counts))
@@ -89,7 +92,7 @@ def best_counts(problem: Problem) -> Found:
     return Found(counts=best.counts, score=(cost, -_dot(best.counts, best.pull)), exact=exact)
 
 
-def _prepare(problem: Problem) -> _Best:
+def _prepare(problem: Problem, step_work: int) -> _Best:
     pull = problem.pull
     scale = 1 + problem.size * max(pull, default=0)
     open_gpus = [at for at, room in enumerate(problem.room) if room]
@@ -98,7 +101,7 @@ def _prepare(problem: Problem) -> _Best:
         problem=problem,
         pull=pull,
         scale=scale,
-        steps=MAX_STEP_WORK // max(len(pull), 1),
+        steps=step_work // max(len(pull), 1),
         costs=[[cost * scale for cost in row] for row in problem.costs],
         apart=min(between, default=0) * scale,
         same=_same(problem),
