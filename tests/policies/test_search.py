@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from deviceplugin.core.policies.search import Problem, best_counts, cost_of, rest_cost
+from deviceplugin.core.policies.problem import Problem, cost_of, rest_cost
+from deviceplugin.core.policies.search import best_counts
 
 
 def random_problem(seed: int, gpus: int, room: int) -> Problem:

@@ -3,7 +3,7 @@
 `prefer` is the one door; each policy is a function in a module of its own beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from deviceplugin.core.policies import aligned, packed, priority, proximity, real_time
@@ -61,19 +61,40 @@ def prefer(
     for. An id that is not listed is taken last: the kubelet may know more than we do, and an
     error would reject the pod.
     """
-    must = sorted(set(preference.must_include))
-    if len(must) >= preference.size:
-        return tuple(must[: max(preference.size, 0)])
-    offered = {*preference.available, *must}
-    if len(offered) <= preference.size:
-        return tuple(sorted(offered))
-    taken = set(must)
-    for device_id in policy(resource, preference, context):
-        if len(taken) < preference.size and device_id in offered:
-            taken.add(device_id)
+    must = frozenset(preference.must_include)
+    if len(must) > preference.size:
+        return tuple(sorted(must)[: max(preference.size, 0)])
+    offered = must.union(preference.available)
+    if len(must) == preference.size or len(offered) <= preference.size:
+        return _in_order(must if len(must) == preference.size else offered, resource)
+    taken = _permitted(policy(resource, preference, context), must, offered, preference.size)
     if len(taken) < preference.size:
         _top_up(taken, offered, resource, preference.size)
-    return tuple(sorted(taken))
+    return _in_order(taken, resource)
+
+
+def _permitted(
+    answer: Sequence[AdvertisedID],
+    must: frozenset[AdvertisedID],
+    offered: frozenset[AdvertisedID],
+    size: int,
+) -> set[AdvertisedID]:
+    """What of an answer may leave: `must`, then as many of its first ids as are still needed."""
+    taken = set(answer)
+    if len(taken) == size and must <= taken <= offered:
+        return taken
+    others = [i for i in dict.fromkeys(answer) if i in offered and i not in must]
+    return {*must, *others[: size - len(must)]}
+
+
+def _in_order(ids: Collection[AdvertisedID], resource: Resource) -> tuple[AdvertisedID, ...]:
+    """In id order: a large part of a list is read off the list, which is sorted already."""
+    if len(ids) * 8 < len(resource.devices):
+        return tuple(sorted(ids))
+    listed = [entry.id for entry in resource.devices if entry.id in ids]
+    if len(listed) < len(ids):
+        listed += sorted(set(ids) - set(listed))
+    return tuple(sorted(listed))
 
 
 def plain(resource: Resource, preference: Preference, _: Context) -> tuple[AdvertisedID, ...]:
@@ -84,9 +105,12 @@ def plain(resource: Resource, preference: Preference, _: Context) -> tuple[Adver
 
 
 def _top_up(
-    taken: set[AdvertisedID], offered: set[AdvertisedID], resource: Resource, size: int
+    taken: set[AdvertisedID],
+    offered: Collection[AdvertisedID],
+    resource: Resource,
+    size: int,
 ) -> None:
     """Add the first ids that are offered, listed ones before others."""
     listed = {entry.id for entry in resource.devices}
-    rest = sorted(offered - taken, key=lambda free_id: (free_id not in listed, free_id))
+    rest = sorted(set(offered) - taken, key=lambda free_id: (free_id not in listed, free_id))
     taken.update(rest[: max(size - len(taken), 0)])

@@ -13,9 +13,9 @@ from deviceplugin.core.policies import (
     proximity,
     real_time,
 )
+from deviceplugin.core.policies.problem import cost_of, rest_cost
 from deviceplugin.core.policies.ranked import Rank
 from deviceplugin.core.policies.rotation import turns
-from deviceplugin.core.policies.search import cost_of, rest_cost
 from deviceplugin.core.policies.spread import used_after
 from deviceplugin.core.policies.view import Chooser, Context, Counts, Policy, View, view_of
 from deviceplugin.model import AdvertisedID, Preference, Resource

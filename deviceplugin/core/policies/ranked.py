@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from deviceplugin.core.policies.search import Problem, best_counts
+from deviceplugin.core.policies.problem import Problem
+from deviceplugin.core.policies.search import best_counts
 from deviceplugin.core.policies.view import Counts, View
 
 Rank = tuple[int | float | bool, ...]

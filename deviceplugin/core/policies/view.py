@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 
 from deviceplugin.core.policies.layout import Layout, layout_of
@@ -66,11 +67,8 @@ class View:
 
     def take(self, counts: Counts) -> tuple[AdvertisedID, ...]:
         """The first ids of each GPU, so many as `counts` says."""
-        return tuple(
-            device_id
-            for ids, count in zip(self.free, counts, strict=True)
-            for device_id in ids[:count]
-        )
+        taken = (ids[:count] for ids, count in zip(self.free, counts, strict=True))
+        return tuple(chain.from_iterable(taken))
 
 
 Chooser = Callable[[View], Counts]
@@ -79,26 +77,26 @@ Chooser = Callable[[View], Counts]
 def view_of(resource: Resource, preference: Preference, context: Context) -> View:
     """The question in terms of GPUs; the order of the request's ids leaves no trace."""
     layout = context.layout(resource)
-    must = frozenset(i for i in preference.must_include if i in layout.position)
+    must = frozenset(preference.must_include).intersection(layout.position)
     available = frozenset(preference.available) - must
-    counts = [0] * len(layout.gpus)
-    for device_id in must:
-        counts[layout.position[device_id]] += 1
+    included = tuple(_only(ids, must) if must else () for ids in layout.ids)
     free = tuple(
-        (
-            *(i for i in ids if counts[at] and i in must),
-            *(i for i in ids if i in available),
-        )
-        for at, ids in enumerate(layout.ids)
+        (*first, *_only(ids, available)) for first, ids in zip(included, layout.ids, strict=True)
     )
     return View(
         layout=layout,
         context=context,
         size=min(preference.size, sum(map(len, free))),
         free=free,
-        must=tuple(counts),
+        must=tuple(map(len, included)),
         load=tuple(_load(layout, context, at, free[at]) for at in range(len(free))),
     )
+
+
+def _only(
+    ids: tuple[AdvertisedID, ...], wanted: frozenset[AdvertisedID]
+) -> tuple[AdvertisedID, ...]:
+    return tuple([i for i in ids if i in wanted])  # a list first: half the time of a generator
 
 
 def _load(layout: Layout, context: Context, at: int, free: tuple[AdvertisedID, ...]) -> int:
