@@ -1,6 +1,7 @@
 """How long GetPreferredAllocation thinks, and what it leaves whole: `python -m bench.placement`.
 
-Times are of the pure call on prepared values, as the daemon makes it, on one core.
+Times are of the pure call on prepared values, as the daemon makes it: processor time, which other
+work on the machine does not lengthen much.
 """
 
 import random
@@ -82,9 +83,9 @@ def measure(case: Case, policy: str) -> list[float]:
     """Milliseconds of each question."""
     spent = []
     for question in questions(case, rounds=6 if len(case.resource.devices) > 1000 else 30):
-        started = time.perf_counter()
+        started = time.process_time()
         prefer(case.resource, question, case.context, BUILT_IN[policy])
-        spent.append((time.perf_counter() - started) * 1000)
+        spent.append((time.process_time() - started) * 1000)
     return sorted(spent)
 
 

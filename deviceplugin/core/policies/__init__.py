@@ -61,40 +61,41 @@ def prefer(
     for. An id that is not listed is taken last: the kubelet may know more than we do, and an
     error would reject the pod.
     """
-    must = frozenset(preference.must_include)
+    must, listed = frozenset(preference.must_include), context.layout(resource).listed
     if len(must) > preference.size:
         return tuple(sorted(must)[: max(preference.size, 0)])
-    offered = must.union(preference.available)
-    if len(must) == preference.size or len(offered) <= preference.size:
-        return _in_order(must if len(must) == preference.size else offered, resource)
-    taken = _permitted(policy(resource, preference, context), must, offered, preference.size)
+    if len(must) == preference.size:
+        return _in_order(must, listed)
+    if len(preference.available) <= preference.size - len(must):
+        return _in_order(must.union(preference.available), listed)
+    taken = _permitted(policy(resource, preference, context), must, preference)
     if len(taken) < preference.size:
-        _top_up(taken, offered, resource, preference.size)
-    return _in_order(taken, resource)
+        _top_up(taken, {*preference.available, *must}, resource, preference.size)
+    return _in_order(taken, listed)
 
 
 def _permitted(
-    answer: Sequence[AdvertisedID],
-    must: frozenset[AdvertisedID],
-    offered: frozenset[AdvertisedID],
-    size: int,
+    answer: Sequence[AdvertisedID], must: frozenset[AdvertisedID], preference: Preference
 ) -> set[AdvertisedID]:
     """What of an answer may leave: `must`, then as many of its first ids as are still needed."""
     taken = set(answer)
-    if len(taken) == size and must <= taken <= offered:
+    foreign = taken.difference(preference.available).difference(must)
+    if len(taken) == preference.size and taken >= must and not foreign:
         return taken
-    others = [i for i in dict.fromkeys(answer) if i in offered and i not in must]
-    return {*must, *others[: size - len(must)]}
+    others = [i for i in dict.fromkeys(answer) if i not in foreign and i not in must]
+    return {*must, *others[: preference.size - len(must)]}
 
 
-def _in_order(ids: Collection[AdvertisedID], resource: Resource) -> tuple[AdvertisedID, ...]:
+def _in_order(
+    ids: Collection[AdvertisedID], listed: Sequence[AdvertisedID]
+) -> tuple[AdvertisedID, ...]:
     """In id order: a large part of a list is read off the list, which is sorted already."""
-    if len(ids) * 8 < len(resource.devices):
+    if len(ids) * 8 < len(listed):
         return tuple(sorted(ids))
-    listed = [entry.id for entry in resource.devices if entry.id in ids]
-    if len(listed) < len(ids):
-        listed += sorted(set(ids) - set(listed))
-    return tuple(sorted(listed))
+    found = [device_id for device_id in listed if device_id in ids]
+    if len(found) < len(ids):
+        found = sorted([*found, *set(ids).difference(found)])
+    return tuple(found)
 
 
 def plain(resource: Resource, preference: Preference, _: Context) -> tuple[AdvertisedID, ...]:

@@ -16,15 +16,16 @@ Costs = tuple[tuple[int, ...], ...]
 class Layout:
     """The GPUs of a resource by position, in the topology's order.
 
-    `ids` are the listed ids of each, in the order in which they are handed out, `healthy` the
-    number of those that are Healthy; `steep` are costs by which sets that stay free are compared;
-    `share` is the part of the GPU that one id stands for;
-    `twins` gives GPUs the same number where exchanging them changes no cost.
+    `listed` are all ids in id order, `ids` those of each GPU in the order in which they are
+    handed out, `healthy` the number of those that are Healthy; `share` is the part of the GPU
+    that one id stands for; `steep` are costs by which sets that stay free are compared; `twins`
+    gives GPUs the same number where exchanging them changes no cost.
     """
 
     resource: Resource
     topology: Topology
     gpus: tuple[DeviceID, ...]
+    listed: tuple[AdvertisedID, ...]
     ids: tuple[tuple[AdvertisedID, ...], ...]
     healthy: tuple[int, ...]
     position: Mapping[AdvertisedID, int]
@@ -48,6 +49,7 @@ def layout_of(resource: Resource, topology: Topology) -> Layout:
         resource=resource,
         topology=topology,
         gpus=gpus,
+        listed=tuple(entry.id for entry in resource.devices),
         ids=tuple(tuple(e.id for e in group) for group in entries),
         healthy=tuple(sum(e.health is Health.HEALTHY for e in group) for group in entries),
         position={entry.id: at for at, group in enumerate(entries) for entry in group},

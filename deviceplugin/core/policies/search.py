@@ -28,9 +28,9 @@ from deviceplugin.core.policies.problem import (
 )
 
 # Bounds of the work, in units of one look at one GPU: together under 5 ms on one slow core.
-MAX_STEP_WORK = 4_500
-MAX_SEED_WORK = 3_000
-MAX_SWAP_WORK = 800
+MAX_STEP_WORK = 3_000
+MAX_SEED_WORK = 2_000
+MAX_SWAP_WORK = 600
 
 Score = tuple[int, int]
 
