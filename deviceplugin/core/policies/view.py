@@ -77,7 +77,7 @@ Chooser = Callable[[View], Counts]
 def view_of(resource: Resource, preference: Preference, context: Context) -> View:
     """The question in terms of GPUs; the order of the request's ids leaves no trace."""
     layout = context.layout(resource)
-    must = frozenset(preference.must_include).intersection(layout.position)
+    must = frozenset(preference.must_include)
     available = set(preference.available)
     available.difference_update(must)
     included = tuple(_only(ids, must) if must else () for ids in layout.ids)
