@@ -1,4 +1,4 @@
-"""What the daemon keeps ready for policies: topology, order, turns, and who decides which policy."""
+"""What the daemon keeps ready for policies: topology, order, turns; and whose policy counts."""
 
 import asyncio
 import json

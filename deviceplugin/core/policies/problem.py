@@ -34,7 +34,8 @@ class Best:
     """The best choice so far and the steps that are left.
 
     Cost and pull are one number here, cost · `scale` less pull, so that one bound serves both;
-    `apart` is the least cost between parts of two GPUs.
+    `apart` is the least cost between parts of two GPUs, `most` the largest room, `same` the GPU of
+    the same kind before each, `divided` the one that may be given in part.
     """
 
     problem: Problem
@@ -51,11 +52,13 @@ class Best:
     divided: int | None = None
 
     def offer(self, counts: Counts, value: int) -> None:
+        """Keep the choice if it is better; of equal ones the first stays."""
         if not self.counts or value < self.value:
             self.counts, self.value = counts, value
 
 
 def prepare(problem: Problem, step_work: int) -> Best:
+    """The problem with what the search looks up often; a step looks at every GPU once."""
     pull = problem.pull
     scale = 1 + problem.size * max(pull, default=0)
     open_gpus = [at for at, room in enumerate(problem.room) if room]
@@ -74,6 +77,7 @@ def prepare(problem: Problem, step_work: int) -> Best:
 
 
 def value_of(best: Best, counts: Sequence[int]) -> int:
+    """The value of a choice: less is better."""
     return cost_of(counts, best.costs) - dot(counts, best.pull)
 
 
@@ -108,4 +112,5 @@ def rest_cost(counts: Sequence[int], room: Sequence[int], costs: Costs) -> int:
 
 
 def dot(row: Sequence[int], counts: Sequence[int]) -> int:
+    """The sum of the products, place by place."""
     return sum(a * b for a, b in zip(row, counts, strict=True))
