@@ -119,10 +119,12 @@ def _merge(base: Raw, over: Raw) -> Raw:
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, type[msgspec.Struct]]) -> Sections:
-    """Each section that somebody knows, decoded, defaults where it is not given."""
+    """Each section that somebody knows, decoded; one with nothing below it is as good as none."""
     return MappingProxyType(
         {
-            name: _decode(raw[name], schemas[name], name) if raw.get(name) else schemas[name]()
+            name: schemas[name]()
+            if raw.get(name) is None
+            else _decode(raw[name], schemas[name], name)
             for name in sorted(schemas)
         }
     )

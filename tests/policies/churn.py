@@ -26,7 +26,7 @@ class Outcome:
 
 def churn(ids: tuple[str, ...], pairs: Pairs, choose: Choose, sizes: list[int]) -> Outcome:
     """1,000 arrivals and departures from a fixed seed; an arrival that does not fit is dropped."""
-    dice = random.Random(20)  # noqa: S311  # a simulation
+    dice = random.Random(20)  # a simulation
     running: list[tuple[str, ...]] = []
     whole = possible = joined = asked = 0
     for _ in range(1000):

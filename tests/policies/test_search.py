@@ -10,7 +10,7 @@ from deviceplugin.core.policies.search import best_counts
 
 
 def random_problem(seed: int, gpus: int, room: int) -> Problem:
-    dice = Random(seed)  # noqa: S311  # a table of numbers
+    dice = Random(seed)  # a table of numbers
     costs = [[0] * gpus for _ in range(gpus)]
     for one in range(gpus):
         for other in range(one):
@@ -71,7 +71,7 @@ def test_of_parts_in_a_tree_none_is_better_connected(seed: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 20, 32, 50, 63, 64])
 def test_beyond_the_bound_the_answer_is_complete_and_good(size: int) -> None:
-    dice = Random(size)  # noqa: S311  # a table of numbers
+    dice = Random(size)  # a table of numbers
     costs = [[0] * 64 for _ in range(64)]
     for one in range(64):
         for other in range(one):

@@ -47,28 +47,38 @@ BUILT_IN: Mapping[str, Policy] = MappingProxyType(
 )
 
 
+NOTHING_KNOWN = Context()
+
+
 def default_policy(layout: Layout) -> str:
     """Whole GPUs work together, so they are aligned; parts are packed, to leave GPUs whole."""
     return "aligned" if layout.whole else "packed"
 
 
 def prefer(
-    resource: Resource, preference: Preference, context: Context, policy: Policy
+    resource: Resource,
+    preference: Preference,
+    context: Context = NOTHING_KNOWN,
+    policy: Policy | None = None,
 ) -> tuple[AdvertisedID, ...]:
     """`size` ids that hold all of `must_include`, in id order; fewer where there are fewer.
+
+    `policy` None is the default for the kind of resource.
 
     Whatever the policy answers, only what the kubelet offered leaves, and in the number it asked
     for. An id that is not listed is taken last: the kubelet may know more than we do, and an
     error would reject the pod.
     """
-    must, listed = frozenset(preference.must_include), context.layout(resource).listed
+    layout = context.layout(resource)
+    must, listed = frozenset(preference.must_include), layout.listed
     if len(must) > preference.size:
         return tuple(sorted(must)[: max(preference.size, 0)])
     if len(must) == preference.size:
         return _in_order(must, listed)
     if len(preference.available) <= preference.size - len(must):
         return _in_order(must.union(preference.available), listed)
-    taken = _permitted(policy(resource, preference, context), must, preference)
+    choose = policy or BUILT_IN[default_policy(layout)]
+    taken = _permitted(choose(resource, preference, context), must, preference)
     if len(taken) < preference.size:
         _top_up(taken, {*preference.available, *must}, resource, preference.size)
     return _in_order(taken, listed)
