@@ -11,6 +11,7 @@ import structlog
 
 from deviceplugin.config import Config
 from deviceplugin.core.policies import (
+    BUILT_IN,
     Context,
     Layout,
     Policy,
@@ -124,7 +125,12 @@ class Placement:
         return prefer(resource, preference, self.context, policy)
 
     def handed_out(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
-        """A container got `entries`: the next turn is the GPU's after them."""
+        """A container got `entries`: the next turn is the GPU's after them.
+
+        Nothing is kept for those of our policies that know no turns.
+        """
+        if self.policy_of(resource) in BUILT_IN.keys() - {"round_robin"}:
+            return
         layout = self._context.layout(resource)
         given = {layout.gpus[layout.position[e.id]] for e in entries if e.id in layout.position}
         last = last_handed_out(layout.gpus, self._turns.value.get(resource.name), given)
@@ -177,8 +183,11 @@ class Placement:
     async def _write_turns(self) -> None:
         async for turns in self._turns.changes():
             document = json.dumps({"handed_out": dict(sorted(turns.items()))}, indent=1)
-            if turns:
-                await asyncio.to_thread(write_atomically, self._file, document.encode())
+            try:
+                if turns:
+                    await asyncio.to_thread(write_atomically, self._file, document.encode())
+            except OSError as error:  # a full disk must not stop the preparation beside it
+                log.warning("state_not_written", file=str(self._file), reason=str(error))
 
     def _loads(self) -> Mapping[DeviceID, int]:
         """What the ledger's holders amount to, counted again only when something changed."""

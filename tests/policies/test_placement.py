@@ -107,6 +107,31 @@ async def test_turns_go_on_after_a_restart(make: Make, tmp_path: Path) -> None:
     assert ask(second, 1) == ("g02",)
 
 
+async def test_a_state_directory_that_cannot_be_written_stops_nothing(
+    make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / STATE_FILE).mkdir()
+    inventories, resources = Latest(BOX.inventory), Latest[Resources]({NAME: BOX.resource})
+    placement = await ready(make(scheduling={"policy": "round_robin"}))
+    placement.handed_out(BOX.resource, BOX.resource.devices[:1])
+    with capture_logs() as logs:
+        serving = asyncio.create_task(placement.follow(inventories, resources))
+        async with asyncio.timeout(10):
+            while not any(  # noqa: ASYNC110  # told by the log only
+                e["event"] == "state_not_written" for e in logs
+            ):
+                await asyncio.sleep(0.001)
+    assert not serving.done()
+    assert ask(placement, 1) == ("g01",)
+    serving.cancel()
+
+
+async def test_policies_without_turns_keep_none(make: Make) -> None:
+    placement = await ready(make())
+    placement.handed_out(BOX.resource, BOX.resource.devices[:2])
+    assert placement.context.last == {}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"handed_out": 7}', "\x00", "{}"])
 def test_a_damaged_state_file_is_ignored(tmp_path: Path, content: str) -> None:
     (tmp_path / STATE_FILE).write_text(content)
