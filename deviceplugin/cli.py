@@ -17,10 +17,12 @@ import msgspec
 import yaml
 
 from deviceplugin import config as configuration
+from deviceplugin import scheduling
 from deviceplugin.config import Config, Setting
 from deviceplugin.errors import ConfigError
+from deviceplugin.host import Host
 from deviceplugin.logs import configure_logs
-from deviceplugin.registry import installed_vendors, load_vendors
+from deviceplugin.registry import installed_policies, installed_vendors, load_vendors
 from deviceplugin.vendor import VendorModule
 
 PREFIX = "DEVICEPLUGIN_"
@@ -103,6 +105,39 @@ def check(**flags: str | None) -> None:
 
 
 @cli.command()
+@_flags((*_LOOK_FLAGS, "state_dir"))
+@click.option("--resource", metavar="TEXT", required=True, help="The extended resource.")
+@click.option("--size", type=click.IntRange(min=0), required=True, help="How many devices.")
+@click.option("--available", metavar="IDS", help="Comma-separated; by default all healthy ids.")
+@click.option("--must-include", metavar="IDS", default="", help="Comma-separated ids.")
+@click.option("--policy", metavar="TEXT", help="By default the one that the daemon would use.")
+@click.option("--format", "form", metavar="TEXT", help="table (default) or json.")
+def explain(size: int, form: str | None, **flags: str | None) -> None:
+    """Show which devices a container would get, why, and what came next."""
+    from deviceplugin import explain as explaining  # noqa: PLC0415  # not a part of `run`
+
+    form = configuration.parse_choice(Setting(form or "table", "--format"), ("table", "json"))
+    available = flags.pop("available")
+    asked = explaining.Asked(
+        resource=str(flags.pop("resource")),
+        size=size,
+        available=None if available is None else _ids(available),
+        must_include=_ids(flags.pop("must_include") or ""),
+        policy=flags.pop("policy"),
+    )
+    config, modules = load(flags)
+    configure_logs("error", "console")
+    vendors = [module.create(Host(config.host_root), config.sections) for module in modules]
+    document = asyncio.run(explaining.explain_once(config, vendors, asked))
+    text = explaining.explanation_text(document)
+    click.echo(text if form == "table" else json.dumps(document, indent=2) + "\n", nl=False)
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@cli.command()
 @click.option("--scenario", metavar="TEXT", default="nvidia", help="The simulated node.")
 @click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
 def demo(scenario: str, *, keep: bool) -> None:
@@ -126,12 +161,15 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     names = configuration.parse_vendors(vendors, installed) if vendors else None
     all_modules = load_vendors(None)
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
+    schemas |= scheduling.SECTIONS
     configuration.check_keys(raw, (*known_settings, *schemas))
+    sections = configuration.decode_sections(raw, schemas)
+    scheduling.check_policies(sections, installed_policies())
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
     config = Config(
         **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
         vendors=names,
-        sections=configuration.decode_sections(raw, schemas),
+        sections=sections,
     )
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
@@ -165,7 +203,6 @@ def effective(config: Config) -> dict[str, Any]:
 
 async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
     from deviceplugin.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
-    from deviceplugin.host import Host  # noqa: PLC0415
 
     host = Host(config.host_root)
     vendors = [module.create(host, config.sections) for module in modules]
@@ -182,7 +219,6 @@ async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
 async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
     from deviceplugin.core.report import report  # noqa: PLC0415
     from deviceplugin.core.resources import plan_resources  # noqa: PLC0415
-    from deviceplugin.host import Host  # noqa: PLC0415
     from deviceplugin.inventory import InventoryStore  # noqa: PLC0415
     from deviceplugin.vendor_loop import look_once  # noqa: PLC0415
 

@@ -119,15 +119,15 @@ def _merge(base: Raw, over: Raw) -> Raw:
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, type[msgspec.Struct]]) -> Sections:
-    """Each section that a vendor knows, decoded, defaults where it is not given."""
+    """Each section that somebody knows, decoded; one with nothing below it is as good as none."""
     return MappingProxyType(
-        {name: _decode(_section(raw, name), schemas[name], name) for name in sorted(schemas)}
+        {
+            name: schemas[name]()
+            if raw.get(name) is None
+            else _decode(raw[name], schemas[name], name)
+            for name in sorted(schemas)
+        }
     )
-
-
-def _section(raw: Raw, name: str) -> object:
-    """A section with nothing below it is as good as none."""
-    return {} if raw.get(name) is None else raw[name]
 
 
 def check_keys(raw: Raw, known: Iterable[str]) -> None:

@@ -9,7 +9,6 @@ import structlog
 
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
-from deviceplugin.core.policies import prefer
 from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import watch_uevents
@@ -24,6 +23,7 @@ from deviceplugin.model import AdvertisedDevice, ContainerEdits, Device, Resourc
 from deviceplugin.outputs.cdi_files import write_cdi_files
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
+from deviceplugin.placement import Placement, settings_of
 from deviceplugin.planner import Planner
 from deviceplugin.supervise import DriverThread, keep
 from deviceplugin.vendor import CdiSource, Vendor
@@ -46,6 +46,7 @@ class Daemon:
     ) -> None:
         self._config, self._seed = config, seed
         self._host = Host(config.host_root)
+        self._placement = Placement(self._host, settings_of(config), config.state_dir)
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._answers = {name: DriverThread(f"{name}-answers") for name in self._vendors}
         self._metrics = Metrics()
@@ -78,6 +79,7 @@ class Daemon:
             self._keep("kubelet_count", self._count_kubelets),
             self._keep("plan", self._planner.plan),
             self._keep("holders", self._planner.watch_holders),
+            self._keep("placement", self._place),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
         ]
@@ -96,6 +98,9 @@ class Daemon:
             keep(name, once, pause_s, self._metrics.task_failed),  # type: ignore[arg-type]
             name=name,
         )
+
+    async def _place(self) -> None:
+        await self._placement.follow(self._store.latest, self._planner.resources)
 
     async def _watch_uevents(self) -> None:
         def wake(_: object) -> None:
@@ -117,7 +122,7 @@ class Daemon:
             self._metrics.kubelet_restarted()
 
     def _endpoint(self, resource: Resource) -> Endpoint:
-        plugin = ResourcePlugin(resource, self._answer, prefer, self._metrics)
+        plugin = ResourcePlugin(resource, self._answer, self._placement.prefer, self._metrics)
         return Endpoint(plugin, self._kubelet, self._metrics, self._seed)
 
     def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
@@ -129,7 +134,9 @@ class Daemon:
         """What a container gets, made on the vendor's own thread and checked on the host."""
         devices = devices_of(resource.name, entries, self._store.current.devices)
         make = partial(self._edits, self._vendors[resource.vendor], devices)
-        return await self._answers[resource.vendor].call(make, ALLOCATE_S)
+        edits = await self._answers[resource.vendor].call(make, ALLOCATE_S)
+        self._placement.handed_out(resource, entries)
+        return edits
 
     def _edits(self, vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
         edits = vendor.container_edits(devices)

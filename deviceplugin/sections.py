@@ -6,16 +6,6 @@ import msgspec
 
 from deviceplugin.units import parse_bytes
 
-Policy = Literal[
-    "aligned",
-    "packed",
-    "spread",
-    "fair_share",
-    "round_robin",
-    "priority",
-    "real_time",
-    "proximity",
-]
 Isolation = Literal["none", "memory", "process", "hardware"]
 
 
@@ -24,9 +14,12 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Scheduling(Section, frozen=True):
-    """How devices of a section are chosen, and what isolation a user insists on."""
+    """How devices of a section are chosen, and what isolation a user insists on.
 
-    policy: Policy | None = None
+    `policy` is any text here: which policies are installed is known to scheduling.py.
+    """
+
+    policy: str | None = None
     isolation: Isolation | None = None
 
 

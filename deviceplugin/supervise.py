@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -14,6 +14,7 @@ from deviceplugin.errors import CallTimeoutError, DevicePluginError, VendorError
 
 log = structlog.get_logger()
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 async def keep(
@@ -94,6 +95,23 @@ class DriverThread:
         wrapped = VendorError(f"{self.name}: {type(error).__name__}: {error}")
         wrapped.__cause__ = error
         return wrapped
+
+
+def guarded(name: str, function: Callable[P, T], instead: Callable[P, T]) -> Callable[P, T]:
+    """`function`, or `instead` where it raises; told the first time, as it may be called often."""
+    told = False
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        nonlocal told
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if not told:
+                log.exception("plugin_function_failed", function=name, error=str(error))
+            told = True
+            return instead(*args, **kwargs)
+
+    return call
 
 
 def start_guarded(name: str, function: Callable[[], None]) -> threading.Thread:

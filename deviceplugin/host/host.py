@@ -69,6 +69,17 @@ class Host:
                 return ()
             raise DiscoveryError(f"{host_path}: {error.strerror}") from error
 
+    def read_real_path(self, host_path: str) -> str | None:
+        """Where `host_path` leads when every link is followed, None where nothing is.
+
+        A link that leaves the root is nothing of this host.
+        """
+        root, real = os.path.realpath(self.root), os.path.realpath(self.path(host_path))
+        below = real.removeprefix("" if root == "/" else root)
+        if not os.path.exists(real) or (below == real and root != "/"):
+            return None
+        return below
+
     def read_link_name(self, host_path: str) -> str | None:
         """The last part of a symbolic link's target, None where there is no link."""
         try:

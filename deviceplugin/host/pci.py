@@ -79,3 +79,18 @@ def read_numa_node(host: Host, address: str) -> int | None:
     except DiscoveryError:
         return None
     return node if node is not None and node >= 0 else None
+
+
+def read_pci_path(host: Host, address: str) -> str | None:
+    """The directory of a function under /sys/devices: each step is a bridge that it is behind."""
+    path = host.read_real_path(f"{DEVICES}/{address}")
+    return path if path and path.startswith("/sys/devices/") else None
+
+
+def read_nic_address(host: Host, name: str) -> str | None:
+    """The PCI address of a network interface or an RDMA device, None where there is none."""
+    for kind in ("net", "infiniband"):
+        path = host.read_real_path(f"/sys/class/{kind}/{name}/device")
+        if path and _ADDRESS.fullmatch(path.rpartition("/")[2]):
+            return path.rpartition("/")[2]
+    return None

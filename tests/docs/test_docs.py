@@ -20,6 +20,7 @@ from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import FaultClass
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.registry import load_vendors
+from deviceplugin.scheduling import SchedulingSection
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.tree import write_tree
 from tests.rig import run_command
@@ -114,6 +115,7 @@ def default_of(field: Any) -> str:
 
 
 SECTIONS = {name: s for module in load_vendors(None) for name, s in module.SECTIONS.items()}
+SECTIONS |= {"scheduling": SchedulingSection}
 KEYS = [
     key for name, s in sorted(SECTIONS.items()) for key in keys(name, msgspec.inspect.type_info(s))
 ]
