@@ -260,7 +260,7 @@ def test_what_a_list_of_nodes_says_is_compared_with_what_is_there(
         ({"gpu_nodes": [{"name": "x", "gpu_cuont": 1}]}, "gpu_nodes[0].gpu_cuont"),
         ({"gpu_nodes": [{"name": "x", "gpu_count": -1}]}, "gpu_nodes[0]"),
         ({"gpu_nodes": [{"name": "x", "memory_per_gpu": "many"}]}, "gpu_nodes[0]"),
-        ({"gpu_nodes": [{"gpu_count": 1}]}, "gpu_nodes[0]"),
+        ({"gpu_nodes": [{"gpu_count": 1}]}, "gpu_nodes[0].name"),
         ({"scheduling": {"proximity_to": "eth 0"}}, "scheduling"),
         ({"scheduling": {"priority": [{"colour": "red"}]}}, "scheduling.priority[0].colour"),
     ],
