@@ -47,7 +47,7 @@ class HealthSection(Section, frozen=True):
 
     disable: tuple[str, ...] = ()
     enable: tuple[str, ...] = ()
-    classes: dict[str, FaultClass] = {}
+    classes: dict[str, FaultClass] = msgspec.field(default_factory=dict)
     repeats: dict[str, RepeatSection] = msgspec.field(default_factory=_default_repeats)
     hold_s: Seconds = 10.0
     hold_max_s: Seconds = 600.0

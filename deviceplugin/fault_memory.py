@@ -120,7 +120,7 @@ def _decoded(content: bytes) -> _File:
 
 
 def _memory(file: _File) -> Memory:
-    entries = {key: entry for key, entry in map(_entry, file.faults)}
+    entries = dict(map(_entry, file.faults))
     cordons = {DeviceID(c.device): Cordon(reason=c.reason, since=c.since) for c in file.cordons}
     boots = {(DeviceID(b.device), b.source, b.code): b.boots for b in file.boots}
     return Memory(

@@ -146,7 +146,7 @@ class HealthDesk:
         try:
             memory = await asyncio.to_thread(read_memory, state_dir)
         except OSError as error:
-            log.error("state_unreadable", state_dir=str(state_dir), problem=str(error))
+            log.warning("state_unreadable", state_dir=str(state_dir), problem=str(error))
             return
         self._remember(self._judged_anew(remembering.after_boot(memory, self._boot)))
 

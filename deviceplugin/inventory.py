@@ -60,7 +60,7 @@ class InventoryStore:
             self._publish(faults=faults)
 
     def next_change(self) -> float | None:
-        """When `review` has something to do next (Unix seconds), None where time changes nothing."""
+        """When `review` has something to do (Unix seconds), None where time changes nothing."""
         return next_change(self._courses)
 
     def _publish(self, **changed: object) -> None:

@@ -1,0 +1,64 @@
+"""The health side of the daemon, put together: store, desk, memory, operator's door, metrics."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import cast
+
+from deviceplugin.config import Config
+from deviceplugin.control import Control
+from deviceplugin.core_sections import HealthSection
+from deviceplugin.errors import DiscoveryError
+from deviceplugin.fault_memory import read_boot_id
+from deviceplugin.health_desk import HealthDesk, hold_policy
+from deviceplugin.host import Host
+from deviceplugin.host.uevents import Uevent
+from deviceplugin.inventory import InventoryStore
+from deviceplugin.model import Device
+from deviceplugin.outputs.health_metrics import HealthCollector
+from deviceplugin.vendor import CdiSource, Vendor
+from deviceplugin.vendor_loop import VendorLoop
+
+Task = tuple[str, Callable[[], Awaitable[None]]]
+
+
+class HealthWiring:
+    """Made on the loop; `now` gives Unix seconds."""
+
+    def __init__(self, config: Config, host: Host, now: Callable[[], float]) -> None:
+        section = cast("HealthSection", config.sections.get("health", HealthSection()))
+        self._state_dir = config.state_dir
+        self.store = InventoryStore(now, hold_policy(section))
+        self.desk = HealthDesk(self.store, section, _boot_id(host))
+        self._control = Control(self.store, self.desk)
+        self.collector = HealthCollector(
+            lambda: self.store.current, lambda: self.desk.memory.value, self.desk.told
+        )
+
+    def vendor_loop(
+        self,
+        vendor: Vendor,
+        write_files: Callable[[CdiSource, Sequence[Device]], None],
+        discovered: Callable[[str, float], None],
+    ) -> VendorLoop:
+        """A vendor's loop that tells the desk."""
+        return VendorLoop(vendor, self.store, write_files, discovered, self.desk)
+
+    async def load(self) -> None:
+        """Take up what earlier processes remembered, before anything is discovered."""
+        await self.desk.load(self._state_dir)
+
+    def tasks(self) -> Iterator[Task]:
+        """What runs beside the discoveries, each until it is cancelled."""
+        yield "health_time", self.desk.watch_time
+        yield "health_memory", partial(self.desk.keep_saved, self._state_dir)
+        yield "control", partial(self._control.serve, self._state_dir)
+
+    def uevent(self, event: Uevent) -> None:
+        """A kernel event that may be word of a device's health."""
+
+
+def _boot_id(host: Host) -> str | None:
+    try:
+        return read_boot_id(host)
+    except DiscoveryError:
+        return None
