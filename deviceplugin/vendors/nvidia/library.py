@@ -69,10 +69,9 @@ class Nvml:
         make = getattr(self._api, "c_nvmlEccSramErrorStatus_v1_t", None)
         if make is None:  # an older pynvml
             return None
-        status = make(version=self._api.nvmlEccSramErrorStatus_v1)
-        return (
-            None if self.ask("nvmlDeviceGetSramEccErrorStatus", handle, status) is None else status
-        )
+        status = make()  # sets its own version
+        answer = self.ask("nvmlDeviceGetSramEccErrorStatus", handle, status)
+        return None if answer is None else status
 
     def close(self) -> None:
         """Let the library go; handles are void afterwards."""
