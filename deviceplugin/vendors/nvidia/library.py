@@ -70,7 +70,7 @@ class Nvml:
         if make is None:  # an older pynvml
             return None
         status = make()  # sets its own version
-        answer = self.ask("nvmlDeviceGetSramEccErrorStatus", handle, status)
+        answer = self.ask("nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status))
         return None if answer is None else status
 
     def close(self) -> None:
