@@ -121,8 +121,13 @@ def _merge(base: Raw, over: Raw) -> Raw:
 def decode_sections(raw: Raw, schemas: Mapping[str, type[msgspec.Struct]]) -> Sections:
     """Each section that a vendor knows, decoded, defaults where it is not given."""
     return MappingProxyType(
-        {name: _decode(raw.get(name) or {}, schemas[name], name) for name in sorted(schemas)}
+        {name: _decode(_section(raw, name), schemas[name], name) for name in sorted(schemas)}
     )
+
+
+def _section(raw: Raw, name: str) -> object:
+    """A section with nothing below it is as good as none."""
+    return {} if raw.get(name) is None else raw[name]
 
 
 def check_keys(raw: Raw, known: Iterable[str]) -> None:

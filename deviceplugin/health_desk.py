@@ -5,6 +5,7 @@ whole sets. The store stays the only writer of the inventory.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -122,10 +123,9 @@ class HealthDesk:
         while True:
             seen = self._store.current
             self.review()
-            try:
-                await asyncio.wait_for(self._store.latest.next(seen), self._wait_s())
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._wait_s()):
+                    await self._store.latest.next(seen)
 
     def _wait_s(self) -> float:
         now = self._now()

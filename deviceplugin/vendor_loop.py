@@ -91,10 +91,9 @@ class VendorLoop:
 
     async def _pause(self) -> None:
         await asyncio.sleep(BURST_S)
-        try:
-            await asyncio.wait_for(self._wake.wait(), INTERVAL_S - BURST_S)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_S - BURST_S):
+                await self._wake.wait()
         self._wake.clear()
 
     def _look(self) -> tuple[Discovery, FilesError | None]:

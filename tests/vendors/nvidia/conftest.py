@@ -1,79 +1,48 @@
-"""An NVIDIA vendor over the NVML double, and a place where its health reports arrive."""
+"""The NVIDIA vendor in this process, with the real pynvml over the C double."""
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deviceplugin.config import decode_sections
 from deviceplugin.host import Host
-from deviceplugin.model import Device, Fault
-from deviceplugin.vendors.nvidia import create
-from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
+from deviceplugin.vendors import nvidia
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
-from tests.fakes.nvml import Gpu, NvmlDouble, Scenario, a100_40gb
-from tests.fakes.nvml.host import write_host_tree
+from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
+from tests.vendors.nvidia.health_machine import Machine, machine_at
 
-
-@dataclass
-class Report:
-    """Fulfils HealthReport."""
-
-    events: "queue.SimpleQueue[Fault]" = field(default_factory=queue.SimpleQueue)
-    looks: "queue.SimpleQueue[None]" = field(default_factory=queue.SimpleQueue)
-
-    def faults(self, source: str, faults: object) -> None:
-        raise AssertionError("NVIDIA reports events and is probed")
-
-    def happened(self, fault: Fault) -> None:
-        self.events.put(fault)
-
-    def rediscover(self) -> None:
-        self.looks.put(None)
-
-
-@dataclass
-class Machine:
-    """A double and the vendor that looks at it."""
-
-    root: Path
-    double: NvmlDouble
-    vendor: NvidiaVendor
-
-    def devices(self) -> tuple[Device, ...]:
-        write_host_tree(self.root, self.double.scenario)
-        return self.vendor.discover().devices
-
-    @contextmanager
-    def watching(self) -> Iterator[Report]:
-        """The events of these devices, from registration on."""
-        report, stop = Report(), threading.Event()
-        arguments = (self.devices(), report, stop)
-        thread = threading.Thread(target=self.vendor.watch_health, args=arguments, daemon=True)
-        thread.start()
-        report.looks.get(timeout=10)  # it has registered
-        try:
-            yield report
-        finally:
-            stop.set()
-            thread.join(10)
-            assert not thread.is_alive()
+MakeVendor = Callable[..., NvidiaVendor]
 
 
 @pytest.fixture
-def machine_of(tmp_path: Path) -> Callable[..., Machine]:
-    def make(*gpus: Gpu) -> Machine:
-        scenario = Scenario(gpus=gpus or (a100_40gb(0), a100_40gb(1)))
-        double = NvmlDouble(tmp_path, scenario=scenario)
-        sections = {"nvidia": NvidiaSection(), "mig": MigSection()}
-        return Machine(tmp_path, double, create(Host(tmp_path), sections))
-
-    return make
+def node(tmp_path: Path) -> NvmlDouble:
+    """Four A100, of which GPU 3 is cut into MIG instances."""
+    double = NvmlDouble(tmp_path, scenario=Scenario(gpus=tuple(map(a100_40gb, range(4)))))
+    double.set_mig(3, ["3g.20gb", "1g.5gb", "1g.5gb+me"])
+    write_host_tree(tmp_path, double.scenario)
+    return double
 
 
 @pytest.fixture
-def machine(machine_of: Callable[..., Machine]) -> Machine:
-    return machine_of()
+def make_vendor(tmp_path: Path) -> Iterator[MakeVendor]:
+    """Make vendors for the tree with sections as in a file; sessions are closed afterwards."""
+    made: list[NvidiaVendor] = []
+
+    def make(**sections: Any) -> NvidiaVendor:
+        vendor = nvidia.create(Host(tmp_path), decode_sections(sections, nvidia.SECTIONS))
+        made.append(vendor)
+        return vendor
+
+    yield make
+    for vendor in made:
+        vendor.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """Two A100 whose health is watched."""
+    machine = machine_at(tmp_path)
+    yield machine
+    machine.vendor.close()

@@ -1,12 +1,12 @@
 """NVML events become faults of the right class, of the right device."""
 
 import pytest
-from conftest import Machine
 
 from deviceplugin.model import FaultClass
 from deviceplugin.vendors.nvidia.events import NvmlEvent, faults_of
 from deviceplugin.vendors.nvidia.xids import XIDS, xid_of
 from tests.fakes.nvml.cards import gpu_uuid
+from tests.vendors.nvidia.health_machine import Machine
 
 GPU = gpu_uuid(0)
 

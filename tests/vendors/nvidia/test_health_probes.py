@@ -4,15 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import Machine
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import FaultClass
 from deviceplugin.vendors.nvidia.probes import Probes
 from tests.fakes.nvml import Gpu, a100_40gb
 from tests.fakes.nvml.model import EccCounter, RemappedRows, RowHistogram, SramErrors
+from tests.vendors.nvidia.health_machine import Machine
 
-Machines = Callable[..., Machine]
 Found = set[tuple[str, str, FaultClass]]
 
 
