@@ -49,9 +49,9 @@ class HealthSection(Section, frozen=True):
     enable: tuple[str, ...] = ()
     classes: dict[str, FaultClass] = msgspec.field(default_factory=dict)
     repeats: dict[str, RepeatSection] = msgspec.field(default_factory=_default_repeats)
-    hold_s: Seconds = 10.0
+    hold_s: Seconds = 3.0
     hold_max_s: Seconds = 600.0
-    flap_limit: Count = 5
+    flap_limit: Count = 6
     flap_window_s: Seconds = 3600.0
     escalate_after_reboots: Count = 2
     told_s: Seconds = 3600.0

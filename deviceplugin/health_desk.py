@@ -84,6 +84,10 @@ class HealthDesk:
             self._clocks(device, [d.id for d in devices if d.parent == device], finding)
         self.faults(f"{vendor}:probe", [f for found in findings.values() for f in found.faults])
 
+    def found_reset(self, device: DeviceID, parts: Sequence[DeviceID]) -> None:
+        """The device was reset, or its driver loaded anew."""
+        self._clocks(device, parts, Finding(reset=True))
+
     def _clocks(self, device: DeviceID, parts: Sequence[DeviceID], finding: Finding) -> None:
         memory = self.memory.value
         if finding.reset:

@@ -12,6 +12,7 @@ from deviceplugin.fault_memory import read_boot_id
 from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import Uevent
+from deviceplugin.host.wedged import bound_anew, wedged_faults
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import Device
 from deviceplugin.outputs.health_metrics import HealthCollector
@@ -55,6 +56,11 @@ class HealthWiring:
 
     def uevent(self, event: Uevent) -> None:
         """A kernel event that may be word of a device's health."""
+        devices = tuple(self.store.current.devices.values())
+        for fault in wedged_faults(event, devices):
+            self.desk.happened(fault)
+        for device in bound_anew(event, devices):
+            self.desk.found_reset(device.id, [d.id for d in devices if d.parent == device.id])
 
 
 def _boot_id(host: Host) -> str | None:

@@ -33,9 +33,9 @@ class HoldPolicy:
     From `flap_limit` falls on it is `hold_max_s`, which is also the longest hold there is.
     """
 
-    hold_s: float = 10.0
+    hold_s: float = 3.0
     hold_max_s: float = 600.0
-    flap_limit: int = 5
+    flap_limit: int = 6
     flap_window_s: float = 3600.0
 
 

@@ -1,8 +1,11 @@
 """Health through the whole daemon: NVML double on one side, kubelet stub on the other."""
 
 import json
+import time
 from dataclasses import replace
 
+from deviceplugin.testing.amd import MI210, SimulatedGpu, amd_tree
+from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml.cards import gpu_uuid
 from tests.fakes.nvml.host import write_host_tree
 from tests.fakes.nvml.model import Gpu, RemappedRows
@@ -181,3 +184,22 @@ async def test_a_damaged_state_file_is_set_aside_and_told(node: Node) -> None:
 
 def _with_remap(gpu: Gpu, *, failure: bool) -> Gpu:
     return replace(gpu, remapped=RemappedRows(failure=failure))
+
+
+async def test_a_hung_nvml_costs_its_own_vendor_only(node: Node) -> None:
+    write_tree(node.root, amd_tree([SimulatedGpu(address="0000:43:00.0", model=MI210)]))
+    await node.start("nvidia,amd")
+    await node.lists(BOTH)
+    await node.kubelet.wait_registered("amd.com/gpu")
+    (amd,) = node.healthy("amd.com/gpu")
+    node.double.hang()
+    await node.logged("vendor_waits", vendor="nvidia")
+    await node.lists(set())
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        await node.kubelet.allocate("amd.com/gpu", [amd])
+        times.append(time.perf_counter() - started)
+    assert sorted(times)[10] < 0.005
+    node.double.unhang()
+    await node.lists(BOTH)
