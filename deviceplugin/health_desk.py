@@ -115,6 +115,7 @@ class HealthDesk:
         parts = [d.id for d in self._store.current.devices.values() if d.parent == device.id]
         log.warning("faults_forgotten", device=device.id)
         self._remember(remembering.forgotten(self.memory.value, {device.id, *parts}))
+        self._store.forgive([device.id, *parts])
 
     # What time does
 

@@ -59,6 +59,12 @@ class InventoryStore:
         if faults != self.current.faults:
             self._publish(faults=faults)
 
+    def forgive(self, devices: Iterable[DeviceID]) -> None:
+        """End the holds of `devices` and forget their falls: somebody says that they are well."""
+        forgiven = frozenset(devices)
+        self._courses = {d: course for d, course in self._courses.items() if d not in forgiven}
+        self.review()
+
     def next_change(self) -> float | None:
         """When `review` has something to do (Unix seconds), None where time changes nothing."""
         return next_change(self._courses)

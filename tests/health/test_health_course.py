@@ -261,3 +261,14 @@ def test_time_alone_lets_go_at_the_moment_that_was_announced(
         world.desk.review()
     for device in DEVICES:
         assert world.stands(device) or health(world.store, device.id) is Health.HEALTHY
+
+
+def test_an_operators_word_ends_a_hold_and_not_a_standing_fault() -> None:
+    world = World()
+    device = DEVICES[0]
+    world.event(GPU, FaultClass.RESET)
+    world.forget(GPU)
+    assert condition_of(world.store.current, device) is Condition.HEALTHY
+    world.report("x", [(GPU, FaultClass.RESET)])
+    world.forget(GPU)
+    assert condition_of(world.store.current, device) is Condition.UNHEALTHY

@@ -9,7 +9,7 @@ from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml.cards import gpu_uuid
 from tests.fakes.nvml.host import write_host_tree
 from tests.fakes.nvml.model import Gpu, RemappedRows
-from tests.health.conftest import Node
+from tests.health.node import Node
 
 ONE, TWO = gpu_uuid(0), gpu_uuid(1)
 BOTH = {ONE, TWO}
