@@ -55,6 +55,7 @@ class HealthSection(Section, frozen=True):
     flap_window_s: Seconds = 3600.0
     escalate_after_reboots: Count = 2
     told_s: Seconds = 3600.0
+    agents: bool = True
     call_deadline_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
 
     def __post_init__(self) -> None:

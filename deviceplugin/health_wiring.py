@@ -8,6 +8,8 @@ from deviceplugin.config import Config
 from deviceplugin.control import Control
 from deviceplugin.core_sections import HealthSection
 from deviceplugin.errors import DiscoveryError
+from deviceplugin.exporters.dialects import DIALECTS
+from deviceplugin.exporters.listener import Listener
 from deviceplugin.fault_memory import read_boot_id
 from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.host import Host
@@ -31,6 +33,8 @@ class HealthWiring:
         self.store = InventoryStore(now, hold_policy(section))
         self.desk = HealthDesk(self.store, section, _boot_id(host))
         self._control = Control(self.store, self.desk)
+        self._host, self._agents = host, section.agents
+        self._vendors: set[str] = set()
         self.collector = HealthCollector(
             lambda: self.store.current, lambda: self.desk.memory.value, self.desk.told
         )
@@ -42,6 +46,7 @@ class HealthWiring:
         discovered: Callable[[str, float], None],
     ) -> VendorLoop:
         """A vendor's loop that tells the desk."""
+        self._vendors.add(vendor.name)
         return VendorLoop(vendor, self.store, write_files, discovered, self.desk)
 
     async def load(self) -> None:
@@ -53,6 +58,13 @@ class HealthWiring:
         yield "health_time", self.desk.watch_time
         yield "health_memory", partial(self.desk.keep_saved, self._state_dir)
         yield "control", partial(self._control.serve, self._state_dir)
+        for dialect in DIALECTS:
+            if self._agents and dialect.vendor in self._vendors:
+                listener = Listener(dialect, self._host.path(dialect.socket), self.desk.faults)
+                yield dialect.source, partial(listener.run, self._devices)
+
+    def _devices(self) -> Sequence[Device]:
+        return tuple(self.store.current.devices.values())
 
     def uevent(self, event: Uevent) -> None:
         """A kernel event that may be word of a device's health."""

@@ -35,4 +35,3 @@ async def node(short_dir: Path) -> AsyncIterator[Node]:
             yield node
         finally:
             await node.stop()
-
