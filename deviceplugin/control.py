@@ -52,6 +52,7 @@ class Control:
     def __init__(self, store: InventoryStore, desk: HealthDesk) -> None:
         self._store, self._desk = store, desk
         self._peers = 0
+        self.listening = asyncio.Event()
         self._operations: Mapping[str, Callable[[Request], Answer]] = {
             "health": self._health,
             "cordon": self._cordon,
@@ -65,6 +66,7 @@ class Control:
         server = await asyncio.start_unix_server(
             self._attend, sock=await asyncio.to_thread(_bind, path), limit=MAX_REQUEST_BYTES
         )
+        self.listening.set()
         async with server:
             try:
                 await server.serve_forever()
@@ -79,6 +81,8 @@ class Control:
                 await writer.drain()
         except (TimeoutError, ConnectionError) as error:
             log.debug("operator_left", reason=str(error))
+        except asyncio.CancelledError:  # the daemon ends: asyncio 3.11 would log it as an error
+            log.debug("operator_left", reason="the daemon ends")
         finally:
             self._peers -= 1
             writer.close()
