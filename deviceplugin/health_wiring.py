@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from deviceplugin.config import Config
@@ -60,7 +61,9 @@ class HealthWiring:
         yield "control", partial(self._control.serve, self._state_dir)
         for dialect in DIALECTS:
             if self._agents and dialect.vendor in self._vendors:
-                listener = Listener(dialect, self._host.path(dialect.socket), self.desk.faults)
+                listener = Listener(
+                    dialect, Path(self._host.path(dialect.socket)), self.desk.faults
+                )
                 yield dialect.source, partial(listener.run, self._devices)
 
     def _devices(self) -> Sequence[Device]:

@@ -50,7 +50,7 @@ class Host:
     def read_start(self, host_path: str, size: int) -> bytes | None:
         """The first `size` bytes of a file, None where it is absent; raises DiscoveryError."""
         try:
-            with self.path(host_path).open("rb") as file:
+            with open(self.path(host_path), "rb") as file:
                 return file.read(size)
         except OSError as error:
             if error.errno in _ABSENT:

@@ -1,7 +1,7 @@
 """How an AMD GPU is: RAS counters and bad pages (Documentation/gpu/amdgpu/ras.rst), bus, heat."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -32,6 +32,7 @@ class AmdHealth:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._last: dict[DeviceID, Look] = {}
+        self._in_kfd: set[DeviceID] = set()
 
     def probe(self, device: Device) -> Finding:
         """What is wrong with a GPU now, and what happened since the last look."""
@@ -40,7 +41,24 @@ class AmdHealth:
         now = read_look(self._host, device.pci_address)
         before = self._last.get(device.id, now)
         self._last[device.id] = now
-        return finding(device, before, now)
+        found = finding(device, before, now)
+        return replace(found, faults=(*found.faults, *self._kfd_faults(device)))
+
+    def _kfd_faults(self, device: Device) -> Iterator[Fault]:
+        """A GPU that KFD showed and shows no more; one that is divided anew is none."""
+        if device.resource is None:
+            self._in_kfd.discard(device.id)
+        elif "gfx_version" in device.attributes:
+            self._in_kfd.add(device.id)
+        elif device.id in self._in_kfd:
+            yield Fault(
+                device=device.id,
+                source="amd.kfd",
+                code="node_gone",
+                reason="KFD does not show the GPU any more: ROCm cannot use it",
+                kind=FaultClass.RESET,
+                action="see the kernel log for amdgpu and kfd; reset the GPU or reload the driver",
+            )
 
 
 def finding(device: Device, before: Look, now: Look) -> Finding:

@@ -9,6 +9,7 @@ from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import HealthReport
 from deviceplugin.vendors.nvidia.library import TIMEOUT, Nvml, handle_address
+from deviceplugin.vendors.nvidia.probes import WITHOUT_CONTAINMENT
 from deviceplugin.vendors.nvidia.xids import xid_of
 
 # nvml.h, nvmlEventType*: bits above 0x100 exist in newer drivers only.
@@ -73,7 +74,15 @@ def faults_of(event: NvmlEvent, devices: Sequence[Device]) -> tuple[Fault, ...]:
     fault = _fault(event)
     if fault is None:
         return ()
+    if event.type == DOUBLE_BIT_ECC and _contains_errors(event.gpu, devices):
+        fault = {**fault, "kind": FaultClass.WARN, "action": "see the XID that came with it"}
     return tuple(Fault(device=target, **fault) for target in _targets(event, devices))
+
+
+def _contains_errors(gpu: DeviceID, devices: Sequence[Device]) -> bool:
+    """Whether an XID says what an uncorrected error means: contained (94) or not (48, 95)."""
+    known = next((d.attributes.get("architecture") for d in devices if d.id == gpu), None)
+    return known is not None and known not in WITHOUT_CONTAINMENT
 
 
 def _fault(event: NvmlEvent) -> Mapping[str, Any] | None:  # Any: the other fields of a Fault

@@ -36,7 +36,7 @@ RECOVERY: Mapping[int, tuple[str, FaultClass, str]] = {
 }
 _RESETS = frozenset({1, 4, 6})
 # Before row remapping and error containment every uncorrected error asks for a reset.
-_WITHOUT_CONTAINMENT = frozenset({"kepler", "maxwell", "pascal", "volta", "turing"})
+WITHOUT_CONTAINMENT = frozenset({"kepler", "maxwell", "pascal", "volta", "turing"})
 
 Faults = tuple[Fault, ...]
 Check = Callable[[Nvml, Any, Device], Faults | None]
@@ -181,7 +181,7 @@ def spare_rows(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
 
 def retired_pages(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
     """Pages retired for good, and such as wait for a reset (before Ampere)."""
-    if device.attributes.get("architecture") not in _WITHOUT_CONTAINMENT:
+    if device.attributes.get("architecture") not in WITHOUT_CONTAINMENT:
         return ()
     pages = [nvml.ask("nvmlDeviceGetRetiredPages", handle, cause) for cause in RETIRED_CAUSES]
     pending = nvml.ask("nvmlDeviceGetRetiredPagesPendingStatus", handle)
@@ -218,7 +218,7 @@ def uncorrected_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None
         return None
     if not count:
         return ()
-    severe = device.attributes.get("architecture") in _WITHOUT_CONTAINMENT
+    severe = device.attributes.get("architecture") in WITHOUT_CONTAINMENT
     kind = FaultClass.RESET if severe else FaultClass.WARN
     reason = f"{count} uncorrected memory errors since the driver was loaded"
     return (_fault(device, "nvidia.ecc", ("uncorrected", reason, kind, "reset the GPU")),)

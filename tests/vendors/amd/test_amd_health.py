@@ -1,11 +1,12 @@
 """How AMD GPUs are, from their files in sysfs: appears, and clears."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, FaultClass
+from deviceplugin.model import Device, DeviceID, FaultClass, ResourceName
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors.amd.health import AmdHealth, parse_bad_pages, parse_counter
 
@@ -135,3 +136,16 @@ def test_counters_are_parsed(text: str, expected: tuple[int, int] | None) -> Non
 def test_bad_pages_are_counted_by_flag() -> None:
     text = "0x1 : 0x1000 : R\n0x2 : 0x1000 : P\n\nnonsense\n0x3 : 0x1000 : F\n0x4 : 0x1000 : R"
     assert parse_bad_pages(text) == {"R": 2, "P": 1, "F": 1}
+
+
+def test_a_gpu_that_kfd_shows_no_more_is_taken_away_until_it_is_back(probe: AmdHealth) -> None:
+    seen = replace(GPU, resource=ResourceName("amd.com/gpu"), attributes={"gfx_version": "9.4.2"})
+    gone = replace(seen, attributes={})
+    divided = replace(gone, resource=None)
+
+    def codes(device: Device) -> list[str]:
+        return [fault.code for fault in probe.probe(device).faults]
+
+    assert codes(gone) == []
+    assert [codes(d) for d in (seen, gone, seen)] == [[], ["node_gone"], []]
+    assert [codes(d) for d in (divided, gone)] == [[], []]

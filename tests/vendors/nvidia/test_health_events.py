@@ -1,8 +1,10 @@
 """NVML events become faults of the right class, of the right device."""
 
+from dataclasses import replace
+
 import pytest
 
-from deviceplugin.model import FaultClass
+from deviceplugin.model import DeviceID, FaultClass
 from deviceplugin.vendors.nvidia.events import NvmlEvent, faults_of
 from deviceplugin.vendors.nvidia.xids import XIDS, xid_of
 from tests.fakes.nvml.cards import gpu_uuid
@@ -66,7 +68,7 @@ def test_every_entry_of_the_catalogue_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("bit", "code", "withdraws"),
     [
-        (0x2, "double_bit_ecc", True),
+        (0x2, "double_bit_ecc", False),
         (0x4000, "gpu_unavailable", True),
     ],
 )
@@ -117,3 +119,10 @@ def test_an_event_reaches_the_instances_that_it_names_and_no_other(machine: Mach
     assert targets(gi, None) == {part.id}
     assert targets(None, None) == {GPU}
     assert targets(99, 0) == {GPU}
+
+
+def test_a_double_bit_error_takes_a_gpu_that_cannot_contain_it(machine: Machine) -> None:
+    machine.double.update_gpu(0, lambda gpu: replace(gpu, architecture=5))
+    event = NvmlEvent(gpu=DeviceID(GPU), type=0x2, data=0)
+    (fault,) = faults_of(event, machine.devices())
+    assert fault.kind is FaultClass.RESET
