@@ -18,8 +18,11 @@ import yaml
 
 from deviceplugin import config as configuration
 from deviceplugin import scheduling
+from deviceplugin.cli_operator import operator_commands
 from deviceplugin.config import Config, Setting
-from deviceplugin.errors import ConfigError
+from deviceplugin.core_sections import CORE_SECTIONS
+from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.health_section import with_health_variables
 from deviceplugin.host import Host
 from deviceplugin.logs import configure_logs
 from deviceplugin.registry import installed_policies, installed_vendors, load_vendors
@@ -154,6 +157,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
     path = given.get("config")
     raw = configuration.read_config_files(Path(str(path.value))) if path else {}
+    raw = with_health_variables(raw, os.environ)
     known_settings = (*_PARSERS, "vendors")
     settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
     vendors = settings.get("vendors")
@@ -161,7 +165,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     names = configuration.parse_vendors(vendors, installed) if vendors else None
     all_modules = load_vendors(None)
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
-    schemas |= scheduling.SECTIONS
+    schemas |= CORE_SECTIONS
     configuration.check_keys(raw, (*known_settings, *schemas))
     sections = configuration.decode_sections(raw, schemas)
     scheduling.check_policies(sections, installed_policies())
@@ -245,18 +249,32 @@ def _yaml(document: dict[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+def _ask(state_dir: str | None, config: str | None, request: dict[str, str]) -> dict[str, Any]:
+    """The answer of the daemon that the flags mean."""
+    from deviceplugin.control import ask_daemon  # noqa: PLC0415  # not a part of `run`
+
+    settings, _ = load({"state_dir": state_dir, "config": config})
+    return ask_daemon(settings.state_dir, request)
+
+
+for _command in operator_commands(_ask):
+    cli.add_command(_command)
+
+
 def main() -> None:
     """The console script: exit 2 and one line for anything the person got wrong."""
     try:
         cli.main(standalone_mode=False)
     except ConfigError as error:
         _end(str(error))
+    except DevicePluginError as error:
+        _end(str(error), 1)
     except click.ClickException as error:
         _end(" ".join(error.format_message().split()))
     except click.exceptions.Abort:
         sys.exit(130)
 
 
-def _end(text: str) -> None:
+def _end(text: str, status: int = 2) -> None:
     click.echo(f"deviceplugin: {text}", err=True)
-    sys.exit(2)
+    sys.exit(status)

@@ -10,9 +10,9 @@ import structlog
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
 from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
+from deviceplugin.health_wiring import HealthWiring
 from deviceplugin.host import Host
-from deviceplugin.host.uevents import watch_uevents
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.host.uevents import Uevent, watch_uevents
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
@@ -27,7 +27,6 @@ from deviceplugin.placement import Placement, settings_of
 from deviceplugin.planner import Planner
 from deviceplugin.supervise import DriverThread, keep
 from deviceplugin.vendor import CdiSource, Vendor
-from deviceplugin.vendor_loop import VendorLoop
 
 log = structlog.get_logger()
 
@@ -50,7 +49,8 @@ class Daemon:
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._answers = {name: DriverThread(f"{name}-answers") for name in self._vendors}
         self._metrics = Metrics()
-        self._store = InventoryStore(now)
+        self._health = HealthWiring(config, self._host, now)
+        self._store = self._health.store
         self._leading = False
         self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
@@ -60,7 +60,7 @@ class Daemon:
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
         )
         self._loops = [
-            VendorLoop(vendor, self._store, self._write_files, self._metrics.discovered)
+            self._health.vendor_loop(vendor, self._write_files, self._metrics.discovered)
             for vendor in vendors
         ]
 
@@ -69,8 +69,10 @@ class Daemon:
         self._metrics.registry.register(
             StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
         )
+        self._metrics.registry.register(self._health.collector)
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
+            await self._health.load()
             await self._serve()
 
     async def _serve(self) -> None:
@@ -81,6 +83,7 @@ class Daemon:
             self._keep("holders", self._planner.watch_holders),
             self._keep("placement", self._place),
             self._keep("uevents", self._watch_uevents),
+            *(self._keep(name, once) for name, once in self._health.tasks()),
             *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
         ]
         try:
@@ -103,7 +106,8 @@ class Daemon:
         await self._placement.follow(self._store.latest, self._planner.resources)
 
     async def _watch_uevents(self) -> None:
-        def wake(_: object) -> None:
+        def wake(event: Uevent) -> None:
+            self._health.uevent(event)
             for loop in self._loops:
                 loop.wake()
 

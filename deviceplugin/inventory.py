@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from deviceplugin.core.health import Courses, HoldPolicy, advance, next_change, with_holds
 from deviceplugin.latest import Latest
 from deviceplugin.model import Device, DeviceID, Fault, Inventory, VendorStatus
 
@@ -11,11 +12,14 @@ from deviceplugin.model import Device, DeviceID, Fault, Inventory, VendorStatus
 class InventoryStore:
     """Holds the current Inventory; every change of content makes the next generation.
 
-    `now` gives Unix time in seconds, for the `since` of new faults.
+    `now` gives Unix time in seconds, for the `since` of new faults. `holds` says how long a device
+    is held back after its last fault is gone; `review` lets go of those whose time has come.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float], holds: HoldPolicy | None = None) -> None:
+        self.now = now
+        self._holds = holds or HoldPolicy(hold_s=0.0, hold_max_s=0.0)
+        self._courses: Courses = {}
         self._faults: dict[str, tuple[Fault, ...]] = {}
         self.latest = Latest(Inventory())
 
@@ -40,12 +44,30 @@ class InventoryStore:
     def set_faults(self, source: str, faults: Iterable[Fault]) -> None:
         """Replace the whole set of faults that `source` reports; a standing fault keeps its age."""
         known = {fault.key: fault.since for fault in self._faults.get(source, ())}
-        now = self._now()
-        stamped = tuple(fault.stamped(known.get(fault.key, now)) for fault in faults)
+        now = self.now()
+        stamped = tuple(fault.stamped(known.get(fault.key, fault.since or now)) for fault in faults)
         if stamped == self._faults.get(source, ()):
             return
         self._faults[source] = stamped
-        self._publish(faults=_by_device(self._faults))
+        self.review()
+
+    def review(self) -> None:
+        """Bring the holds up to the time, in one step with the faults that cause them."""
+        told = _by_device(self._faults)
+        self._courses = advance(self._courses, told, self.now(), self._holds)
+        faults = with_holds(told, self._courses)
+        if faults != self.current.faults:
+            self._publish(faults=faults)
+
+    def forgive(self, devices: Iterable[DeviceID]) -> None:
+        """End the holds of `devices` and forget their falls: somebody says that they are well."""
+        forgiven = frozenset(devices)
+        self._courses = {d: course for d, course in self._courses.items() if d not in forgiven}
+        self.review()
+
+    def next_change(self) -> float | None:
+        """When `review` has something to do (Unix seconds), None where time changes nothing."""
+        return next_change(self._courses)
 
     def _publish(self, **changed: object) -> None:
         following = replace(self.current, **changed)  # type: ignore[arg-type]  # one of its fields

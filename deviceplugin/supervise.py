@@ -50,6 +50,11 @@ class DriverThread:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is still running, its caller's deadline over or not."""
+        return self._free.locked()
+
     async def call(self, function: Callable[[], T], deadline_s: float) -> T:
         """The result of `function`, run on the thread.
 

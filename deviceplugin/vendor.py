@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, Finding
 
 Sections = Mapping[str, msgspec.Struct]
 
@@ -55,6 +55,9 @@ class HealthReport(Protocol):
     def faults(self, source: str, faults: Sequence[Fault]) -> None:
         """Replace the whole set of faults of `source`."""
 
+    def happened(self, fault: Fault) -> None:
+        """Something happened once; it is remembered until what its class says ends it."""
+
     def rediscover(self) -> None:
         """Something changed that discovery should look at now."""
 
@@ -65,6 +68,19 @@ class HealthMonitor(Protocol):
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Watch until `stop` is set or the set of devices changes; blocking, on its own thread."""
+
+
+@runtime_checkable
+class HealthProbe(Protocol):
+    """A vendor whose GPUs can be asked how they are; asked after each discovery."""
+
+    def probe_health(self, device: Device) -> Finding:
+        """How a whole GPU (never a part) is now; blocking, on a thread of its own, within a
+        deadline: a probe that does not return is a fault of that GPU.
+
+        Raises LibraryError or DiscoveryError where it cannot be told: what was found before
+        stays.
+        """
 
 
 @runtime_checkable

@@ -13,8 +13,11 @@ from functools import partial
 import structlog
 
 from deviceplugin.errors import FilesError, UnavailableError, VendorError
+from deviceplugin.health_desk import HealthDesk
+from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import Device, Discovery, Fault, FaultClass, VendorStatus
+from deviceplugin.probing import Prober
 from deviceplugin.supervise import DriverThread, start_guarded
 from deviceplugin.vendor import CdiSource, HealthMonitor, Vendor
 
@@ -31,7 +34,8 @@ class VendorLoop:
     """Keeps the store's devices and faults of one vendor true.
 
     `write_files` writes what must be there before a device is announced; it runs on the vendor's
-    thread. `discovered(vendor, seconds)` is told each discovery's time.
+    thread. `discovered(vendor, seconds)` is told each discovery's time; `desk` gets all word of
+    health.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class VendorLoop:
         store: InventoryStore,
         write_files: WriteFiles,
         discovered: Callable[[str, float], None],
+        desk: HealthDesk | None = None,
     ) -> None:
         self.vendor = vendor
         self.looked = False
@@ -48,7 +53,9 @@ class VendorLoop:
         self._wake = asyncio.Event()
         self._written: tuple[Device, ...] | None = None
         self._devices: Sequence[Device] = ()
-        self._watch = _HealthWatch(vendor, store, self._wake)
+        self._desk = desk or HealthDesk(store, HealthSection(), None)
+        self._watch = _HealthWatch(vendor, self._desk, self._wake)
+        self._prober = Prober(vendor, self._desk.call_deadline_s)
 
     def wake(self) -> None:
         """Something may have changed: discover soon."""
@@ -68,9 +75,15 @@ class VendorLoop:
         except VendorError as error:
             self._failed(error)
         else:
+            await self._probe(discovery.devices)
             self._succeeded(discovery, problem)
         self.looked = True
         self._discovered(self.vendor.name, time.perf_counter() - started)
+
+    async def _probe(self, devices: Sequence[Device]) -> None:
+        """Ask how they are before they are listed, so that no ill one is ever listed Healthy."""
+        findings = await self._prober.probe(devices)
+        self._desk.found(self.vendor.name, devices, findings)
 
     def stop(self) -> None:
         """Let the health watch end."""
@@ -111,7 +124,7 @@ class VendorLoop:
                 name=name,
                 driver_version=discovery.driver_version,
                 library_version=discovery.library_version,
-                error=str(problem) if problem else None,
+                error=str(problem) if problem else self._prober.problem,
             )
         )
         self._devices = devices
@@ -144,8 +157,8 @@ async def look_once(vendor: Vendor, store: InventoryStore) -> None:
 class _HealthWatch:
     """The vendor's health monitor on its own thread, started anew when the devices change."""
 
-    def __init__(self, vendor: Vendor, store: InventoryStore, wake: asyncio.Event) -> None:
-        self._vendor, self._store, self._wake = vendor, store, wake
+    def __init__(self, vendor: Vendor, desk: HealthDesk, wake: asyncio.Event) -> None:
+        self._vendor, self._desk, self._wake = vendor, desk, wake
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -173,11 +186,19 @@ class _HealthWatch:
     def faults(self, source: str, faults: Sequence[Fault]) -> None:
         """HealthReport: the whole set of a source."""
         reporter = f"{self._vendor.name}:{source}"
-        self._loop.call_soon_threadsafe(self._store.set_faults, reporter, tuple(faults))
+        self._tell(partial(self._desk.faults, reporter, tuple(faults)))
+
+    def happened(self, fault: Fault) -> None:
+        """HealthReport: an event."""
+        self._tell(partial(self._desk.happened, fault))
 
     def rediscover(self) -> None:
         """HealthReport: look now."""
-        self._loop.call_soon_threadsafe(self._wake.set)
+        self._tell(self._wake.set)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(call)
 
 
 def _fault(device: Device, error: VendorError) -> Fault:

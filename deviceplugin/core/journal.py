@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deviceplugin.model import Device, Health, Inventory
+from deviceplugin.model import Device, FaultClass, Health, Inventory
 
 Event = tuple[str, Mapping[str, Any]]
 
@@ -22,7 +22,16 @@ def events(before: Inventory, after: Inventory) -> Iterator[Event]:
         known = before.devices.get(device_id)
         was = before.health_of(known) if known else Health.HEALTHY
         if after.health_of(device) != was:
-            yield f"device_{after.health_of(device).lower()}", {"device": device_id}
+            yield f"device_{after.health_of(device).lower()}", _health(after, device)
+
+
+def _health(inventory: Inventory, device: Device) -> Mapping[str, Any]:
+    """The gravest reason, and what a person should do about it."""
+    faults = [fault for fault in inventory.faults_of(device) if fault.kind.withdraws]
+    if not faults:
+        return {"device": device.id}
+    worst = max(faults, key=lambda fault: list(FaultClass).index(fault.kind))
+    return {"device": device.id, "reason": worst.reason, "action": worst.action}
 
 
 def _description(device: Device) -> Mapping[str, Any]:

@@ -47,6 +47,16 @@ class Host:
                 return None
             raise DiscoveryError(f"{host_path}: {error.strerror}") from error
 
+    def read_start(self, host_path: str, size: int) -> bytes | None:
+        """The first `size` bytes of a file, None where it is absent; raises DiscoveryError."""
+        try:
+            with open(self.path(host_path), "rb") as file:
+                return file.read(size)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+
     def read_int(self, host_path: str) -> int | None:
         """The integer (decimal, or hexadecimal with 0x) in a file, None where it is absent.
 

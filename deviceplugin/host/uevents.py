@@ -5,6 +5,7 @@ periodic discovery sees the same change a few seconds later.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,20 @@ async def watch_uevents(happened: Callable[[Uevent], None]) -> None:
         netlink.setblocking(False)
         netlink.bind((0, KERNEL_GROUP))
         while True:
-            event = parse_uevent(await loop.sock_recv(netlink, 1 << 16))
+            event = await _next(loop, netlink)
             if event and event.subsystem in SUBSYSTEMS:
                 happened(event)
+
+
+async def _next(loop: asyncio.AbstractEventLoop, netlink: socket.socket) -> Uevent | None:
+    """The kernel's next event; None for what others sent, and for events that were too many.
+
+    Any process may send to our port, only the kernel sends from port 0.
+    """
+    try:
+        message, sender = await loop.sock_recvfrom(netlink, 1 << 16)
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise
+        return None
+    return parse_uevent(message) if sender[0] == 0 else None

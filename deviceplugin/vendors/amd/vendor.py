@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.finding import NAME
+from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.settings import Settings
 
 
 class AmdVendor:
-    """Fulfils Vendor and CdiSource; it holds no state, every discovery looks anew."""
+    """Fulfils Vendor, CdiSource and HealthProbe; every discovery looks anew."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host, self._settings = host, settings
+        self._health = AmdHealth(host)
 
     @property
     def name(self) -> str:
@@ -23,6 +25,10 @@ class AmdVendor:
     def discover(self) -> Discovery:
         """One look at the hardware; raises UnavailableError on a node without an AMD GPU."""
         return discovery.discover(self._host, self._settings)
+
+    def probe_health(self, device: Device) -> Finding:
+        """What sysfs says of one GPU's health."""
+        return self._health.probe(device)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""

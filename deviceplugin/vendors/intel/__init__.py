@@ -13,6 +13,7 @@ import msgspec
 from deviceplugin.host import Host
 from deviceplugin.vendor import Sections
 from deviceplugin.vendors.intel.drm_query import query_memory
+from deviceplugin.vendors.intel.health import IntelHealth
 from deviceplugin.vendors.intel.look import NAME
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 from deviceplugin.vendors.intel.vendor import IntelVendor
@@ -31,4 +32,5 @@ def create(host: Host, sections: Sections) -> IntelVendor:
         query=partial(query_memory, host),
         settings=cast("IntelSettings", sections["intel"]),
         xe=cast("XeSettings", sections["intel_xe"]),
+        health=IntelHealth(host),
     )

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
 from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.drm_query import MemoryQuery
 from deviceplugin.vendors.intel.edits import answer, cdi_spec
+from deviceplugin.vendors.intel.health import IntelHealth
 from deviceplugin.vendors.intel.look import NAME
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
@@ -20,6 +21,7 @@ class IntelVendor:
     query: MemoryQuery
     settings: IntelSettings
     xe: XeSettings
+    health: IntelHealth
 
     @property
     def name(self) -> str:
@@ -29,6 +31,10 @@ class IntelVendor:
     def discover(self) -> Discovery:
         """Look at the hardware once; nothing is remembered from look to look."""
         return discover(self.host, self.query, self.settings, self.xe)
+
+    def probe_health(self, device: Device) -> Finding:
+        """What sysfs says of one GPU's health."""
+        return self.health.probe(device)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""

@@ -22,6 +22,7 @@ FOLDERS = (
 DRIVER_CONTAINER_ROOTS = ("/run/nvidia/driver",)
 
 NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, DRIVER_NOT_LOADED, TIMEOUT = 3, 4, 6, 9, 10
+UNINITIALIZED = 1
 INVALID_ARGUMENT, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 2, 12, 13
 GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH, UNKNOWN = 15, 16, 18, 999
 _UNKNOWABLE = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND})
@@ -55,12 +56,33 @@ class Nvml:
         value = self.ask(function, *arguments)
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
+    def field(self, handle: Any, number: int) -> int | None:
+        """A field value (nvml.h, NVML_FI_*) as a number, None where it is not supported."""
+        values = self.ask("nvmlDeviceGetFieldValues", handle, [number])
+        if values is None or values[0].nvmlReturn != 0:
+            return None
+        return int(values[0].value.ullVal)
+
+    def sram_status(self, handle: Any) -> Any:
+        """The SRAM ECC error status of a GPU, None where it is not supported."""
+        make = getattr(self._api, "c_nvmlEccSramErrorStatus_v1_t", None)
+        if make is None:  # an older pynvml
+            return None
+        status = make()  # sets its own version
+        answer = self.ask("nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status))
+        return None if answer is None else status
+
     def close(self) -> None:
         """Let the library go; handles are void afterwards."""
         try:
             self.call("nvmlShutdown")
         except LibraryError:  # it was gone before us
             return
+
+
+def handle_address(handle: Any) -> int:
+    """A handle is a pointer to something opaque; equal handles have equal addresses."""
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
 def open_nvml(host: Host, driver_root: str) -> Nvml:

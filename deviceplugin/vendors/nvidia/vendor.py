@@ -5,9 +5,9 @@ from dataclasses import replace
 from threading import Event
 
 from deviceplugin.core.edits import merge_edits
-from deviceplugin.errors import LibraryError
+from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery, Finding
 from deviceplugin.vendor import HealthReport
 from deviceplugin.vendors.nvidia import cdi, edits
 from deviceplugin.vendors.nvidia.devices import naming_for
@@ -22,6 +22,7 @@ from deviceplugin.vendors.nvidia.discovery import (
 from deviceplugin.vendors.nvidia.events import watch_events
 from deviceplugin.vendors.nvidia.library import Nvml, open_nvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
+from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
 
 OpenNvml = Callable[[Host, str], Nvml]
@@ -42,6 +43,7 @@ class NvidiaVendor:
         self._host, self._settings, self._mig = host, settings, mig
         self._open_library = open_library
         self._nvml: Nvml | None = None
+        self._probes = Probes()
         self._known: Mapping[str, tuple[Device, ...]] = {}
         self._links: Links = {}
         self._driver_version: str | None = None
@@ -72,8 +74,14 @@ class NvidiaVendor:
         return (replace(spec, common=merge_edits([spec.common, driver])),)
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
-        """Ask for a discovery whenever NVML tells of an event on one of the GPUs."""
+        """Report what NVML tells of the GPUs and their instances."""
         watch_events(self._session(), devices, report, stop)
+
+    def probe_health(self, device: Device) -> Finding:
+        """What NVML's counters and states say of one GPU."""
+        if self._nvml is None:
+            raise DiscoveryError("there is no NVML session")
+        return self._probes.probe(self._nvml, device)
 
     @property
     def _dev_root(self) -> str:

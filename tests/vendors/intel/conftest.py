@@ -12,6 +12,7 @@ from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors.intel import SECTIONS, IntelVendor
 from deviceplugin.vendors.intel.drm_query import MemoryQuery
+from deviceplugin.vendors.intel.health import IntelHealth
 
 TREES = Path(__file__).parent / "trees"
 
@@ -47,6 +48,7 @@ def make_vendor(root: Path) -> MakeVendor:
             query=query,
             settings=msgspec.convert(intel or {}, SECTIONS["intel"]),
             xe=msgspec.convert(intel_xe or {}, SECTIONS["intel_xe"]),
+            health=IntelHealth(host or Host(root)),
         )
 
     return make

@@ -11,6 +11,7 @@ from deviceplugin.host import Host
 from deviceplugin.vendors import nvidia
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
+from tests.vendors.nvidia.health_machine import Machine, machine_at
 
 MakeVendor = Callable[..., NvidiaVendor]
 
@@ -37,3 +38,11 @@ def make_vendor(tmp_path: Path) -> Iterator[MakeVendor]:
     yield make
     for vendor in made:
         vendor.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """Two A100 whose health is watched."""
+    machine = machine_at(tmp_path)
+    yield machine
+    machine.vendor.close()

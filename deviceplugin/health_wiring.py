@@ -1,0 +1,85 @@
+"""The health side of the daemon, put together: store, desk, memory, operator's door, metrics."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from deviceplugin.config import Config
+from deviceplugin.control import Control
+from deviceplugin.errors import DiscoveryError
+from deviceplugin.exporters.dialects import DIALECTS
+from deviceplugin.exporters.listener import Listener
+from deviceplugin.fault_memory import read_boot_id
+from deviceplugin.health_desk import HealthDesk, hold_policy
+from deviceplugin.health_section import HealthSection
+from deviceplugin.host import Host
+from deviceplugin.host.uevents import Uevent
+from deviceplugin.host.wedged import bound_anew, wedged_faults
+from deviceplugin.inventory import InventoryStore
+from deviceplugin.model import Device
+from deviceplugin.outputs.health_metrics import HealthCollector
+from deviceplugin.vendor import CdiSource, Vendor
+from deviceplugin.vendor_loop import VendorLoop
+
+Task = tuple[str, Callable[[], Awaitable[None]]]
+
+
+class HealthWiring:
+    """Made on the loop; `now` gives Unix seconds."""
+
+    def __init__(self, config: Config, host: Host, now: Callable[[], float]) -> None:
+        section = cast("HealthSection", config.sections.get("health", HealthSection()))
+        self._state_dir = config.state_dir
+        self.store = InventoryStore(now, hold_policy(section))
+        self.desk = HealthDesk(self.store, section, _boot_id(host))
+        self._control = Control(self.store, self.desk)
+        self._host, self._agents = host, section.agents
+        self._vendors: set[str] = set()
+        self.collector = HealthCollector(
+            lambda: self.store.current, lambda: self.desk.memory.value, self.desk.told
+        )
+
+    def vendor_loop(
+        self,
+        vendor: Vendor,
+        write_files: Callable[[CdiSource, Sequence[Device]], None],
+        discovered: Callable[[str, float], None],
+    ) -> VendorLoop:
+        """A vendor's loop that tells the desk."""
+        self._vendors.add(vendor.name)
+        return VendorLoop(vendor, self.store, write_files, discovered, self.desk)
+
+    async def load(self) -> None:
+        """Take up what earlier processes remembered, before anything is discovered."""
+        await self.desk.load(self._state_dir)
+
+    def tasks(self) -> Iterator[Task]:
+        """What runs beside the discoveries, each until it is cancelled."""
+        yield "health_time", self.desk.watch_time
+        yield "health_memory", partial(self.desk.keep_saved, self._state_dir)
+        yield "control", partial(self._control.serve, self._state_dir)
+        for dialect in DIALECTS:
+            if self._agents and dialect.vendor in self._vendors:
+                listener = Listener(
+                    dialect, Path(self._host.path(dialect.socket)), self.desk.faults
+                )
+                yield dialect.source, partial(listener.run, self._devices)
+
+    def _devices(self) -> Sequence[Device]:
+        return tuple(self.store.current.devices.values())
+
+    def uevent(self, event: Uevent) -> None:
+        """A kernel event that may be word of a device's health."""
+        devices = tuple(self.store.current.devices.values())
+        for fault in wedged_faults(event, devices):
+            self.desk.happened(fault)
+        for device in bound_anew(event, devices):
+            self.desk.found_reset(device.id, [d.id for d in devices if d.parent == device.id])
+
+
+def _boot_id(host: Host) -> str | None:
+    try:
+        return read_boot_id(host)
+    except DiscoveryError:
+        return None

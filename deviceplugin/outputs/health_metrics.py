@@ -1,0 +1,51 @@
+"""Metrics of health: where each device stands and what was told of it; read, never asked for."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from deviceplugin.core.health import Condition, condition_of
+from deviceplugin.core.memory import Memory
+from deviceplugin.model import Inventory
+
+Told = Mapping[tuple[str, str, str], int]
+
+
+class HealthCollector(Collector):
+    """Series made from the newest inventory and memory at each scrape."""
+
+    def __init__(
+        self, inventory: Callable[[], Inventory], memory: Callable[[], Memory], told: Told
+    ) -> None:
+        self._inventory, self._memory, self._told = inventory, memory, told
+
+    def collect(self) -> Iterator[Metric]:
+        """All series; no driver is asked."""
+        yield self._conditions()
+        events = CounterMetricFamily(
+            "deviceplugin_health_events",
+            "Events of health that were told of a device",
+            labels=["device", "source", "code"],
+        )
+        for key, count in sorted(dict(self._told).items()):
+            events.add_metric(list(key), count)
+        yield events
+        remembered = GaugeMetricFamily(
+            "deviceplugin_remembered_faults", "Faults that are kept in memory"
+        )
+        remembered.add_metric([], len(self._memory().faults))
+        yield remembered
+
+    def _conditions(self) -> Metric:
+        family = GaugeMetricFamily(
+            "deviceplugin_device_condition",
+            "1 for the condition that a device is in",
+            labels=["device", "condition"],
+        )
+        inventory = self._inventory()
+        for device in inventory.devices.values():
+            standing = condition_of(inventory, device)
+            for condition in Condition:
+                family.add_metric([device.id, condition], float(condition is standing))
+        return family

@@ -1,0 +1,187 @@
+"""What is remembered of events, for how long, and what ends it; and the file that keeps it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.core.memory import (
+    MAX_FAULTS,
+    Cordon,
+    Memory,
+    MemoryPolicy,
+    Moment,
+    Repeat,
+    after_boot,
+    after_reset,
+    cordoned,
+    forgotten,
+    lapsed,
+    marked,
+    next_lapse,
+    remember,
+    standing,
+)
+from deviceplugin.fault_memory import FILE, read_memory, saved, write_memory
+from deviceplugin.model import DeviceID, Fault, FaultClass
+
+GPU, PART = DeviceID("GPU-a"), DeviceID("MIG-a")
+POLICY = MemoryPolicy(
+    told_s=100,
+    repeats={"nvidia.clocks/slow": Repeat(count=6, window_s=600, kind=FaultClass.HARDWARE)},
+)
+
+
+def event(
+    kind: FaultClass, code: str = "1", source: str = "nvidia.xid", device: DeviceID = GPU
+) -> Fault:
+    return Fault(device=device, source=source, code=code, reason="r", action="a", kind=kind)
+
+
+def told(memory: Memory, fault: Fault, now: float = 0.0, boot: str | None = "one") -> Memory:
+    return remember(memory, fault, Moment(now=now, boot=boot), POLICY)
+
+
+def kinds(memory: Memory, now: float = 0.0) -> list[FaultClass]:
+    return [fault.kind for fault in standing(memory, now, POLICY)]
+
+
+ALL = [told(Memory(), event(kind)) for kind in FaultClass]
+
+
+@pytest.mark.parametrize("memory", ALL, ids=list(FaultClass))
+def test_the_same_boot_and_an_unknown_boot_end_nothing(memory: Memory) -> None:
+    assert after_boot(memory, "one") == memory
+    assert after_boot(memory, None) == memory
+
+
+def test_another_boot_ends_what_a_reset_or_a_reboot_ends() -> None:
+    left = [kind for memory in ALL for kind in kinds(after_boot(memory, "two"))]
+    assert FaultClass.HARDWARE in left
+    assert FaultClass.RESET not in left
+    assert FaultClass.REBOOT not in left
+
+
+def test_a_reset_ends_reset_faults_of_its_device_alone() -> None:
+    memory = told(told(Memory(), event(FaultClass.RESET)), event(FaultClass.REBOOT, "79"))
+    memory = told(memory, event(FaultClass.RESET, device=PART))
+    after = after_reset(memory, {GPU})
+    assert {key[:3:2] for key in after.faults} == {(GPU, "79"), (PART, "1")}
+
+
+def test_a_mark_that_goes_back_is_a_reset_of_the_gpu_and_its_parts() -> None:
+    memory = marked(Memory(), GPU, 500, [PART])
+    memory = told(memory, event(FaultClass.RESET))
+    memory = told(memory, event(FaultClass.RESET, device=PART))
+    assert len(marked(memory, GPU, 600, [PART]).faults) == 2
+    assert len(marked(memory, GPU, 499, [PART]).faults) == 0
+
+
+def test_what_takes_nothing_away_lapses_and_the_rest_does_not() -> None:
+    left = [kind for memory in ALL for kind in kinds(lapsed(memory, 100.0, POLICY))]
+    assert left == [kind for kind in FaultClass if kind.withdraws]
+    assert next_lapse(ALL[0], 0.0, POLICY) == 100.0
+
+
+def test_six_events_in_ten_minutes_take_a_device_and_fewer_do_not() -> None:
+    memory, slow = Memory(), event(FaultClass.WARN, "slow", "nvidia.clocks")
+    for minute in range(5):
+        memory = told(memory, slow, now=60.0 * minute)
+        assert kinds(memory, 60.0 * minute) == [FaultClass.WARN]
+    memory = told(memory, slow, now=300.0)
+    assert kinds(memory, 300.0) == [FaultClass.HARDWARE]
+    assert next_lapse(memory, 300.0, POLICY) == 600.0
+    assert kinds(memory, 600.0) == [FaultClass.WARN]
+    assert kinds(lapsed(memory, 900.0, POLICY)) == []
+
+
+def test_a_thousand_equal_events_take_the_room_of_one() -> None:
+    memory = Memory()
+    for number in range(1000):
+        memory = told(memory, event(FaultClass.APP, "13"), now=float(number))
+    assert len(memory.faults) == 1
+    assert len(next(iter(memory.faults.values())).times) == 1
+
+
+def test_the_number_of_remembered_faults_is_bounded() -> None:
+    memory = Memory()
+    for number in range(MAX_FAULTS + 10):
+        memory = told(memory, event(FaultClass.APP, str(number)))
+    assert len(memory.faults) == MAX_FAULTS
+
+
+def test_the_same_reset_fault_after_two_reboots_asks_for_an_inspection() -> None:
+    memory, fault = Memory(), event(FaultClass.RESET, "119")
+    for boot in ("one", "two"):
+        memory = after_boot(memory, boot)
+        memory = told(memory, fault, boot=boot)
+        memory = told(memory, fault, boot=boot)
+        assert kinds(memory) == [FaultClass.RESET]
+    memory = told(after_boot(memory, "three"), fault, boot="three")
+    (found,) = standing(memory, 0.0, POLICY)
+    assert found.kind is FaultClass.HARDWARE
+    assert "2 reboots" in found.reason
+    assert found.action.startswith("inspect")
+    assert kinds(after_boot(memory, "four")) == [FaultClass.HARDWARE]
+    assert forgotten(memory, {GPU}) == Memory()
+
+
+def test_reboots_of_long_ago_do_not_escalate() -> None:
+    memory, fault = Memory(), event(FaultClass.RESET, "119")
+    for number in range(4):
+        boot = f"boot-{number}"
+        memory = told(after_boot(memory, boot), fault, now=number * 31 * 86400.0, boot=boot)
+    assert kinds(memory) == [FaultClass.RESET]
+
+
+def test_memory_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    memory = marked(Memory(), GPU, 500, [])
+    for kind in (FaultClass.RESET, FaultClass.REBOOT, FaultClass.HARDWARE):
+        memory = told(memory, event(kind, kind))
+    memory = cordoned(memory, PART, Cordon(reason="dusty", since=7.0))
+    write_memory(tmp_path, saved(memory))
+    assert read_memory(tmp_path) == memory
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_takes_nothing_away_is_not_kept_in_the_file() -> None:
+    memory = told(Memory(), event(FaultClass.WARN))
+    assert saved(memory) == saved(Memory())
+
+
+def test_no_file_is_an_empty_memory(tmp_path: Path) -> None:
+    assert read_memory(tmp_path) == Memory()
+
+
+GOOD = json.loads(saved(told(Memory(), event(FaultClass.RESET))))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 40,
+        b'{"version": 1, "faults": [{"device"',
+        b"[1, 2]",
+        json.dumps({**GOOD, "version": 2}).encode(),
+        json.dumps({**GOOD, "surprise": 1}).encode(),
+        json.dumps({**GOOD, "faults": [{**GOOD["faults"][0], "times": []}]}).encode(),
+        json.dumps({**GOOD, "faults": [{**GOOD["faults"][0], "kind": "fatal"}]}).encode(),
+        b" " * (5 << 20),
+    ],
+    ids=["empty", "zeros", "cut", "list", "version", "key", "no-times", "class", "huge"],
+)
+def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    assert read_memory(tmp_path) == Memory()
+    assert (tmp_path / f"{FILE}.damaged").read_bytes() == content
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_known_fault_keeps_the_time_when_it_began() -> None:
+    memory = told(
+        told(Memory(), event(FaultClass.RESET), now=1.0), event(FaultClass.RESET), now=9.0
+    )
+    (found,) = standing(memory, 9.0, POLICY)
+    assert found == replace(event(FaultClass.RESET), since=1.0)

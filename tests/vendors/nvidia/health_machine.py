@@ -1,0 +1,68 @@
+"""An NVIDIA vendor over the NVML double, and a place where its health reports arrive."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deviceplugin.host import Host
+from deviceplugin.model import Device, Fault
+from deviceplugin.vendors.nvidia import create
+from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
+from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
+from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb
+from tests.fakes.nvml.host import write_host_tree
+
+
+@dataclass
+class Report:
+    """Fulfils HealthReport."""
+
+    events: "queue.SimpleQueue[Fault]" = field(default_factory=queue.SimpleQueue)
+    looks: "queue.SimpleQueue[None]" = field(default_factory=queue.SimpleQueue)
+
+    def faults(self, source: str, faults: object) -> None:
+        raise AssertionError("NVIDIA reports events and is probed")
+
+    def happened(self, fault: Fault) -> None:
+        self.events.put(fault)
+
+    def rediscover(self) -> None:
+        self.looks.put(None)
+
+
+@dataclass
+class Machine:
+    """A double and the vendor that looks at it."""
+
+    root: Path
+    double: NvmlDouble
+    vendor: NvidiaVendor
+
+    def devices(self) -> tuple[Device, ...]:
+        write_host_tree(self.root, self.double.scenario)
+        return self.vendor.discover().devices
+
+    @contextmanager
+    def watching(self) -> Iterator[Report]:
+        """The events of these devices, from registration on."""
+        report, stop = Report(), threading.Event()
+        arguments = (self.devices(), report, stop)
+        thread = threading.Thread(target=self.vendor.watch_health, args=arguments, daemon=True)
+        thread.start()
+        report.looks.get(timeout=10)  # it has registered
+        try:
+            yield report
+        finally:
+            stop.set()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def machine_at(root: Path) -> Machine:
+    """Two A100 below `root`."""
+    double = NvmlDouble(root, scenario=Scenario(gpus=(a100_40gb(0), a100_40gb(1))))
+    sections = {"nvidia": NvidiaSection(), "mig": MigSection()}
+    return Machine(root, double, create(Host(root), sections))

@@ -1,0 +1,128 @@
+"""NVML events become faults of the right class, of the right device."""
+
+from dataclasses import replace
+
+import pytest
+
+from deviceplugin.model import DeviceID, FaultClass
+from deviceplugin.vendors.nvidia.events import NvmlEvent, faults_of
+from deviceplugin.vendors.nvidia.xids import XIDS, xid_of
+from tests.fakes.nvml.cards import gpu_uuid
+from tests.vendors.nvidia.health_machine import Machine
+
+GPU = gpu_uuid(0)
+
+# Facts: NVIDIA's XID catalogue, immediate resolution.
+DOCUMENTED = {
+    8: FaultClass.APP,
+    13: FaultClass.APP,
+    31: FaultClass.APP,
+    43: FaultClass.INFO,
+    45: FaultClass.INFO,
+    46: FaultClass.RESET,
+    48: FaultClass.RESET,
+    54: FaultClass.HARDWARE,
+    62: FaultClass.RESET,
+    63: FaultClass.WARN,
+    64: FaultClass.RESET,
+    68: FaultClass.APP,
+    74: FaultClass.RESET,
+    79: FaultClass.REBOOT,
+    92: FaultClass.WARN,
+    94: FaultClass.APP,
+    95: FaultClass.RESET,
+    109: FaultClass.RESET,
+    110: FaultClass.RESET,
+    119: FaultClass.RESET,
+    120: FaultClass.RESET,
+    121: FaultClass.WARN,
+    136: FaultClass.RESET,
+    140: FaultClass.RESET,
+    142: FaultClass.HARDWARE,
+    143: FaultClass.RESET,
+    151: FaultClass.REBOOT,
+    154: FaultClass.INFO,
+    156: FaultClass.RESET,
+    167: FaultClass.REBOOT,
+    999: FaultClass.WARN,
+    17: FaultClass.WARN,
+}
+
+
+def test_each_xid_of_the_driver_arrives_in_its_documented_class(machine: Machine) -> None:
+    with machine.watching() as report:
+        for code in DOCUMENTED:
+            machine.double.raise_event(0, xid=code)
+        faults = [report.events.get(timeout=10) for _ in DOCUMENTED]
+    assert {int(f.code): f.kind for f in faults} == DOCUMENTED
+    assert {f.device for f in faults} == {GPU}
+    assert all(f.reason and f.action for f in faults)
+
+
+def test_every_entry_of_the_catalogue_says_what_to_do() -> None:
+    assert len(XIDS) > 100
+    assert all(xid.name and xid.action for xid in XIDS.values())
+    assert xid_of(12345).kind is FaultClass.WARN
+
+
+@pytest.mark.parametrize(
+    ("bit", "code", "withdraws"),
+    [
+        (0x2, "double_bit_ecc", False),
+        (0x4000, "gpu_unavailable", True),
+    ],
+)
+def test_other_events_are_faults_too(
+    machine: Machine, bit: int, code: str, withdraws: bool
+) -> None:
+    with machine.watching() as report:
+        machine.double.raise_event(1, xid=0, type=bit)
+        fault = report.events.get(timeout=10)
+    assert (fault.device, fault.code, fault.kind.withdraws) == (gpu_uuid(1), code, withdraws)
+
+
+@pytest.mark.parametrize("bit", [0x100, 0x8000], ids=["mig", "recovery"])
+def test_changes_ask_for_another_look(machine: Machine, bit: int) -> None:
+    with machine.watching() as report:
+        machine.double.raise_event(0, xid=0, type=bit)
+        report.looks.get(timeout=10)
+        assert report.events.empty()
+
+
+def test_a_gpu_that_refuses_to_be_watched_does_not_keep_the_others_from_it(
+    machine: Machine,
+) -> None:
+    machine.devices()
+    machine.double.fail("nvmlDeviceRegisterEvents", 999, gpu=0)
+    with machine.watching() as report:
+        machine.double.raise_event(1, xid=13)
+        assert report.events.get(timeout=10).device == gpu_uuid(1)
+
+
+def test_an_event_reaches_the_instances_that_it_names_and_no_other(machine: Machine) -> None:
+    machine.double.set_mig(0, ["1g.5gb", "1g.5gb", "2g.10gb"])
+    devices = machine.devices()
+    part = next(d for d in devices if d.parent)
+    gi, ci = int(part.attributes["gpu_instance"]), int(part.attributes["compute_instance"])
+
+    def targets(gpu_instance: int | None, compute_instance: int | None) -> set[str]:
+        event = NvmlEvent(
+            gpu=devices[0].id,
+            type=8,
+            data=95,
+            gpu_instance=gpu_instance,
+            compute_instance=compute_instance,
+        )
+        return {fault.device for fault in faults_of(event, devices)}
+
+    assert targets(gi, ci) == {part.id}
+    assert targets(gi, None) == {part.id}
+    assert targets(None, None) == {GPU}
+    assert targets(99, 0) == {GPU}
+
+
+def test_a_double_bit_error_takes_a_gpu_that_cannot_contain_it(machine: Machine) -> None:
+    machine.double.update_gpu(0, lambda gpu: replace(gpu, architecture=5))
+    event = NvmlEvent(gpu=DeviceID(GPU), type=0x2, data=0)
+    (fault,) = faults_of(event, machine.devices())
+    assert fault.kind is FaultClass.RESET
