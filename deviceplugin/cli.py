@@ -18,6 +18,7 @@ import yaml
 
 from deviceplugin import config as configuration
 from deviceplugin.config import Config, Setting
+from deviceplugin.core_sections import CORE_SECTIONS
 from deviceplugin.errors import ConfigError
 from deviceplugin.logs import configure_logs
 from deviceplugin.registry import installed_vendors, load_vendors
@@ -126,6 +127,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     names = configuration.parse_vendors(vendors, installed) if vendors else None
     all_modules = load_vendors(None)
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
+    schemas |= CORE_SECTIONS
     configuration.check_keys(raw, (*known_settings, *schemas))
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
     config = Config(
@@ -181,16 +183,18 @@ async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
 
 async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
     from deviceplugin.core.report import report  # noqa: PLC0415
-    from deviceplugin.core.resources import plan_resources  # noqa: PLC0415
     from deviceplugin.host import Host  # noqa: PLC0415
     from deviceplugin.inventory import InventoryStore  # noqa: PLC0415
+    from deviceplugin.sharing import SOURCE, sharing_of  # noqa: PLC0415
     from deviceplugin.vendor_loop import look_once  # noqa: PLC0415
 
     store = InventoryStore(time.time)
     host = Host(config.host_root)
     vendors = [module.create(host, config.sections) for module in modules]
     await asyncio.gather(*(look_once(vendor, store) for vendor in vendors))
-    return report(config.node_name, store.current, plan_resources(store.current))
+    sharing = sharing_of(config.sections)
+    store.set_faults(SOURCE, sharing.faults(store.current))
+    return report(config.node_name, store.current, sharing.plan(store.current))
 
 
 def _render(report: dict[str, Any], form: str) -> str:

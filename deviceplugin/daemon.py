@@ -1,6 +1,7 @@
 """The wiring: which task feeds which, and in what order they start and end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,22 +10,35 @@ import structlog
 
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
+from deviceplugin.core.edits import merge_edits
 from deviceplugin.core.policies import prefer
+from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
+from deviceplugin.forms import Forms
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import watch_uevents
 from deviceplugin.inventory import InventoryStore
+from deviceplugin.kubelet.ledger import Ledger
+from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.kubelet.socketwatch import KubeletSocket
 from deviceplugin.lock import only_daemon
-from deviceplugin.model import AdvertisedDevice, ContainerEdits, Device, Resource
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    ContainerEdits,
+    Device,
+    Preference,
+    Resource,
+)
 from deviceplugin.outputs.cdi_files import write_cdi_files
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
 from deviceplugin.planner import Planner
+from deviceplugin.sharing import sharing_of
 from deviceplugin.supervise import DriverThread, keep
 from deviceplugin.vendor import CdiSource, Vendor
 from deviceplugin.vendor_loop import VendorLoop
@@ -53,10 +67,22 @@ class Daemon:
         self._leading = False
         self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
+        self._sharing = sharing_of(config.sections)
+        self._ledger = Ledger(time.monotonic)
         self._planner = Planner(
-            self._store,
-            Retention(self._endpoints.busy_since),
+            self._store, Retention(self._endpoints.busy_since), self._ledger, self._sharing
+        )
+        self._ledger_watch = LedgerWatch(
+            self._ledger,
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
+            self._planner.observe,
+            lambda: self._planner.contested,
+        )
+        self._forms = Forms(
+            self._ledger,
+            self._ledger_watch,
+            lambda: self._planner.current.choices,
+            lambda: self._store.current.devices,
         )
         self._loops = [
             VendorLoop(vendor, self._store, self._write_files, self._metrics.discovered)
@@ -77,7 +103,8 @@ class Daemon:
             self._keep("kubelet_watch", self._kubelet.watch),
             self._keep("kubelet_count", self._count_kubelets),
             self._keep("plan", self._planner.plan),
-            self._keep("holders", self._planner.watch_holders),
+            self._keep("ledger", self._ledger_watch.watch),
+            self._keep("ledger_plan", self._planner.follow_ledger),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
         ]
@@ -117,7 +144,7 @@ class Daemon:
             self._metrics.kubelet_restarted()
 
     def _endpoint(self, resource: Resource) -> Endpoint:
-        plugin = ResourcePlugin(resource, self._answer, prefer, self._metrics)
+        plugin = ResourcePlugin(resource, self._answer, _prefer, self._metrics)
         return Endpoint(plugin, self._kubelet, self._metrics, self._seed)
 
     def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
@@ -128,11 +155,15 @@ class Daemon:
     ) -> ContainerEdits:
         """What a container gets, made on the vendor's own thread and checked on the host."""
         devices = devices_of(resource.name, entries, self._store.current.devices)
-        make = partial(self._edits, self._vendors[resource.vendor], devices)
-        return await self._answers[resource.vendor].call(make, ALLOCATE_S)
+        async with self._forms.claiming(resource, entries):
+            shares = self._sharing.edits(resource, entries, devices)
+            make = partial(self._edits, self._vendors[resource.vendor], devices, shares)
+            return await self._answers[resource.vendor].call(make, ALLOCATE_S)
 
-    def _edits(self, vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
-        edits = vendor.container_edits(devices)
+    def _edits(
+        self, vendor: Vendor, devices: Sequence[Device], shares: ContainerEdits
+    ) -> ContainerEdits:
+        edits = merge_edits([vendor.container_edits(devices), shares])
         paths = [node.host_path for node in edits.device_nodes]
         for path in [*paths, *(mount.host_path for mount in edits.mounts)]:
             if not self._host.exists(path):
@@ -172,6 +203,11 @@ class Daemon:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+def _prefer(resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
+    """Sharing first says which ids make sense together, then the policy chooses."""
+    return prefer(resource, narrow(resource, preference))
 
 
 async def _serve_http(app: App, address: tuple[str, int]) -> None:

@@ -34,9 +34,14 @@ def _sections(report: Report) -> Iterator[str]:
             [_device_row(device) for device in report["devices"]],
         )
     yield table(
-        ("RESOURCE", "CAPACITY", "ALLOCATABLE"),
+        ("RESOURCE", "CAPACITY", "ALLOCATABLE", "ISOLATION"),
         [
-            (name, str(len(ids)), str(sum(entry["health"] == "Healthy" for entry in ids)))
+            (
+                name,
+                str(len(ids)),
+                str(sum(entry["health"] == "Healthy" for entry in ids)),
+                report["sharing"][name]["isolation"],
+            )
             for name, ids in report["resources"].items()
         ],
     )

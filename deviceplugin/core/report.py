@@ -29,6 +29,14 @@ def report(node: str, inventory: Inventory, plan: Plan) -> Report:
             ]
             for name, resource in sorted(plan.resources.items())
         },
+        "sharing": {
+            name: {
+                "isolation": resource.isolation,
+                "max_per_container": resource.max_per_container,
+                "distinct": resource.distinct,
+            }
+            for name, resource in sorted(plan.resources.items())
+        },
         "problems": [
             {"resource": p.resource, "reason": p.reason, "action": p.action} for p in plan.problems
         ],
