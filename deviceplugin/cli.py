@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+import structlog
 import yaml
 
 from deviceplugin import config as configuration
@@ -21,6 +22,8 @@ from deviceplugin.config import Config, Setting
 from deviceplugin.core_sections import CORE_SECTIONS
 from deviceplugin.errors import ConfigError
 from deviceplugin.logs import configure_logs
+from deviceplugin.mps_settings import find_control
+from deviceplugin.nvidia_v1 import is_v1, translate
 from deviceplugin.registry import installed_vendors, load_vendors
 from deviceplugin.vendor import VendorModule
 
@@ -80,6 +83,8 @@ def run(**flags: str | None) -> None:
     """Serve this node's GPUs to the kubelet until SIGTERM."""
     config, modules = load(flags)
     configure_logs(config.log_level, config.log_format)
+    for note in config.notes:
+        structlog.get_logger().warning("setting_without_effect", setting=note)
     asyncio.run(_serve(config, modules))
 
 
@@ -100,6 +105,8 @@ def discover(form: str | None, **flags: str | None) -> None:
 def check(**flags: str | None) -> None:
     """Check the configuration and print what it amounts to."""
     config, _ = load(flags)
+    for note in config.notes:
+        click.echo(f"without effect: {note}", err=True)
     click.echo(_yaml(effective(config)), nl=False)
 
 
@@ -120,6 +127,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
     path = given.get("config")
     raw = configuration.read_config_files(Path(str(path.value))) if path else {}
+    raw, notes = translate(raw) if is_v1(raw) else (raw, ())
     known_settings = (*_PARSERS, "vendors")
     settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
     vendors = settings.get("vendors")
@@ -134,7 +142,9 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
         vendors=names,
         sections=configuration.decode_sections(raw, schemas),
+        notes=notes,
     )
+    find_control(config)
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
 

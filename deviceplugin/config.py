@@ -28,7 +28,10 @@ Raw = dict[str, Any]  # what YAML gives before the schema has spoken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that the daemon is told; `vendors` None means all that are installed."""
+    """Everything that the daemon is told; `vendors` None means all that are installed.
+
+    `notes` say what was configured and has no effect.
+    """
 
     node_name: str
     vendors: tuple[str, ...] | None = None
@@ -40,6 +43,7 @@ class Config:
     log_level: str = "info"
     log_format: str = "json"
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

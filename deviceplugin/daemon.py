@@ -37,6 +37,7 @@ from deviceplugin.model import (
 from deviceplugin.outputs.cdi_files import write_cdi_files
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
+from deviceplugin.outputs.sharing_metrics import SharingCollector
 from deviceplugin.planner import Planner
 from deviceplugin.sharing import sharing_of
 from deviceplugin.supervise import DriverThread, keep
@@ -93,6 +94,9 @@ class Daemon:
         """Answer probes at once, serve once no other daemon does; ends when cancelled."""
         self._metrics.registry.register(
             StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
+        )
+        self._metrics.registry.register(
+            SharingCollector(lambda: self._planner.current, self._ledger)
         )
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True

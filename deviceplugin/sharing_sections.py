@@ -139,16 +139,17 @@ class Rule(Section, frozen=True):
 
 
 class MpsSettings(Section, frozen=True):
-    """Where NVIDIA's MPS is: `root` for pipes and logs, `control` the program as we run it."""
+    """Where NVIDIA's MPS is: `root` for pipes and logs (a path of the host), `control` the
+    program as we run it, looked for where drivers have it if it is not said."""
 
     root: str = "/run/nvidia/mps"
-    control: str = "/usr/bin/nvidia-cuda-mps-control"
+    control: str | None = None
 
     def __post_init__(self) -> None:
         """Both are absolute paths."""
         for key in ("root", "control"):
             path = getattr(self, key)
-            if not path.startswith("/") or ".." in path.split("/"):
+            if path and (not path.startswith("/") or ".." in path.split("/")):
                 raise ValueError(f"{key} {path!r} is not an absolute path")
 
 

@@ -57,6 +57,9 @@ def group_problem(
     if len(units) > 1 or (units and not all(offering.offer.memory for offering in group)):
         reason = "its ids would not all stand for the same amount of memory"
         return PlanProblem(resource=name, reason=reason, action="give each unit a name")
+    if any(o.offer.mps and (o.device.parent or o.device.vendor != "nvidia") for o in group):
+        reason = "sharing using MPS is for whole NVIDIA GPUs, not supported for MIG devices"
+        return PlanProblem(resource=name, reason=reason, action="use sharing: time-slicing")
     return _isolation_problem(name, group, least) or _size_problem(name, group, limit_bytes)
 
 
