@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -159,6 +160,7 @@ class Daemon:
     ) -> ContainerEdits:
         """What a container gets, made on the vendor's own thread and checked on the host."""
         devices = devices_of(resource.name, entries, self._store.current.devices)
+        devices = tuple(replace(device, resource=resource.name) for device in devices)
         async with self._forms.claiming(resource, entries):
             shares = self._sharing.edits(resource, entries, devices)
             make = partial(self._edits, self._vendors[resource.vendor], devices, shares)
