@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from deviceplugin.core.sharing_sections import Rule, SharingSection
 from deviceplugin.sections import Isolation
-from deviceplugin.sharing_sections import Rule, SharingSection
 
 # Section to schema: a Struct whose fields have defaults, or a type that takes None.
 CORE_SECTIONS: Mapping[str, Any] = {

@@ -35,6 +35,8 @@ from deviceplugin.model import (
     Preference,
     Resource,
 )
+from deviceplugin.mps import MpsSupervisor
+from deviceplugin.mps_settings import find_control
 from deviceplugin.outputs.cdi_files import write_cdi_files
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
@@ -48,6 +50,7 @@ from deviceplugin.vendor_loop import VendorLoop
 log = structlog.get_logger()
 
 ALLOCATE_S = 5.0
+STOP_S = 1.5  # children end in it
 RETRY_S = 5.0
 
 
@@ -71,8 +74,17 @@ class Daemon:
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
         self._sharing = sharing_of(config.sections)
         self._ledger = Ledger(time.monotonic)
+        self._mps = MpsSupervisor(
+            find_control(config),
+            self._host.path(self._sharing.mps.root),
+            self._mps_changed,
+        )
         self._planner = Planner(
-            self._store, Retention(self._endpoints.busy_since), self._ledger, self._sharing
+            self._store,
+            Retention(self._endpoints.busy_since),
+            self._ledger,
+            self._sharing,
+            self._mps.faults,
         )
         self._ledger_watch = LedgerWatch(
             self._ledger,
@@ -97,7 +109,7 @@ class Daemon:
             StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
         )
         self._metrics.registry.register(
-            SharingCollector(lambda: self._planner.current, self._ledger)
+            SharingCollector(lambda: self._planner.current, self._ledger.held)
         )
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
@@ -109,6 +121,7 @@ class Daemon:
             self._keep("kubelet_count", self._count_kubelets),
             self._keep("plan", self._planner.plan),
             self._keep("ledger", self._ledger_watch.watch),
+            self._keep("mps", self._follow_mps),
             self._keep("ledger_plan", self._planner.follow_ledger),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
@@ -120,6 +133,7 @@ class Daemon:
                 loop.stop()
             for task in background:
                 task.cancel()
+            await asyncio.wait(background, timeout=STOP_S)
 
     def _keep(
         self, name: str, once: Callable[[], object], pause_s: float = RETRY_S
@@ -128,6 +142,12 @@ class Daemon:
             keep(name, once, pause_s, self._metrics.task_failed),  # type: ignore[arg-type]
             name=name,
         )
+
+    async def _follow_mps(self) -> None:
+        await self._mps.follow(self._planner.resources, lambda: self._store.current.devices)
+
+    def _mps_changed(self) -> None:
+        self._planner.set_faults()
 
     async def _watch_uevents(self) -> None:
         def wake(_: object) -> None:

@@ -1,6 +1,6 @@
 """From the inventory to what is listed: planning, retention, and the log of what changed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -12,7 +12,7 @@ from deviceplugin.kubelet.ledger import Ledger
 from deviceplugin.kubelet.podresources import Holders
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.latest import Latest
-from deviceplugin.model import AdvertisedID, Inventory, ResourceName
+from deviceplugin.model import AdvertisedID, Device, DeviceID, Fault, Inventory, ResourceName
 from deviceplugin.sharing import SOURCE, Sharing
 
 log = structlog.get_logger()
@@ -22,12 +22,17 @@ class Planner:
     """Keeps `resources` true to the inventory, to the rules and to what pods hold."""
 
     def __init__(
-        self, store: InventoryStore, retention: Retention, ledger: Ledger, sharing: Sharing
+        self,
+        store: InventoryStore,
+        retention: Retention,
+        ledger: Ledger,
+        sharing: Sharing,
+        mps_faults: Callable[[Resources, Mapping[DeviceID, Device]], Sequence[Fault]],
     ) -> None:
         self.resources: Latest[Resources] = Latest({})
         self.current = Plan(resources={})
         self._store, self._retention = store, retention
-        self._ledger, self._sharing = ledger, sharing
+        self._ledger, self._sharing, self._mps_faults = ledger, sharing, mps_faults
         self._problems: tuple[PlanProblem, ...] = ()
 
     @property
@@ -39,11 +44,18 @@ class Planner:
         """Turn each newest inventory into log events and resources; runs until cancelled."""
         before = Inventory()
         async for inventory in self._store.latest.changes():
-            self._store.set_faults(SOURCE, self._sharing.faults(self._store.current))
+            self.set_faults()
             for event, fields in events(before, inventory):
                 log.info(event, **fields)
             before = inventory
             self._replan()
+
+    def set_faults(self) -> None:
+        """Tell what sharing has against devices, before they are listed."""
+        inventory = self._store.current
+        plan = self._sharing.plan(inventory, self._ledger.usage.value)
+        unready = self._mps_faults(plan.resources, inventory.devices)
+        self._store.set_faults(SOURCE, (*self._sharing.faults(inventory), *unready))
 
     async def follow_ledger(self) -> None:
         """Plan again whenever a device changes hands; runs until cancelled."""

@@ -7,6 +7,7 @@ from typing import cast
 from deviceplugin.core.resources import Plan, plan_resources
 from deviceplugin.core.rules import Offering, offerings
 from deviceplugin.core.sharing import share_edits
+from deviceplugin.core.sharing_sections import MpsSettings, Rule, SharingSection
 from deviceplugin.core.usage import NOTHING_USED, Usage
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -18,7 +19,6 @@ from deviceplugin.model import (
     Isolation,
     Resource,
 )
-from deviceplugin.sharing_sections import MpsSettings, Rule, SharingSection
 from deviceplugin.vendor import Sections
 
 SOURCE = "sharing"

@@ -4,6 +4,7 @@ Whatever the vendor does, raise, hang or lie, costs its own devices only.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -77,10 +78,9 @@ class VendorLoop:
 
     async def _pause(self) -> None:
         await asyncio.sleep(BURST_S)
-        try:
-            await asyncio.wait_for(self._wake.wait(), INTERVAL_S - BURST_S)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_S - BURST_S):
+                await self._wake.wait()
         self._wake.clear()
 
     def _look(self) -> tuple[Discovery, FilesError | None]:

@@ -8,6 +8,7 @@ from deviceplugin.core.building import Builder, PlanProblem, group_problem
 from deviceplugin.core.names import name_problem
 from deviceplugin.core.rules import Offering, choices_of, offerings
 from deviceplugin.core.shares import entry_bytes
+from deviceplugin.core.sharing_sections import Rule
 from deviceplugin.core.usage import NOTHING_USED, Usage
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -19,7 +20,6 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
-from deviceplugin.sharing_sections import Rule
 
 Resources = Mapping[ResourceName, Resource]
 

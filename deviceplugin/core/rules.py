@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from deviceplugin.core.shares import memory_name
+from deviceplugin.core.sharing_sections import MemoryRange, Numbers, Offer, Rule, Texts
 from deviceplugin.model import Device, DeviceID, Inventory, ResourceName
-from deviceplugin.sharing_sections import MemoryRange, Numbers, Offer, Rule, Texts
 from deviceplugin.units import parse_bytes
 
 WHOLE = Offer(whole=True)

@@ -7,8 +7,8 @@ Ids: `<device id>` whole, `<device id>::<n>` a replica, `<device id>-m<n>` a GiB
 import re
 from collections.abc import Iterable, Iterator
 
+from deviceplugin.core.sharing_sections import Offer
 from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName, Share
-from deviceplugin.sharing_sections import Offer
 from deviceplugin.units import parse_bytes
 
 GIB, MIB = 1 << 30, 1 << 20

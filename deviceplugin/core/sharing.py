@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from deviceplugin.core.shares import MIB, share_bytes
+from deviceplugin.core.sharing_sections import DEVICE_MEMORY, DEVICE_SM, MPS_MEMORY, MPS_THREADS
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -18,7 +19,6 @@ from deviceplugin.model import (
     Share,
     frozen,
 )
-from deviceplugin.sharing_sections import DEVICE_MEMORY, DEVICE_SM, MPS_MEMORY, MPS_THREADS
 
 # Ours, whoever enforces: `<device id>=<amount>` with commas between.
 MEMORY_BYTES, MEMORY_MIB, ISOLATION = (

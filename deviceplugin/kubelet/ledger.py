@@ -57,6 +57,14 @@ class Ledger:
         """Everything that is in use."""
         return self._claims
 
+    def held(self) -> list[tuple[tuple[str, str, str], ResourceName, AdvertisedID]]:
+        """Namespace, pod and container of each id whose holder is known; from any thread."""
+        return [
+            ((claim.holder.namespace, claim.holder.pod, claim.holder.container), name, advertised)
+            for (name, advertised), claim in list(self._claims.items())
+            if claim.holder
+        ]
+
     @contextmanager
     def claiming(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
         """The ids are in use from here on, unless what is done here fails."""

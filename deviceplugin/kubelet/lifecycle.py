@@ -7,7 +7,6 @@ the end of an old stream takes the new registration of the same name down.
 
 import asyncio
 import hashlib
-import math
 import random
 import time
 from collections.abc import AsyncIterator
@@ -66,28 +65,28 @@ def check_socket_path(path: Path) -> None:
 
 
 class Backoff:
-    """How long to wait before registering: not at all with a kubelet not tried yet, or once
-    after a registration that lasted; longer and longer with one that keeps refusing or ending."""
+    """How long to wait before registering: not at all with a kubelet not tried yet, or after a
+    registration that lasted; longer and longer with one that keeps refusing or ending."""
 
     def __init__(self, source: random.Random) -> None:
         self._random = source
         self._delay_s = 0.0
         self._tried: SocketIdentity | None = None
-        self._since = -math.inf
+        self._accepted_s: float | None = None
 
-    async def wait(self, identity: SocketIdentity | None) -> None:
-        """Wait before an attempt with the kubelet `identity`."""
-        lasted_s = time.monotonic() - self._since
-        if identity != self._tried or lasted_s > _LASTING_S:
+    def next_s(self, identity: SocketIdentity | None, now_s: float) -> float:
+        """Seconds to wait before an attempt with the kubelet `identity`; counts the attempt."""
+        lasted = self._accepted_s is not None and now_s - self._accepted_s > _LASTING_S
+        if identity != self._tried or lasted:
             self._delay_s = 0.0
-        if self._delay_s:
-            await asyncio.sleep(self._delay_s * self._random.uniform(0.5, 1.0))
-        self._tried, self._since = identity, math.inf
+        wait_s = self._delay_s * self._random.uniform(0.5, 1.0)
+        self._tried, self._accepted_s = identity, None
         self._delay_s = min(max(self._delay_s * 2, _RETRY_S), _RETRY_MAX_S)
+        return wait_s
 
-    def succeeded(self) -> None:
+    def accepted(self, now_s: float) -> None:
         """The attempt was accepted."""
-        self._since = time.monotonic()
+        self._accepted_s = now_s
 
 
 class Endpoint:
@@ -125,14 +124,14 @@ class Endpoint:
     async def _once(self) -> None:
         """Register with the kubelet that listens, then wait for a reason to do it again."""
         identity = await self._kubelet.listening.until(lambda value: value is not None)
-        await self._backoff.wait(identity)
+        await asyncio.sleep(self._backoff.next_s(identity, time.monotonic()))
         if not self._path.exists():
             return
         await self.plugin.end_streams()
         if not await self._register():
             return
         self.registered_with = identity
-        self._backoff.succeeded()
+        self._backoff.accepted(time.monotonic())
         try:
             await self._wait_lost(identity)
         finally:
@@ -186,7 +185,8 @@ class Endpoint:
     async def _never_watched(self) -> None:
         """Return when the kubelet has opened no stream for STREAM_S, never once it has."""
         try:
-            await asyncio.wait_for(self.plugin.streams.until(lambda count: count > 0), STREAM_S)
+            async with asyncio.timeout(STREAM_S):
+                await self.plugin.streams.until(lambda count: count > 0)
         except TimeoutError:
             return
         await asyncio.Future()

@@ -5,6 +5,7 @@ generated servicer so that a list, serialised once, is sent to every stream as t
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,11 +181,9 @@ class ResourcePlugin:
 
     async def _pause(self, epoch: int) -> None:
         """Let a burst pass, unless the streams are to end."""
-        ending = self._state.until(lambda state: state[0] != epoch)
-        try:
-            await asyncio.wait_for(ending, BURST_S)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BURST_S):
+                await self._state.until(lambda state: state[0] != epoch)
 
     async def _preferred(
         self, request: pluginapi.PreferredAllocationRequest, _: Context
@@ -207,7 +206,9 @@ class ResourcePlugin:
     ) -> pluginapi.AllocateResponse:
         started = time.perf_counter()
         try:
-            answers = await self._containers([c.devices_ids for c in request.container_requests])
+            answers = await self._containers(
+                [tuple(c.devices_ids) for c in request.container_requests]
+            )
         except AllocationError as error:
             self._recorder.refused(self.name, error.refusal)
             log.warning("allocate_refused", resource=self.name, reason=str(error))

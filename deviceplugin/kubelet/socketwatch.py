@@ -7,6 +7,7 @@ run out on busy nodes) a stat poll takes its place.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from dataclasses import dataclass
@@ -101,16 +102,16 @@ class KubeletSocket:
 
     async def _follow(self, poll_s: float) -> None:
         """Look, again and again right after a sign of change, then wait for the next sign."""
-        for _ in range(_PROBES if self._woken.is_set() else 1):
+        probes = _PROBES if self._woken.is_set() else 1
+        self._woken.clear()
+        for _ in range(probes):
             self._look()
             if self.listening.value is not None:
                 break
             await asyncio.sleep(_PROBE_S)
-        self._woken.clear()
-        try:
-            await asyncio.wait_for(self._woken.wait(), poll_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(poll_s):
+                await self._woken.wait()
 
     def _look(self) -> None:
         identity = read_identity(self.path)

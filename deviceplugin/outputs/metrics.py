@@ -3,8 +3,13 @@
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 
-import psutil
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,8 +25,9 @@ class Metrics:
     """Counters that the other parts increase; fulfils the kubelet side's Recorder."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a series a counter that nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self._allocations = Counter(
             "deviceplugin_allocations",
             "Container requests answered",
@@ -103,20 +109,11 @@ class StateCollector(Collector):
         self, inventory: Callable[[], Inventory], resources: Callable[[], Resources]
     ) -> None:
         self._inventory, self._resources = inventory, resources
-        self._process = psutil.Process()
 
     def collect(self) -> Iterator[Metric]:
         """All gauges; no driver is asked and nothing is waited for."""
         yield self._devices()
         yield from self._vendors()
-        memory = GaugeMetricFamily(
-            "process_resident_memory_bytes", "Resident memory of this process"
-        )
-        memory.add_metric([], self._process.memory_info().rss)
-        yield memory
-        files = GaugeMetricFamily("process_open_fds", "Open file descriptors of this process")
-        files.add_metric([], self._process.num_fds())
-        yield files
 
     def _devices(self) -> Metric:
         family = GaugeMetricFamily(

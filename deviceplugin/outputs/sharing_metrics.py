@@ -1,21 +1,24 @@
 """Gauges about sharing: what isolates, which form a GPU is in, which container holds how much."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from deviceplugin.core.resources import Plan
 from deviceplugin.core.shares import form_of
-from deviceplugin.kubelet.ledger import Ledger
+from deviceplugin.model import AdvertisedID, ResourceName
+
+# Namespace, pod and container, then what it holds.
+Held = tuple[tuple[str, str, str], ResourceName, AdvertisedID]
 
 
 class SharingCollector(Collector):
     """Reads the newest plan and the ledger at each scrape; asks nobody."""
 
-    def __init__(self, plan: Callable[[], Plan], ledger: Ledger) -> None:
-        self._plan, self._ledger = plan, ledger
+    def __init__(self, plan: Callable[[], Plan], held: Callable[[], Iterable[Held]]) -> None:
+        self._plan, self._holdings = plan, held
 
     def collect(self) -> Iterator[Metric]:
         """All gauges."""
@@ -45,11 +48,10 @@ class SharingCollector(Collector):
             labels=["namespace", "pod", "container", "resource", "device"],
         )
         held = Counter(
-            (claim.holder, name, form_of(advertised)[0])
-            for (name, advertised), claim in list(self._ledger.claims.items())
-            if claim.holder is not None and name in names
+            (holder, name, form_of(advertised)[0])
+            for holder, name, advertised in self._holdings()
+            if name in names
         )
         for (holder, name, device), count in sorted(held.items()):
-            labels = [holder.namespace, holder.pod, holder.container, name, device]
-            family.add_metric(labels, count)
+            family.add_metric([*holder, name, device], count)
         return family

@@ -25,7 +25,7 @@ def test_metrics_tell_the_isolation_the_form_and_the_holder():
     )
     ledger.observe(Answer(pods=frozenset({("n", "p")}), holdings=held), 1.0)
     registry = CollectorRegistry()
-    registry.register(SharingCollector(lambda: RULES.plan(NODE, ledger.usage.value), ledger))
+    registry.register(SharingCollector(lambda: RULES.plan(NODE, ledger.usage.value), ledger.held))
     text = generate_latest(registry).decode()
     assert 'isolation{isolation="hardware",resource="nvidia.com/gpu"} 1.0' in text
     assert 'isolation{isolation="none",resource="nvidia.com/gpu-memory"} 1.0' in text

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rawplugin import GPU, RawPlugin
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.kubelet import KubeletStub
+from tests.testing.rawplugin import GPU, RawPlugin
 
 Join = Callable[..., Awaitable[RawPlugin]]
 

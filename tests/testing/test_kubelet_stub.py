@@ -8,11 +8,11 @@ import grpc
 import psutil
 import pytest
 from asyncinotify import Inotify, Mask
-from rawplugin import GPU, RawPlugin, device, register
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.names import is_extended_resource_name
+from tests.testing.rawplugin import GPU, RawPlugin, device, register
 
 NIC = "example.com/nic"
 

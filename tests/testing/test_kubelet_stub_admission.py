@@ -4,13 +4,13 @@ import asyncio
 
 import grpc
 import pytest
-from rawplugin import GPU, device, one_answer
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.plugin_client import RpcError
 from deviceplugin.testing.pods import AdmissionError
+from tests.testing.rawplugin import GPU, device, one_answer
 
 NIC = "example.com/nic"
 BOOM = (grpc.StatusCode.INTERNAL, "boom")

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from rawplugin import GPU, RawPlugin, device
 
 from deviceplugin.pb import podresources_v1_pb2 as podapi
 from deviceplugin.pb import podresources_v1_pb2_grpc as podrpc
+from tests.testing.rawplugin import GPU, RawPlugin, device
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class NvidiaVendor:
             return self._discover(nvml)
         except LibraryError:
             # A session can outlive its driver; a new one says what is the matter.
-            self._close()
+            self.close()
             return self._discover(self._session())
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
@@ -99,7 +99,8 @@ class NvidiaVendor:
             self._driver_root = self._nvml.driver_root
         return self._nvml
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let the library go; the next discovery loads it again."""
         if self._nvml is not None:
             self._nvml.close()
             self._nvml = None

@@ -1,0 +1,112 @@
+"""One look at all AMD GPUs of the node, whole and from scratch; nothing is kept between looks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from deviceplugin.errors import DiscoveryError, UnavailableError
+from deviceplugin.host import Host
+from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
+from deviceplugin.model import Device, DeviceID, Discovery
+from deviceplugin.vendors.amd import faults
+from deviceplugin.vendors.amd.finding import Finding, merged, withheld
+from deviceplugin.vendors.amd.gpus import AMDGPU
+from deviceplugin.vendors.amd.kfd import Topology, read_topology
+from deviceplugin.vendors.amd.links import with_links
+from deviceplugin.vendors.amd.models import VENDOR_ID, product_of
+from deviceplugin.vendors.amd.settings import MxgpuSection, Settings
+from deviceplugin.vendors.amd.vfio import read_vm_functions
+from deviceplugin.vendors.amd.virtual_functions import (
+    VFIO,
+    VirtualFunction,
+    described,
+    read_container_functions,
+    read_virtual_function,
+)
+from deviceplugin.vendors.amd.whole import bare_device, read_physical
+
+
+def discover(host: Host, settings: Settings) -> Discovery:
+    """All AMD GPUs, partitions and virtual functions, and the faults found on the way.
+
+    Raises UnavailableError on a node without an AMD GPU, DiscoveryError where PCI cannot be read.
+    """
+    functions = read_gpus(host, VENDOR_ID)
+    if not functions:
+        raise UnavailableError(f"no AMD GPU in {DEVICES}")
+    topology = read_topology(host)
+    sorted_out, unreadable = _sort_out(host, functions)
+    virtual = [part for part in sorted_out if isinstance(part, VirtualFunction)]
+    physical = [part for part in sorted_out if isinstance(part, PciFunction)]
+    parts = _read_virtual(host, settings, virtual, topology)
+    taken = [number for number, _ in parts.kfd_nodes]
+    whole = read_physical(host, settings, physical, topology.without_nodes(taken))
+    found = merged([_hidden(whole, parts), _with_parents(parts, whole), unreadable])
+    return Discovery(
+        devices=with_links(host, found),
+        faults=found.faults,
+        driver_version=_read_driver_version(host),
+    )
+
+
+def _sort_out(
+    host: Host, functions: Sequence[PciFunction]
+) -> tuple[list[PciFunction | VirtualFunction], Finding]:
+    """Virtual functions told from physical ones; one of which even that is unknown is a fault."""
+    told: list[PciFunction | VirtualFunction] = []
+    unreadable = []
+    for index, function in enumerate(functions):
+        try:
+            told.append(read_virtual_function(host, function) or function)
+        except DiscoveryError as error:
+            device = bare_device(function, index)
+            unreadable.append(withheld(device, faults.unreadable(device.id, error)))
+    return told, merged(unreadable)
+
+
+def _read_virtual(
+    host: Host, settings: Settings, virtual: Sequence[VirtualFunction], topology: Topology
+) -> Finding:
+    for_containers = [v for v in virtual if v.function.driver == AMDGPU]
+    for_machines = [v for v in virtual if v.function.driver == VFIO]
+    others = [v for v in virtual if v.function.driver not in (AMDGPU, VFIO)]
+    return merged(
+        [
+            read_container_functions(host, settings, for_containers, topology),
+            read_vm_functions(host, settings.mxgpu, for_machines),
+            *(_not_bound(v, settings.mxgpu) for v in others),
+        ]
+    )
+
+
+def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Finding:
+    device = described(vf, section, product_of(vf.function.device_id))
+    return withheld(device, faults.not_bound(device.id, vf.function.driver))
+
+
+def _hidden(whole: Finding, parts: Finding) -> Finding:
+    """A physical function is not offered while its virtual functions are: it is the same memory."""
+    serving = {d.attributes.get("physical_function") for d in parts.devices if d.resource}
+    devices = (replace(d, resource=None) if d.pci_address in serving else d for d in whole.devices)
+    return replace(whole, devices=tuple(devices))
+
+
+def _with_parents(parts: Finding, whole: Finding) -> Finding:
+    """A fault of the physical function reaches its virtual functions through their parent."""
+    ids = {d.pci_address: d.id for d in whole.devices if d.parent is None}
+    return replace(parts, devices=tuple(_with_parent(d, ids) for d in parts.devices))
+
+
+def _with_parent(device: Device, ids: Mapping[str | None, DeviceID]) -> Device:
+    physical = device.attributes.get("physical_function")
+    return replace(device, parent=ids.get(physical)) if physical else device
+
+
+def _read_driver_version(host: Host) -> str | None:
+    """Only drivers built outside the kernel tree tell a version (amdgpu by DKMS, gim)."""
+    for module in ("amdgpu", "gim"):
+        try:
+            if version := host.read_text(f"/sys/module/{module}/version"):
+                return version
+        except DiscoveryError:
+            continue
+    return None

@@ -1,0 +1,55 @@
+"""KFD's links between the devices of a discovery, by their ids.
+
+Links are read at one node of each PCI function and hold for all partitions of it: the kernel's
+weights are between packages (13 within one, 15 or 41 to another by XGMI), and the 63 partitions of
+a full node have 4,000 link files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from deviceplugin.host import Host
+from deviceplugin.model import Device, DeviceID, Link
+from deviceplugin.vendors.amd.finding import Finding
+from deviceplugin.vendors.amd.kfd import KfdLink, read_links
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """The links as one device (the first of its PCI function) sees them, by the peer's id."""
+
+    first: DeviceID
+    links: Mapping[DeviceID, KfdLink]
+
+    def of(self, device: DeviceID) -> Mapping[DeviceID, KfdLink]:
+        """The links of a device of the same PCI function: its own link to the first, turned
+        round, and the first's links to all others."""
+        if device == self.first or device not in self.links:
+            return self.links
+        others = {peer: link for peer, link in self.links.items() if peer != device}
+        return others | {self.first: self.links[device]}
+
+
+def with_links(host: Host, found: Finding) -> tuple[Device, ...]:
+    """The devices, each with its links to the other devices that KFD shows, in id order."""
+    numbers = {device: number for number, device in found.kfd_nodes}
+    ids = dict(found.kfd_nodes)
+    views: dict[str | None, _View] = {}
+    for device in found.devices:
+        if device.id in numbers and device.pci_address not in views:
+            read = read_links(host, numbers[device.id])
+            links = {ids[link.peer]: link for link in read if link.peer in ids}
+            views[device.pci_address] = _View(first=device.id, links=links)
+    return tuple(
+        replace(device, links=_links(views[device.pci_address].of(device.id)))
+        if device.id in numbers
+        else device
+        for device in found.devices
+    )
+
+
+def _links(by_peer: Mapping[DeviceID, KfdLink]) -> tuple[Link, ...]:
+    return tuple(
+        Link(peer=peer, kind=by_peer[peer].kind, weight=by_peer[peer].weight)
+        for peer in sorted(by_peer)
+    )

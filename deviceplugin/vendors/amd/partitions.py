@@ -1,0 +1,155 @@
+"""Compute partitions of one GPU (MI300 family): which of them live, and what each is.
+
+Partition 0 uses the PCI device's own DRM nodes, the others those of platform devices named
+`amdgpu_xcp_N`, or `amdgpu_xcp.N` on the first kernels that had them. Every GPU owns such devices in
+every mode, so only KFD tells which live: those whose render minor is that of a KFD node.
+"""
+
+import re
+from dataclasses import replace
+
+from deviceplugin.errors import DiscoveryError
+from deviceplugin.host import Host
+from deviceplugin.host.drm import DrmNodes, read_drm_nodes
+from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
+from deviceplugin.vendors.amd import faults
+from deviceplugin.vendors.amd.finding import (
+    WHOLE,
+    Finding,
+    known,
+    merged,
+    node_attributes,
+    offered,
+    size_of,
+    withheld,
+)
+from deviceplugin.vendors.amd.gpus import (
+    PARTITION_COUNTS,
+    Gpu,
+    container_nodes,
+    missing_render_node,
+)
+from deviceplugin.vendors.amd.kfd import TOPOLOGY, KfdNode, Topology
+from deviceplugin.vendors.amd.models import MODELS
+from deviceplugin.vendors.amd.settings import DOMAIN, Settings
+
+_INHERITED = frozenset({"driver", "unique_id", "compute_partition", "memory_partition"})
+_XCP = re.compile(r"amdgpu_xcp[._][0-9]+")
+
+
+def read_partitions(
+    host: Host, settings: Settings, whole: tuple[Gpu, Device], topology: Topology
+) -> Finding:
+    """The live partitions of a GPU in index order, and a fault of the GPU for missing ones."""
+    gpu, parent = whole
+    address = gpu.function.address
+    by_number = {n.function: n for n in topology.nodes if n.sits_at(address)}
+    nodes = [by_number[number] for number in sorted(by_number)]
+    found = [_read_partition(host, settings, whole, node) for node in nodes]
+    if fault := _missing(gpu, parent.id, nodes, topology):
+        found.append(Finding(faults=(fault,)))
+    return merged(found)
+
+
+def partition_profile(gpu: Gpu) -> str | None:
+    """`cpx_nps4`, None where one of the two modes is unknown."""
+    if gpu.compute_mode is None or gpu.memory_mode is None:
+        return None
+    return f"{gpu.compute_mode}_{gpu.memory_mode}".lower()
+
+
+def partition_count(gpu: Gpu) -> int | None:
+    """How many partitions the mode makes, None for CPX on a model that is not listed."""
+    model = MODELS.get(gpu.function.device_id)
+    dies = model.compute_dies if model else None
+    return dies if gpu.compute_mode == "CPX" else PARTITION_COUNTS.get(gpu.compute_mode or "")
+
+
+def _missing(gpu: Gpu, parent: DeviceID, nodes: list[KfdNode], topology: Topology) -> Fault | None:
+    if not nodes:
+        return faults.without_kfd(parent, topology.why_missing)
+    count = partition_count(gpu)
+    live = {node.function for node in nodes}
+    gone = [str(number) for number in range(count or 0) if number not in live]
+    if not gone:
+        return None
+    reason = f"{len(live)} of {count} partitions live, without {', '.join(gone)}:"
+    report = faults.without_kfd if topology.problems else faults.partitions_missing
+    return report(parent, f"{reason} {topology.why_missing}")
+
+
+def _read_partition(
+    host: Host, settings: Settings, whole: tuple[Gpu, Device], node: KfdNode
+) -> Finding:
+    gpu, _ = whole
+    device = _described(settings, whole, node)
+    try:
+        drm = _read_drm(host, gpu, node)
+    except DiscoveryError as error:
+        return withheld(device, faults.unreadable(device.id, error))
+    if missing := missing_render_node(host, drm):
+        return withheld(device, faults.missing_node(device.id, missing))
+    if reason := _unsettled(gpu, device, node):
+        return withheld(device, faults.unsettled(device.id, reason))
+    paths = container_nodes(host, drm, settings.amd)
+    return offered(replace(device, nodes=paths), node=node)
+
+
+def _unsettled(gpu: Gpu, device: Device, node: KfdNode) -> str | None:
+    """Why a partition cannot be told from the whole, or not be named; None where it can."""
+    if gpu.compute_mode == "CPX" and (node.dies or 1) > 1:
+        return f"{TOPOLOGY}/nodes/{node.number}/properties: num_xcc {node.dies} in mode CPX"
+    if device.resource is None:
+        return f"{gpu.function.path}/current_memory_partition: holds no memory mode"
+    return None
+
+
+def _read_drm(host: Host, gpu: Gpu, node: KfdNode) -> DrmNodes:
+    """The nodes of the device that owns the render minor, which must be ours or a platform
+    device: a minor that another PCI device owns means that KFD and DRM disagree."""
+    path = f"/sys/class/drm/renderD{node.render_minor}/device"
+    owner = host.read_link_name(path)
+    if owner is None:
+        return DrmNodes(render=f"/dev/dri/renderD{node.render_minor}")
+    if owner != gpu.function.address and not _XCP.fullmatch(owner):
+        raise DiscoveryError(f"{path}: is {owner}, expected {gpu.function.address} or amdgpu_xcp")
+    return read_drm_nodes(host, path)
+
+
+def _described(settings: Settings, whole: tuple[Gpu, Device], node: KfdNode) -> Device:
+    gpu, parent = whole
+    memory, source = _memory(gpu, node)
+    profile = partition_profile(gpu)
+    return Device(
+        id=DeviceID(f"{parent.id}-p{node.function}"),
+        vendor=parent.vendor,
+        product=parent.product,
+        resource=_resource(settings, profile),
+        index=node.function,
+        parent=parent.id,
+        profile=profile,
+        pci_address=parent.pci_address,
+        numa_node=parent.numa_node,
+        memory_bytes=memory,
+        attributes=frozen(
+            {k: v for k, v in parent.attributes.items() if k in _INHERITED}
+            | node_attributes(node)
+            | known(size_class=size_of(memory), memory_source=source)
+        ),
+    )
+
+
+def _resource(settings: Settings, profile: str | None) -> ResourceName | None:
+    if settings.amd.resource_naming == "single":
+        return WHOLE
+    return ResourceName(f"{DOMAIN}/{profile}") if profile else None
+
+
+def _memory(gpu: Gpu, node: KfdNode) -> tuple[int | None, str | None]:
+    """KFD's own number, else an equal share of the whole."""
+    if node.memory_bytes:
+        return node.memory_bytes, "kfd"
+    count = partition_count(gpu)
+    if gpu.memory_bytes is None or not count:
+        return None, None
+    return gpu.memory_bytes // count, f"mem_info_vram_total/{count}"

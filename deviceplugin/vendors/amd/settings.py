@@ -1,0 +1,107 @@
+"""The configuration sections `amd`, `mxgpu` and `rocm`: schemas and checks, nothing that reads.
+
+`docs/vendors/amd.md` tells for each key what it does; keys that the users' documents carry and
+that no GPU driver has a switch for are accepted and do nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import msgspec
+
+from deviceplugin.core.names import name_problem
+from deviceplugin.core.sizes import size_class
+from deviceplugin.sections import Instance, Scheduling, Section
+
+T = TypeVar("T")
+# How the container runtime learns of the devices; device nodes are given in any case.
+Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
+
+DOMAIN = "amd.com"
+# What a virtual function for virtual machines has after its size, so that no container asks for it.
+VFIO_SUFFIX = "-vfio"
+
+
+class AmdSection(Section, frozen=True):
+    """The section `amd`: naming of partitions and what a container is given besides its nodes."""
+
+    resource_naming: Literal["single", "mixed"] = "single"
+    card_nodes: bool = False
+    device_list_strategy: tuple[Strategy, ...] = ("device-specs",)
+    hsa_override_gfx_version: str | None = None
+    rocm_path: str | None = None
+
+
+class MxgpuInstance(Instance, frozen=True):
+    """A size of virtual function that is offered, and the name it is offered under."""
+
+    rocm_cores: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check memory and name where msgspec can still tell the key's path."""
+        super().__post_init__()
+        if problem := name_problem(f"{DOMAIN}/{self.name}{VFIO_SUFFIX}"):
+            raise ValueError(f"{self.name!r} cannot be the name of a resource: {problem}")
+
+
+class MxgpuSection(Section, frozen=True):
+    """The section `mxgpu`; an empty list of instances offers every size under its size class."""
+
+    version: str | None = None
+    enabled: bool = True
+    instances: tuple[MxgpuInstance, ...] = ()
+    scheduling: Scheduling = Scheduling()
+
+    def __post_init__(self) -> None:
+        """Two instances of one size or one name could not be told apart."""
+        for values in (
+            [instance.name for instance in self.instances],
+            [size_class(instance.memory_bytes) for instance in self.instances],
+        ):
+            if twice := {value for value in values if values.count(value) > 1}:
+                raise ValueError(f"instances: {min(twice)} is listed twice")
+
+
+class RocmRuntime(Section, frozen=True):
+    """Features of the ROCm runtime that a container is told to use."""
+
+    memory_pool: bool = False
+    unified_memory: bool = False
+    cooperative_groups: bool = False
+
+
+class RocmSection(Section, frozen=True):
+    """The section `rocm`; only `runtime` does something, the rest describes an image."""
+
+    version: str | None = None
+    features: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    runtime: RocmRuntime = RocmRuntime()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The three sections together."""
+
+    amd: AmdSection = field(default_factory=AmdSection)
+    mxgpu: MxgpuSection = field(default_factory=MxgpuSection)
+    rocm: RocmSection = field(default_factory=RocmSection)
+
+
+def parse_sections(sections: Mapping[str, msgspec.Struct]) -> Settings:
+    """The settings from decoded sections by name; a missing one has its defaults.
+
+    Raises TypeError for a value that is not of its section's schema.
+    """
+    return Settings(
+        amd=_typed(sections.get("amd", AmdSection()), AmdSection),
+        mxgpu=_typed(sections.get("mxgpu", MxgpuSection()), MxgpuSection),
+        rocm=_typed(sections.get("rocm", RocmSection()), RocmSection),
+    )
+
+
+def _typed(value: msgspec.Struct, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not a {kind.__name__}")
+    return value

@@ -1,0 +1,121 @@
+"""MxGPU virtual functions under vfio-pci: for virtual machines, one unit for each IOMMU group."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from deviceplugin.core.virtual_machines import VFIO_CONTAINER
+from deviceplugin.errors import DiscoveryError, LibraryError
+from deviceplugin.host import Host
+from deviceplugin.host.pci import DEVICES
+from deviceplugin.host.sriov import read_group_members, read_iommu_group, read_vfio_nodes
+from deviceplugin.model import Device, Fault, frozen
+from deviceplugin.vendors.amd import faults
+from deviceplugin.vendors.amd.finding import Finding, merged, withheld
+from deviceplugin.vendors.amd.frame_buffers import FrameBuffer, read_frame_buffer
+from deviceplugin.vendors.amd.gpus import read_product
+from deviceplugin.vendors.amd.library import read_frame_buffers
+from deviceplugin.vendors.amd.settings import VFIO_SUFFIX, MxgpuSection
+from deviceplugin.vendors.amd.virtual_functions import (
+    VirtualFunction,
+    checked,
+    described,
+    sized,
+    unknown_size,
+)
+
+_BRIDGE_CLASS = 0x06
+Members = Sequence[tuple[Device, FrameBuffer]]
+
+
+def read_vm_functions(
+    host: Host, section: MxgpuSection, functions: Sequence[VirtualFunction]
+) -> Finding:
+    """The VFs under vfio-pci as units: those of one IOMMU group can be given away only together."""
+    told = _read_told(host, functions)
+    units: dict[str, list[tuple[Device, FrameBuffer]]] = {}
+    alone: list[Finding] = []
+    for vf in functions:
+        device = described(vf, section, read_product(host, vf.function))
+        try:
+            buffer = told.get(device.id) or read_frame_buffer(host, device.id, vf.physical)
+            group = read_iommu_group(host, device.id)
+        except DiscoveryError as error:
+            alone.append(withheld(device, faults.unreadable(device.id, error)))
+            continue
+        if group is None or buffer is None:
+            alone.append(_without(device, group))
+        else:
+            units.setdefault(group, []).append((device, buffer))
+    return merged([*(_read_unit(host, section, g, units[g]) for g in units), *alone])
+
+
+def _read_told(host: Host, functions: Sequence[VirtualFunction]) -> Mapping[str, FrameBuffer]:
+    """What amdsmi tells; a library that fails is as good as none, the next source answers."""
+    try:
+        sizes = read_frame_buffers(host, [vf.function.address for vf in functions])
+    except LibraryError:
+        return {}
+    return {a: FrameBuffer(memory_bytes=size, source="amdsmi") for a, size in sizes.items()}
+
+
+def _without(device: Device, group: str | None) -> Finding:
+    if group is not None:
+        return withheld(device, unknown_size(device))
+    return withheld(
+        device,
+        faults.not_usable(
+            device.id,
+            f"{DEVICES}/{device.id}/iommu_group does not exist",
+            "switch the IOMMU on: in the firmware, and amd_iommu=on or intel_iommu=on",
+        ),
+    )
+
+
+def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) -> Finding:
+    """The unit of an IOMMU group under its first function's id, named by the smallest function:
+    what a virtual machine is promised, each of its functions keeps."""
+    first, _ = members[0]
+    smallest = min((buffer for _, buffer in members), key=_bytes)
+    device = sized(first, section, smallest, VFIO_SUFFIX)
+    addresses = [member.id for member, _ in members]
+    device = replace(
+        device,
+        memory_bytes=sum(buffer.memory_bytes for _, buffer in members),
+        attributes=frozen(
+            dict(device.attributes) | {"iommu_group": group, "functions": ",".join(addresses)}
+        ),
+    )
+    if problem := next(_unit_problems(host, group, device, set(addresses)), None):
+        return withheld(device, problem)
+    nodes = (n for address in addresses for n in read_vfio_nodes(host, address))
+    return checked(section, replace(device, nodes=tuple(dict.fromkeys(nodes))))
+
+
+def _unit_problems(host: Host, group: str, device: Device, ours: set[str]) -> Iterator[Fault]:
+    """Why a guest could not be given the group: what VFIO refuses, or what would go missing."""
+    for path in (VFIO_CONTAINER, f"/dev/vfio/{group}"):
+        if not host.exists(path):
+            yield faults.missing_node(device.id, path)
+    try:
+        members = read_group_members(host, group)
+    except DiscoveryError as error:
+        yield faults.unreadable(device.id, error)
+        return
+    foreign = [m for m in members if m not in ours and not _is_bridge(host, m)]
+    if foreign:
+        yield faults.not_usable(
+            device.id,
+            f"IOMMU group {group} also has {', '.join(foreign)}",
+            "bind all functions of the group to vfio-pci, or switch ACS on to split it",
+        )
+
+
+def _is_bridge(host: Host, address: str) -> bool:
+    try:
+        return (host.read_int(f"{DEVICES}/{address}/class") or 0) >> 16 == _BRIDGE_CLASS
+    except DiscoveryError:
+        return False
+
+
+def _bytes(buffer: FrameBuffer) -> int:
+    return buffer.memory_bytes

@@ -1,0 +1,34 @@
+"""Intel GPUs under i915 and xe: whole, as SR-IOV virtual functions, and inside guests.
+
+The vendor module of the entry point `intel`; docs/vendors/intel.md tells what is read and why.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import cast
+
+import msgspec
+
+from deviceplugin.host import Host
+from deviceplugin.vendor import Sections
+from deviceplugin.vendors.intel.drm_query import query_memory
+from deviceplugin.vendors.intel.look import NAME
+from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
+from deviceplugin.vendors.intel.vendor import IntelVendor
+
+__all__ = ["NAME", "SECTIONS", "IntelVendor", "create"]
+
+SECTIONS: Mapping[str, type[msgspec.Struct]] = MappingProxyType(
+    {"intel": IntelSettings, "intel_xe": XeSettings}
+)
+
+
+def create(host: Host, sections: Sections) -> IntelVendor:
+    """Make the vendor from the decoded sections `intel` and `intel_xe`."""
+    return IntelVendor(
+        host=host,
+        query=partial(query_memory, host),
+        settings=cast("IntelSettings", sections["intel"]),
+        xe=cast("XeSettings", sections["intel_xe"]),
+    )

@@ -1,0 +1,120 @@
+"""One look at a node's Intel GPUs: every function read anew, made into devices and faults."""
+
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+
+from deviceplugin.errors import DiscoveryError, UnavailableError
+from deviceplugin.host import Host
+from deviceplugin.model import Device, DeviceID, Discovery
+from deviceplugin.vendors.intel import faults
+from deviceplugin.vendors.intel.drm_query import MemoryQuery
+from deviceplugin.vendors.intel.edits import BY_PATH_DIRECTORY
+from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, VFIO_DRIVERS, Gpu, read_addresses, read_gpu
+from deviceplugin.vendors.intel.look import NAME, Board, Found, Look
+from deviceplugin.vendors.intel.monitoring import read_consumers
+from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
+from deviceplugin.vendors.intel.virtual_functions import (
+    VirtualFunction,
+    found_single,
+    found_unit,
+    read_virtual_function,
+    vfio_units,
+)
+from deviceplugin.vendors.intel.whole import found_board, read_board
+
+
+def discover(host: Host, query: MemoryQuery, intel: IntelSettings, xe: XeSettings) -> Discovery:
+    """Look at the node once. Raises UnavailableError where it has no Intel GPU at all.
+
+    What cannot be read costs one source or one device; DiscoveryError says that the PCI bus
+    itself cannot be listed.
+    """
+    gpus, lost = _read_gpus(host)
+    if not gpus and not lost:
+        raise UnavailableError("there is no Intel GPU on the PCI bus")
+    links = _read_links(host) if intel.by_path else frozenset()
+    look = Look(
+        host=host, query=query, intel=intel, xe=xe, gpus=MappingProxyType(gpus), links=links
+    )
+    found = [*lost, *_find(look)]
+    devices = [*(item.device for item in found), *read_consumers(look)]
+    problems = [fault for item in found for fault in item.faults]
+    return Discovery(
+        devices=tuple(sorted(devices, key=lambda device: device.id)),
+        faults=tuple(sorted(problems, key=lambda fault: fault.key)),
+        driver_version=_read_driver_version(host),
+    )
+
+
+def _read_gpus(host: Host) -> tuple[dict[str, Gpu], list[Found]]:
+    gpus: dict[str, Gpu] = {}
+    lost: list[Found] = []
+    for address in read_addresses(host):
+        try:
+            gpu = read_gpu(host, address)
+        except DiscoveryError as error:
+            lost.append(_lost(address, str(error)))
+            continue
+        if gpu is not None:
+            gpus[address] = gpu
+    return gpus, lost
+
+
+def _find(look: Look) -> Iterator[Found]:
+    boards = [read_board(look, gpu) for gpu in look.gpus.values() if gpu.physical is None]
+    functions = [function for board in boards for function in _read_functions(look, board)]
+    for board in boards:
+        yield found_board(look, board)
+    for function in functions:
+        if function.gpu.driver not in VFIO_DRIVERS:
+            yield found_single(look, function)
+    for unit in vfio_units([f for f in functions if f.gpu.driver in VFIO_DRIVERS]):
+        yield from _find_unit(look, unit)
+    yield from _orphans(look, {function.gpu.address for function in functions})
+
+
+def _read_functions(look: Look, board: Board) -> Iterator[VirtualFunction]:
+    for address in board.gpu.virtual:
+        gpu = look.gpus.get(address)  # gone since it was listed, or unreadable
+        if gpu is not None:
+            yield read_virtual_function(look, board, gpu)
+
+
+def _find_unit(look: Look, unit: Sequence[VirtualFunction]) -> tuple[Found, ...]:
+    try:
+        return found_unit(look, unit)
+    except DiscoveryError as error:
+        return tuple(_lost(function.gpu.address, str(error)) for function in unit)
+
+
+def _orphans(look: Look, known: set[str]) -> Iterator[Found]:
+    """Virtual functions whose physical function was not read, so that their share is unknown."""
+    for gpu in look.gpus.values():
+        if gpu.physical is not None and gpu.address not in known:
+            yield _lost(gpu.address, f"its physical function {gpu.physical} could not be read")
+
+
+def _lost(address: str, reason: str) -> Found:
+    """A device of which nothing but the address is known: seen and faulted, not offered."""
+    device = Device(id=DeviceID(address), vendor=NAME, pci_address=address)
+    return Found(device=device, faults=(faults.unreadable_device(address, reason),))
+
+
+def _read_links(host: Host) -> frozenset[str]:
+    try:
+        return frozenset(host.read_names(BY_PATH_DIRECTORY))
+    except DiscoveryError:
+        return frozenset()  # a convenience for programs, never worth a device
+
+
+def _read_driver_version(host: Host) -> str | None:
+    """The versions of drivers that have one: those outside the kernel's own tree."""
+    versions = []
+    for driver in sorted(DRM_DRIVERS):
+        try:
+            version = host.read_text(f"/sys/module/{driver}/version")
+        except DiscoveryError:
+            continue
+        if version:
+            versions.append(f"{driver} {version}")
+    return ", ".join(versions) or None

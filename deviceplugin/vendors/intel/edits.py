@@ -1,0 +1,107 @@
+"""What a container gets for Intel devices, as an answer and as CDI files; pure."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from types import MappingProxyType
+
+from deviceplugin.core.edits import merge_edits
+from deviceplugin.core.virtual_machines import VfioFunction, vfio_edits
+from deviceplugin.model import (
+    CdiSpec,
+    ContainerEdits,
+    Device,
+    DeviceNode,
+    Mount,
+    ResourceName,
+    frozen,
+)
+from deviceplugin.vendors.intel import attributes
+from deviceplugin.vendors.intel.settings import Strategy
+
+CDI_KIND = "k8s.device-plugin.intel.com/gpu"
+BY_PATH_DIRECTORY = "/dev/dri/by-path"
+
+
+def answer(devices: Sequence[Device], strategies: Iterable[Strategy]) -> ContainerEdits:
+    """Everything for a container that holds `devices`: its variables in any case, the devices
+    as nodes and mounts or by their CDI names, as the strategies say."""
+    parts = [_variables(devices)]
+    for strategy in strategies:
+        if strategy == "device-specs":
+            parts += [node_edits(device) for device in devices]
+        elif strategy == "cdi-cri":
+            parts.append(ContainerEdits(cdi_devices=_cdi_names(devices)))
+        else:
+            parts.append(ContainerEdits(annotations=frozen(_annotation(devices))))
+    return merge_edits(parts)
+
+
+def node_edits(device: Device) -> ContainerEdits:
+    """The nodes and mounts of one device: the whole of its CDI entry, a part of an answer.
+
+    The links by PCI address come as their directory: a mount of one link shows what it points
+    at, a device file, and programs that read the link fail (intel-device-plugins #2158).
+    """
+    if attributes.members(device):
+        return ContainerEdits(device_nodes=_vfio_edits([device]).device_nodes)
+    linked = attributes.BY_PATH in device.attributes
+    return ContainerEdits(
+        device_nodes=tuple(DeviceNode(path=node, host_path=node) for node in device.nodes),
+        mounts=(Mount(path=BY_PATH_DIRECTORY, host_path=BY_PATH_DIRECTORY),) if linked else (),
+    )
+
+
+def cdi_spec(devices: Iterable[Device]) -> CdiSpec:
+    """The CDI file of all offered devices, which are named in it by their ids."""
+    offered = sorted((d for d in devices if d.resource), key=lambda device: device.id)
+    entries = {str(device.id): node_edits(device) for device in offered}
+    return CdiSpec(kind=CDI_KIND, devices=MappingProxyType(entries))
+
+
+def _variables(devices: Sequence[Device]) -> ContainerEdits:
+    slices = [_slice_variables(device) for device in devices]
+    machines = _vfio_edits([device for device in devices if attributes.members(device)])
+    return merge_edits([*slices, ContainerEdits(env=machines.env)])
+
+
+def _slice_variables(device: Device) -> ContainerEdits:
+    """What the pinned list says of a slice, in the variables that users' programs read."""
+    told = {
+        "INTEL_XE_MEMORY": device.attributes.get(attributes.SLICE_MEMORY),
+        "INTEL_XE_COMPUTE_UNITS": device.attributes.get(attributes.COMPUTE_UNITS),
+    }
+    return ContainerEdits(env=frozen({k: v for k, v in told.items() if v is not None}))
+
+
+def _vfio_edits(devices: Iterable[Device]) -> ContainerEdits:
+    """One variable a resource with the addresses of all its functions, for KubeVirt."""
+    ordered = sorted(devices, key=_resource)
+    return merge_edits(
+        vfio_edits(ResourceName(name), [f for device in group for f in _functions(device)])
+        for name, group in groupby(ordered, key=_resource)
+    )
+
+
+def _functions(device: Device) -> tuple[VfioFunction, ...]:
+    return tuple(
+        VfioFunction(address=address, nodes=device.nodes) for address in attributes.members(device)
+    )
+
+
+def _resource(device: Device) -> str:
+    return device.resource or ""
+
+
+def _cdi_names(devices: Sequence[Device]) -> tuple[str, ...]:
+    return tuple(f"{CDI_KIND}={device.id}" for device in devices)
+
+
+def _annotation(devices: Sequence[Device]) -> dict[str, str]:
+    """A key of its own for each answer, as several may be merged into one container.
+
+    `/` and `:` are no characters of an annotation's name.
+    """
+    if not devices:
+        return {}
+    first = devices[0].id.replace(":", "-")
+    return {f"cdi.k8s.io/deviceplugin-intel_{first}": ",".join(_cdi_names(devices))}

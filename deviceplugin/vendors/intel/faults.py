@@ -1,0 +1,166 @@
+"""What can be wrong with Intel GPUs at discovery, each with what a person should do; pure."""
+
+from collections.abc import Sequence
+
+from deviceplugin.host.pci import DEVICES
+from deviceplugin.model import DeviceID, Fault, FaultClass
+
+
+def unreadable_device(address: str, reason: str) -> Fault:
+    """A function whose identity or driver could not be read: it costs this device only."""
+    return _fault(
+        address,
+        "discovery.unreadable_device",
+        reason,
+        "check that the daemon may read /sys; the kernel log tells more about a failing device",
+    )
+
+
+def unreadable_source(address: str, problems: Sequence[str]) -> Fault:
+    """A value was taken from a lesser source, because a better one failed."""
+    return _fault(
+        address,
+        "memory.unreadable_source",
+        "; ".join(dict.fromkeys(problems)),
+        "read the named file on the node; another source was used, or the size is unknown",
+        FaultClass.WARN,
+    )
+
+
+def unused_driver(address: str, driver: str | None) -> Fault:
+    """A function that no driver serves which we could offer."""
+    bound = f"bound to {driver}" if driver else "bound to no driver"
+    return _fault(
+        address,
+        "discovery.not_served",
+        f"{DEVICES}/{address}/driver: {bound}",
+        "bind it to xe or i915 to offer it to containers",
+        FaultClass.INFO,
+    )
+
+
+def survivability(address: str, mode: str) -> Fault:
+    """The xe driver runs without the GPU, only to have its firmware repaired (xe_survivability)."""
+    return _fault(
+        address,
+        "survivability.survivability_mode",
+        f"{DEVICES}/{address}/survivability_mode: {mode}",
+        "flash the GPU's firmware (fwupd or Intel's igsc), then power cycle the node",
+    )
+
+
+def no_drm(address: str, driver: str) -> Fault:
+    """A driver is bound but made no nodes, as after a failed probe or a wedged GPU."""
+    return _fault(
+        address,
+        "discovery.no_drm_nodes",
+        f"{DEVICES}/{address}/drm is absent while {driver} is bound",
+        f"look for {driver} errors in the kernel log, then rebind the driver",
+        FaultClass.RESET,
+    )
+
+
+def missing_node(address: str, nodes: Sequence[str]) -> Fault:
+    """A node that the kernel announces is not in /dev as we see it."""
+    return _fault(
+        address,
+        "discovery.node_missing",
+        f"{', '.join(nodes)}: not there, though the driver announces it",
+        "mount the host's /dev into the daemon, and check that udev runs",
+        FaultClass.WARN,
+    )
+
+
+def unbound_functions(address: str, unbound: int, enabled: int) -> Fault:
+    """Virtual functions that no driver took; the GPU is divided all the same."""
+    return _fault(
+        address,
+        "sriov.virtual_functions_unbound",
+        f"{unbound} of {enabled} virtual functions are bound to no driver",
+        "bind them to xe or i915 for containers or to vfio-pci for virtual machines, or write 1"
+        f" to {DEVICES}/{address}/sriov_drivers_autoprobe before enabling them",
+        FaultClass.INFO,
+    )
+
+
+def undriven_functions(address: str, driver: str | None) -> Fault:
+    """Virtual functions need the driver of their physical function: it answers for the GPU."""
+    bound = f"bound to {driver}" if driver else "bound to no driver"
+    return _fault(
+        address,
+        "sriov.physical_function_undriven",
+        f"{DEVICES}/{address}/driver: {bound}, while its virtual functions are enabled",
+        "bind it to xe or i915 and enable the virtual functions again",
+        FaultClass.RESET,
+    )
+
+
+def unknown_size(address: str) -> Fault:
+    """A virtual function without a size has no name that would be true."""
+    return _fault(
+        address,
+        "sriov.quota_unknown",
+        f"neither sriov_admin, debugfs nor iov of the physical function of {address} tell its"
+        " memory, and neither does its driver",
+        "use a kernel with sriov_admin (Linux 7.0), or give the daemon debugfs",
+        FaultClass.WARN,
+    )
+
+
+def not_listed(address: str, profile: str) -> Fault:
+    """The list of instances is also the list of what is offered."""
+    return _fault(
+        address,
+        "sriov.not_listed",
+        f"{profile} is not of a size in intel_xe.instances",
+        f"add an instance of that size to intel_xe.instances, or divide {address}'s GPU otherwise",
+        FaultClass.INFO,
+    )
+
+
+def vfio_missing(address: str, nodes: Sequence[str]) -> Fault:
+    """A function for virtual machines lacks the nodes by which a guest would get it."""
+    return _fault(
+        address,
+        "vfio.vfio_node_missing",
+        f"{', '.join(nodes)}: not there",
+        "load vfio-pci and vfio_iommu_type1, and mount the host's /dev/vfio into the daemon",
+        FaultClass.WARN,
+    )
+
+
+def no_iommu(address: str) -> Fault:
+    """Without an IOMMU group a function cannot be given to a guest."""
+    return _fault(
+        address,
+        "vfio.no_iommu_group",
+        f"{DEVICES}/{address}/iommu_group is absent",
+        "turn the IOMMU on in the firmware and with intel_iommu=on on the kernel command line",
+        FaultClass.WARN,
+    )
+
+
+def group_in_use(address: str, group: str, others: Sequence[str]) -> Fault:
+    """The kernel gives a group to a guest only when nothing in it is used by the host."""
+    return _fault(
+        address,
+        "vfio.iommu_group_in_use",
+        f"IOMMU group {group} also holds {', '.join(others)}, which the host uses",
+        "bind every function of the group to vfio-pci or to no driver",
+        FaultClass.WARN,
+    )
+
+
+def _fault(
+    address: str, name: str, reason: str, action: str, kind: FaultClass = FaultClass.HARDWARE
+) -> Fault:
+    """`name` is the source without the vendor and the code, with a dot between."""
+    source, _, code = name.partition(".")
+    return Fault(
+        device=DeviceID(address),
+        source=f"intel.{source}",
+        code=code,
+        reason=reason,
+        kind=kind,
+        action=action,
+    )

@@ -1,0 +1,131 @@
+"""The local memory of a whole GPU: the sources, the best first."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deviceplugin.vendors.intel.gpu import Gpu
+from deviceplugin.vendors.intel.reader import Reader
+
+DEBUGFS = "/sys/kernel/debug/dri"
+# The driver's own answer about this very function; BAR and table only know the board.
+EXACT_SOURCES = frozenset({"sysfs", "ioctl", "debugfs"})
+_BAR2_LINE = 2
+# A BAR that firmware did not resize shows this window, whatever the memory is.
+_SMALL_BAR_BYTES = 256 << 20
+# Two functions that share a board have half of it each; of a whole board ECC takes an eighth and
+# the driver a few percent.
+_WHOLE_SHARE = 0.7
+_VRAM_SIZE = re.compile(r"^\s*size:\s*([0-9]{1,18})\s*$", re.ASCII | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A size in bytes and where it was learnt."""
+
+    bytes: int
+    source: str
+
+
+def read_local_memory(reader: Reader, gpu: Gpu) -> Memory | None:
+    """The local memory of a whole GPU; None for integrated GPUs and where nothing tells it.
+
+    Raises nothing: a source that cannot be read is noted in `reader` and the next one asked.
+    """
+    if gpu.integrated:
+        return None
+    sources: tuple[tuple[str, Callable[[Reader, Gpu], int | None]], ...] = (
+        ("sysfs", _read_sysfs),
+        ("ioctl", _read_ioctl),
+        ("debugfs", _read_debugfs),
+    )
+    for source, read in sources:
+        if size := read(reader, gpu):
+            return Memory(bytes=size, source=source)
+    return None if gpu.may_be_guest else _board_memory(reader, gpu)
+
+
+def is_slice(gpu: Gpu, memory: Memory | None) -> bool:
+    """Whether a function without SR-IOV files is a virtual function inside a virtual machine.
+
+    The PCI id is that of the whole board; only a size clearly below every such board's tells.
+    """
+    if not (gpu.may_be_guest and gpu.product and memory and memory.source in EXACT_SOURCES):
+        return False
+    return memory.bytes < (gpu.product.smallest_bytes or 0) * _WHOLE_SHARE
+
+
+def parse_bar_bytes(text: str, line: int) -> int | None:
+    """The size of a region in a PCI `resource` file, None where it is unused or malformed."""
+    lines = text.splitlines()
+    parts = lines[line].split() if line < len(lines) else []
+    try:
+        start, end = int(parts[0], 16), int(parts[1], 16)
+    except (IndexError, ValueError):
+        return None
+    return end - start + 1 if end > start >= 0 else None
+
+
+def parse_vram_size(text: str) -> int | None:
+    """The `size:` of a memory manager's debugfs file in bytes (TTM, drivers/gpu/drm/ttm)."""
+    match = _VRAM_SIZE.search(text)
+    return int(match[1]) or None if match else None
+
+
+def debugfs_path(reader: Reader, gpu: Gpu) -> str | None:
+    """The GPU's directory in debugfs: by address, on old kernels by the card's number."""
+    names = [gpu.address, *([gpu.card.removeprefix("card")] if gpu.card else [])]
+    return next((p for n in names if reader.host.exists(p := f"{DEBUGFS}/{n}")), None)
+
+
+def _read_sysfs(reader: Reader, gpu: Gpu) -> int | None:
+    tiles = reader.read_numbered(gpu.path, "tile")
+    if early := reader.read_sum([f"{gpu.path}/{t}/physical_vram_size_bytes" for t in tiles]):
+        return early
+    if gpu.drm_path is None:
+        return None
+    total = reader.read_positive(f"{gpu.drm_path}/lmem_total_bytes")
+    return _checked_total(gpu, total, read_tiles(reader, gpu) or 1) if total else None
+
+
+def _checked_total(gpu: Gpu, total: int, tiles: int) -> int:
+    """`lmem_total_bytes` for the whole GPU: Intel's own readers disagree whether it is one
+    tile's, so the product's nominal size decides."""
+    nominal = gpu.product.largest_bytes if gpu.product else None
+    if nominal is None:
+        return total
+    return min(total, total * tiles, key=lambda size: abs(size - nominal))
+
+
+def read_tiles(reader: Reader, gpu: Gpu) -> int | None:
+    """How many tiles a GPU has; i915 shows one directory per GT, so media GTs must not count."""
+    if tiles := reader.read_numbered(gpu.path, "tile"):
+        return len(tiles)
+    gts = reader.read_numbered(f"{gpu.drm_path}/gt", "gt") if gpu.drm_path else ()
+    return (1 if gpu.integrated else len(gts)) if gts else None
+
+
+def _read_ioctl(reader: Reader, gpu: Gpu) -> int | None:
+    return reader.read_query(gpu.driver, gpu.drm.card)
+
+
+def _read_debugfs(reader: Reader, gpu: Gpu) -> int | None:
+    quiet, path = reader.quiet(), debugfs_path(reader, gpu)
+    if path is None:
+        return None
+    tiles = quiet.read_numbered(path, "tile")
+    files = [f"{path}/{tile}/vram_mm" for tile in tiles] or [f"{path}/vram0_mm"]
+    sizes = [parse_vram_size(quiet.read_text(file) or "") for file in files]
+    known = [size for size in sizes if size]
+    return sum(known) if known and len(known) == len(sizes) else None
+
+
+def _board_memory(reader: Reader, gpu: Gpu) -> Memory | None:
+    """BAR and table check each other: a BAR is rounded up to a power of two, the table holds the
+    largest board of an id; the smaller of the two is nearer the truth."""
+    text = reader.read_text(f"{gpu.path}/resource")
+    bar = parse_bar_bytes(text, _BAR2_LINE) if text else None
+    table = gpu.product.largest_bytes if gpu.product else None
+    known = [Memory(bytes=table, source="table")] if table else []
+    known += [Memory(bytes=bar, source="bar")] if bar and bar > _SMALL_BAR_BYTES else []
+    return min(known, key=lambda memory: memory.bytes, default=None)

@@ -1,0 +1,68 @@
+"""The configuration sections `intel` and `intel_xe`: their keys, defaults and checks."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from deviceplugin.core.names import name_problem
+from deviceplugin.core.sizes import size_class
+from deviceplugin.sections import Instance, Scheduling, Section
+
+Naming = Literal["native", "driver"]
+Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
+DOMAIN = "intel.com"
+VFIO_SUFFIX = "-vfio"
+_TAKEN = frozenset({"gpu", "gpu-monitoring", "gpu-vf"})
+
+
+class IntelSettings(Section, frozen=True):
+    """Section `intel`: names and what a container gets.
+
+    `resource_naming: driver` uses the names of Intel's own plugin (`gpu.intel.com/xe`) instead of
+    the native ones; `monitoring` is how many containers may hold `gpu-monitoring` at once.
+    """
+
+    resource_naming: Naming = "native"
+    monitoring: Annotated[int, Meta(ge=0, le=1024)] = 0
+    by_path: bool = True
+    device_list_strategy: Annotated[tuple[Strategy, ...], Meta(min_length=1)] = ("device-specs",)
+
+
+class XeInstance(Instance, frozen=True):
+    """A pinned slice: every virtual function of this size class gets this name."""
+
+    execution_units: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that the kubelet or another resource of ours would clash with."""
+        super().__post_init__()
+        if problem := name_problem(f"{DOMAIN}/{self.name}{VFIO_SUFFIX}"):
+            raise ValueError(f"{self.name!r} cannot name a resource: {problem}")
+        if self.name in _TAKEN or self.name.endswith(VFIO_SUFFIX):
+            raise ValueError(f"{self.name!r} is taken: choose a name such as xe-4gb")
+
+
+class XeSettings(Section, frozen=True):
+    """Section `intel_xe`: SR-IOV slices; a list of instances is also the list of what is offered.
+
+    `version` is the user's own mark of the configuration, nothing depends on it.
+    """
+
+    version: str | None = None
+    enabled: bool = True
+    instances: tuple[XeInstance, ...] = ()
+    scheduling: Scheduling = Scheduling()
+
+    def __post_init__(self) -> None:
+        """Refuse two instances that no virtual function could be told apart by."""
+        sizes = [size_class(instance.memory_bytes) for instance in self.instances]
+        for size, instance in zip(sizes, self.instances, strict=True):
+            if sizes.count(size) > 1:
+                raise ValueError(f"{instance.memory} is a {size} slice as another instance is")
+
+    def instance_of(self, memory_bytes: int | None) -> XeInstance | None:
+        """The pinned slice of the size class of `memory_bytes`, None where none is."""
+        if memory_bytes is None:
+            return None
+        size = size_class(memory_bytes)
+        return next((i for i in self.instances if size_class(i.memory_bytes) == size), None)

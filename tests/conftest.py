@@ -1,0 +1,35 @@
+"""Fixtures that many folders use: a rig in a short directory, with or without NVIDIA GPUs."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.nvml import NvmlDouble
+from tests.rig import Rig, nvidia_node
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """Unix socket paths end at 107 bytes: pytest's own tmp_path is too long on some machines."""
+    directory = Path(tempfile.mkdtemp(prefix="d"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def rig(short_dir: Path) -> AsyncIterator[Rig]:
+    """An empty node; daemons that a test leaves behind are killed."""
+    rig = Rig(short_dir)
+    yield rig
+    for daemon in rig.daemons:
+        daemon.kill()
+    await rig.stub.aclose()
+
+
+@pytest.fixture
+def nvml(rig: Rig) -> NvmlDouble:
+    """The rig's node has eight A100, two of them cut into MIG instances."""
+    return nvidia_node(rig)

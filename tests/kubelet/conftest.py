@@ -1,0 +1,122 @@
+"""One resource served in this process to a kubelet stub."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.core.policies import prefer
+from deviceplugin.errors import Refusal
+from deviceplugin.kubelet.lifecycle import Endpoint
+from deviceplugin.kubelet.plugin import ResourcePlugin
+from deviceplugin.kubelet.socketwatch import KubeletSocket
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    ContainerEdits,
+    DeviceID,
+    Health,
+    Resource,
+    ResourceName,
+)
+from deviceplugin.testing.kubelet import KubeletStub
+
+GPU = ResourceName("example.com/gpu")
+
+
+def resource(*ids: str, unhealthy: str = "", numa: int | None = None) -> Resource:
+    return Resource(
+        name=GPU,
+        vendor="example",
+        devices=tuple(
+            AdvertisedDevice(
+                id=AdvertisedID(i),
+                device=DeviceID(i),
+                health=Health.UNHEALTHY if i == unhealthy else Health.HEALTHY,
+                numa_node=numa,
+            )
+            for i in ids
+        ),
+    )
+
+
+@dataclass
+class Recorded:
+    """A Recorder that keeps what it is told."""
+
+    refusals: list[Refusal] = field(default_factory=list)
+    lists: int = 0
+    registrations: list[bool] = field(default_factory=list)
+
+    def rpc(self, method: str, seconds: float) -> None:
+        assert seconds >= 0, method
+
+    def allocated(self, resource: ResourceName) -> None:
+        assert resource == GPU
+
+    def refused(self, resource: ResourceName, refusal: Refusal) -> None:
+        assert resource == GPU
+        self.refusals.append(refusal)
+
+    def registered(self, resource: ResourceName, *, accepted: bool) -> None:
+        assert resource == GPU
+        self.registrations.append(accepted)
+
+    def listed(self, resource: ResourceName, size_bytes: int) -> None:
+        assert resource == GPU
+        assert size_bytes >= 0
+        self.lists += 1
+
+    def kubelet_restarted(self) -> None:
+        """Not counted here."""
+
+
+@dataclass
+class Served:
+    """A plugin and the endpoint that keeps it registered with `stub`."""
+
+    stub: KubeletStub
+    plugin: ResourcePlugin
+    endpoint: Endpoint
+    recorded: Recorded
+    answer: "Answer"
+
+
+@dataclass
+class Answer:
+    """What Allocate gives; `gate` holds it back, `error` is raised instead."""
+
+    gate: asyncio.Event | None = None
+    error: Exception | None = None
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, _: Resource, entries: Sequence[AdvertisedDevice]) -> ContainerEdits:
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return ContainerEdits(env={"IDS": ",".join(entry.id for entry in entries)})
+
+
+@pytest.fixture
+async def stub(short_dir: Path) -> AsyncIterator[KubeletStub]:
+    async with KubeletStub(short_dir) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+async def served(stub: KubeletStub) -> AsyncIterator[Served]:
+    """Three devices, registered."""
+    recorded, answer = Recorded(), Answer()
+    plugin = ResourcePlugin(resource("a", "b", "c"), answer, prefer, recorded)
+    kubelet = KubeletSocket(stub.kubelet_socket)
+    endpoint = Endpoint(plugin, kubelet, recorded, seed=1)
+    tasks = [asyncio.create_task(kubelet.watch()), asyncio.create_task(endpoint.run())]
+    await stub.wait_for(lambda: stub.allocatable().get(GPU) == 3, what="the first list")
+    yield Served(stub, plugin, endpoint, recorded, answer)
+    for task in reversed(tasks):
+        task.cancel()
+        await asyncio.wait([task])

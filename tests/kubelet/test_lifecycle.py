@@ -1,0 +1,170 @@
+"""Registration, and all the ways in which it is lost."""
+
+import asyncio
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.core.policies import prefer
+from deviceplugin.errors import RegistrationError
+from deviceplugin.kubelet.lifecycle import Backoff, Endpoint, check_socket_path, endpoint_of
+from deviceplugin.kubelet.plugin import ResourcePlugin
+from deviceplugin.kubelet.socketwatch import (
+    KubeletSocket,
+    SocketIdentity,
+    is_listening,
+    read_identity,
+)
+from deviceplugin.model import ResourceName
+from deviceplugin.testing.kubelet import KubeletStub
+from tests.kubelet.conftest import GPU, Answer, Recorded, Served, resource
+
+
+async def test_the_endpoint_is_relative_and_in_a_directory_of_its_own(served: Served) -> None:
+    (registration,) = served.stub.registrations
+    assert registration.endpoint == "deviceplugin/example.com_gpu.sock"
+    assert registration.resource == GPU
+    assert served.endpoint.ready
+
+
+async def test_a_kubelet_restart_registers_once_more_on_the_same_socket(served: Served) -> None:
+    before = read_identity(served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock")
+    await served.stub.restart()
+    await served.stub.wait_for(lambda: served.stub.allocatable().get(GPU) == 3)
+    assert len(served.stub.registrations) == 2
+    assert before == read_identity(served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock")
+
+
+async def test_a_wiped_directory_gets_a_new_socket(served: Served) -> None:
+    await served.stub.restart(wipe="directory")
+    await served.stub.wait_for(lambda: served.stub.allocatable().get(GPU) == 3)
+    assert (served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock").exists()
+
+
+async def test_a_removed_socket_does_not_disturb_a_live_stream(served: Served) -> None:
+    (served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock").unlink()
+    served.plugin.show(resource("a"))
+    await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == 1)
+    assert len(served.stub.registrations) == 1
+
+
+async def test_a_stream_that_ends_unasked_is_registered_again_at_once(served: Served) -> None:
+    for count in (2, 3):
+        await served.stub.disconnect(GPU)
+        await served.stub.wait_for(lambda n=count: len(served.stub.registrations) == n)
+        await served.stub.wait_for(lambda: served.stub.allocatable()[GPU] == 3)
+    assert served.stub.live_streams(GPU) == 1
+
+
+async def test_a_kubelet_that_refuses_is_asked_again(served: Served) -> None:
+    served.stub.register_knobs.refuse_next += ["no", "no"]
+    await served.stub.restart()
+    await served.stub.wait_for(lambda: served.stub.allocatable().get(GPU) == 3)
+    assert served.recorded.registrations == [True, False, False, True]
+
+
+async def test_a_kubelet_that_is_away_is_waited_for(served: Served) -> None:
+    await served.stub.stop()
+    await served.plugin.streams.until(lambda count: count == 0)
+    assert not served.endpoint.ready
+    await served.stub.start()
+    await served.stub.wait_for(lambda: served.stub.allocatable().get(GPU) == 3)
+
+
+async def test_the_end_leaves_no_stream_and_no_socket(stub: KubeletStub) -> None:
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    kubelet = KubeletSocket(stub.kubelet_socket)
+    watch = asyncio.create_task(kubelet.watch())
+    serve = asyncio.create_task(Endpoint(plugin, kubelet, Recorded(), seed=1).run())
+    await stub.wait_for(lambda: stub.allocatable().get(GPU) == 1)
+    serve.cancel()
+    await asyncio.wait([serve])
+    assert list((stub.socket_dir / "deviceplugin").iterdir()) == []
+    assert plugin.streams.value == 0
+    watch.cancel()
+    await asyncio.wait([watch])
+
+
+async def test_a_socket_that_another_process_serves_is_left_alone(stub: KubeletStub) -> None:
+    path = stub.socket_dir / endpoint_of(GPU)
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+        endpoint = Endpoint(plugin, KubeletSocket(stub.kubelet_socket), Recorded(), seed=1)
+        with pytest.raises(RegistrationError, match="another process"):
+            await endpoint.run()
+        assert is_listening(path)
+
+
+def test_endpoint_names_are_short_and_distinct() -> None:
+    long = [ResourceName(f"example.com/{'x' * 60}{n}") for n in range(3)]
+    names = {endpoint_of(name) for name in long}
+    assert len(names) == 3
+    assert max(len(f"/var/lib/kubelet/device-plugins/{name}") for name in names) <= 107
+
+
+def test_a_path_beyond_what_the_kernel_takes_is_refused_in_words() -> None:
+    with pytest.raises(RegistrationError, match="at most 107 bytes"):
+        check_socket_path(Path("/" + "x" * 107))
+
+
+ONE, OTHER = SocketIdentity(1, 1), SocketIdentity(2, 2)
+
+
+def test_a_new_kubelet_is_tried_without_any_wait() -> None:
+    backoff = Backoff(random.Random(1))
+    assert [backoff.next_s(kubelet, 0.0) for kubelet in (ONE, OTHER, ONE, OTHER)] == [0.0] * 4
+
+
+def test_a_kubelet_that_keeps_refusing_is_asked_less_and_less_up_to_a_limit() -> None:
+    backoff = Backoff(random.Random(1))
+    waits = [backoff.next_s(ONE, 0.0) for _ in range(12)]
+    assert waits[0] == 0
+    assert 0.05 <= waits[1] <= 0.1
+    assert all(2.5 <= wait <= 5.0 for wait in waits[7:])
+
+
+def test_a_registration_that_lasted_is_renewed_at_once_and_one_that_did_not_is_not() -> None:
+    backoff = Backoff(random.Random(1))
+    backoff.next_s(ONE, 0.0)
+    backoff.accepted(0.0)
+    assert backoff.next_s(ONE, 60.0) == 0
+    backoff.accepted(60.0)
+    assert backoff.next_s(ONE, 60.1) > 0
+
+
+class TestKubeletSocket:
+    """Presence of a kubelet: the file alone proves nothing."""
+
+    async def test_a_stale_socket_is_not_a_kubelet(self, short_dir: Path) -> None:
+        path = short_dir / "kubelet.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        kubelet = KubeletSocket(path)
+        watch = asyncio.create_task(kubelet.watch())
+        await asyncio.sleep(0.01)
+        assert kubelet.listening.value is None
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as alive:
+            alive.bind(str(path))
+            alive.listen()
+            await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), 5)
+        watch.cancel()
+        await asyncio.wait([watch])
+
+    async def test_a_directory_that_comes_later_is_watched(self, short_dir: Path) -> None:
+        path = short_dir / "later" / "kubelet.sock"
+        kubelet = KubeletSocket(path)
+        watch = asyncio.create_task(kubelet.watch())
+        await asyncio.sleep(0)
+        path.parent.mkdir()
+        with socket.socket(socket.AF_UNIX) as alive:
+            alive.bind(str(path))
+            alive.listen()
+            await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), 5)
+        watch.cancel()
+        await asyncio.wait([watch])

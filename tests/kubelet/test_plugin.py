@@ -1,0 +1,192 @@
+"""The DevicePlugin service of one resource, over a real socket."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+
+from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
+from deviceplugin.kubelet.wire import container_response, list_message
+from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
+from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.testing.plugin_client import RpcError
+from tests.kubelet.conftest import GPU, Served, resource
+
+
+async def open_stream(served: Served) -> tuple[grpc.aio.Channel, grpc.aio.UnaryStreamCall]:
+    """Another ListAndWatch stream beside the kubelet's."""
+    path = served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock"
+    channel = grpc.aio.insecure_channel(f"unix:{path}")
+    call = channel.unary_stream(
+        "/v1beta1.DevicePlugin/ListAndWatch",
+        request_serializer=pluginapi.Empty.SerializeToString,
+        response_deserializer=pluginapi.ListAndWatchResponse.FromString,
+    )(pluginapi.Empty())
+    return channel, call
+
+
+def ids_of(answer: pluginapi.AllocateResponse) -> str:
+    """What the only container got."""
+    (container,) = answer.container_responses
+    return str(container.envs["IDS"])
+
+
+async def test_options_are_the_same_in_both_places(served: Served) -> None:
+    assert (await served.stub.options(GPU)) == served.stub.registrations[0].options
+    assert served.stub.registrations[0].options.get_preferred_allocation_available
+    assert not served.stub.registrations[0].options.pre_start_required
+
+
+async def test_the_first_message_is_the_complete_list(served: Served) -> None:
+    assert served.stub.messages(GPU) == 1
+    assert sorted(served.stub.devices(GPU)) == ["a", "b", "c"]
+
+
+async def test_equal_content_is_not_sent_again(served: Served) -> None:
+    served.plugin.show(resource("a", "b", "c"))
+    served.plugin.show(resource("a", "b", "c", unhealthy="b"))
+    await served.stub.wait_for(lambda: served.stub.allocatable()[GPU] == 2)
+    assert served.stub.messages(GPU) == 2
+
+
+async def test_a_burst_of_changes_is_few_messages_and_ends_with_the_newest(served: Served) -> None:
+    for number in range(1000):
+        served.plugin.show(resource("a", "b", "c", unhealthy="ab"[number % 2]))
+        await asyncio.sleep(0)
+    served.plugin.show(resource("a", "b"))
+    await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == 2)
+    assert served.stub.messages(GPU) < 10
+
+
+async def test_every_stream_gets_every_change(served: Served) -> None:
+    opened = [await open_stream(served) for _ in range(5)]
+    for _, call in opened:
+        assert len((await call.read()).devices) == 3
+    served.plugin.show(resource("a", "b"))
+    for _, call in opened:
+        assert len((await call.read()).devices) == 2
+    await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == 2)
+    for channel, _ in opened:
+        await channel.close()
+    await served.plugin.streams.until(lambda count: count <= 1)
+
+
+async def test_preferences_hold_what_must_be_in_and_tolerate_unknown_ids(served: Served) -> None:
+    assert await served.stub.prefer(GPU, ["c", "b", "a"], ["c"], 2) == frozenset({"a", "c"})
+    assert await served.stub.prefer(GPU, ["q", "a"], [], 1) == frozenset({"a"})
+    assert await served.stub.prefer(GPU, ["q"], [], 1) == frozenset({"q"})
+    assert await served.stub.prefer(GPU, ["a", "b"], [], 5) == frozenset({"a", "b"})
+    assert await served.stub.prefer(GPU, ["a"], [], 0) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("ids", "code", "refusal"),
+    [
+        ([], "INVALID_ARGUMENT", Refusal.EMPTY),
+        (["a", "a"], "INVALID_ARGUMENT", Refusal.DUPLICATE),
+        (["zz"], "INVALID_ARGUMENT", Refusal.UNKNOWN),
+        (["a", "b"], "FAILED_PRECONDITION", Refusal.UNHEALTHY),
+    ],
+    ids=["empty", "duplicate", "unknown", "unhealthy"],
+)
+async def test_a_bad_allocation_is_refused_and_changes_nothing(
+    served: Served, ids: list[str], code: str, refusal: Refusal
+) -> None:
+    served.plugin.show(resource("a", "b", "c", unhealthy="b"))
+    with pytest.raises(RpcError) as caught:
+        await served.stub.allocate(GPU, ids)
+    assert caught.value.code.name == code
+    assert GPU in caught.value.detail
+    assert served.recorded.refusals == [refusal]
+    assert served.plugin.in_flight.running == {}
+    assert ids_of(await served.stub.allocate(GPU, ["a"])) == "a"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (AllocationError(Refusal.MISSING_NODE, "/dev/x does not exist"), "FAILED_PRECONDITION"),
+        (CallTimeoutError("no answer within 5 s"), "DEADLINE_EXCEEDED"),
+        (VendorError("the vendor broke"), "INTERNAL"),
+    ],
+    ids=["node", "deadline", "vendor"],
+)
+async def test_a_failing_vendor_becomes_a_status_with_its_words(
+    served: Served, error: Exception, code: str
+) -> None:
+    served.answer.error = error
+    with pytest.raises(RpcError) as caught:
+        await served.stub.allocate(GPU, ["a"])
+    assert caught.value.code.name == code
+    assert str(error) in caught.value.detail
+
+
+async def test_allocate_is_idempotent_per_id(served: Served) -> None:
+    first = await served.stub.allocate(GPU, ["b", "a"])
+    assert first == await served.stub.allocate(GPU, ["a", "b"])
+    assert ids_of(first) == "a,b"
+
+
+async def test_every_container_request_has_its_own_answer_in_order(served: Served) -> None:
+    channel, _ = await open_stream(served)
+    allocate = channel.unary_unary(
+        "/v1beta1.DevicePlugin/Allocate",
+        request_serializer=pluginapi.AllocateRequest.SerializeToString,
+        response_deserializer=pluginapi.AllocateResponse.FromString,
+    )
+    request = pluginapi.AllocateRequest()
+    for device_id in "ba":
+        request.container_requests.add(devices_ids=[device_id])
+    answer = await allocate(request)
+    assert [c.envs["IDS"] for c in answer.container_responses] == ["b", "a"]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await allocate(pluginapi.AllocateRequest())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await channel.close()
+
+
+async def test_an_allocate_in_flight_is_known_until_it_ends(served: Served) -> None:
+    served.answer.gate = asyncio.Event()
+    task = asyncio.create_task(served.stub.allocate(GPU, ["a"]))
+    await served.answer.entered.wait()
+    assert served.plugin.in_flight.seconds_since("a") == 0
+    served.answer.gate.set()
+    await task
+    assert served.plugin.in_flight.running == {}
+    assert 0 < served.plugin.in_flight.seconds_since("a") < 60
+    assert served.plugin.in_flight.seconds_since("b") is None
+    served.plugin.show(resource("b"))
+    assert served.plugin.in_flight.last == {}
+
+
+def test_topology_is_sent_for_all_devices_or_for_none() -> None:
+    known = pluginapi.ListAndWatchResponse.FromString(list_message(resource("a", "b", numa=1)))
+    assert [[n.ID for n in d.topology.nodes] for d in known.devices] == [[1], [1]]
+    mixed = resource("a", numa=0).devices + resource("b").devices
+    sent = pluginapi.ListAndWatchResponse.FromString(
+        list_message(type(resource())(name=GPU, vendor="example", devices=mixed))
+    )
+    assert [d.HasField("topology") for d in sent.devices] == [False, False]
+    assert {d.health for d in sent.devices} == {Health.HEALTHY.value}
+
+
+def test_an_answer_has_every_part_of_the_edits() -> None:
+    answer = container_response(
+        ContainerEdits(
+            env={"A": "1"},
+            device_nodes=(DeviceNode(path="/dev/x", host_path="/root/dev/x"),),
+            mounts=(Mount(path="/m", host_path="/host/m"),),
+            annotations={"k": "v"},
+            cdi_devices=("vendor.com/class=x",),
+        )
+    )
+    assert dict(answer.envs) == {"A": "1"}
+    assert [(d.container_path, d.host_path, d.permissions) for d in answer.devices] == [
+        ("/dev/x", "/root/dev/x", "rw")
+    ]
+    assert [(m.container_path, m.host_path, m.read_only) for m in answer.mounts] == [
+        ("/m", "/host/m", True)
+    ]
+    assert dict(answer.annotations) == {"k": "v"}
+    assert [c.name for c in answer.cdi_devices] == ["vendor.com/class=x"]

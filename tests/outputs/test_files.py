@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all, and CDI files among them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.model import CdiSpec, ContainerEdits, DeviceNode
+from deviceplugin.outputs.atomic import write_atomically
+from deviceplugin.outputs.cdi_files import write_cdi_files
+
+KIND = "k8s.device-plugin.example.com/gpu"
+FILE = "k8s.device-plugin.example.com-gpu.json"
+
+
+def spec(*names: str) -> CdiSpec:
+    node = DeviceNode(path="/dev/x", host_path="/dev/x")
+    return CdiSpec(kind=KIND, devices={n: ContainerEdits(device_nodes=(node,)) for n in names})
+
+
+def test_equal_content_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    assert write_atomically(path, b"one")
+    before = path.stat().st_ino
+    assert not write_atomically(path, b"one")
+    assert path.stat().st_ino == before
+    assert write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_the_mode_is_not_the_temporary_files(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", b"x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(path, b"x")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_cdi_file_is_written_for_its_kind_and_removed_without_devices(tmp_path: Path) -> None:
+    write_cdi_files(tmp_path, [spec("b", "a")])
+    content = json.loads((tmp_path / FILE).read_text())
+    assert [d["name"] for d in content["devices"]] == ["a", "b"]
+    write_cdi_files(tmp_path, [spec()])
+    assert os.listdir(tmp_path) == []
+    write_cdi_files(tmp_path, [spec()])
+
+
+def test_other_programs_cdi_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "nvidia.yaml").write_text("theirs")
+    write_cdi_files(tmp_path, [spec()])
+    assert os.listdir(tmp_path) == ["nvidia.yaml"]

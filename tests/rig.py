@@ -1,0 +1,143 @@
+"""A node for tests: a tree with the NVML double, a kubelet stub, and the daemon as a process."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deviceplugin.testing.kubelet import KubeletStub
+from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, with_nvswitch, write_host_tree
+
+GPU = "nvidia.com/gpu"
+MIG_1G, MIG_2G, MIG_3G = (f"nvidia.com/mig-{p}" for p in ("1g.5gb", "2g.10gb", "3g.20gb"))
+WAIT_S = 20.0
+
+
+def environment() -> dict[str, str]:
+    """Ours without any setting of the daemon's own."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("DEVICEPLUGIN_")}
+
+
+def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`deviceplugin …`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "deviceplugin", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment() | variables,
+    )
+
+
+@dataclass
+class DaemonProcess:
+    """`deviceplugin run` with its log; `port` is where it serves metrics, once it does."""
+
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The log's events, those of one name if given."""
+        lines = self.log_path.read_text().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        return [e for e in events if name is None or e["event"] == name]
+
+    async def wait_event(self, name: str, **fields: object) -> dict[str, Any]:
+        """The first event with these fields; raises TimeoutError with the log."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while True:
+                    for event in self.events(name):
+                        if fields.items() <= event.items():
+                            return event
+                    await asyncio.sleep(0.01)
+        except TimeoutError as error:
+            text = f"no event {name} {fields} in:\n{self.log_path.read_text()[-4000:]}"
+            raise TimeoutError(text) from error
+
+    async def http(self, path: str) -> tuple[int, str]:
+        """Status and body of the metrics endpoint."""
+        address = (await self.wait_event("metrics_served"))["address"]
+        return await asyncio.to_thread(fetch, f"http://{address}{path}")
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; the exit status."""
+        self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, WAIT_S)
+
+    def kill(self) -> None:
+        """End it however it is."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass
+class Rig:
+    """Everything below `root`; `start` starts a daemon against it."""
+
+    root: Path
+    daemons: list[DaemonProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.host_root = self.root / "host"
+        self.kubelet_dir = self.root / "k"
+        self.cdi_dir = self.root / "cdi"
+        self.state_dir = self.root / "state"
+        self.host_root.mkdir()
+        self.stub = KubeletStub(self.kubelet_dir)
+
+    def config(self, text: str) -> Path:
+        """A configuration file with `text`."""
+        path = self.root / "config.yaml"
+        path.write_text(text)
+        return path
+
+    def start(self, *arguments: str, **variables: str) -> DaemonProcess:
+        """The daemon with this rig's directories and any other flags."""
+        log_path = self.root / f"daemon-{len(self.daemons)}.log"
+        command = [sys.executable, "-m", "deviceplugin", "run", *self._directories(), *arguments]
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(command, stderr=log, env=environment() | variables)
+        daemon = DaemonProcess(process, log_path)
+        self.daemons.append(daemon)
+        return daemon
+
+    def _directories(self) -> Sequence[str]:
+        return (
+            *("--host-root", str(self.host_root), "--kubelet-dir", str(self.kubelet_dir)),
+            *("--cdi-dir", str(self.cdi_dir), "--state-dir", str(self.state_dir)),
+            *("--metrics-address", "127.0.0.1:0", "--node-name", "node-1"),
+        )
+
+
+def eight_a100() -> Scenario:
+    """Eight A100 on an NVSwitch."""
+    return Scenario(gpus=tuple(with_nvswitch([a100_40gb(index) for index in range(8)])))
+
+
+def nvidia_node(rig: Rig) -> NvmlDouble:
+    """Eight A100 of which 6 and 7 are cut into MIG instances."""
+    double = NvmlDouble(rig.host_root, scenario=eight_a100())
+    double.set_mig(6, ["3g.20gb", "2g.10gb", "1g.5gb", "1g.5gb"])
+    double.set_mig(7, ["1g.5gb"] * 7)
+    write_host_tree(rig.host_root, double.scenario)
+    return double
+
+
+def fetch(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()

@@ -1,0 +1,78 @@
+"""Nodes with Intel GPUs from trees, and the vendor that looks at them."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from deviceplugin.host import Host
+from deviceplugin.model import Device, DeviceID, Discovery
+from deviceplugin.testing.tree import write_tree
+from deviceplugin.vendors.intel import SECTIONS, IntelVendor
+from deviceplugin.vendors.intel.drm_query import MemoryQuery
+
+TREES = Path(__file__).parent / "trees"
+
+MakeVendor = Callable[..., IntelVendor]
+
+
+def no_answer(driver: str, node: str) -> None:
+    """A DRM query as it ends where the daemon may not open the node."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty host."""
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def make_vendor(root: Path) -> MakeVendor:
+    """Vendors that look at `root`; keywords are a tree, a query, a host and the two sections."""
+
+    def make(
+        tree: str | None = None,
+        *,
+        query: MemoryQuery = no_answer,
+        host: Host | None = None,
+        intel: dict[str, object] | None = None,
+        intel_xe: dict[str, object] | None = None,
+    ) -> IntelVendor:
+        if tree is not None:
+            write_tree(root, (TREES / f"{tree}.tree").read_text())
+        return IntelVendor(
+            host=host or Host(root),
+            query=query,
+            settings=msgspec.convert(intel or {}, SECTIONS["intel"]),
+            xe=msgspec.convert(intel_xe or {}, SECTIONS["intel_xe"]),
+        )
+
+    return make
+
+
+@pytest.fixture
+def offered() -> Callable[[Discovery], dict[str, int]]:
+    """How many devices each resource of a discovery has."""
+
+    def count(discovery: Discovery) -> dict[str, int]:
+        return dict(Counter(d.resource for d in discovery.devices if d.resource))
+
+    return count
+
+
+@pytest.fixture
+def device() -> Callable[[Discovery, str], Device]:
+    """A discovery's device by its id."""
+
+    def find(discovery: Discovery, address: str) -> Device:
+        return {d.id: d for d in discovery.devices}[DeviceID(address)]
+
+    return find
+
+
+@pytest.fixture
+def codes() -> Callable[[Discovery], list[tuple[str, str]]]:
+    """The faults of a discovery as (device, code)."""
+    return lambda discovery: [(fault.device, fault.code) for fault in discovery.faults]
