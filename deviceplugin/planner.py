@@ -53,9 +53,11 @@ class Planner:
     def set_faults(self) -> None:
         """Tell what sharing has against devices, before they are listed."""
         inventory = self._store.current
-        plan = self._sharing.plan(inventory, self._ledger.usage.value)
-        unready = self._mps_faults(plan.resources, inventory.devices)
-        self._store.set_faults(SOURCE, (*self._sharing.faults(inventory), *unready))
+        faults = self._sharing.faults(inventory)
+        if self._sharing.uses_mps:
+            plan = self._sharing.plan(inventory, self._ledger.usage.value)
+            faults += self._mps_faults(plan.resources, inventory.devices)
+        self._store.set_faults(SOURCE, faults)
 
     async def follow_ledger(self) -> None:
         """Plan again whenever a device changes hands; runs until cancelled."""
