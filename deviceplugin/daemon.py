@@ -1,7 +1,6 @@
 """The wiring: which task feeds which, and in what order they start and end."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,22 +8,19 @@ from functools import partial
 
 import structlog
 
+from deviceplugin.claims import Claims
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
 from deviceplugin.core.edits import merge_edits
 from deviceplugin.core.policies import prefer
 from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
-from deviceplugin.forms import Forms
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import watch_uevents
 from deviceplugin.inventory import InventoryStore
-from deviceplugin.kubelet.ledger import Ledger
-from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
-from deviceplugin.kubelet.retention import Retention
 from deviceplugin.kubelet.socketwatch import KubeletSocket
 from deviceplugin.lock import only_daemon
 from deviceplugin.model import (
@@ -35,14 +31,10 @@ from deviceplugin.model import (
     Preference,
     Resource,
 )
-from deviceplugin.mps import MpsSupervisor
-from deviceplugin.mps_settings import find_control
 from deviceplugin.outputs.cdi_files import write_cdi_files
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
 from deviceplugin.outputs.sharing_metrics import SharingCollector
-from deviceplugin.planner import Planner
-from deviceplugin.sharing import sharing_of
 from deviceplugin.supervise import DriverThread, keep
 from deviceplugin.vendor import CdiSource, Vendor
 from deviceplugin.vendor_loop import VendorLoop
@@ -72,32 +64,8 @@ class Daemon:
         self._leading = False
         self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
-        self._sharing = sharing_of(config.sections)
-        self._ledger = Ledger(time.monotonic)
-        self._mps = MpsSupervisor(
-            find_control(config),
-            self._host.path(self._sharing.mps.root),
-            self._mps_changed,
-        )
-        self._planner = Planner(
-            self._store,
-            Retention(self._endpoints.busy_since),
-            self._ledger,
-            self._sharing,
-            self._mps.faults,
-        )
-        self._ledger_watch = LedgerWatch(
-            self._ledger,
-            config.kubelet_dir / "pod-resources" / "kubelet.sock",
-            self._planner.observe,
-            lambda: self._planner.contested,
-        )
-        self._forms = Forms(
-            self._ledger,
-            self._ledger_watch,
-            lambda: self._planner.current.choices,
-            lambda: self._store.current.devices,
-        )
+        self._claims = Claims(config, self._store, self._endpoints.busy_since)
+        self._planner = self._claims.planner
         self._loops = [
             VendorLoop(vendor, self._store, self._write_files, self._metrics.discovered)
             for vendor in vendors
@@ -109,7 +77,7 @@ class Daemon:
             StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
         )
         self._metrics.registry.register(
-            SharingCollector(lambda: self._planner.current, self._ledger.held)
+            SharingCollector(lambda: self._planner.current, self._claims.ledger.held)
         )
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
@@ -119,10 +87,7 @@ class Daemon:
         background = [
             self._keep("kubelet_watch", self._kubelet.watch),
             self._keep("kubelet_count", self._count_kubelets),
-            self._keep("plan", self._planner.plan),
-            self._keep("ledger", self._ledger_watch.watch),
-            self._keep("mps", self._follow_mps),
-            self._keep("ledger_plan", self._planner.follow_ledger),
+            *(self._keep(name, task) for name, task in self._claims.tasks().items()),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
         ]
@@ -142,12 +107,6 @@ class Daemon:
             keep(name, once, pause_s, self._metrics.task_failed),  # type: ignore[arg-type]
             name=name,
         )
-
-    async def _follow_mps(self) -> None:
-        await self._mps.follow(self._planner.resources, lambda: self._store.current.devices)
-
-    def _mps_changed(self) -> None:
-        self._planner.set_faults()
 
     async def _watch_uevents(self) -> None:
         def wake(_: object) -> None:
@@ -181,8 +140,8 @@ class Daemon:
         """What a container gets, made on the vendor's own thread and checked on the host."""
         devices = devices_of(resource.name, entries, self._store.current.devices)
         devices = tuple(replace(device, resource=resource.name) for device in devices)
-        async with self._forms.claiming(resource, entries):
-            shares = self._sharing.edits(resource, entries, devices)
+        async with self._claims.forms.claiming(resource, entries):
+            shares = self._claims.sharing.edits(resource, entries, devices)
             make = partial(self._edits, self._vendors[resource.vendor], devices, shares)
             return await self._answers[resource.vendor].call(make, ALLOCATE_S)
 

@@ -55,8 +55,8 @@ class Planner:
         inventory = self._store.current
         faults = self._sharing.faults(inventory)
         if self._sharing.uses_mps:
-            plan = self._sharing.plan(inventory, self._ledger.usage.value)
-            faults += self._mps_faults(plan.resources, inventory.devices)
+            plan = self._sharing.plan(inventory, self._ledger.usage.value, self.current)
+            faults = (*faults, *self._mps_faults(plan.resources, inventory.devices))
         self._store.set_faults(SOURCE, faults)
 
     async def follow_ledger(self) -> None:
@@ -73,7 +73,7 @@ class Planner:
             self._replan()
 
     def _replan(self) -> None:
-        plan = self._sharing.plan(self._store.current, self._ledger.usage.value)
+        plan = self._sharing.plan(self._store.current, self._ledger.usage.value, self.current)
         for problem in plan.problems:
             if problem not in self._problems:
                 log.error(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from deviceplugin.core.resources import Plan, plan_resources
+from deviceplugin.core.resources import NO_PARTS, Plan, plan_resources
 from deviceplugin.core.rules import Offering, offerings
 from deviceplugin.core.sharing import share_edits
 from deviceplugin.core.sharing_sections import MpsSettings, Rule, SharingSection
@@ -37,9 +37,12 @@ class Sharing:
         """Whether any rule shares through MPS."""
         return any(offer.mps for rule in self.rules for offer in rule.forms)
 
-    def plan(self, inventory: Inventory, usage: Usage = NOTHING_USED) -> Plan:
-        """What is offered of an inventory while `usage` is in use."""
-        return plan_resources(inventory, self.rules, usage, self.least)
+    def plan(
+        self, inventory: Inventory, usage: Usage = NOTHING_USED, previous: Plan | None = None
+    ) -> Plan:
+        """What is offered of an inventory while `usage` is in use; `previous` saves work."""
+        parts = previous.parts if previous else NO_PARTS
+        return plan_resources(inventory, self.rules, usage, self.least, parts)
 
     def faults(self, inventory: Inventory) -> tuple[Fault, ...]:
         """Warnings about devices that are shared."""

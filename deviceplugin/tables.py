@@ -36,16 +36,16 @@ def _sections(report: Report) -> Iterator[str]:
     yield table(
         ("RESOURCE", "CAPACITY", "ALLOCATABLE", "ISOLATION"),
         [
-            (
-                name,
-                str(len(ids)),
-                str(sum(entry["health"] == "Healthy" for entry in ids)),
-                report["sharing"][name]["isolation"],
-            )
+            _resource_row(name, ids, report["sharing"][name]["isolation"])
             for name, ids in report["resources"].items()
         ],
     )
     yield from _troubles(report)
+
+
+def _resource_row(name: str, ids: Sequence[Report], isolation: str) -> tuple[str, ...]:
+    healthy = sum(entry["health"] == "Healthy" for entry in ids)
+    return (name, str(len(ids)), str(healthy), isolation)
 
 
 def _state(vendor: Report) -> str:

@@ -15,6 +15,7 @@ from deviceplugin.model import (
     Isolation,
     Resource,
     ResourceName,
+    Share,
 )
 from deviceplugin.units import parse_bytes
 
@@ -99,11 +100,29 @@ def _size_problem(
     )
 
 
-class Builder:
-    """Makes the resources of one inventory and one usage."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """All that the entries of a device in one resource depend on."""
 
-    def __init__(self, inventory: Inventory, usage: Usage) -> None:
-        self._inventory, self._usage = inventory, usage
+    numa_node: int | None
+    share: Share | None
+    health: Health
+    other: ResourceName | None
+    held: frozenset[AdvertisedID]
+
+
+Parts = Mapping[tuple[ResourceName, DeviceID], tuple[Terms, tuple[AdvertisedDevice, ...]]]
+
+
+class Builder:
+    """Makes the resources of one inventory and one usage; `previous` are the parts of an earlier
+    plan, which are taken over where they are the same: lists can have tens of thousands of ids."""
+
+    def __init__(self, inventory: Inventory, usage: Usage, previous: Parts) -> None:
+        self._inventory, self._usage, self._previous = inventory, usage, previous
+        self.parts: dict[
+            tuple[ResourceName, DeviceID], tuple[Terms, tuple[AdvertisedDevice, ...]]
+        ] = {}
         self.decided: dict[DeviceID, ResourceName] = {}
         self._children: Mapping[DeviceID, tuple[DeviceID, ...]] = children_of(inventory.devices)
 
@@ -122,26 +141,41 @@ class Builder:
             distinct=any(offering.offer.distinct for offering in group),
         )
 
-    def _entries(self, offering: Offering) -> Iterator[AdvertisedDevice]:
-        """An id that a pod holds keeps its health: the kubelet would kill the pod for it."""
+    def _entries(self, offering: Offering) -> tuple[AdvertisedDevice, ...]:
+        """The ids of an offering; those of the last plan where nothing about them changed."""
         device, share = offering.device, share_of(offering.device, offering.offer)
         form = (offering.name, form_text(share))
         other = in_use_as(self._usage, device, form, self._children.get(device.id, ()))
-        held, health = self._usage.ids(device.id, form), self._inventory.health_of(device)
         if other is not None:
             self.decided[device.id] = other
-        ids = [AdvertisedID(device.id)] if share is None else share_ids(device.id, share)
-        for number, advertised in enumerate(ids):
-            blocked = other is not None and advertised not in held
-            yield AdvertisedDevice(
-                id=advertised,
-                device=device.id,
-                health=Health.UNHEALTHY if blocked else health,
-                numa_node=device.numa_node,
-                share=share,
-                replica=None if share is None else number,
-                reason=f"in_use_as {other}" if blocked else None,
-            )
+        terms = Terms(
+            numa_node=device.numa_node,
+            share=share,
+            health=self._inventory.health_of(device),
+            other=other,
+            held=self._usage.ids(device.id, form) if other is not None else frozenset(),
+        )
+        before = self._previous.get((offering.name, device.id))
+        if before is None or before[0] != terms:
+            before = (terms, tuple(_entries(device.id, terms)))
+        self.parts[offering.name, device.id] = before
+        return before[1]
+
+
+def _entries(device: DeviceID, terms: Terms) -> Iterator[AdvertisedDevice]:
+    """An id that a pod holds keeps its health: the kubelet would kill the pod for it."""
+    ids = [AdvertisedID(device)] if terms.share is None else share_ids(device, terms.share)
+    for number, advertised in enumerate(ids):
+        blocked = terms.other is not None and advertised not in terms.held
+        yield AdvertisedDevice(
+            id=advertised,
+            device=device,
+            health=Health.UNHEALTHY if blocked else terms.health,
+            numa_node=terms.numa_node,
+            share=terms.share,
+            replica=None if terms.share is None else number,
+            reason=f"in_use_as {terms.other}" if blocked else None,
+        )
 
 
 def _strength(isolation: Isolation) -> int:

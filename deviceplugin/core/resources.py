@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from deviceplugin.core.building import Builder, PlanProblem, group_problem
+from deviceplugin.core.building import Builder, Parts, PlanProblem, group_problem
 from deviceplugin.core.names import name_problem
 from deviceplugin.core.rules import Offering, choices_of, offerings
 from deviceplugin.core.shares import entry_bytes
@@ -23,6 +23,7 @@ from deviceplugin.model import (
 
 Resources = Mapping[ResourceName, Resource]
 
+NO_PARTS: Parts = MappingProxyType({})
 # The kubelet receives with gRPC's default limit and drops a longer list without a word.
 MAX_LIST_BYTES = 4 * 1024 * 1024
 
@@ -40,6 +41,7 @@ class Plan:
     problems: tuple[PlanProblem, ...] = ()
     choices: Mapping[DeviceID, ResourceName | None] = field(default_factory=dict)
     decided: Mapping[DeviceID, ResourceName] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict, repr=False, compare=False)
 
 
 def plan_resources(
@@ -47,11 +49,12 @@ def plan_resources(
     rules: Sequence[Rule] = (),
     usage: Usage = NOTHING_USED,
     least: Isolation = Isolation.NONE,
+    previous: Parts = NO_PARTS,
 ) -> Plan:
     """The resources that the rules make of the devices; sorted, whole, checked.
 
     A GPU that `usage` has in one form is Unhealthy in its others; a resource that isolates less
-    than `least` is refused.
+    than `least` is refused. `previous` are the parts of an earlier plan, to be cheaper.
     """
     grouped: dict[ResourceName, list[Offering]] = {}
     offered = tuple(offerings(inventory, rules))
@@ -59,7 +62,7 @@ def plan_resources(
         grouped.setdefault(offering.name, []).append(offering)
     resources: dict[ResourceName, Resource] = {}
     problems: list[PlanProblem] = []
-    builder = Builder(inventory, usage)
+    builder = Builder(inventory, usage, previous)
     for name in sorted(grouped):
         problem = group_problem(name, grouped[name], least, MAX_LIST_BYTES)
         if problem is None:
@@ -74,6 +77,7 @@ def plan_resources(
         problems=tuple(problems),
         choices=choices_of(o for o in offered if o.name in resources),
         decided=builder.decided,
+        parts=builder.parts,
     )
 
 

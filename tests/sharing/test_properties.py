@@ -36,9 +36,12 @@ class Kubelet:
         self.ledger = Ledger(lambda: self.now)
         self.forms = Forms(self.ledger, None, dict, lambda: NODE.devices)
         self.number = 0
+        self.last = None
 
     def plan(self):
-        return RULES.plan(NODE, self.ledger.usage.value)
+        self.last = RULES.plan(NODE, self.ledger.usage.value, self.last)
+        assert self.last == RULES.plan(NODE, self.ledger.usage.value)
+        return self.last
 
     def allocate(self, resource, entries, *, visible) -> None:
         self.forms._check_forms(resource, entries)

@@ -1,5 +1,7 @@
 """Rules make resources: selectors, names, forms and what is refused."""
 
+import time
+
 import pytest
 
 from deviceplugin.core.resources import list_bytes
@@ -131,6 +133,17 @@ def test_a_size_that_is_computed_is_the_size_of_the_list():
         plan = sharing({"offers": [{"memory": {"unit": text}}]}).plan(inventory(device))
         (resource,) = plan.resources.values()
         assert slices_bytes(device, unit, len(resource.devices)) == list_bytes(resource.devices)
+
+
+def test_a_list_near_the_limit_is_planned_in_no_time_again():
+    node = inventory(*(gpu(i, 225) for i in range(8)))
+    rules = sharing({"offers": [{"memory": {"unit": "32MiB"}}]})
+    first = rules.plan(node)
+    started = time.perf_counter()
+    again = rules.plan(node, previous=first)
+    assert time.perf_counter() - started < 0.5
+    assert again == first
+    assert len(again.resources[ResourceName("nvidia.com/gpu-memory-32mi")].devices) == 57600
 
 
 def test_a_rule_is_about_whole_gpus_unless_it_speaks_of_partitions():

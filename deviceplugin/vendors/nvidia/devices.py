@@ -137,16 +137,20 @@ def _part(
         memory_bytes=instance.memory_mib << 20,
         policy=naming.mig.scheduling.policy,
         nodes=tuple(sorted({*whole.nodes, *own})) if own else whole.nodes,
-        attributes=frozen(
-            {
-                **_attributes(gpu),
-                "gpu_index": str(gpu.index),
-                "gpu_instance": str(instance.gpu_instance),
-                "compute_instance": str(instance.compute_instance),
-                "multiprocessors": str(instance.multiprocessors),
-            }
-        ),
+        attributes=_part_attributes(gpu, instance),
         isolation=_isolation(instance.profile),
+    )
+
+
+def _part_attributes(gpu: Gpu, instance: MigInstance) -> Mapping[str, str]:
+    return frozen(
+        {
+            **_attributes(gpu),
+            "gpu_index": str(gpu.index),
+            "gpu_instance": str(instance.gpu_instance),
+            "compute_instance": str(instance.compute_instance),
+            "multiprocessors": str(instance.multiprocessors),
+        }
     )
 
 
