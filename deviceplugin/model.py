@@ -191,10 +191,11 @@ class Share:
     """How one device is cut into `count` ids: replicas, or slices of `unit_bytes` each.
 
     `variables` are the limits that a container is told, `mps` whether the shares run through
-    NVIDIA's Multi-Process Service.
+    NVIDIA's Multi-Process Service, `whole` the GPU that the device is a part of, if it is one.
     """
 
     count: int
+    whole: DeviceID | None = None
     unit_bytes: int | None = None
     mps: bool = False
     variables: tuple[str, ...] = ()

@@ -128,6 +128,8 @@ def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     return {
         **ours,
         "nvidia": {**settings.nvidia, **(ours.get("nvidia") or {})},
+        # There a guest's vGPU is a plain GPU, and a host's are another plugin's.
+        "vgpu": {"enabled": False, **(ours.get("vgpu") or {})},
         "rules": [*(ours.get("rules") or ()), *rules],
         "sharing": {"mps": {"root": settings.mps_root}} if settings.mps_root else {},
     }, tuple(notes)

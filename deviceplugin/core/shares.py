@@ -39,13 +39,19 @@ def memory_name(device: Device, natural: ResourceName, unit_bytes: int) -> Resou
 def share_of(device: Device, offer: Offer) -> Share | None:
     """How an offer cuts a device, None where it stays whole; a slice list may be empty."""
     if offer.replicas is not None:
-        return Share(count=offer.replicas, mps=offer.mps, variables=offer.variables)
+        return Share(
+            count=offer.replicas,
+            whole=device.parent,
+            mps=offer.mps,
+            variables=offer.variables,
+        )
     if offer.memory is None:
         return None
     unit = parse_bytes(offer.memory.unit)
     reserve = parse_bytes(offer.memory.reserve) if offer.memory.reserve else 0
     return Share(
         count=max((device.memory_bytes or 0) - reserve, 0) // unit,
+        whole=device.parent,
         unit_bytes=unit,
         mps=offer.mps,
         variables=offer.variables,

@@ -40,11 +40,17 @@ def check_request(resource: Resource, entries: Sequence[AdvertisedDevice]) -> No
         text = f"maximum request size for shared resources is {most}; found {len(entries)}"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
     counts = Counter(entry.device for entry in entries)
-    if resource.distinct and len(counts) < len(entries):
-        text = f"{len(entries)} different GPUs are asked for, {len(counts)} have a free replica"
+    gpus = {_gpu(entry) for entry in entries}
+    if resource.distinct and len(gpus) < len(entries):
+        text = f"{len(entries)} different GPUs are asked for, {len(gpus)} have a free replica"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
     if len(counts) > 1 and any(e.share and e.share.unit_bytes for e in entries):
         _check_spread(resource, len(entries), len(counts))
+
+
+def _gpu(entry: AdvertisedDevice) -> DeviceID:
+    """The physical GPU behind an entry."""
+    return (entry.share.whole if entry.share else None) or entry.device
 
 
 def _check_spread(resource: Resource, size: int, used: int) -> None:
@@ -120,15 +126,16 @@ def _pick_replicas(
 ) -> list[AdvertisedDevice]:
     sign = -1 if resource.policy == PACKED else 1
     capacities = _capacities(resource)
-    taken = Counter(entry.device for entry in chosen)
+    gpus = {e.device: _gpu(e) for entries in free.values() for e in entries}
+    taken = Counter(map(_gpu, chosen))
     left = {device: list(ids) for device, ids in free.items()}
     picked: list[AdvertisedDevice] = []
     for _ in range(min(missing, sum(map(len, left.values())))):
         device = min(
             (d for d, ids in left.items() if ids),
-            key=lambda d: (taken[d], sign * (capacities[d] - len(left[d])), d),
+            key=lambda d: (taken[gpus[d]], sign * (capacities[d] - len(left[d])), d),
         )
-        taken[device] += 1
+        taken[gpus[device]] += 1
         picked.append(left[device].pop(0))
     return picked
 

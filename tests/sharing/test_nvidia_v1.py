@@ -51,6 +51,7 @@ def test_the_defaults_are_those_of_that_plugin(loaded):
     nvidia = config.sections["nvidia"]
     assert nvidia.mig_strategy == "none"
     assert nvidia.device_list_strategy == ("envvar",)
+    assert config.sections["vgpu"].enabled is False
     assert sizes(config, EIGHT) == {"nvidia.com/gpu": 8}
 
 

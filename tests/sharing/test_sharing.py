@@ -5,7 +5,7 @@ import pytest
 from deviceplugin.core.sharing import check_request, narrow, share_edits
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import Preference
-from tests.sharing.builders import GIB, gpu, inventory, sharing
+from tests.sharing.builders import GIB, gpu, instance, inventory, sharing
 
 GPUS = (gpu(0, 40), gpu(1, 40), gpu(2, 40))
 ALL_VARIABLES = [
@@ -72,6 +72,19 @@ def test_replicas_come_from_different_gpus_the_least_shared_first():
     assert chosen(replicas, 1, free) == [1]
     assert chosen(replicas, 2, free) == [1, 2]
     assert chosen(replicas, 3, free) == [0, 1, 2]
+
+
+def test_partitions_of_one_gpu_are_not_distinct():
+    parents = [gpu(i, resource=None) for i in range(2)]
+    parts = [instance(parent, i) for parent in parents for i in range(2)]
+    rule = {"match": {"profile": "*"}, "offers": [{"replicas": 2, "distinct": True}]}
+    (found,) = sharing(rule).plan(inventory(*parents, *parts)).resources.values()
+    every = tuple(entry.id for entry in found.devices)
+    picked = narrow(found, Preference(available=every, must_include=(), size=2)).available
+    check_request(found, entries(found, picked))
+    same = [entry for entry in found.devices if entry.device in (parts[0].id, parts[1].id)]
+    with pytest.raises(AllocationError, match="2 different GPUs"):
+        check_request(found, [same[0], same[2]])
 
 
 def test_packed_replicas_fill_the_most_shared_gpu_first():

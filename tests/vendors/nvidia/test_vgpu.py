@@ -127,6 +127,19 @@ def test_discover_shows_a_guests_vgpu_and_a_shared_memory_partition_of_mig(tmp_p
     assert report["sharing"]["nvidia.com/mig-3g.20gb"]["isolation"] == Isolation.HARDWARE
 
 
+def test_ecc_off_on_a_shared_gpu_is_seen_through_nvml(tmp_path: Path):
+    gpus = (replace(a100_40gb(0), ecc_current=0), a100_40gb(1))
+    write_host_tree(tmp_path, NvmlDouble(tmp_path, scenario=Scenario(gpus=gpus)).scenario)
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"rules": [{"offers": [{"replicas": 2}]}]}))
+    words = ["--host-root", str(tmp_path), "--config", str(config), "--vendors", "nvidia"]
+    command = [sys.executable, "-m", "deviceplugin", "discover", "--format", "json", *words]
+    report = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    faults = {d["id"]: [fault["code"] for fault in d["faults"]] for d in report["devices"]}
+    assert faults == {gpus[0].uuid: ["ecc_off_shared"], gpus[1].uuid: []}
+    assert {d["health"] for d in report["devices"]} == {"Healthy"}
+
+
 TREE = f"""
 /sys/bus/pci/devices/0000:41:00.0/vendor = 0x10de
 /sys/bus/pci/devices/0000:41:00.0/device = 0x1eb8
