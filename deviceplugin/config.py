@@ -157,18 +157,31 @@ def decode(raw: object, schema: Any, name: str) -> Any:
 
 
 def _config_error(text: str, raw: object, schema: Any, name: str) -> ConfigError:
-    """msgspec's message, `Expected … - at `$.a[0].b``, with the key, the value and the choice."""
+    """msgspec's message, "Expected … - at `$.a[0].b`", with the key, the value and the choice."""
     match = re.fullmatch(r"(?s)(.*?)(?: - at `(?:key in )?\$(.*)`)?", text)
     problem, steps = match.groups() if match else (text, "")
     path = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", steps or "")
     value, info = _walk(raw, msgspec.inspect.type_info(schema), path)
-    unknown = re.search(r"unknown field `(.*)`", problem)
-    if unknown:
-        key = f"{name}{steps or ''}.{unknown[1]}"
-        found = value.get(unknown[1]) if isinstance(value, dict) else value
-        return ConfigError(key, _short(found), _known_keys(unknown[1], _field_names(info)))
-    expected = _choices(info) or problem[:1].lower() + problem[1:].removeprefix("xpected ")
-    return ConfigError(f"{name}{steps or ''}", _short(value), expected.removeprefix("expected "))
+    field, expected = _problem(problem, _field_names(info))
+    if field is None:
+        return ConfigError(f"{name}{steps or ''}", _short(value), _choices(info) or expected)
+    found = value.get(field) if isinstance(value, dict) else value
+    return ConfigError(f"{name}{steps or ''}.{field}", _short(found), expected)
+
+
+def _problem(problem: str, known: list[str]) -> tuple[str | None, str]:
+    """Which field of the record is meant, if one is, and what was expected of it.
+
+    A section's own check says `field: what it must be`.
+    """
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+        return match[1], _known_keys(match[1], known)
+    if match := re.fullmatch(r"Object missing required field `(.*)`", problem):
+        return match[1], "a value: this key is required"
+    if match := re.fullmatch(r"Expected (.*), got .*", problem):
+        return None, match[1].replace("`", "")
+    field, _, expected = problem.partition(": ")
+    return (field, expected) if field in known else (None, problem)
 
 
 def _walk(raw: Any, info: Any, path: Iterable[tuple[str, str]]) -> tuple[Any, Any]:

@@ -39,7 +39,10 @@ class Instance(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Check the memory where msgspec can still tell the key's path."""
-        parse_bytes(self.memory)
+        try:
+            parse_bytes(self.memory)
+        except ValueError as error:
+            raise ValueError("memory: a memory size above zero such as 5GiB") from error
 
     @property
     def memory_bytes(self) -> int:

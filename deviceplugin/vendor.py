@@ -32,7 +32,7 @@ class Vendor(Protocol):
         """
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
-        """What a container that holds `devices` (in id order) gets; pure, called on the loop."""
+        """What a container that holds `devices` (in id order) gets; pure, on an own thread."""
 
 
 class VendorModule(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 from deviceplugin.errors import DiscoveryError
 
 MAX_FILE_BYTES = 1 << 20
+MAX_LINKS = 40  # the kernel's own limit
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO}
 
 
@@ -20,9 +21,14 @@ class Host:
 
     root: Path = Path("/")
 
-    def path(self, host_path: str) -> Path:
+    def path(self, host_path: str) -> str:
         """Where `host_path` is for this process."""
-        return self.root / host_path.lstrip("/")
+        return f"{self._prefix}/{host_path.lstrip('/')}"
+
+    @property
+    def _prefix(self) -> str:
+        text = str(self.root)
+        return "" if text == "/" else text
 
     def exists(self, host_path: str) -> bool:
         """Whether anything is at `host_path`, followed through links."""
@@ -34,7 +40,7 @@ class Host:
         Raises DiscoveryError, naming the file, for any other failure to read it.
         """
         try:
-            with self.path(host_path).open("rb") as file:
+            with open(self.path(host_path), "rb") as file:  # many a second: no Path
                 return file.read(MAX_FILE_BYTES).decode("utf-8", "replace").strip()
         except OSError as error:
             if error.errno in _ABSENT:
@@ -80,3 +86,13 @@ class Host:
             if error.errno in _ABSENT | {errno.EINVAL}:
                 return None
             raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+
+    def resolve(self, host_path: str) -> str:
+        """The host path behind the links at `host_path`; absolute targets stay below the root."""
+        for _ in range(MAX_LINKS):
+            try:
+                target = os.readlink(self.path(host_path))
+            except OSError:
+                return host_path
+            host_path = os.path.normpath(os.path.join(os.path.dirname(host_path), target))
+        return host_path

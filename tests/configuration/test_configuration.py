@@ -108,13 +108,22 @@ def test_a_directory_is_read_in_name_order_and_merged_key_by_key(tmp_path: Path)
     [
         ("nvidia: {mig_strategy: mixd}", ["nvidia.mig_strategy", "'mixd'", "mixed, none, single"]),
         ("nvidia: {mig_strategyy: mixed}", ["nvidia.mig_strategyy", "did you mean 'mig_strategy'"]),
-        ("nvidia: {pass_device_specs: 1}", ["nvidia.pass_device_specs", "1", "bool"]),
-        ("nvidia: {device_list_strategy: []}", ["nvidia", "names no strategy"]),
+        ("nvidia: {pass_device_specs: 1}", ["nvidia.pass_device_specs: 1", "expected bool"]),
+        (
+            "nvidia: {device_list_strategy: []}",
+            ["nvidia.device_list_strategy: []", "one"],
+        ),
         ("nvidia: {device_list_strategy: [envar]}", ["device_list_strategy[0]", "'envar'"]),
-        ("nvidia: 7", ["nvidia", "7", "object"]),
-        ("mig: {instances: [{name: mig-1g.5gb, memory: lots}]}", ["mig.instances[0]", "lots"]),
-        ("mig: {instances: [{name: gpu, memory: 5GiB}]}", ["mig.instances[0]", "mig-"]),
-        ("mig: {instances: [{memory: 5GiB}]}", ["mig.instances[0]", "name"]),
+        ("nvidia: 7", ["nvidia: 7", "expected object"]),
+        (
+            "mig: {instances: [{name: mig-1g.5gb, memory: lots}]}",
+            ["[0].memory: 'lots'", "5GiB"],
+        ),
+        (
+            "mig: {instances: [{name: gpu, memory: 5GiB}]}",
+            ["mig.instances[0].name: 'gpu'", "mig-"],
+        ),
+        ("mig: {instances: [{memory: 5GiB}]}", ["mig.instances[0].name", "required"]),
         ("mig: {scheduling: {policy: fastest}}", ["mig.scheduling.policy", "fair_share"]),
         ("migg: {}", ["migg", "did you mean 'mig'"]),
         ("vendors: [nvidia, voodoo]", ["vendors", "'voodoo'", "nvidia"]),

@@ -4,7 +4,6 @@ Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
 """
 
 import ctypes
-import os
 from typing import Any
 
 from deviceplugin.errors import LibraryError, UnavailableError
@@ -85,11 +84,11 @@ def find_library(host: Host, driver_root: str) -> tuple[str, str]:
     """The library as this process opens it, and the driver root (host path) that it is in."""
     for root in dict.fromkeys((driver_root, *DRIVER_CONTAINER_ROOTS)):
         for folder in FOLDERS:
-            path = host.path(f"{root}/{folder}/{FILE}")
-            if path.exists():
-                # The real file: a replaced driver has another one, which dlopen must not take
-                # for the library it has already.
-                return os.path.realpath(path), root
+            # The real file: a replaced driver has another one, which dlopen must not take for
+            # the library it has already.
+            path = host.resolve(f"{root}/{folder}/{FILE}")
+            if host.exists(path):
+                return host.path(path), root
     return FILE, driver_root
 
 

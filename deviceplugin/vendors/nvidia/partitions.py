@@ -6,6 +6,7 @@ Source of the tables: nvml.h, NVML_GPU_INSTANCE_PROFILE_* and NVML_COMPUTE_INSTA
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from deviceplugin.errors import DiscoveryError, LibraryError
@@ -155,6 +156,7 @@ def suffix_of(name: str) -> str:
     return match[1] if match else ""
 
 
+@lru_cache(maxsize=1)  # thousands of lines that never change, read at each discovery
 def parse_mig_minors(text: str) -> Mapping[str, int]:
     """`gpu0/gi1/access 12` lines as {"gpu0/gi1/access": 12}; other lines are skipped."""
     pairs = (line.split() for line in text.splitlines())

@@ -26,11 +26,11 @@ class NvidiaSection(Section, frozen=True):
     def __post_init__(self) -> None:
         """Refuse what msgspec cannot express, where it can still tell the key's path."""
         if not self.device_list_strategy:
-            raise ValueError("device_list_strategy names no strategy")
+            raise ValueError("device_list_strategy: at least one strategy")
         for key in ("driver_root", "dev_root", "cdi_hook_path"):
             path = getattr(self, key)
             if path is not None and not path.startswith("/"):
-                raise ValueError(f"{key} {path!r} is not an absolute path")
+                raise ValueError(f"{key}: an absolute path on the host")
 
     @property
     def uses_cdi(self) -> bool:
@@ -52,7 +52,7 @@ class MigInstance(Instance, frozen=True):
         """Check the memory and that the name is one that MIG resources have."""
         Instance.__post_init__(self)
         if not self.name.startswith("mig-"):
-            raise ValueError(f"name {self.name!r} does not start with 'mig-', as in mig-1g.5gb")
+            raise ValueError("name: a name that starts with 'mig-', as mig-1g.5gb does")
 
 
 class MigSection(Section, frozen=True):

@@ -1,0 +1,36 @@
+# Works with `docker build` and `buildah bud`. The first stage makes wheels, the last one gets only
+# what is installed from them: no compiler, no pip, no sources.
+ARG BASE_IMAGE=python:3.13-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY deviceplugin deviceplugin
+# The base has no compiler: a dependency without a wheel for this platform stops the build here.
+# Bytecode is compiled now, because the root file system is read-only when the daemon runs.
+RUN python -m pip wheel --wheel-dir /wheels . \
+ && python -m venv --without-pip /opt/deviceplugin \
+ && python -m pip --python /opt/deviceplugin/bin/python install \
+      --no-index --find-links /wheels --no-compile deviceplugin \
+ && /opt/deviceplugin/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+      /opt/deviceplugin/lib
+
+FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="deviceplugin" \
+      org.opencontainers.image.description="One Kubernetes device plugin daemon per node for every GPU on it"
+RUN python -m pip uninstall --yes --quiet --root-user-action=ignore setuptools wheel pip
+COPY --from=build /opt/deviceplugin /opt/deviceplugin
+ENV PATH=/opt/deviceplugin/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# `run` needs user 0, without any capability: the kubelet's device-plugin and pod-resources
+# directories and the sockets in them belong to root and take no other writer. The other commands
+# do not: `docker run --rm --user 65534:65534 IMAGE demo`.
+# hadolint ignore=DL3002
+USER 0
+EXPOSE 9440
+ENTRYPOINT ["deviceplugin"]
+CMD ["run"]

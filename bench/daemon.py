@@ -1,0 +1,188 @@
+"""The daemon as a process: start, registration, Allocate, memory and idle CPU.
+
+The node is the tests' C double of NVML, without event support: the double polls for events, a
+real driver does not, and its cost would be counted as ours.
+"""
+
+import asyncio
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent import futures
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import psutil
+
+from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from tests.fakes.nvml import NvmlDouble
+from tests.rig import GPU, DaemonProcess, Rig, nvidia_node
+
+STARTS = 7
+RESTARTS = 20
+CALLS = 5000
+SETTLE_S = 3.0
+IDLE_S = 30.0
+ALL = 4
+
+Row = tuple[str, str, str]
+
+
+async def measure() -> list[Row]:
+    """All rows: what, figure, target."""
+    rows = [await _starts()]
+    async with _serving() as (rig, daemon):
+        rows.append(await _restarts(rig))
+        rows += await asyncio.to_thread(_calls, rig)
+        rows += await _idle(daemon)
+    return rows
+
+
+@contextmanager
+def _rig() -> Iterator[Rig]:
+    with tempfile.TemporaryDirectory(prefix="b") as directory:
+        rig = Rig(Path(directory))
+        _without_events(nvidia_node(rig))
+        yield rig
+        for daemon in rig.daemons:
+            daemon.kill()
+
+
+def _without_events(double: NvmlDouble) -> None:
+    double.update(
+        lambda scenario: replace(
+            scenario, gpus=tuple(replace(gpu, event_types=None) for gpu in scenario.gpus)
+        )
+    )
+
+
+@asynccontextmanager
+async def _serving() -> AsyncIterator[tuple[Rig, DaemonProcess]]:
+    with _rig() as rig:
+        await rig.stub.start()
+        daemon = rig.start(PYTHONDONTWRITEBYTECODE="")
+        await _listed(rig)
+        yield rig, daemon
+        await rig.stub.aclose()
+
+
+async def _listed(rig: Rig) -> None:
+    await rig.stub.wait_for(lambda: len(rig.stub.allocatable()) == ALL, timeout_s=20)
+    await rig.stub.wait_for(lambda: all(rig.stub.allocatable().values()), timeout_s=20)
+
+
+async def _starts() -> Row:
+    """From the start of the process to the last of the four complete lists."""
+    spent = []
+    for _ in range(STARTS):
+        with _rig() as rig:
+            await rig.stub.start()
+            started = time.perf_counter()
+            rig.start(PYTHONDONTWRITEBYTECODE="")
+            await _listed(rig)
+            spent.append(time.perf_counter() - started)
+            await rig.stub.aclose()
+    return ("start to complete lists, median", f"{statistics.median(spent):.2f} s", "< 0.5 s")
+
+
+async def _restarts(rig: Rig) -> Row:
+    """From the appearance of the kubelet's socket to all four resources listed again."""
+    spent = []
+    for _ in range(RESTARTS):
+        await rig.stub.restart(down_s=0.2)
+        await _listed(rig)
+        spent.append(time.monotonic() - (rig.stub.started_at_s or 0.0))
+    median, worst = statistics.median(spent), max(spent)
+    figure = f"{1000 * median:.1f} ms, worst {1000 * worst:.1f} ms"
+    return (f"registered again after a kubelet restart, median of {RESTARTS}", figure, "< 50 ms")
+
+
+def _calls(rig: Rig) -> list[Row]:
+    path = rig.stub.socket_dir / "deviceplugin" / f"{GPU.replace('/', '_')}.sock"
+    ids = sorted(rig.stub.devices(GPU))
+    ours = _time_allocate(f"unix:{path}", ids)
+    with _echo(rig.root / "echo.sock") as address:
+        echo = _time_allocate(address, ids)
+    rows = []
+    for name, quantile, target in (("p50", 0.50, "< 0.4 ms"), ("p99", 0.99, "< 1 ms")):
+        mine, bare = _quantile(ours, quantile), _quantile(echo, quantile)
+        figure = f"{1000 * mine:.2f} ms ({mine / bare:.2f} x a bare grpc.aio echo)"
+        rows.append((f"Allocate {name} over {CALLS} calls", figure, target))
+    return rows
+
+
+def _time_allocate(address: str, ids: Sequence[str]) -> list[float]:
+    with grpc.insecure_channel(address) as channel:
+        allocate = channel.unary_unary(
+            "/v1beta1.DevicePlugin/Allocate",
+            request_serializer=pluginapi.AllocateRequest.SerializeToString,
+            response_deserializer=pluginapi.AllocateResponse.FromString,
+        )
+        spent = []
+        for number in range(CALLS + 200):
+            request = pluginapi.AllocateRequest()
+            request.container_requests.add(devices_ids=[ids[number % len(ids)]])
+            started = time.perf_counter()
+            allocate(request)
+            spent.append(time.perf_counter() - started)
+    return spent[200:]
+
+
+@contextmanager
+def _echo(socket: Path) -> Iterator[str]:
+    """A server process that answers the same message without doing anything."""
+    spawned = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+    with futures.ProcessPoolExecutor(1, mp_context=spawned) as pool:
+        pool.submit(_serve_echo, f"unix:{socket}", str(socket) + ".stop")
+        while not socket.exists():
+            time.sleep(0.01)
+        yield f"unix:{socket}"
+        Path(str(socket) + ".stop").touch()
+
+
+def _serve_echo(address: str, stop: str) -> None:
+    answer = pluginapi.AllocateResponse()
+    answer.container_responses.add().envs["NVIDIA_VISIBLE_DEVICES"] = "GPU-" + "0" * 36
+
+    async def allocate(_: object, __: object) -> pluginapi.AllocateResponse:
+        return answer
+
+    async def serve() -> None:
+        server = grpc.aio.server()
+        method = grpc.unary_unary_rpc_method_handler(
+            allocate,
+            request_deserializer=pluginapi.AllocateRequest.FromString,
+            response_serializer=pluginapi.AllocateResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", {"Allocate": method}),)
+        )
+        server.add_insecure_port(address)
+        await server.start()
+        while not Path(stop).exists():  # noqa: ASYNC110, ASYNC240  # a measurement's other end
+            await asyncio.sleep(0.1)
+        await server.stop(None)
+
+    asyncio.run(serve())
+
+
+async def _idle(daemon: DaemonProcess) -> list[Row]:
+    process = psutil.Process(daemon.process.pid)
+    await asyncio.sleep(SETTLE_S)
+    before = process.cpu_times()
+    await asyncio.sleep(IDLE_S)
+    after = process.cpu_times()
+    busy = (after.user + after.system - before.user - before.system) / IDLE_S
+    memory = process.memory_info().rss / (1 << 20)
+    return [
+        ("resident memory", f"{memory:.1f} MiB", "< 50 MiB"),
+        (f"idle CPU over {IDLE_S:.0f} s", f"{100 * busy:.2f} % of a core", "< 0.3 %"),
+    ]
+
+
+def _quantile(values: Sequence[float], quantile: float) -> float:
+    return sorted(values)[int(quantile * (len(values) - 1))]

@@ -1,0 +1,199 @@
+"""What a person applies to a cluster: strict, consistent with the daemon, and enough for it."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deviceplugin.cli import cli
+from deviceplugin.core.names import name_problem
+from deviceplugin.outputs import metrics_server
+from tests.rig import run_command
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+FILES = sorted(DEPLOY.rglob("*.yaml"))
+WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
+HOST_ROOT = "/host"
+# Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
+NOT_MOUNTED = ("/sys/kernel/debug",)
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+@pytest.fixture
+def daemonset() -> Any:
+    return load("daemonset.yaml")
+
+
+@pytest.fixture
+def pod(daemonset: Any) -> Any:
+    return daemonset["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def container(pod: Any) -> Any:
+    (container,) = pod["containers"]
+    return container
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_a_file_is_one_object(path: Path) -> None:
+    (document,) = yaml.safe_load_all(path.read_text())
+    assert document["kind"]
+    assert document["apiVersion"]
+
+
+def test_the_pod_has_no_privilege(pod: Any, container: Any) -> None:
+    assert container["securityContext"] == {
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"}
+
+
+def test_the_pod_is_scheduled_before_and_beside_everything(pod: Any, daemonset: Any) -> None:
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert not pod.keys() & {"nodeSelector", "affinity"}
+    assert daemonset["metadata"]["namespace"] == "kube-system"
+    assert daemonset["spec"]["updateStrategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 1},
+    }
+
+
+def test_only_three_host_directories_can_be_written(pod: Any, container: Any) -> None:
+    host_paths = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v}
+    mounts = container["volumeMounts"]
+    assert {m["name"] for m in mounts} == {v["name"] for v in pod["volumes"]}
+    written = {host_paths[m["name"]] for m in mounts if not m.get("readOnly")}
+    assert written == WRITTEN
+    assert "/" not in host_paths.values()
+
+
+def test_a_host_path_is_mounted_where_the_daemon_looks_for_it(pod: Any, container: Any) -> None:
+    host_paths = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v}
+    own = WRITTEN | {"/var/lib/kubelet/pod-resources"}
+    for mount in container["volumeMounts"]:
+        if path := host_paths.get(mount["name"]):
+            assert mount["mountPath"] == (path if path in own else HOST_ROOT + path)
+
+
+def read_paths() -> Iterator[tuple[str, str]]:
+    """Host paths that stand in the code of vendors and host reads, with the file's name."""
+    for folder in ("vendors", "host"):
+        for path in sorted((ROOT / "deviceplugin" / folder).rglob("*.py")):
+            for found in re.findall(r'"(/(?:sys|proc|dev|run|usr)/[^"…]+)"', path.read_text()):
+                yield found, path.name
+
+
+@pytest.mark.parametrize(("path", "file"), sorted(set(read_paths())))
+def test_every_path_that_is_read_is_mounted(path: str, file: str, container: Any) -> None:
+    mounted = [m["mountPath"] for m in container["volumeMounts"]]
+    ways = [f"{HOST_ROOT}{path}".startswith(f"{m}/") for m in mounted]
+    assert any(ways) or path.startswith(NOT_MOUNTED), f"{file} reads {path}"
+
+
+def test_flags_exist_and_name_the_mounts(container: Any) -> None:
+    command, *flags = container["args"]
+    options = {option for p in cli.commands[command].params for option in p.opts}
+    given = dict(flag.split("=", 1) for flag in flags)
+    assert given.keys() <= options
+    assert given["--host-root"] == HOST_ROOT
+    config = next(m for m in container["volumeMounts"] if m["name"] == "config")
+    assert given["--config"] == config["mountPath"]
+
+
+def test_variables_of_the_daemon_exist(container: Any) -> None:
+    known = {f"DEVICEPLUGIN_{p.name}".upper() for p in cli.commands["run"].params}
+    names = {entry["name"] for entry in container["env"]}
+    assert {name for name in names if name.startswith("DEVICEPLUGIN_")} <= known
+
+
+@pytest.mark.parametrize("probe", ["livenessProbe", "readinessProbe"])
+def test_a_probe_asks_for_a_path_that_is_served(probe: str, container: Any) -> None:
+    (port,) = container["ports"]
+    flags = dict(flag.split("=", 1) for flag in container["args"][1:])
+    assert flags["--metrics-address"].endswith(f":{port['containerPort']}")
+    request = container[probe]["httpGet"]
+    assert request["port"] == port["name"]
+    assert f'"{request["path"]}"' in Path(metrics_server.__file__).read_text()
+    assert container[probe]["timeoutSeconds"] > metrics_server.LOOP_S
+
+
+def test_the_pod_asks_for_resources(container: Any) -> None:
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_the_configmap_is_a_valid_configuration(tmp_path: Path) -> None:
+    for name, text in load("config.yaml")["data"].items():
+        (tmp_path / name).write_text(text)
+    checked = run_command("check", "--config", str(tmp_path))
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_commented_examples_in_the_configmap_are_valid_too(tmp_path: Path) -> None:
+    (text,) = load("config.yaml")["data"].values()
+    lines = [re.sub(r"^(\s*)# (instances:|  - )", r"\1\2", line) for line in text.splitlines()]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(lines))
+    checked = run_command("check", "--config", str(path))
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "mig-1g.5gb" in checked.stdout
+
+
+def test_the_image_has_the_version_of_the_package(container: Any) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert container["image"] == f"{project['name']}:{project['version']}"
+
+
+def test_the_kustomization_names_files_and_objects_that_exist(daemonset: Any) -> None:
+    path = DEPLOY / "kustomization.yaml"
+    text = path.read_text() + re.sub(r"(?m)^# (?=( *- path: |patches:))", "", path.read_text())
+    names = re.findall(r"- (?:path: )?(\S+\.yaml)", text)
+    assert {"config.yaml", "daemonset.yaml", "patches/nvidia.yaml"} <= set(names)
+    assert all((DEPLOY / name).exists() for name in names)
+    for name in names:
+        if name.startswith("patches/"):
+            patch = load(name)
+            assert patch["metadata"] == {
+                key: daemonset["metadata"][key] for key in ("name", "namespace")
+            }
+
+
+def test_only_the_mig_patch_adds_a_capability() -> None:
+    """The NVIDIA container toolkit refuses MIG_MONITOR_DEVICES to a container without it."""
+    texts = {path.name: path.read_text() for path in FILES}
+    assert [name for name, text in texts.items() if "SYS_ADMIN]" in text] == ["nvidia-mig.yaml"]
+    monitors = [n for n, text in texts.items() if "name: NVIDIA_MIG_MONITOR_DEVICES" in text]
+    assert monitors == ["nvidia-mig.yaml"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((DEPLOY / "examples").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_an_example_asks_for_one_device(path: Path) -> None:
+    (container,) = yaml.safe_load(path.read_text())["spec"]["containers"]
+    ((resource, count),) = container["resources"]["limits"].items()
+    assert name_problem(resource) is None
+    assert count == 1
+
+
+def test_the_build_context_has_what_the_image_is_built_from() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text())
+    for name in " ".join(copied).split():
+        assert f"!{name}" in ignored
+        assert (ROOT / name).exists()
