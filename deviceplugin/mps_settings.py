@@ -18,7 +18,7 @@ def find_control(config: Config) -> str | None:
     sharing = sharing_of(config.sections)
     if not sharing.uses_mps:
         return None
-    places = [sharing.mps.control] if sharing.mps.control else list(_places(config))
+    places = [sharing.mps.control] if sharing.mps.control else list(dict.fromkeys(_places(config)))
     found = next((place for place in places if os.access(place, os.X_OK)), None)
     if found is None:
         expected = (
