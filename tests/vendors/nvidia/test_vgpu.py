@@ -97,7 +97,7 @@ def test_a_vgpu_is_a_plain_gpu_where_the_section_is_disabled():
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        ({"profiles": [{"name": "a", "memory": "8 apples"}]}, "vgpu.profiles[0]"),
+        ({"profiles": [{"name": "a", "memory": "8 apples"}]}, "vgpu.profiles[0].memory"),
         ({"features": ["magic"]}, "vgpu.features[0]"),
         ({"profile": []}, "vgpu.profile"),
         ({"scheduling": {"policy": "nice"}}, "vgpu.scheduling.policy"),
