@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+import structlog
 import yaml
 
 from deviceplugin import config as configuration
@@ -25,6 +26,8 @@ from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.health_section import with_health_variables
 from deviceplugin.host import Host
 from deviceplugin.logs import configure_logs
+from deviceplugin.mps_settings import find_control
+from deviceplugin.nvidia_v1 import is_v1, translate
 from deviceplugin.registry import installed_policies, installed_vendors, load_vendors
 from deviceplugin.vendor import VendorModule
 
@@ -84,6 +87,8 @@ def run(**flags: str | None) -> None:
     """Serve this node's GPUs to the kubelet until SIGTERM."""
     config, modules = load(flags)
     configure_logs(config.log_level, config.log_format)
+    for note in config.notes:
+        structlog.get_logger().warning("setting_without_effect", setting=note)
     asyncio.run(_serve(config, modules))
 
 
@@ -104,6 +109,8 @@ def discover(form: str | None, **flags: str | None) -> None:
 def check(**flags: str | None) -> None:
     """Check the configuration and print what it amounts to."""
     config, _ = load(flags)
+    for note in config.notes:
+        click.echo(f"without effect: {note}", err=True)
     click.echo(_yaml(effective(config)), nl=False)
 
 
@@ -157,6 +164,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
     path = given.get("config")
     raw = configuration.read_config_files(Path(str(path.value))) if path else {}
+    raw, notes = translate(raw) if is_v1(raw) else (raw, ())
     raw = with_health_variables(raw, os.environ)
     known_settings = (*_PARSERS, "vendors")
     settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
@@ -174,7 +182,9 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
         vendors=names,
         sections=sections,
+        notes=notes,
     )
+    find_control(config)
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
 
@@ -222,15 +232,17 @@ async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
 
 async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
     from deviceplugin.core.report import report  # noqa: PLC0415
-    from deviceplugin.core.resources import plan_resources  # noqa: PLC0415
     from deviceplugin.inventory import InventoryStore  # noqa: PLC0415
+    from deviceplugin.sharing import SOURCE, sharing_of  # noqa: PLC0415
     from deviceplugin.vendor_loop import look_once  # noqa: PLC0415
 
     store = InventoryStore(time.time)
     host = Host(config.host_root)
     vendors = [module.create(host, config.sections) for module in modules]
     await asyncio.gather(*(look_once(vendor, store) for vendor in vendors))
-    return report(config.node_name, store.current, plan_resources(store.current))
+    sharing = sharing_of(config.sections)
+    store.set_faults(SOURCE, sharing.faults(store.current))
+    return report(config.node_name, store.current, sharing.plan(store.current))
 
 
 def _render(report: dict[str, Any], form: str) -> str:

@@ -28,7 +28,10 @@ Raw = dict[str, Any]  # what YAML gives before the schema has spoken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that the daemon is told; `vendors` None means all that are installed."""
+    """Everything that the daemon is told; `vendors` None means all that are installed.
+
+    `notes` say what was configured and has no effect.
+    """
 
     node_name: str
     vendors: tuple[str, ...] | None = None
@@ -40,6 +43,7 @@ class Config:
     log_level: str = "info"
     log_format: str = "json"
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +122,22 @@ def _merge(base: Raw, over: Raw) -> Raw:
     return base | over | both
 
 
-def decode_sections(raw: Raw, schemas: Mapping[str, type[msgspec.Struct]]) -> Sections:
-    """Each section that somebody knows, decoded; one with nothing below it is as good as none."""
+def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:
+    """Each section that is known, decoded, defaults where it is not given.
+
+    A schema is a Struct, all of whose fields have defaults, or a type that takes None.
+    """
     return MappingProxyType(
         {
-            name: schemas[name]()
-            if raw.get(name) is None
-            else _decode(raw[name], schemas[name], name)
+            name: decode(_given(raw.get(name), schemas[name]), schemas[name], name)
             for name in sorted(schemas)
         }
     )
+
+
+def _given(value: object, schema: Any) -> object:
+    """An empty section stands for its defaults."""
+    return {} if value is None and isinstance(schema, type) else value
 
 
 def check_keys(raw: Raw, known: Iterable[str]) -> None:
@@ -138,14 +148,15 @@ def check_keys(raw: Raw, known: Iterable[str]) -> None:
             raise ConfigError(key, _short(value), _known_keys(key, known))
 
 
-def _decode(raw: object, schema: type[msgspec.Struct], name: str) -> msgspec.Struct:
+def decode(raw: object, schema: Any, name: str) -> Any:
+    """`raw` as the schema's value; raises ConfigError with the path below `name`."""
     try:
         return msgspec.convert(raw, schema)
     except msgspec.ValidationError as error:
         raise _config_error(str(error), raw, schema, name) from error
 
 
-def _config_error(text: str, raw: object, schema: type[msgspec.Struct], name: str) -> ConfigError:
+def _config_error(text: str, raw: object, schema: Any, name: str) -> ConfigError:
     """msgspec's message, "Expected … - at `$.a[0].b`", with the key, the value and the choice."""
     match = re.fullmatch(r"(?s)(.*?)(?: - at `(?:key in )?\$(.*)`)?", text)
     problem, steps = match.groups() if match else (text, "")

@@ -8,6 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from deviceplugin import scheduling
+from deviceplugin.core.sharing_sections import Rule, SharingSection
 from deviceplugin.health_section import HealthSection
+from deviceplugin.sections import Isolation
 
-CORE_SECTIONS: Mapping[str, Any] = {"health": HealthSection, **scheduling.SECTIONS}
+CORE_SECTIONS: Mapping[str, Any] = {
+    "health": HealthSection,
+    "isolation": Isolation | None,
+    "rules": tuple[Rule, ...] | None,
+    "sharing": SharingSection,
+    **scheduling.SECTIONS,
+}

@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
+from deviceplugin.claims import Claims
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
+from deviceplugin.core.edits import merge_edits
+from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
 from deviceplugin.health_wiring import HealthWiring
 from deviceplugin.host import Host
@@ -16,21 +20,28 @@ from deviceplugin.host.uevents import Uevent, watch_uevents
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
-from deviceplugin.kubelet.retention import Retention
 from deviceplugin.kubelet.socketwatch import KubeletSocket
 from deviceplugin.lock import only_daemon
-from deviceplugin.model import AdvertisedDevice, ContainerEdits, Device, Resource
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    ContainerEdits,
+    Device,
+    Preference,
+    Resource,
+)
 from deviceplugin.outputs.cdi_files import write_cdi_files
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
-from deviceplugin.placement import Placement, settings_of
-from deviceplugin.planner import Planner
+from deviceplugin.outputs.sharing_metrics import SharingCollector
+from deviceplugin.placement import Placement, Sources, settings_of
 from deviceplugin.supervise import DriverThread, keep
 from deviceplugin.vendor import CdiSource, Vendor
 
 log = structlog.get_logger()
 
 ALLOCATE_S = 5.0
+STOP_S = 1.5  # children end in it
 RETRY_S = 5.0
 
 
@@ -45,7 +56,6 @@ class Daemon:
     ) -> None:
         self._config, self._seed = config, seed
         self._host = Host(config.host_root)
-        self._placement = Placement(self._host, settings_of(config), config.state_dir)
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._answers = {name: DriverThread(f"{name}-answers") for name in self._vendors}
         self._metrics = Metrics()
@@ -54,10 +64,13 @@ class Daemon:
         self._leading = False
         self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
-        self._planner = Planner(
-            self._store,
-            Retention(self._endpoints.busy_since),
-            config.kubelet_dir / "pod-resources" / "kubelet.sock",
+        self._claims = Claims(config, self._store, self._endpoints.busy_since)
+        self._planner = self._claims.planner
+        self._placement = Placement(
+            self._host,
+            settings_of(config),
+            config.state_dir,
+            Sources(holders=lambda: self._claims.ledger.holders),
         )
         self._loops = [
             self._health.vendor_loop(vendor, self._write_files, self._metrics.discovered)
@@ -70,6 +83,9 @@ class Daemon:
             StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
         )
         self._metrics.registry.register(self._health.collector)
+        self._metrics.registry.register(
+            SharingCollector(lambda: self._planner.current, self._claims.ledger.held)
+        )
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
             await self._health.load()
@@ -79,8 +95,7 @@ class Daemon:
         background = [
             self._keep("kubelet_watch", self._kubelet.watch),
             self._keep("kubelet_count", self._count_kubelets),
-            self._keep("plan", self._planner.plan),
-            self._keep("holders", self._planner.watch_holders),
+            *(self._keep(name, task) for name, task in self._claims.tasks().items()),
             self._keep("placement", self._place),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(name, once) for name, once in self._health.tasks()),
@@ -93,6 +108,7 @@ class Daemon:
                 loop.stop()
             for task in background:
                 task.cancel()
+            await asyncio.wait(background, timeout=STOP_S)
 
     def _keep(
         self, name: str, once: Callable[[], object], pause_s: float = RETRY_S
@@ -126,8 +142,12 @@ class Daemon:
             self._metrics.kubelet_restarted()
 
     def _endpoint(self, resource: Resource) -> Endpoint:
-        plugin = ResourcePlugin(resource, self._answer, self._placement.prefer, self._metrics)
+        plugin = ResourcePlugin(resource, self._answer, self._prefer, self._metrics)
         return Endpoint(plugin, self._kubelet, self._metrics, self._seed)
+
+    def _prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
+        """Sharing first says which ids make sense together, then the policy chooses."""
+        return self._placement.prefer(resource, narrow(resource, preference))
 
     def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
         return self._keep(endpoint.plugin.name, endpoint.run)
@@ -137,13 +157,18 @@ class Daemon:
     ) -> ContainerEdits:
         """What a container gets, made on the vendor's own thread and checked on the host."""
         devices = devices_of(resource.name, entries, self._store.current.devices)
-        make = partial(self._edits, self._vendors[resource.vendor], devices)
-        edits = await self._answers[resource.vendor].call(make, ALLOCATE_S)
+        devices = tuple(replace(device, resource=resource.name) for device in devices)
+        async with self._claims.forms.claiming(resource, entries):
+            shares = self._claims.sharing.edits(resource, entries, devices)
+            make = partial(self._edits, self._vendors[resource.vendor], devices, shares)
+            edits = await self._answers[resource.vendor].call(make, ALLOCATE_S)
         self._placement.handed_out(resource, entries)
         return edits
 
-    def _edits(self, vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
-        edits = vendor.container_edits(devices)
+    def _edits(
+        self, vendor: Vendor, devices: Sequence[Device], shares: ContainerEdits
+    ) -> ContainerEdits:
+        edits = merge_edits([vendor.container_edits(devices), shares])
         paths = [node.host_path for node in edits.device_nodes]
         for path in [*paths, *(mount.host_path for mount in edits.mounts)]:
             if not self._host.exists(path):

@@ -7,13 +7,14 @@ from typing import Any
 
 from deviceplugin.config import Config
 from deviceplugin.core.policies.explain import Question, explain
-from deviceplugin.core.resources import plan_resources
+from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import AdvertisedID, Health, Preference, Resource, ResourceName
 from deviceplugin.placement import Placement, settings_of
 from deviceplugin.registry import load_policy
+from deviceplugin.sharing import sharing_of
 from deviceplugin.tables import table
 from deviceplugin.vendor import Vendor
 from deviceplugin.vendor_loop import look_once
@@ -39,7 +40,7 @@ async def explain_once(config: Config, vendors: Sequence[Vendor], asked: Asked) 
     store = InventoryStore(time.time)
     for vendor in vendors:
         await look_once(vendor, store)
-    resources = plan_resources(store.current).resources
+    resources = sharing_of(config.sections).plan(store.current).resources
     resource = resources.get(ResourceName(asked.resource))
     if resource is None:
         known = ", ".join(resources) or "a resource that this node has; it has none"
@@ -52,7 +53,7 @@ async def explain_once(config: Config, vendors: Sequence[Vendor], asked: Asked) 
     return explain(
         Question(
             resource=resource,
-            preference=_preference(resource, asked),
+            preference=narrow(resource, _preference(resource, asked)),
             context=placement.context,
             name=name,
             policy=load_policy(name),

@@ -29,6 +29,24 @@ class Health(StrEnum):
     UNHEALTHY = "Unhealthy"
 
 
+class Isolation(StrEnum):
+    """What keeps two containers on one GPU apart, from nothing to the hardware.
+
+    MEMORY: a server process keeps each to its share of the memory. PROCESS: each has compute units
+    of its own, memory and faults are common. HARDWARE: nothing is common.
+    """
+
+    NONE = "none"
+    MEMORY = "memory"
+    PROCESS = "process"
+    HARDWARE = "hardware"
+
+    @property
+    def strength(self) -> int:
+        """A number that grows with what is promised."""
+        return tuple(Isolation).index(self)
+
+
 class LinkKind(StrEnum):
     """How two GPUs are connected."""
 
@@ -54,7 +72,8 @@ class Device:
 
     `resource` is the name under which it is offered (None: it is not offered as such, for instance
     a GPU whose partitions are), `policy` the preferred-allocation policy that its configuration
-    section asks for, `nodes` the device nodes as paths on the host.
+    section asks for, `nodes` the device nodes as paths on the host, `isolation` what keeps it
+    apart from the other parts of the same GPU.
     """
 
     id: DeviceID
@@ -71,6 +90,7 @@ class Device:
     nodes: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    isolation: Isolation = Isolation.HARDWARE
 
 
 class FaultClass(StrEnum):
@@ -181,24 +201,52 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How one device is cut into `count` ids: replicas, or slices of `unit_bytes` each.
+
+    `variables` are the limits that a container is told, `mps` whether the shares run through
+    NVIDIA's Multi-Process Service, `whole` the GPU that the device is a part of, if it is one.
+    """
+
+    count: int
+    whole: DeviceID | None = None
+    unit_bytes: int | None = None
+    mps: bool = False
+    variables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdvertisedDevice:
-    """One entry of a resource's list: an id that the kubelet may hand out."""
+    """One entry of a resource's list: an id that the kubelet may hand out.
+
+    `share` is None for a device that is offered whole; `replica` counts the shares of a device;
+    `reason` says why an id is Unhealthy although its device is not.
+    """
 
     id: AdvertisedID
     device: DeviceID
     health: Health
     numa_node: int | None = None
     replica: int | None = None
+    share: Share | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """An extended resource and its complete list, sorted by id."""
+    """An extended resource and its complete list, sorted by id.
+
+    A container gets at most `max_per_container` shares (None: any number) and, where `distinct`,
+    each from another device. `isolation` is the weakest of its entries.
+    """
 
     name: ResourceName
     vendor: str
     devices: tuple[AdvertisedDevice, ...] = ()
     policy: str | None = None
+    isolation: Isolation = Isolation.HARDWARE
+    max_per_container: int | None = None
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,57 +1,79 @@
 """From the inventory to what is listed: planning, retention, and the log of what changed."""
 
-import asyncio
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from deviceplugin.core.building import PlanProblem
 from deviceplugin.core.journal import events
-from deviceplugin.core.resources import PlanProblem, Resources, plan_resources
+from deviceplugin.core.resources import Plan, Resources
 from deviceplugin.inventory import InventoryStore
-from deviceplugin.kubelet.podresources import HoldersUnknownError, read_holders
+from deviceplugin.kubelet.ledger import Ledger
+from deviceplugin.kubelet.podresources import Holders
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.latest import Latest
-from deviceplugin.model import Inventory
+from deviceplugin.model import AdvertisedID, Device, DeviceID, Fault, Inventory, ResourceName
+from deviceplugin.sharing import SOURCE, Sharing
 
 log = structlog.get_logger()
 
-HOLDERS_S = 5.0
-
 
 class Planner:
-    """Keeps `resources` true to the inventory and to what pods hold (the socket at `holders`)."""
+    """Keeps `resources` true to the inventory, to the rules and to what pods hold."""
 
-    def __init__(self, store: InventoryStore, retention: Retention, holders: Path) -> None:
+    def __init__(
+        self,
+        store: InventoryStore,
+        retention: Retention,
+        ledger: Ledger,
+        sharing: Sharing,
+        mps_faults: Callable[[Resources, Mapping[DeviceID, Device]], Sequence[Fault]],
+    ) -> None:
         self.resources: Latest[Resources] = Latest({})
-        self._store, self._retention, self._holders = store, retention, holders
+        self.current = Plan(resources={})
+        self._store, self._retention = store, retention
+        self._ledger, self._sharing, self._mps_faults = ledger, sharing, mps_faults
         self._problems: tuple[PlanProblem, ...] = ()
+
+    @property
+    def contested(self) -> bool:
+        """Whether somebody waits for pods to let go of something."""
+        return bool(self.current.decided) or self._retention.waiting
 
     async def plan(self) -> None:
         """Turn each newest inventory into log events and resources; runs until cancelled."""
         before = Inventory()
         async for inventory in self._store.latest.changes():
+            self.set_faults()
             for event, fields in events(before, inventory):
                 log.info(event, **fields)
             before = inventory
             self._replan()
 
-    async def watch_holders(self) -> None:
-        """Ask who holds what after each change of resources and while an id waits to be let go."""
-        asked: Resources | None = None
-        while True:
-            resources = self.resources.value
-            if resources and (self._retention.waiting or asked is not resources):
-                try:
-                    self._retention.observe(await read_holders(self._holders))
-                except HoldersUnknownError as error:
-                    log.debug("holders_unknown", reason=str(error))
-                else:
-                    self._replan()
-                    asked = self.resources.value
-            await asyncio.sleep(HOLDERS_S)
+    def set_faults(self) -> None:
+        """Tell what sharing has against devices, before they are listed."""
+        inventory = self._store.current
+        faults = self._sharing.faults(inventory)
+        if self._sharing.uses_mps:
+            plan = self._sharing.plan(inventory, self._ledger.usage.value, self.current)
+            faults = (*faults, *self._mps_faults(plan.resources, inventory.devices))
+        self._store.set_faults(SOURCE, faults)
+
+    async def follow_ledger(self) -> None:
+        """Plan again whenever a device changes hands; runs until cancelled."""
+        async for _ in self._ledger.usage.changes():
+            if self.current.choices:
+                self._replan()
+
+    def observe(self, holders: Holders) -> None:
+        """Take one answer of the kubelet about what pods hold into account."""
+        was_waiting = self._retention.waiting
+        self._retention.observe(_with_claims(holders, self._ledger))
+        if was_waiting or self._retention.waiting:
+            self._replan()
 
     def _replan(self) -> None:
-        plan = plan_resources(self._store.current)
+        plan = self._sharing.plan(self._store.current, self._ledger.usage.value, self.current)
         for problem in plan.problems:
             if problem not in self._problems:
                 log.error(
@@ -60,5 +82,22 @@ class Planner:
                     reason=problem.reason,
                     action=problem.action,
                 )
-        self._problems = plan.problems
+        self._log_forms(plan)
+        self._problems, self.current = plan.problems, plan
         self.resources.set(self._retention.apply(plan.resources))
+
+    def _log_forms(self, plan: Plan) -> None:
+        before, after = self.current.decided, plan.decided
+        for device in sorted(before.keys() | after.keys()):
+            if before.get(device) != after.get(device):
+                name = after.get(device)
+                event = "form_free" if name is None else "form_decided"
+                log.info(event, device=device, resource=name or before[device])
+
+
+def _with_claims(holders: Holders, ledger: Ledger) -> Holders:
+    """The answer and what else counts as in use: pods of a kubelet that has just restarted."""
+    merged: dict[ResourceName, Mapping[AdvertisedID, int | None]] = dict(holders)
+    for name, advertised in ledger.claims:
+        merged[name] = {advertised: None} | dict(merged.get(name, {}))
+    return merged

@@ -82,7 +82,7 @@ class GpuNode(Section, frozen=True):
 # A list is no struct, but is decoded, checked and shown by the same code.
 SECTIONS: Mapping[str, Any] = {
     "scheduling": SchedulingSection,
-    "gpu_nodes": tuple[GpuNode, ...],
+    "gpu_nodes": tuple[GpuNode, ...] | None,
 }
 
 
@@ -94,7 +94,7 @@ def scheduling_of(sections: Sections) -> SchedulingSection:
 
 def node_of(sections: Sections, node_name: str) -> GpuNode | None:
     """What `gpu_nodes` says of this node, the last entry of several."""
-    nodes: Any = sections.get("gpu_nodes", ())  # a tuple of GpuNode, see SECTIONS
+    nodes: Any = sections.get("gpu_nodes") or ()  # a tuple of GpuNode, see SECTIONS
     return next((node for node in reversed(nodes) if node.name == node_name), None)
 
 
@@ -112,7 +112,7 @@ def check_policies(sections: Sections, installed: tuple[str, ...]) -> None:
 
 
 def _named(value: Any, path: str) -> Iterator[tuple[str, str | None]]:
-    """All `scheduling.policy` and `scheduling_policy` of plain data, with their paths."""
+    """All policies that plain data names, of sections, rules and nodes, with their paths."""
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _named(item, f"{path}[{index}]")
@@ -122,7 +122,7 @@ def _named(value: Any, path: str) -> Iterator[tuple[str, str | None]]:
         below = f"{path}.{key}" if path else str(key)
         if key == "scheduling" and isinstance(item, dict):
             yield f"{below}.policy", item.get("policy")
-        elif key == "scheduling_policy":
+        elif key == "scheduling_policy" or (key == "policy" and path.startswith("rules[")):
             yield below, item
         else:
             yield from _named(item, below)

@@ -34,13 +34,18 @@ def _sections(report: Report) -> Iterator[str]:
             [_device_row(device) for device in report["devices"]],
         )
     yield table(
-        ("RESOURCE", "CAPACITY", "ALLOCATABLE"),
+        ("RESOURCE", "CAPACITY", "ALLOCATABLE", "ISOLATION"),
         [
-            (name, str(len(ids)), str(sum(entry["health"] == "Healthy" for entry in ids)))
+            _resource_row(name, ids, report["sharing"][name]["isolation"])
             for name, ids in report["resources"].items()
         ],
     )
     yield from _troubles(report)
+
+
+def _resource_row(name: str, ids: Sequence[Report], isolation: str) -> tuple[str, ...]:
+    healthy = sum(entry["health"] == "Healthy" for entry in ids)
+    return (name, str(len(ids)), str(healthy), isolation)
 
 
 def _state(vendor: Report) -> str:

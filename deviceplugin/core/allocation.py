@@ -1,5 +1,6 @@
 """Allocate: which devices a request names, and the refusals; pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from deviceplugin.errors import AllocationError, Refusal
@@ -16,7 +17,7 @@ def select(
     if not ids:
         raise AllocationError(Refusal.EMPTY, f"{name}: the request names no device")
     if len(set(ids)) != len(ids):
-        twice = min(i for i in ids if ids.count(i) > 1)
+        twice = min(i for i, times in Counter(ids).items() if times > 1)
         raise AllocationError(Refusal.DUPLICATE, f"{name}: device {twice} is asked for twice")
     return tuple(_healthy(name, entries.get(device_id), device_id) for device_id in sorted(ids))
 
@@ -26,6 +27,8 @@ def _healthy(
 ) -> AdvertisedDevice:
     if entry is None:
         raise AllocationError(Refusal.UNKNOWN, f"{name}: unknown device {device_id}")
+    if entry.health is not Health.HEALTHY and entry.reason is not None:
+        raise AllocationError(Refusal.IN_USE, f"{name}: device {device_id}: {entry.reason}")
     if entry.health is not Health.HEALTHY:
         raise AllocationError(Refusal.UNHEALTHY, f"{name}: device {device_id} is unhealthy")
     return entry

@@ -3,7 +3,7 @@
 from typing import Any
 
 from deviceplugin.core.resources import Plan
-from deviceplugin.model import Device, Fault, Inventory
+from deviceplugin.model import Device, Fault, Inventory, Resource
 
 Report = dict[str, Any]
 
@@ -29,9 +29,18 @@ def report(node: str, inventory: Inventory, plan: Plan) -> Report:
             ]
             for name, resource in sorted(plan.resources.items())
         },
+        "sharing": {name: _sharing(r) for name, r in sorted(plan.resources.items())},
         "problems": [
             {"resource": p.resource, "reason": p.reason, "action": p.action} for p in plan.problems
         ],
+    }
+
+
+def _sharing(resource: Resource) -> Report:
+    return {
+        "isolation": resource.isolation,
+        "max_per_container": resource.max_per_container,
+        "distinct": resource.distinct,
     }
 
 

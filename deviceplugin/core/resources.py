@@ -1,68 +1,84 @@
 """Planning: which extended resources an inventory makes, and which ids each lists; pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from deviceplugin.core.building import Builder, Parts, PlanProblem, group_problem
 from deviceplugin.core.names import name_problem
+from deviceplugin.core.rules import Offering, choices_of, offerings
+from deviceplugin.core.shares import entry_bytes
+from deviceplugin.core.sharing_sections import Rule
+from deviceplugin.core.usage import NOTHING_USED, Usage
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
-    Device,
     DeviceID,
     Health,
     Inventory,
+    Isolation,
     Resource,
     ResourceName,
 )
 
 Resources = Mapping[ResourceName, Resource]
 
+NO_PARTS: Parts = MappingProxyType({})
 # The kubelet receives with gRPC's default limit and drops a longer list without a word.
 MAX_LIST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanProblem:
-    """A resource, or a part of one, that is not offered: why, and what to do."""
-
-    resource: ResourceName
-    reason: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The resources that an inventory makes, and those that it cannot make."""
+    """The resources that an inventory makes, and those that it cannot make.
+
+    `choices` has the devices that can be held in one of several forms only, with the form that
+    comes first (None: only the whole that it is a part of is first); `decided` has those of which
+    one form is in use.
+    """
 
     resources: Resources
     problems: tuple[PlanProblem, ...] = ()
+    choices: Mapping[DeviceID, ResourceName | None] = field(default_factory=dict)
+    decided: Mapping[DeviceID, ResourceName] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict, repr=False, compare=False)
 
 
-def plan_resources(inventory: Inventory) -> Plan:
-    """Group the devices by the resource that each is offered as; sorted, whole, checked."""
-    grouped: dict[ResourceName, list[Device]] = {}
-    for device in inventory.devices.values():
-        if device.resource is not None:
-            grouped.setdefault(device.resource, []).append(device)
-    resources = {name: _resource(name, grouped[name], inventory) for name in sorted(grouped)}
-    problems = tuple(p for r in resources.values() if (p := resource_problem(r)) is not None)
-    refused = {problem.resource for problem in problems}
-    kept = {name: r for name, r in resources.items() if name not in refused}
-    return Plan(resources=MappingProxyType(kept), problems=problems)
+def plan_resources(
+    inventory: Inventory,
+    rules: Sequence[Rule] = (),
+    usage: Usage = NOTHING_USED,
+    least: Isolation = Isolation.NONE,
+    previous: Parts = NO_PARTS,
+) -> Plan:
+    """The resources that the rules make of the devices; sorted, whole, checked.
 
-
-def _resource(name: ResourceName, devices: list[Device], inventory: Inventory) -> Resource:
-    entries = tuple(
-        AdvertisedDevice(
-            id=AdvertisedID(device.id),
-            device=device.id,
-            health=inventory.health_of(device),
-            numa_node=device.numa_node,
-        )
-        for device in sorted(devices, key=_device_id)
+    A GPU that `usage` has in one form is Unhealthy in its others; a resource that isolates less
+    than `least` is refused. `previous` are the parts of an earlier plan, to be cheaper.
+    """
+    grouped: dict[ResourceName, list[Offering]] = {}
+    offered = tuple(offerings(inventory, rules))
+    for offering in offered:
+        grouped.setdefault(offering.name, []).append(offering)
+    resources: dict[ResourceName, Resource] = {}
+    problems: list[PlanProblem] = []
+    builder = Builder(inventory, usage, previous)
+    for name in sorted(grouped):
+        problem = group_problem(name, grouped[name], least, MAX_LIST_BYTES)
+        if problem is None:
+            resource = builder.resource(name, grouped[name])
+            resources[name] = resource
+            problem = resource_problem(resource)
+        if problem is not None:
+            resources.pop(name, None)
+            problems.append(problem)
+    return Plan(
+        resources=MappingProxyType(resources),
+        problems=tuple(problems),
+        choices=choices_of(o for o in offered if o.name in resources),
+        decided=builder.decided,
+        parts=builder.parts,
     )
-    return Resource(name=name, vendor=devices[0].vendor, devices=entries, policy=devices[0].policy)
 
 
 def resource_problem(resource: Resource) -> PlanProblem | None:
@@ -85,17 +101,8 @@ def resource_problem(resource: Resource) -> PlanProblem | None:
 
 
 def list_bytes(devices: Iterable[AdvertisedDevice]) -> int:
-    """The encoded size of a ListAndWatchResponse with every device Unhealthy, the longest form.
-
-    A device is field 1 of the response: tag, length, then ID, health and topology as fields of
-    their own (v1beta1 api.proto); a NUMA node takes at most 6 bytes here.
-    """
-    unhealthy = 2 + len(Health.UNHEALTHY)
-    total = 0
-    for device in devices:
-        body = 2 + len(device.id) + unhealthy + (0 if device.numa_node is None else 6)
-        total += body + (2 if body < 128 else 3)
-    return total
+    """The encoded size of a ListAndWatchResponse with every device Unhealthy, the longest form."""
+    return sum(entry_bytes(len(device.id), device.numa_node) for device in devices)
 
 
 def with_tombstones(planned: Resources, gone: Mapping[ResourceName, Resource]) -> Resources:
@@ -118,10 +125,6 @@ def _without(resource: Resource, ids: set[AdvertisedID]) -> Resource:
     if ids.isdisjoint(entry.id for entry in resource.devices):
         return resource
     return replace(resource, devices=tuple(e for e in resource.devices if e.id not in ids))
-
-
-def _device_id(device: Device) -> DeviceID:
-    return device.id
 
 
 def _entry_id(entry: AdvertisedDevice) -> AdvertisedID:

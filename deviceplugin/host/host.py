@@ -90,6 +90,15 @@ class Host:
             return None
         return below
 
+    def read_link(self, host_path: str) -> str | None:
+        """A symbolic link's target as it is written, None where there is no link."""
+        try:
+            return os.readlink(self.path(host_path))
+        except OSError as error:
+            if error.errno in _ABSENT | {errno.EINVAL}:
+                return None
+            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+
     def read_link_name(self, host_path: str) -> str | None:
         """The last part of a symbolic link's target, None where there is no link."""
         try:

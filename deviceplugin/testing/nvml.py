@@ -14,6 +14,7 @@ import pynvml
 
 NVMLError = pynvml.NVMLError
 GIB = 1 << 30
+NO_INSTANCE = 0xFFFFFFFF
 
 # name: (index of the profile, the driver's id, slices, memory in MiB, multiprocessors) of an A100.
 A100_PROFILES: Mapping[str, tuple[int, int, int, int, int]] = {
@@ -158,7 +159,7 @@ class SimulatedNvml:
         """Nothing was made."""
 
     def nvmlDeviceGetSupportedEventTypes(self, _: SimulatedGpu) -> int:  # noqa: N802
-        return int(pynvml.nvmlEventTypeXidCriticalError)
+        return int(pynvml.nvmlEventMigConfigChange)
 
     def nvmlDeviceRegisterEvents(self, *_: object) -> None:  # noqa: N802
         """Every change is told to everybody."""
@@ -167,7 +168,13 @@ class SimulatedNvml:
         if not self.changed.wait(timeout_ms / 1000):
             return _fail(pynvml.NVML_ERROR_TIMEOUT)
         self.changed.clear()
-        return SimpleNamespace(eventType=pynvml.nvmlEventTypeXidCriticalError, eventData=79)
+        return SimpleNamespace(
+            device=self.gpus[0],
+            eventType=pynvml.nvmlEventMigConfigChange,
+            eventData=0,
+            gpuInstanceId=NO_INSTANCE,
+            computeInstanceId=NO_INSTANCE,
+        )
 
 
 def _profile(mig: _Mig) -> tuple[int, int, int, int, int]:

@@ -22,6 +22,7 @@ from deviceplugin.vendors.nvidia.devices import CONTROL_NODES
 from deviceplugin.vendors.nvidia.edits import CDI_KIND, VISIBLE_DEVICES, device_nodes, visible_name
 from deviceplugin.vendors.nvidia.library import FOLDERS
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
+from deviceplugin.vendors.nvidia.vgpu_host import is_for_machines
 
 PROGRAMS = (
     "nvidia-smi",
@@ -34,7 +35,7 @@ PROGRAMS = (
 
 def cdi_spec(settings: NvidiaSection, dev_root: str, devices: Sequence[Device]) -> CdiSpec:
     """The devices of the file, without the driver's files; pure."""
-    offered = [device for device in devices if device.resource is not None]
+    offered = [d for d in devices if d.resource is not None and not is_for_machines(d)]
     control = [n for n in device_nodes(dev_root, offered) if n.path in CONTROL_NODES]
     return CdiSpec(
         kind=CDI_KIND,

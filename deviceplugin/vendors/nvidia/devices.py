@@ -3,13 +3,22 @@ looking which device nodes exist."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName, frozen
+from deviceplugin.model import (
+    Device,
+    DeviceID,
+    Fault,
+    FaultClass,
+    Isolation,
+    ResourceName,
+    frozen,
+)
 from deviceplugin.vendors.nvidia.gpus import Gpu
 from deviceplugin.vendors.nvidia.partitions import MigInstance, capability_nodes, resource_suffix
-from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
+from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
+from deviceplugin.vendors.nvidia.vgpu import HOST_VGPU, as_vgpu
 
 SOURCE = "nvidia.layout"
 WHOLE = ResourceName("nvidia.com/gpu")
@@ -35,6 +44,7 @@ class Naming:
     mig: MigSection
     dev_root: str
     single_profile: str | None = None
+    vgpu: VgpuSection = field(default_factory=VgpuSection)
 
     def instance_resource(self, profile: str) -> ResourceName | None:
         """The resource of a MIG profile, None where the configuration does not offer it."""
@@ -50,7 +60,11 @@ class Naming:
 
 
 def naming_for(
-    settings: NvidiaSection, mig: MigSection, dev_root: str, gpus: Sequence[Gpu]
+    settings: NvidiaSection,
+    mig: MigSection,
+    dev_root: str,
+    gpus: Sequence[Gpu],
+    vgpu: VgpuSection | None = None,
 ) -> Naming:
     """The naming for a set of GPUs.
 
@@ -60,7 +74,13 @@ def naming_for(
     counts = Counter(i.profile for gpu in gpus for i in gpu.instances)
     profile = min(counts, key=lambda name: (-counts[name], name), default=None)
     single = profile if settings.mig_strategy == "single" and mig.enabled else None
-    return Naming(settings=settings, mig=mig, dev_root=dev_root, single_profile=single)
+    return Naming(
+        settings=settings,
+        mig=mig,
+        dev_root=dev_root,
+        single_profile=single,
+        vgpu=vgpu or VgpuSection(),
+    )
 
 
 def devices_of_gpu(
@@ -80,6 +100,7 @@ def devices_of_gpu(
         nodes=nodes,
         attributes=_attributes(gpu),
     )
+    whole = as_vgpu(gpu, whole, naming.vgpu)
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
     faults = [*_whole_faults(gpu, whole, naming)]
     for part, instance in zip(parts, gpu.instances, strict=True):
@@ -88,8 +109,10 @@ def devices_of_gpu(
 
 
 def _whole_resource(gpu: Gpu, naming: Naming) -> ResourceName | None:
-    """A GPU in MIG mode cannot be used whole, whatever the strategy."""
-    return None if gpu.mig or naming.single_profile is not None else WHOLE
+    """A GPU in MIG mode cannot be used whole, whatever the strategy, nor one whose driver
+    serves virtual machines: that driver has no CUDA."""
+    host_vgpu = gpu.virtualization == HOST_VGPU
+    return None if gpu.mig or host_vgpu or naming.single_profile is not None else WHOLE
 
 
 def _part(
@@ -114,22 +137,33 @@ def _part(
         memory_bytes=instance.memory_mib << 20,
         policy=naming.mig.scheduling.policy,
         nodes=tuple(sorted({*whole.nodes, *own})) if own else whole.nodes,
-        attributes=frozen(
-            {
-                **_attributes(gpu),
-                "gpu_index": str(gpu.index),
-                "gpu_instance": str(instance.gpu_instance),
-                "compute_instance": str(instance.compute_instance),
-                "multiprocessors": str(instance.multiprocessors),
-            }
-        ),
+        attributes=_part_attributes(gpu, instance),
+        isolation=_isolation(instance.profile),
     )
+
+
+def _part_attributes(gpu: Gpu, instance: MigInstance) -> Mapping[str, str]:
+    return frozen(
+        {
+            **_attributes(gpu),
+            "gpu_index": str(gpu.index),
+            "gpu_instance": str(instance.gpu_instance),
+            "compute_instance": str(instance.compute_instance),
+            "multiprocessors": str(instance.multiprocessors),
+        }
+    )
+
+
+def _isolation(profile: str) -> Isolation:
+    """Compute instances of one GPU instance (`1c.3g.20gb`) have its memory in common."""
+    return Isolation.PROCESS if profile.partition("g.")[0].count("c.") else Isolation.HARDWARE
 
 
 def _attributes(gpu: Gpu) -> Mapping[str, str]:
     known = {
         "architecture": gpu.architecture,
         "compute_capability": gpu.compute_capability,
+        "ecc": None if gpu.ecc is None else ("enabled" if gpu.ecc else "disabled"),
         "mig": None if gpu.mig is None else ("enabled" if gpu.mig else "disabled"),
         "minor": str(gpu.minor),
     }

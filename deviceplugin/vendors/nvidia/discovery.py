@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from deviceplugin.errors import LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import PciFunction, read_gpus, read_numa_node
+from deviceplugin.host.sriov import read_physical_function
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Link
 from deviceplugin.vendors.nvidia.devices import Naming, devices_of_gpu
 from deviceplugin.vendors.nvidia.gpus import DISPLAYS, Gpu, read_gpu, read_handle, read_pci_address
@@ -90,7 +91,8 @@ def _absent(
     on_bus = {f.address: f for f in read_gpus(host, VENDOR_ID)}
     for address in sorted((on_bus.keys() or known.keys()) | seen.failed.keys()):
         function = on_bus.get(address) or _unseen(address)
-        if address not in answered and function.driver not in _PASSED_THROUGH:
+        virtual = read_physical_function(host, address) is not None
+        if address not in answered and function.driver not in _PASSED_THROUGH and not virtual:
             yield function
 
 

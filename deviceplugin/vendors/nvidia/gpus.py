@@ -26,7 +26,10 @@ DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG."""
+    """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG.
+
+    `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t.
+    """
 
     uuid: str
     index: int
@@ -38,6 +41,8 @@ class Gpu:
     architecture: str | None
     mig: bool | None
     mig_pending: bool | None
+    ecc: bool | None = None
+    virtualization: int | None = None
     instances: tuple[MigInstance, ...] = ()
 
 
@@ -57,6 +62,7 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> Gpu:
     memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
     mig = nvml.ask("nvmlDeviceGetMigMode", handle)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
+    ecc = nvml.ask("nvmlDeviceGetEccMode", handle)
     enabled = bool(mig[0]) if mig is not None else None
     return Gpu(
         uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
@@ -69,5 +75,7 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> Gpu:
         architecture=_ARCHITECTURES.get(nvml.ask("nvmlDeviceGetArchitecture", handle)),
         mig=enabled,
         mig_pending=bool(mig[1]) if mig is not None else None,
+        ecc=bool(ecc[0]) if ecc is not None else None,
+        virtualization=nvml.ask("nvmlDeviceGetVirtualizationMode", handle),
         instances=read_instances(nvml, handle, memory.total) if enabled and memory else (),
     )

@@ -81,8 +81,14 @@ class Nvml:
 
 
 def handle_address(handle: Any) -> int:
-    """A handle is a pointer to something opaque; equal handles have equal addresses."""
-    return ctypes.cast(handle, ctypes.c_void_p).value or 0
+    """A handle is a pointer to something opaque; equal handles have equal addresses.
+
+    The handles of a simulated library are Python objects.
+    """
+    try:
+        return ctypes.cast(handle, ctypes.c_void_p).value or 0
+    except ctypes.ArgumentError:
+        return id(handle)
 
 
 def open_nvml(host: Host, driver_root: str) -> Nvml:

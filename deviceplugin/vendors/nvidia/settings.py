@@ -1,4 +1,4 @@
-"""The configuration sections `nvidia` and `mig`, decoded by msgspec; defaults are ours."""
+"""The configuration sections `nvidia`, `mig` and `vgpu`, decoded by msgspec; defaults are ours."""
 
 from typing import Literal
 
@@ -61,4 +61,26 @@ class MigSection(Section, frozen=True):
     version: str = "2.0"
     enabled: bool = True
     instances: tuple[MigInstance, ...] | None = None
+    scheduling: Scheduling = Scheduling()
+
+
+class VgpuProfile(Instance, frozen=True):
+    """A vGPU by the name and the memory that containers are told."""
+
+    tensor_cores: int | None = None
+
+
+VgpuFeature = Literal[
+    "enhanced_memory_management", "improved_scheduling", "better_isolation", "advanced_monitoring"
+]
+
+
+class VgpuSection(Section, frozen=True):
+    """vGPUs in a guest and on a host; `profiles` pins names by memory. `version` and `features`
+    are descriptions that change nothing: what a vGPU can do is the hypervisor's choice."""
+
+    version: str = "8.0"
+    enabled: bool = True
+    features: tuple[VgpuFeature, ...] = ()
+    profiles: tuple[VgpuProfile, ...] = ()
     scheduling: Scheduling = Scheduling()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from threading import Event
 
 from deviceplugin.core.edits import merge_edits
-from deviceplugin.errors import DiscoveryError, LibraryError
+from deviceplugin.errors import DiscoveryError, LibraryError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery, Finding
 from deviceplugin.vendor import HealthReport
@@ -23,7 +23,9 @@ from deviceplugin.vendors.nvidia.events import watch_events
 from deviceplugin.vendors.nvidia.library import Nvml, open_nvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.probes import Probes
-from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
+from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
+from deviceplugin.vendors.nvidia.vgpu import guest_edits
+from deviceplugin.vendors.nvidia.vgpu_host import HostVgpus, is_for_machines, machine_edits
 
 OpenNvml = Callable[[Host, str], Nvml]
 
@@ -39,8 +41,11 @@ class NvidiaVendor:
         settings: NvidiaSection,
         mig: MigSection,
         open_library: OpenNvml = open_nvml,
+        vgpu: VgpuSection | None = None,
     ) -> None:
         self._host, self._settings, self._mig = host, settings, mig
+        self._vgpu = vgpu or VgpuSection()
+        self._host_vgpus = HostVgpus(host)
         self._open_library = open_library
         self._nvml: Nvml | None = None
         self._probes = Probes()
@@ -50,8 +55,14 @@ class NvidiaVendor:
         self._driver_root = settings.driver_root
 
     def discover(self) -> Discovery:
-        """All GPUs and MIG instances; a GPU that fails keeps its last devices, faulted."""
-        nvml = self._session()
+        """All GPUs, MIG instances and vGPUs; a GPU that fails keeps its last devices, faulted."""
+        try:
+            nvml = self._session()
+        except UnavailableError:
+            vgpus = self._vgpus(())
+            if not vgpus:
+                raise
+            return Discovery(devices=vgpus)  # a host for virtual machines alone
         try:
             return self._discover(nvml)
         except LibraryError:
@@ -60,8 +71,11 @@ class NvidiaVendor:
             return self._discover(self._session())
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
-        """The drop-in answer of the configured strategies."""
-        return edits.container_edits(self._settings, self._dev_root, devices)
+        """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
+        if any(map(is_for_machines, devices)):
+            return machine_edits(devices)
+        parts = edits.container_edits(self._settings, self._dev_root, devices)
+        return merge_edits([parts, guest_edits(devices)])
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """One file for the class gpu; without devices where no strategy asks for CDI."""
@@ -102,9 +116,9 @@ class NvidiaVendor:
     def _discover(self, nvml: Nvml) -> Discovery:
         seen = look(nvml)
         self._driver_version = nvml.text("nvmlSystemGetDriverVersion")
-        naming = naming_for(self._settings, self._mig, self._dev_root, seen.gpus)
+        naming = naming_for(self._settings, self._mig, self._dev_root, seen.gpus, self._vgpu)
         devices, faults = healthy_devices(self._host, seen, naming)
-        devices = with_links(devices, self._read_links(nvml, seen))
+        devices = self._with_vgpus(with_links(devices, self._read_links(nvml, seen)))
         missing, losses = missing_devices(self._host, seen, self._known)
         self._known = by_address((*devices, *missing))
         return Discovery(
@@ -112,6 +126,19 @@ class NvidiaVendor:
             faults=(*faults, *losses),
             driver_version=self._driver_version,
             library_version=nvml.text("nvmlSystemGetNVMLVersion"),
+        )
+
+    def _with_vgpus(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+        """The devices and the vGPUs for virtual machines; a GPU that has such is not offered."""
+        vgpus = self._vgpus(devices)
+        cut = {vgpu.parent for vgpu in vgpus}
+        return (*(replace(d, resource=None) if d.id in cut else d for d in devices), *vgpus)
+
+    def _vgpus(self, devices: Sequence[Device]) -> tuple[Device, ...]:
+        if not self._vgpu.enabled:
+            return ()
+        return self._host_vgpus.read(
+            {d.pci_address: d.id for d in devices if d.pci_address and d.parent is None}
         )
 
     def _read_links(self, nvml: Nvml, seen: Look) -> Links:

@@ -1,0 +1,116 @@
+"""MPS: the control daemon is a child of ours, gates the resource and is started again."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.model import ResourceName
+from deviceplugin.mps import limits, services_of
+from tests.sharing.builders import gpu, inventory, sharing
+from tests.sharing.conftest import Node
+
+GPU = "nvidia.com/gpu"
+# As the real one: in front with -f, else a client that reads commands.
+PROGRAM = """#!{python}
+import os, pathlib, signal, sys, time
+pipe = pathlib.Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"])
+logs = pathlib.Path(os.environ["CUDA_MPS_LOG_DIRECTORY"])
+if sys.argv[1:] == ["-f"]:
+    while (pipe.parents[2] / "hold").exists():
+        time.sleep(0.02)
+    (pipe / "control").write_text(str(os.getpid()))
+    signal.pause()
+if not (pipe / "control").exists():
+    sys.exit(1)
+with (logs / "commands").open("a") as file:
+    file.write(sys.stdin.read())
+"""
+RULES = {"rules": [{"offers": [{"replicas": 4, "sharing": "mps"}]}]}
+
+
+@pytest.fixture
+def mps_root(node: Node) -> Path:
+    """The MPS root of the node, and its control program in the driver's place."""
+    program = node.root / "host/usr/bin/nvidia-cuda-mps-control"
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    root = node.root / "host/run/nvidia/mps"
+    root.mkdir(parents=True)
+    return root
+
+
+async def test_the_resource_waits_for_mps_and_suffers_from_its_death(node: Node, mps_root: Path):
+    (mps_root / "hold").write_text("")
+    await node.start(RULES)
+    await node.kubelet.wait_registered(GPU)
+    await node.polls(1)
+    assert node.kubelet.allocatable() == {GPU: 0}
+    assert node.kubelet.capacity() == {GPU: 8}
+    (mps_root / "hold").unlink()
+    await node.allocatable(GPU, 8, timeout_s=10)
+
+    admission = await node.kubelet.admit("p", {"c": {GPU: 1}})
+    answer = admission.of("c", GPU).answer
+    assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
+    assert answer.envs["GPU_SHARE_ISOLATION"] == "memory"
+    assert {(m.container_path, m.host_path) for m in answer.mounts} == {
+        ("/mps/nvidia.com/gpu/pipe", "/run/nvidia/mps/nvidia.com/gpu/pipe"),
+        ("/dev/shm", "/run/nvidia/mps/shm"),
+    }
+    commands = mps_root / "nvidia.com/gpu/log/commands"
+    assert commands.read_text().splitlines()[1:] == [
+        "set_default_device_pinned_mem_limit 0 10084M",
+        "set_default_device_pinned_mem_limit 1 10084M",
+        "set_default_active_thread_percentage 25",
+    ]
+
+    pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
+    (mps_root / "hold").write_text("")
+    (mps_root / "nvidia.com/gpu/pipe/control").unlink()
+    os.kill(pid, signal.SIGKILL)
+    await node.allocatable(GPU, 0, timeout_s=3)
+    (mps_root / "hold").unlink()
+    await node.allocatable(GPU, 8, timeout_s=15)
+
+    pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
+    await node.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_no_directory_of_mps_can_be_written_by_others(node: Node, mps_root: Path):
+    await node.start(RULES)
+    await node.allocatable(GPU, 8, timeout_s=10)
+    for name in ("shm", "nvidia.com/gpu/pipe", "nvidia.com/gpu/log"):
+        assert (mps_root / name).stat().st_mode & 0o022 == 0
+
+
+async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(
+    node: Node, mps_root: Path
+):
+    await node.start(RULES)
+    await node.allocatable(GPU, 8, timeout_s=10)
+    pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
+    await node.kill()
+    await node.start(RULES)
+    await node.allocatable(GPU, 8, timeout_s=10)
+    assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_slices_have_limits_of_their_own_and_the_server_none():
+    rules = sharing({"offers": [{"memory": {}, "sharing": "mps"}]})
+    node = inventory(gpu(0))
+    services = services_of(rules.plan(node).resources, node.devices)
+    (service,) = services.values()
+    assert service.resource == ResourceName("nvidia.com/gpu-memory")
+    assert list(limits(service)) == []
+
+
+def test_mps_of_another_vendor_is_refused():
+    node = inventory(gpu(0, vendor="amd", resource="amd.com/gpu"))
+    (problem,) = sharing(RULES["rules"][0]).plan(node).problems
+    assert "for whole NVIDIA GPUs" in problem.reason
