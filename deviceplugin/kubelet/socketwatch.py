@@ -29,10 +29,14 @@ _EVENTS = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE | Mask.DELETE_SELF | Mask.MO
 
 @dataclass(frozen=True, slots=True)
 class SocketIdentity:
-    """Which socket file it is: the path alone stays behind when a kubelet ends."""
+    """Which socket file it is: the path alone stays behind when a kubelet ends.
+
+    The time is that of its making: unlike the change time, another mode, owner or link leaves it
+    as it is.
+    """
 
     inode: int
-    changed_ns: int
+    made_ns: int
 
 
 def read_identity(path: Path) -> SocketIdentity | None:
@@ -41,7 +45,7 @@ def read_identity(path: Path) -> SocketIdentity | None:
         status = os.stat(path)
     except OSError:
         return None
-    return SocketIdentity(status.st_ino, status.st_ctime_ns)
+    return SocketIdentity(status.st_ino, status.st_mtime_ns)
 
 
 def is_listening(path: Path) -> bool:

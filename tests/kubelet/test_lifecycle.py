@@ -50,6 +50,15 @@ async def test_a_removed_socket_does_not_disturb_a_live_stream(served: Served) -
     assert len(served.stub.registrations) == 1
 
 
+async def test_another_mode_of_the_kubelets_socket_is_no_new_kubelet(served: Served) -> None:
+    before = read_identity(served.stub.kubelet_socket)
+    served.stub.kubelet_socket.chmod(0o600)
+    assert read_identity(served.stub.kubelet_socket) == before
+    served.plugin.show(resource("a"))
+    await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == 1)
+    assert len(served.stub.registrations) == 1
+
+
 async def test_a_stream_that_ends_unasked_is_registered_again_at_once(served: Served) -> None:
     for count in (2, 3):
         await served.stub.disconnect(GPU)
