@@ -8,12 +8,12 @@ from functools import partial
 
 import structlog
 
+from deviceplugin.answers import Answers
 from deviceplugin.claims import Claims
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
-from deviceplugin.core.edits import merge_edits
 from deviceplugin.core.sharing import narrow
-from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
+from deviceplugin.errors import DevicePluginError, FilesError
 from deviceplugin.health_wiring import HealthWiring
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import Uevent, watch_uevents
@@ -35,12 +35,11 @@ from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
 from deviceplugin.outputs.sharing_metrics import SharingCollector
 from deviceplugin.placement import Placement, Sources, settings_of
-from deviceplugin.supervise import DriverThread, keep
+from deviceplugin.supervise import keep
 from deviceplugin.vendor import CdiSource, Vendor
 
 log = structlog.get_logger()
 
-ALLOCATE_S = 5.0
 STOP_S = 1.5  # children end in it
 RETRY_S = 5.0
 
@@ -57,7 +56,7 @@ class Daemon:
         self._config, self._seed = config, seed
         self._host = Host(config.host_root)
         self._vendors = {vendor.name: vendor for vendor in vendors}
-        self._answers = {name: DriverThread(f"{name}-answers") for name in self._vendors}
+        self._answers = Answers(self._host, self._vendors)
         self._metrics = Metrics()
         self._health = HealthWiring(config, self._host, now)
         self._store = self._health.store
@@ -155,24 +154,13 @@ class Daemon:
     async def _answer(
         self, resource: Resource, entries: Sequence[AdvertisedDevice]
     ) -> ContainerEdits:
-        """What a container gets, made on the vendor's own thread and checked on the host."""
+        """What a container gets for `entries`, which are in use from here on unless it fails."""
         devices = devices_of(resource.name, entries, self._store.current.devices)
         devices = tuple(replace(device, resource=resource.name) for device in devices)
         async with self._claims.forms.claiming(resource, entries):
             shares = self._claims.sharing.edits(resource, entries, devices)
-            make = partial(self._edits, self._vendors[resource.vendor], devices, shares)
-            edits = await self._answers[resource.vendor].call(make, ALLOCATE_S)
+            edits = await self._answers.edits(devices, shares)
         self._placement.handed_out(resource, entries)
-        return edits
-
-    def _edits(
-        self, vendor: Vendor, devices: Sequence[Device], shares: ContainerEdits
-    ) -> ContainerEdits:
-        edits = merge_edits([vendor.container_edits(devices), shares])
-        paths = [node.host_path for node in edits.device_nodes]
-        for path in [*paths, *(mount.host_path for mount in edits.mounts)]:
-            if not self._host.exists(path):
-                raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
         return edits
 
     def _write_files(self, vendor: CdiSource, devices: Sequence[Device]) -> None:

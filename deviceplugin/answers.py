@@ -1,0 +1,54 @@
+"""What containers get: the vendors' container edits, with a deadline, checked on the host."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from deviceplugin.core.edits import merge_edits
+from deviceplugin.errors import AllocationError, Refusal
+from deviceplugin.host import Host
+from deviceplugin.model import ContainerEdits, Device, DeviceID
+from deviceplugin.supervise import DriverThread
+from deviceplugin.vendor import Vendor
+
+ALLOCATE_S = 5.0
+MAX_KEPT = 4096
+
+
+class Answers:
+    """Asks the vendors, each on a thread of its own, and keeps what they said of one device.
+
+    Container edits are a pure function of the devices: the same device has the same edits until
+    discovery finds it changed, so the last answer for each single device is kept.
+    """
+
+    def __init__(self, host: Host, vendors: Mapping[str, Vendor]) -> None:
+        self._host, self._vendors = host, vendors
+        self._threads = {name: DriverThread(f"{name}-answers") for name in vendors}
+        self._kept: dict[DeviceID, tuple[Device, ContainerEdits]] = {}
+
+    async def edits(self, devices: Sequence[Device], shares: ContainerEdits) -> ContainerEdits:
+        """What a container with these devices (of one vendor) and `shares` gets.
+
+        Raises AllocationError where a node or mount is missing on the host, VendorError where
+        the vendor fails, CallTimeoutError where it does not answer within ALLOCATE_S.
+        """
+        edits = merge_edits([await self._of_vendor(devices), shares])
+        # On the loop: a look into /dev is a look into memory, cheaper than another thread.
+        paths = [node.host_path for node in edits.device_nodes]
+        for path in [*paths, *(mount.host_path for mount in edits.mounts)]:
+            if not self._host.exists(path):
+                raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
+        return edits
+
+    async def _of_vendor(self, devices: Sequence[Device]) -> ContainerEdits:
+        first = devices[0]
+        kept = self._kept.get(first.id) if len(devices) == 1 else None
+        if kept is not None and kept[0] == first:
+            return kept[1]
+        ask = partial(self._vendors[first.vendor].container_edits, devices)
+        edits = await self._threads[first.vendor].call(ask, ALLOCATE_S)
+        if len(devices) == 1:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[first.id] = (first, edits)
+        return edits
