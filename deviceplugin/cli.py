@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,8 @@ from deviceplugin import config as configuration
 from deviceplugin.config import Config, Setting
 from deviceplugin.errors import ConfigError
 from deviceplugin.logs import configure_logs
-from deviceplugin.registry import installed_vendors, load_vendors
+from deviceplugin.model import VendorStatus
+from deviceplugin.registry import create_vendors, installed_vendors, load_vendors
 from deviceplugin.vendor import VendorModule
 
 PREFIX = "DEVICEPLUGIN_"
@@ -99,6 +101,8 @@ def discover(form: str | None, **flags: str | None) -> None:
 def check(**flags: str | None) -> None:
     """Check the configuration and print what it amounts to."""
     config, _ = load(flags)
+    for status in config.skipped:
+        click.echo(f"deviceplugin: {status.error}", err=True)
     click.echo(_yaml(effective(config)), nl=False)
 
 
@@ -124,17 +128,32 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     vendors = settings.get("vendors")
     installed = tuple(installed_vendors())
     names = configuration.parse_vendors(vendors, installed) if vendors else None
-    all_modules = load_vendors(None)
+    skipped: list[VendorStatus] = []
+    all_modules = load_vendors(None, skipped.append)
+    if names:
+        load_vendors(names)  # what is asked for by name must be usable
+        skipped = []
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
-    configuration.check_keys(raw, (*known_settings, *schemas))
+    if skipped:
+        skipped = _with_sections(skipped, raw.keys() - {*known_settings, *schemas})
+    else:
+        configuration.check_keys(raw, (*known_settings, *schemas))
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
     config = Config(
         **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
         vendors=names,
         sections=configuration.decode_sections(raw, schemas),
+        skipped=tuple(skipped),
     )
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
+
+
+def _with_sections(skipped: Iterable[VendorStatus], unknown: Iterable[str]) -> list[VendorStatus]:
+    """Keys that nobody knows may be those of a vendor that cannot be loaded: told, not refused."""
+    keys = ", ".join(sorted(unknown))
+    hint = f"; keys of the configuration that may be its own: {keys}" if keys else ""
+    return [replace(status, error=f"{status.error}{hint}") for status in skipped]
 
 
 def _given(name: str, flag: str | None) -> Setting | None:
@@ -151,7 +170,7 @@ def effective(config: Config) -> dict[str, Any]:
     address = config.metrics_address
     return {
         "node_name": config.node_name,
-        "vendors": list(config.vendors or installed_vendors()),
+        "vendors": list(config.vendors or _usable(config)),
         "host_root": str(config.host_root),
         "kubelet_dir": str(config.kubelet_dir),
         "cdi_dir": str(config.cdi_dir),
@@ -163,12 +182,18 @@ def effective(config: Config) -> dict[str, Any]:
     }
 
 
+def _usable(config: Config) -> list[str]:
+    skipped = {status.name for status in config.skipped}
+    return [name for name in installed_vendors() if name not in skipped]
+
+
 async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
     from deviceplugin.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
     from deviceplugin.host import Host  # noqa: PLC0415
 
-    host = Host(config.host_root)
-    vendors = [module.create(host, config.sections) for module in modules]
+    skipped = list(config.skipped)
+    vendors = await create_vendors(modules, Host(config.host_root), config.sections, skipped.append)
+    config = replace(config, skipped=tuple(skipped))
     daemon = Daemon(config, vendors, time.time, random.SystemRandom().getrandbits(32))
     serving = asyncio.create_task(daemon.run())
     loop = asyncio.get_running_loop()
@@ -187,9 +212,13 @@ async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, An
     from deviceplugin.vendor_loop import look_once  # noqa: PLC0415
 
     store = InventoryStore(time.time)
-    host = Host(config.host_root)
-    vendors = [module.create(host, config.sections) for module in modules]
-    await asyncio.gather(*(look_once(vendor, store) for vendor in vendors))
+    for status in config.skipped:
+        store.set_status(status)
+    vendors = await create_vendors(
+        modules, Host(config.host_root), config.sections, store.set_status
+    )
+    order = tuple(vendor.name for vendor in vendors)
+    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
     return report(config.node_name, store.current, plan_resources(store.current))
 
 

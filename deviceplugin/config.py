@@ -16,6 +16,7 @@ import msgspec
 import yaml
 
 from deviceplugin.errors import ConfigError
+from deviceplugin.model import VendorStatus
 from deviceplugin.vendor import Sections
 
 MAX_FILE_BYTES = 1 << 20
@@ -28,7 +29,10 @@ Raw = dict[str, Any]  # what YAML gives before the schema has spoken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that the daemon is told; `vendors` None means all that are installed."""
+    """Everything that the daemon is told; `vendors` None means all that are installed.
+
+    `skipped` has the installed vendors that cannot be used, and why.
+    """
 
     node_name: str
     vendors: tuple[str, ...] | None = None
@@ -40,6 +44,7 @@ class Config:
     log_level: str = "info"
     log_format: str = "json"
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
+    skipped: tuple[VendorStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

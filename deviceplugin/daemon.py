@@ -10,7 +10,7 @@ import structlog
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
 from deviceplugin.core.policies import prefer
-from deviceplugin.errors import AllocationError, DevicePluginError, FilesError, Refusal
+from deviceplugin.errors import AllocationError, DevicePluginError, Refusal
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import watch_uevents
 from deviceplugin.inventory import InventoryStore
@@ -21,12 +21,12 @@ from deviceplugin.kubelet.retention import Retention
 from deviceplugin.kubelet.socketwatch import KubeletSocket
 from deviceplugin.lock import only_daemon
 from deviceplugin.model import AdvertisedDevice, ContainerEdits, Device, Resource
-from deviceplugin.outputs.cdi_files import write_cdi_files
+from deviceplugin.outputs.cdi_files import CdiFiles
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
 from deviceplugin.planner import Planner
 from deviceplugin.supervise import DriverThread, keep
-from deviceplugin.vendor import CdiSource, Vendor
+from deviceplugin.vendor import Vendor
 from deviceplugin.vendor_loop import VendorLoop
 
 log = structlog.get_logger()
@@ -38,7 +38,8 @@ RETRY_S = 5.0
 class Daemon:
     """Serves the devices of `vendors` to the kubelet until cancelled; made on the loop.
 
-    `now` gives Unix seconds, `seed` the jitter of retries.
+    `now` gives Unix seconds, `seed` the jitter of retries. What two vendors claim is the earlier
+    one's.
     """
 
     def __init__(
@@ -58,8 +59,12 @@ class Daemon:
             Retention(self._endpoints.busy_since),
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
         )
+        order = tuple(self._vendors)
+        self._write_files = CdiFiles(config.cdi_dir, order).write
         self._loops = [
-            VendorLoop(vendor, self._store, self._write_files, self._metrics.discovered)
+            VendorLoop(
+                vendor, self._store, self._write_files, self._metrics.discovered, order=order
+            )
             for vendor in vendors
         ]
 
@@ -70,6 +75,8 @@ class Daemon:
         )
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
+            for status in self._config.skipped:
+                self._store.set_status(status)
             await self._serve()
 
     async def _serve(self) -> None:
@@ -79,7 +86,7 @@ class Daemon:
             self._keep("plan", self._planner.plan),
             self._keep("holders", self._planner.watch_holders),
             self._keep("uevents", self._watch_uevents),
-            *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
+            *(self._keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self._loops),
         ]
         try:
             await self._endpoints.follow(self._planner.resources)
@@ -138,12 +145,6 @@ class Daemon:
             if not self._host.exists(path):
                 raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
         return edits
-
-    def _write_files(self, vendor: CdiSource, devices: Sequence[Device]) -> None:
-        try:
-            write_cdi_files(self._config.cdi_dir, vendor.cdi_specs(devices))
-        except OSError as error:
-            raise FilesError(f"{self._config.cdi_dir}: {error.strerror}") from error
 
     def _waiting_for(self) -> str:
         """Why the daemon is not ready, empty when it is."""

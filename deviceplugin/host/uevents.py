@@ -5,6 +5,7 @@ periodic discovery sees the same change a few seconds later.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 NETLINK_KOBJECT_UEVENT = 15
 KERNEL_GROUP = 1
 SUBSYSTEMS = frozenset({"pci", "drm", "vfio", "mdev", "platform", "module"})
+OVERRUN = "overrun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uevent:
-    """One kernel event: `action` is add, remove, change, bind or unbind."""
+    """One kernel event: `action` is add, remove, change, bind or unbind, or OVERRUN where the
+    kernel dropped events because we were slow."""
 
     action: str
     subsystem: str
@@ -48,6 +51,15 @@ async def watch_uevents(happened: Callable[[Uevent], None]) -> None:
         netlink.setblocking(False)
         netlink.bind((0, KERNEL_GROUP))
         while True:
-            event = parse_uevent(await loop.sock_recv(netlink, 1 << 16))
-            if event and event.subsystem in SUBSYSTEMS:
+            event = await _receive(loop, netlink)
+            if event and (event.subsystem in SUBSYSTEMS or event.action == OVERRUN):
                 happened(event)
+
+
+async def _receive(loop: asyncio.AbstractEventLoop, netlink: socket.socket) -> Uevent | None:
+    try:
+        return parse_uevent(await loop.sock_recv(netlink, 1 << 16))
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:  # a burst overran the socket, which goes on after it
+            raise
+        return Uevent(action=OVERRUN, subsystem="", devpath="")

@@ -141,7 +141,7 @@ def test_cdi_entries_are_what_an_answer_by_nodes_gives(tree, make_vendor):
 def test_the_cdi_file_is_empty_where_no_answer_names_it(make_vendor):
     vendor = make_vendor("b60")
     (spec,) = vendor.cdi_specs(vendor.discover().devices)
-    assert (spec.kind, dict(spec.devices)) == ("intel.com/gpu", {})
+    assert (spec.kind, dict(spec.devices)) == ("k8s.device-plugin.intel.com/gpu", {})
 
 
 def test_each_monitor_gets_every_node_of_every_gpu(make_vendor, root, offered):
