@@ -109,10 +109,9 @@ def admitted(
     """
     others = tuple(other for other in others if other.vendor != vendor)
     weaker = {o.vendor for o in others if precedes(vendor, o.vendor, order)}
-    ids: dict[str, str] = {other.id: other.vendor for other in others if other.vendor not in weaker}
-    names: dict[str, str] = {
-        o.resource: o.vendor for o in others if o.resource and o.vendor not in weaker
-    }
+    stronger = [other for other in others if other.vendor not in weaker]
+    ids: dict[str, str] = {other.id: other.vendor for other in stronger}
+    names: dict[str, str] = {o.resource: o.vendor for o in stronger if o.resource}
     kept, refused = _yielding(devices, ids, names)
     mine: set[str] = {device.id for device in kept}
     my_names: set[str] = {device.resource for device in kept if device.resource}
