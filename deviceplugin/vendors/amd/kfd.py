@@ -5,6 +5,8 @@ KFD numbers its nodes anew at every rebuild: a node number means something withi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -68,10 +70,12 @@ class Topology:
         return self.problems[0] + more
 
 
+# A full node has 700 such files, read at every look and the same at nearly all of them.
+@lru_cache(maxsize=8192)
 def parse_properties(text: str) -> Mapping[str, int]:
     """The `key value` lines of a properties file; lines of another form are left out."""
     pairs = (line.split() for line in text.splitlines())
-    return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and _is_decimal(p[1])}
+    return MappingProxyType({p[0]: int(p[1]) for p in pairs if len(p) == 2 and _is_decimal(p[1])})
 
 
 def _is_decimal(text: str) -> bool:

@@ -7,9 +7,10 @@ a full node have 4,000 link files.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Link
+from deviceplugin.model import Device, DeviceID, Link, LinkKind
 from deviceplugin.vendors.amd.finding import Finding
 from deviceplugin.vendors.amd.kfd import KfdLink, read_links
 
@@ -49,7 +50,10 @@ def with_links(host: Host, found: Finding) -> tuple[Device, ...]:
 
 
 def _links(by_peer: Mapping[DeviceID, KfdLink]) -> tuple[Link, ...]:
-    return tuple(
-        Link(peer=peer, kind=by_peer[peer].kind, weight=by_peer[peer].weight)
-        for peer in sorted(by_peer)
-    )
+    return tuple(_link(peer, by_peer[peer].kind, by_peer[peer].weight) for peer in sorted(by_peer))
+
+
+# 63 partitions have 4,000 links, the same at nearly every look; equal ones are one object.
+@lru_cache(maxsize=8192)
+def _link(peer: DeviceID, kind: LinkKind, weight: int | None) -> Link:
+    return Link(peer=peer, kind=kind, weight=weight)
