@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.model import LinkKind
 
-TOPOLOGY = "/sys/class/kfd/kfd/topology"
 FIRST_RENDER_MINOR = 128
 _LINK_KINDS = {2: LinkKind.PCIE, 11: LinkKind.XGMI}
 
@@ -51,8 +51,12 @@ class KfdNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """All GPU nodes that can be read; `problems` name the files that cannot."""
+    """All GPU nodes that can be read; `problems` name the files that cannot.
 
+    `generation` is the kernel's count of rebuilds as it writes it, None where it cannot be read.
+    """
+
+    generation: str | None = None
     nodes: tuple[KfdNode, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -154,7 +158,14 @@ def read_topology(host: Host) -> Topology:
             problems.append(str(error))
         else:
             nodes += [node] if node else []
-    return Topology(nodes=tuple(nodes), problems=tuple(problems))
+    return Topology(generation=_read_generation(host), nodes=tuple(nodes), problems=tuple(problems))
+
+
+def _read_generation(host: Host) -> str | None:
+    try:
+        return host.read_text(f"{TOPOLOGY}/generation_id")
+    except DiscoveryError:
+        return None
 
 
 def _read_node(host: Host, number: int) -> KfdNode | None:

@@ -12,7 +12,9 @@ from functools import lru_cache
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Link, LinkKind
 from deviceplugin.vendors.amd.finding import Finding
-from deviceplugin.vendors.amd.kfd import KfdLink, read_links
+from deviceplugin.vendors.amd.kfd import KfdLink, Topology, read_links
+
+RENEWED_LOOKS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,41 @@ class _View:
         return others | {self.first: self.links[device]}
 
 
-def with_links(host: Host, found: Finding) -> tuple[Device, ...]:
+class KnownLinks:
+    """The views of the last read: good while KFD shows the same generation and the same nodes.
+
+    Links are most of KFD's files and change only when the kernel builds its topology anew. That
+    `generation_id` always grows then was not seen on hardware: the nodes count too, and every
+    RENEWED_LOOKS-th look reads all links again.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._looks = 0
+        self._views: Mapping[str | None, _View] = {}
+
+    def views(self, host: Host, found: Finding, topology: Topology) -> Mapping[str | None, _View]:
+        """What the first device of each PCI function sees, by its address."""
+        key = (topology, found.kfd_nodes) if topology.generation else None
+        self._looks += 1
+        if key is None or key != self._key or self._looks >= RENEWED_LOOKS:
+            self._key, self._looks = key, 0
+            self._views = _read_views(host, found)
+        return self._views
+
+
+def with_links(found: Finding, views: Mapping[str | None, _View]) -> tuple[Device, ...]:
     """The devices, each with its links to the other devices that KFD shows, in id order."""
+    shown = {device for _, device in found.kfd_nodes}
+    return tuple(
+        replace(device, links=_links(views[device.pci_address].of(device.id)))
+        if device.id in shown
+        else device
+        for device in found.devices
+    )
+
+
+def _read_views(host: Host, found: Finding) -> Mapping[str | None, _View]:
     numbers = {device: number for number, device in found.kfd_nodes}
     ids = dict(found.kfd_nodes)
     views: dict[str | None, _View] = {}
@@ -41,12 +76,7 @@ def with_links(host: Host, found: Finding) -> tuple[Device, ...]:
             read = read_links(host, numbers[device.id])
             links = {ids[link.peer]: link for link in read if link.peer in ids}
             views[device.pci_address] = _View(first=device.id, links=links)
-    return tuple(
-        replace(device, links=_links(views[device.pci_address].of(device.id)))
-        if device.id in numbers
-        else device
-        for device in found.devices
-    )
+    return views
 
 
 def _links(by_peer: Mapping[DeviceID, KfdLink]) -> tuple[Link, ...]:

@@ -6,14 +6,16 @@ from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.finding import NAME
+from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
 
 
 class AmdVendor:
-    """Fulfils Vendor and CdiSource; it holds no state, every discovery looks anew."""
+    """Fulfils Vendor and CdiSource; every discovery looks anew, at links where KFD changed."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host, self._settings = host, settings
+        self._links = KnownLinks()
 
     @property
     def name(self) -> str:
@@ -22,7 +24,7 @@ class AmdVendor:
 
     def discover(self) -> Discovery:
         """One look at the hardware; raises UnavailableError on a node without an AMD GPU."""
-        return discovery.discover(self._host, self._settings)
+        return discovery.discover(self._host, self._settings, self._links)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""
