@@ -25,6 +25,7 @@ class CdiFiles:
     def __init__(self, directory: Path, order: Sequence[str]) -> None:
         self._directory, self._order = directory, order
         self._owners: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def write(self, vendor: str, specs: Iterable[CdiSpec]) -> None:
@@ -40,9 +41,21 @@ class CdiFiles:
 
     def _claim(self, vendor: str, kind: str) -> None:
         owner = self._owners.setdefault(kind, vendor)
-        if owner != vendor and not precedes(vendor, owner, self._order):
-            raise FilesError(f"the CDI kind {kind} is that of vendor {owner}")
-        self._owners[kind] = vendor
+        if owner == vendor:
+            return
+        if precedes(vendor, owner, self._order):
+            self._owners[kind] = vendor
+            self._tell(owner, vendor, kind)
+            return
+        self._tell(vendor, owner, kind)
+        raise FilesError(f"the CDI kind {kind} is that of vendor {owner}")
+
+    def _tell(self, refused: str, owner: str, kind: str) -> None:
+        """Once: the claim may come again with every discovery."""
+        if (refused, kind) not in self._told:
+            self._told.add((refused, kind))
+            reason = f"the CDI kind {kind} is that of vendor {owner}"
+            log.error("claim_refused", vendor=refused, device=None, reason=reason)
 
 
 def write_cdi_files(directory: Path, specs: Iterable[CdiSpec]) -> None:
