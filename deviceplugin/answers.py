@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from deviceplugin.core.edits import merge_edits
-from deviceplugin.errors import AllocationError, Refusal
+from deviceplugin.errors import AllocationError, Refusal, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, DeviceID
 from deviceplugin.supervise import DriverThread
@@ -34,8 +34,7 @@ class Answers:
         """
         edits = merge_edits([await self._of_vendor(devices), shares])
         # On the loop: a look into /dev is a look into memory, cheaper than another thread.
-        paths = [node.host_path for node in edits.device_nodes]
-        for path in [*paths, *(mount.host_path for mount in edits.mounts)]:
+        for path in _host_paths(edits):
             if not self._host.exists(path):
                 raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
         return edits
@@ -45,10 +44,24 @@ class Answers:
         kept = self._kept.get(first.id) if len(devices) == 1 else None
         if kept is not None and kept[0] == first:
             return kept[1]
-        ask = partial(self._vendors[first.vendor].container_edits, devices)
+        ask = partial(_whole_edits, self._vendors[first.vendor], devices)
         edits = await self._threads[first.vendor].call(ask, ALLOCATE_S)
         if len(devices) == 1:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
             self._kept[first.id] = (first, edits)
         return edits
+
+
+def _whole_edits(vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
+    """The vendor's edits, gone through once on its own thread: nonsense fails there, not here."""
+    edits = merge_edits([vendor.container_edits(devices)])
+    for path in _host_paths(edits):
+        if not path.startswith("/"):
+            raise VendorError(f"{vendor.name}: {path!r} is not a host path")
+    return edits
+
+
+def _host_paths(edits: ContainerEdits) -> Sequence[str]:
+    paths = [node.host_path for node in edits.device_nodes]
+    return [*paths, *(mount.host_path for mount in edits.mounts)]

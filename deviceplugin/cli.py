@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,9 +27,15 @@ from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.health_section import with_health_variables
 from deviceplugin.host import Host
 from deviceplugin.logs import configure_logs
+from deviceplugin.model import VendorStatus
 from deviceplugin.mps_settings import find_control
 from deviceplugin.nvidia_v1 import is_v1, translate
-from deviceplugin.registry import installed_policies, installed_vendors, load_vendors
+from deviceplugin.registry import (
+    create_vendors,
+    installed_policies,
+    installed_vendors,
+    load_vendors,
+)
 from deviceplugin.vendor import VendorModule
 
 PREFIX = "DEVICEPLUGIN_"
@@ -111,6 +118,8 @@ def check(**flags: str | None) -> None:
     config, _ = load(flags)
     for note in config.notes:
         click.echo(f"without effect: {note}", err=True)
+    for status in config.skipped:
+        click.echo(f"deviceplugin: {status.error}", err=True)
     click.echo(_yaml(effective(config)), nl=False)
 
 
@@ -137,8 +146,7 @@ def explain(size: int, form: str | None, **flags: str | None) -> None:
     )
     config, modules = load(flags)
     configure_logs("error", "console")
-    vendors = [module.create(Host(config.host_root), config.sections) for module in modules]
-    document = asyncio.run(explaining.explain_once(config, vendors, asked))
+    document = asyncio.run(explaining.explain_once(config, modules, asked))
     text = explaining.explanation_text(document)
     click.echo(text if form == "table" else json.dumps(document, indent=2) + "\n", nl=False)
 
@@ -171,10 +179,17 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     vendors = settings.get("vendors")
     installed = tuple(installed_vendors())
     names = configuration.parse_vendors(vendors, installed) if vendors else None
-    all_modules = load_vendors(None)
+    skipped: list[VendorStatus] = []
+    all_modules = load_vendors(None, skipped.append)
+    if names:
+        load_vendors(names)  # what is asked for by name must be usable
+        skipped = []
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS
-    configuration.check_keys(raw, (*known_settings, *schemas))
+    if skipped:
+        skipped = _with_sections(skipped, raw.keys() - {*known_settings, *schemas})
+    else:
+        configuration.check_keys(raw, (*known_settings, *schemas))
     sections = configuration.decode_sections(raw, schemas)
     scheduling.check_policies(sections, installed_policies())
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
@@ -183,10 +198,18 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         vendors=names,
         sections=sections,
         notes=notes,
+        skipped=tuple(skipped),
     )
     find_control(config)
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
+
+
+def _with_sections(skipped: Iterable[VendorStatus], unknown: Iterable[str]) -> list[VendorStatus]:
+    """Keys that nobody knows may be those of a vendor that cannot be loaded: told, not refused."""
+    keys = ", ".join(sorted(unknown))
+    hint = f"; keys of the configuration that may be its own: {keys}" if keys else ""
+    return [replace(status, error=f"{status.error}{hint}") for status in skipped]
 
 
 def _given(name: str, flag: str | None) -> Setting | None:
@@ -203,7 +226,7 @@ def effective(config: Config) -> dict[str, Any]:
     address = config.metrics_address
     return {
         "node_name": config.node_name,
-        "vendors": list(config.vendors or installed_vendors()),
+        "vendors": list(config.vendors or _usable(config)),
         "host_root": str(config.host_root),
         "kubelet_dir": str(config.kubelet_dir),
         "cdi_dir": str(config.cdi_dir),
@@ -215,11 +238,17 @@ def effective(config: Config) -> dict[str, Any]:
     }
 
 
+def _usable(config: Config) -> list[str]:
+    skipped = {status.name for status in config.skipped}
+    return [name for name in installed_vendors() if name not in skipped]
+
+
 async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
     from deviceplugin.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
 
-    host = Host(config.host_root)
-    vendors = [module.create(host, config.sections) for module in modules]
+    skipped = list(config.skipped)
+    vendors = await create_vendors(modules, Host(config.host_root), config.sections, skipped.append)
+    config = replace(config, skipped=tuple(skipped))
     daemon = Daemon(config, vendors, time.time, random.SystemRandom().getrandbits(32))
     serving = asyncio.create_task(daemon.run())
     loop = asyncio.get_running_loop()
@@ -237,9 +266,13 @@ async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, An
     from deviceplugin.vendor_loop import look_once  # noqa: PLC0415
 
     store = InventoryStore(time.time)
-    host = Host(config.host_root)
-    vendors = [module.create(host, config.sections) for module in modules]
-    await asyncio.gather(*(look_once(vendor, store) for vendor in vendors))
+    for status in config.skipped:
+        store.set_status(status)
+    vendors = await create_vendors(
+        modules, Host(config.host_root), config.sections, store.set_status
+    )
+    order = tuple(vendor.name for vendor in vendors)
+    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
     sharing = sharing_of(config.sections)
     store.set_faults(SOURCE, sharing.faults(store.current))
     return report(config.node_name, store.current, sharing.plan(store.current))

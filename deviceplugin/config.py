@@ -16,6 +16,7 @@ import msgspec
 import yaml
 
 from deviceplugin.errors import ConfigError
+from deviceplugin.model import VendorStatus
 from deviceplugin.vendor import Sections
 
 MAX_FILE_BYTES = 1 << 20
@@ -30,7 +31,8 @@ Raw = dict[str, Any]  # what YAML gives before the schema has spoken
 class Config:
     """Everything that the daemon is told; `vendors` None means all that are installed.
 
-    `notes` say what was configured and has no effect.
+    `notes` say what was configured and has no effect, `skipped` which installed vendors cannot be
+    used, and why.
     """
 
     node_name: str
@@ -44,6 +46,7 @@ class Config:
     log_format: str = "json"
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    skipped: tuple[VendorStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from deviceplugin.claims import Claims
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
 from deviceplugin.core.sharing import narrow
-from deviceplugin.errors import DevicePluginError, FilesError
+from deviceplugin.errors import DevicePluginError
 from deviceplugin.health_wiring import HealthWiring
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import Uevent, watch_uevents
@@ -26,17 +26,17 @@ from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
     ContainerEdits,
-    Device,
     Preference,
     Resource,
 )
-from deviceplugin.outputs.cdi_files import write_cdi_files
+from deviceplugin.outputs.cdi_files import CdiFiles
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
 from deviceplugin.outputs.sharing_metrics import SharingCollector
 from deviceplugin.placement import Placement, Sources, settings_of
 from deviceplugin.supervise import keep
-from deviceplugin.vendor import CdiSource, Vendor
+from deviceplugin.vendor import Vendor
+from deviceplugin.vendor_loop import Around
 
 log = structlog.get_logger()
 
@@ -47,7 +47,8 @@ RETRY_S = 5.0
 class Daemon:
     """Serves the devices of `vendors` to the kubelet until cancelled; made on the loop.
 
-    `now` gives Unix seconds, `seed` the jitter of retries.
+    `now` gives Unix seconds, `seed` the jitter of retries. What two vendors claim is the earlier
+    one's.
     """
 
     def __init__(
@@ -71,10 +72,13 @@ class Daemon:
             config.state_dir,
             Sources(holders=lambda: self._claims.ledger.holders),
         )
-        self._loops = [
-            self._health.vendor_loop(vendor, self._write_files, self._metrics.discovered)
-            for vendor in vendors
-        ]
+        order = tuple(self._vendors)
+        around = Around(
+            write_files=CdiFiles(config.cdi_dir, order).write,
+            discovered=self._metrics.discovered,
+            order=order,
+        )
+        self._loops = [self._health.vendor_loop(vendor, around) for vendor in vendors]
 
     async def run(self) -> None:
         """Answer probes at once, serve once no other daemon does; ends when cancelled."""
@@ -88,6 +92,8 @@ class Daemon:
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
             await self._health.load()
+            for status in self._config.skipped:
+                self._store.set_status(status)
             await self._serve()
 
     async def _serve(self) -> None:
@@ -98,7 +104,7 @@ class Daemon:
             self._keep("placement", self._place),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(name, once) for name, once in self._health.tasks()),
-            *(self._keep(f"{loop.vendor.name}_discovery", loop.once, 0.0) for loop in self._loops),
+            *(self._keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self._loops),
         ]
         try:
             await self._endpoints.follow(self._planner.resources)
@@ -162,12 +168,6 @@ class Daemon:
             edits = await self._answers.edits(devices, shares)
         self._placement.handed_out(resource, entries)
         return edits
-
-    def _write_files(self, vendor: CdiSource, devices: Sequence[Device]) -> None:
-        try:
-            write_cdi_files(self._config.cdi_dir, vendor.cdi_specs(devices))
-        except OSError as error:
-            raise FilesError(f"{self._config.cdi_dir}: {error.strerror}") from error
 
     def _waiting_for(self) -> str:
         """Why the daemon is not ready, empty when it is."""

@@ -13,10 +13,10 @@ from deviceplugin.host import Host
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import AdvertisedID, Health, Preference, Resource, ResourceName
 from deviceplugin.placement import Placement, settings_of
-from deviceplugin.registry import load_policy
+from deviceplugin.registry import create_vendors, load_policy
 from deviceplugin.sharing import sharing_of
 from deviceplugin.tables import table
-from deviceplugin.vendor import Vendor
+from deviceplugin.vendor import VendorModule
 from deviceplugin.vendor_loop import look_once
 
 
@@ -32,20 +32,24 @@ class Asked:
     policy: str | None
 
 
-async def explain_once(config: Config, vendors: Sequence[Vendor], asked: Asked) -> dict[str, Any]:
+async def explain_once(
+    config: Config, modules: Sequence[VendorModule], asked: Asked
+) -> dict[str, Any]:
     """The choice and its runners-up on the hardware as it is now.
 
     Raises ConfigError for a resource, an id or a policy that is not there.
     """
-    store = InventoryStore(time.time)
+    store, host = InventoryStore(time.time), Host(config.host_root)
+    vendors = await create_vendors(modules, host, config.sections, store.set_status)
+    order = tuple(vendor.name for vendor in vendors)
     for vendor in vendors:
-        await look_once(vendor, store)
+        await look_once(vendor, store, order)
     resources = sharing_of(config.sections).plan(store.current).resources
     resource = resources.get(ResourceName(asked.resource))
     if resource is None:
         known = ", ".join(resources) or "a resource that this node has; it has none"
         raise ConfigError("--resource", asked.resource, f"one of {known}")
-    placement = Placement(Host(config.host_root), settings_of(config), config.state_dir)
+    placement = Placement(host, settings_of(config), config.state_dir)
     await placement.recall()
     await placement.look(store.current)
     await placement.lay_out(list(resources.values()))

@@ -1,6 +1,7 @@
 """The health side of the daemon, put together: store, desk, memory, operator's door, metrics."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,8 +20,8 @@ from deviceplugin.host.wedged import bound_anew, wedged_faults
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import Device
 from deviceplugin.outputs.health_metrics import HealthCollector
-from deviceplugin.vendor import CdiSource, Vendor
-from deviceplugin.vendor_loop import VendorLoop
+from deviceplugin.vendor import Vendor
+from deviceplugin.vendor_loop import Around, VendorLoop
 
 Task = tuple[str, Callable[[], Awaitable[None]]]
 
@@ -40,15 +41,10 @@ class HealthWiring:
             lambda: self.store.current, lambda: self.desk.memory.value, self.desk.told
         )
 
-    def vendor_loop(
-        self,
-        vendor: Vendor,
-        write_files: Callable[[CdiSource, Sequence[Device]], None],
-        discovered: Callable[[str, float], None],
-    ) -> VendorLoop:
+    def vendor_loop(self, vendor: Vendor, around: Around) -> VendorLoop:
         """A vendor's loop that tells the desk."""
         self._vendors.add(vendor.name)
-        return VendorLoop(vendor, self.store, write_files, discovered, self.desk)
+        return VendorLoop(vendor, self.store, replace(around, desk=self.desk))
 
     async def load(self) -> None:
         """Take up what earlier processes remembered, before anything is discovered."""

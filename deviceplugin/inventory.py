@@ -33,7 +33,7 @@ class InventoryStore:
         others = {k: d for k, d in self.current.devices.items() if d.vendor != vendor}
         merged = others | {device.id: device for device in devices}
         if merged != self.current.devices:
-            self._publish(devices=MappingProxyType(dict(sorted(merged.items()))))
+            self._settle(MappingProxyType(dict(sorted(merged.items()))))
 
     def set_status(self, status: VendorStatus) -> None:
         """Replace the status of one vendor."""
@@ -42,7 +42,10 @@ class InventoryStore:
             self._publish(vendors=MappingProxyType(dict(sorted(vendors.items()))))
 
     def set_faults(self, source: str, faults: Iterable[Fault]) -> None:
-        """Replace the whole set of faults that `source` reports; a standing fault keeps its age."""
+        """Replace the whole set of faults that `source` reports; a standing fault keeps its age.
+
+        What `vendor:source` reports of another vendor's device counts for nothing.
+        """
         known = {fault.key: fault.since for fault in self._faults.get(source, ())}
         now = self.now()
         stamped = tuple(fault.stamped(known.get(fault.key, fault.since or now)) for fault in faults)
@@ -53,11 +56,15 @@ class InventoryStore:
 
     def review(self) -> None:
         """Bring the holds up to the time, in one step with the faults that cause them."""
-        told = _by_device(self._faults)
+        self._settle(self.current.devices)
+
+    def _settle(self, devices: Mapping[DeviceID, Device]) -> None:
+        """Publish the devices and what is wrong with them together, where either changed."""
+        told = _by_device(self._faults, devices)
         self._courses = advance(self._courses, told, self.now(), self._holds)
         faults = with_holds(told, self._courses)
-        if faults != self.current.faults:
-            self._publish(faults=faults)
+        if faults != self.current.faults or devices is not self.current.devices:
+            self._publish(devices=devices, faults=faults)
 
     def forgive(self, devices: Iterable[DeviceID]) -> None:
         """End the holds of `devices` and forget their falls: somebody says that they are well."""
@@ -74,14 +81,23 @@ class InventoryStore:
         self.latest.set(replace(following, generation=self.current.generation + 1))
 
 
-def _by_device(sources: Mapping[str, tuple[Fault, ...]]) -> Mapping[DeviceID, tuple[Fault, ...]]:
+def _by_device(
+    sources: Mapping[str, tuple[Fault, ...]], devices: Mapping[DeviceID, Device]
+) -> Mapping[DeviceID, tuple[Fault, ...]]:
     grouped: dict[DeviceID, list[Fault]] = {}
-    for faults in sources.values():
+    for source, faults in sources.items():
         for fault in faults:
-            grouped.setdefault(fault.device, []).append(fault)
+            if _may_report(source, devices.get(fault.device)):
+                grouped.setdefault(fault.device, []).append(fault)
     return MappingProxyType(
         {
             device: tuple(sorted(found, key=lambda fault: fault.key))
             for device, found in sorted(grouped.items())
         }
     )
+
+
+def _may_report(source: str, device: Device | None) -> bool:
+    """A vendor's source, `vendor:source`, speaks of that vendor's devices; others are our own."""
+    vendor, colon, _ = source.partition(":")
+    return device is None or not colon or device.vendor == vendor

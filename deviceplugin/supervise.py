@@ -75,7 +75,7 @@ class DriverThread:
         def run() -> None:
             try:
                 deliver = partial(_set, future, function())
-            except Exception as error:  # noqa: BLE001  # delivered to the caller
+            except BaseException as error:  # noqa: BLE001  # delivered; sys.exit() is no exit here
                 deliver = partial(_fail, future, self._as_ours(error))
             _on_loop(loop, self._free.release)
             _on_loop(loop, deliver)
@@ -93,7 +93,7 @@ class DriverThread:
         while True:
             self._calls.get()()
 
-    def _as_ours(self, error: Exception) -> DevicePluginError:
+    def _as_ours(self, error: BaseException) -> DevicePluginError:
         if isinstance(error, DevicePluginError):
             return error
         log.error("vendor_raised", thread=self.name, exc_info=error)
@@ -127,8 +127,8 @@ def start_guarded(name: str, function: Callable[[], None]) -> threading.Thread:
             function()
         except DevicePluginError as error:
             log.warning("thread_failed", thread=name, error=str(error))
-        except Exception as error:
-            log.exception("thread_failed", thread=name, error=str(error))
+        except BaseException as error:  # sys.exit() in a plug-in is a failure too
+            log.exception("thread_failed", thread=name, error=repr(error))
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()

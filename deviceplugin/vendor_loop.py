@@ -8,15 +8,17 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
-from deviceplugin.errors import FilesError, UnavailableError, VendorError
+from deviceplugin.core.claims import Refused, admitted, checked, fault_problem
+from deviceplugin.errors import DevicePluginError, FilesError, UnavailableError, VendorError
 from deviceplugin.health_desk import HealthDesk
 from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
-from deviceplugin.model import Device, Discovery, Fault, FaultClass, VendorStatus
+from deviceplugin.model import CdiSpec, Device, Discovery, Fault, FaultClass, VendorStatus
 from deviceplugin.probing import Prober
 from deviceplugin.supervise import DriverThread, start_guarded
 from deviceplugin.vendor import CdiSource, HealthMonitor, Vendor
@@ -27,33 +29,37 @@ INTERVAL_S = 5.0
 BURST_S = 0.2
 DISCOVERY_S = 10.0
 
-WriteFiles = Callable[[CdiSource, Sequence[Device]], None]
+WriteFiles = Callable[[str, Sequence[CdiSpec]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a vendor's loop tells, and where it stands among the others.
+
+    `write_files` writes what must be there before a device is announced; it runs on the vendor's
+    thread. `discovered(vendor, seconds)` is told each discovery's time, `desk` all word of health.
+    `order` has all vendors: an id or a resource name that two claim is the earlier one's.
+    """
+
+    write_files: WriteFiles = lambda *_: None
+    discovered: Callable[[str, float], None] = lambda *_: None
+    desk: HealthDesk | None = None
+    order: Sequence[str] = ()
 
 
 class VendorLoop:
-    """Keeps the store's devices and faults of one vendor true.
+    """Keeps the store's devices and faults of one vendor true."""
 
-    `write_files` writes what must be there before a device is announced; it runs on the vendor's
-    thread. `discovered(vendor, seconds)` is told each discovery's time; `desk` gets all word of
-    health.
-    """
-
-    def __init__(
-        self,
-        vendor: Vendor,
-        store: InventoryStore,
-        write_files: WriteFiles,
-        discovered: Callable[[str, float], None],
-        desk: HealthDesk | None = None,
-    ) -> None:
+    def __init__(self, vendor: Vendor, store: InventoryStore, around: Around) -> None:
         self.vendor = vendor
         self.looked = False
-        self._store, self._write_files, self._discovered = store, write_files, discovered
+        self._store, self._around = store, around
+        self._refused: frozenset[Refused] = frozenset()
         self._thread = DriverThread(f"{vendor.name}-driver")
         self._wake = asyncio.Event()
         self._written: tuple[Device, ...] | None = None
         self._devices: Sequence[Device] = ()
-        self._desk = desk or HealthDesk(store, HealthSection(), None)
+        self._desk = around.desk or HealthDesk(store, HealthSection(), None)
         self._watch = _HealthWatch(vendor, self._desk, self._wake)
         self._prober = Prober(vendor, self._desk.call_deadline_s)
 
@@ -61,24 +67,26 @@ class VendorLoop:
         """Something may have changed: discover soon."""
         self._wake.set()
 
-    async def once(self) -> None:
-        """One discovery, then the wait for the next sign of change."""
-        await self.look()
-        self._watch.follow(self._devices)
-        await self._pause()
+    async def run(self) -> None:
+        """A discovery at every sign of change, until cancelled."""
+        while True:
+            await self.look()
+            self._watch.follow(self._devices)
+            await self._pause()
 
     async def look(self) -> None:
         """One discovery, within its deadline, whatever comes of it."""
         started = time.perf_counter()
         try:
-            discovery, problem = await self._thread.call(self._look, DISCOVERY_S)
-        except VendorError as error:
+            discovery, refused, problem = await self._thread.call(self._look, DISCOVERY_S)
+        except DevicePluginError as error:
             self._failed(error)
         else:
-            await self._probe(discovery.devices)
-            self._succeeded(discovery, problem)
+            found = self._admitted(discovery, refused)
+            await self._probe(found.devices)
+            self._succeeded(found, problem)
         self.looked = True
-        self._discovered(self.vendor.name, time.perf_counter() - started)
+        self._around.discovered(self.vendor.name, time.perf_counter() - started)
 
     async def _probe(self, devices: Sequence[Device]) -> None:
         """Ask how they are before they are listed, so that no ill one is ever listed Healthy."""
@@ -96,26 +104,36 @@ class VendorLoop:
                 await self._wake.wait()
         self._wake.clear()
 
-    def _look(self) -> tuple[Discovery, FilesError | None]:
-        discovery = self.vendor.discover()
+    def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None]:
+        discovery, refused = checked(self.vendor.name, self.vendor.discover())
         if not isinstance(self.vendor, CdiSource) or discovery.devices == self._written:
-            return discovery, None
+            return discovery, refused, None
         try:
-            self._write_files(self.vendor, discovery.devices)
+            self._around.write_files(self.vendor.name, self.vendor.cdi_specs(discovery.devices))
         except FilesError as error:
-            return discovery, error
+            return discovery, refused, error
         self._written = discovery.devices
-        return discovery, None
+        return discovery, refused, None
+
+    def _admitted(self, discovery: Discovery, refused: tuple[Refused, ...]) -> Discovery:
+        """The discovery without what is another vendor's; weaker vendors give way at once."""
+        devices = self._store.current.devices.values()
+        claim = admitted(self.vendor.name, discovery.devices, devices, self._around.order)
+        for vendor, kept in claim.displaced.items():
+            log.error("vendor_displaced", vendor=vendor, by=self.vendor.name)
+            self._store.set_devices(vendor, kept)
+        every = frozenset(refused + claim.refused)
+        for one in sorted(every - self._refused, key=lambda r: (r.device, r.reason)):
+            name = self.vendor.name
+            log.error("claim_refused", vendor=name, device=one.device, reason=one.reason)
+        self._refused = every
+        return replace(discovery, devices=claim.devices)
 
     def _succeeded(self, discovery: Discovery, problem: FilesError | None) -> None:
         """Take it over; without their files new devices are not announced, gone ones still go."""
         name = self.vendor.name
         known = self._store.current.devices
-        devices = [
-            device
-            for device in discovery.devices
-            if self._own(device) and (problem is None or device.id in known)
-        ]
+        devices = [d for d in discovery.devices if problem is None or d.id in known]
         self._store.set_faults(f"{name}:driver", ())
         self._store.set_faults(f"{name}:discovery", discovery.faults)
         self._store.set_devices(name, devices)
@@ -129,16 +147,7 @@ class VendorLoop:
         )
         self._devices = devices
 
-    def _own(self, device: Device) -> bool:
-        """A vendor may speak of its own devices only, and not under another's id."""
-        holder = self._store.current.devices.get(device.id)
-        ours = device.vendor == self.vendor.name
-        if ours and (holder is None or holder.vendor == self.vendor.name):
-            return True
-        log.error("foreign_device", vendor=self.vendor.name, device=device.id)
-        return False
-
-    def _failed(self, error: VendorError) -> None:
+    def _failed(self, error: DevicePluginError) -> None:
         """Keep the last devices, each faulted: a pod may hold them, and they may come back."""
         name = self.vendor.name
         known = [d for d in self._store.current.devices.values() if d.vendor == name]
@@ -147,9 +156,9 @@ class VendorLoop:
         self._devices = []
 
 
-async def look_once(vendor: Vendor, store: InventoryStore) -> None:
+async def look_once(vendor: Vendor, store: InventoryStore, order: Sequence[str] = ()) -> None:
     """One discovery into the store, without files and without a health watch."""
-    loop = VendorLoop(vendor, store, lambda *_: None, lambda *_: None)
+    loop = VendorLoop(vendor, store, Around(order=order))
     await loop.look()
     loop.stop()
 
@@ -184,13 +193,20 @@ class _HealthWatch:
         self._thread = None
 
     def faults(self, source: str, faults: Sequence[Fault]) -> None:
-        """HealthReport: the whole set of a source."""
-        reporter = f"{self._vendor.name}:{source}"
-        self._tell(partial(self._desk.faults, reporter, tuple(faults)))
+        """HealthReport: the whole set of a source; VendorError for what is no fault."""
+        reporter, told = f"{self._vendor.name}:{source}", tuple(faults)
+        for fault in told:
+            self._check(fault)
+        self._tell(partial(self._desk.faults, reporter, told))
 
     def happened(self, fault: Fault) -> None:
-        """HealthReport: an event."""
+        """HealthReport: an event; VendorError for what is no fault."""
+        self._check(fault)
         self._tell(partial(self._desk.happened, fault))
+
+    def _check(self, fault: Fault) -> None:
+        if problem := fault_problem(fault):
+            raise VendorError(f"{self._vendor.name}: {problem}")
 
     def rediscover(self) -> None:
         """HealthReport: look now."""
@@ -201,7 +217,7 @@ class _HealthWatch:
             self._loop.call_soon_threadsafe(call)
 
 
-def _fault(device: Device, error: VendorError) -> Fault:
+def _fault(device: Device, error: DevicePluginError) -> Fault:
     absent = isinstance(error, UnavailableError)
     return Fault(
         device=device.id,

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deviceplugin.testing.answers import Merged
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, with_nvswitch, write_host_tree
 
@@ -111,6 +112,30 @@ class Rig:
         daemon = DaemonProcess(process, log_path)
         self.daemons.append(daemon)
         return daemon
+
+    async def capacity(self, wanted: Mapping[str, int]) -> None:
+        """Wait until the node's capacity is exactly this."""
+        await self.stub.wait_for(
+            lambda: self.stub.capacity() == wanted, timeout_s=WAIT_S, what=f"capacity {wanted}"
+        )
+
+    async def allocatable(self, wanted: Mapping[str, int], timeout_s: float = WAIT_S) -> None:
+        """Wait until these resources have so many healthy devices, others any number."""
+        await self.stub.wait_for(
+            lambda: wanted.items() <= self.stub.allocatable().items(),
+            timeout_s=timeout_s,
+            what=f"allocatable {wanted}",
+        )
+
+    async def one_of_each(self, names: Iterable[str]) -> dict[str, Merged]:
+        """Admit and end a pod for each resource; what its container was given."""
+        given = {}
+        for name in names:
+            pod = name.replace("/", "-")
+            await self.stub.admit(pod, {"main": {name: 1}})
+            given[name] = self.stub.merged(pod, "main")
+            self.stub.remove_pod(pod)
+        return given
 
     def _directories(self) -> Sequence[str]:
         return (

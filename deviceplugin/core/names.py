@@ -1,8 +1,10 @@
-"""Names of extended resources, as the kubelet checks them; pure."""
+"""Names of extended resources, as the kubelet checks them, and ids of devices; pure."""
 
 import re
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+# An id stands in lists separated by commas, in CDI names and in logs.
+MAX_ID = 63
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
@@ -21,4 +23,15 @@ def name_problem(name: str) -> str | None:  # noqa: PLR0911  # one return a rule
         return "the part after the slash has more than 63 characters"
     if not _NAME.fullmatch(rest):
         return "the part after the slash has characters other than letters, digits, '-', '_', '.'"
+    return None
+
+
+def id_problem(text: str) -> str | None:
+    """Why `text` is no device id, None where it is one."""
+    if not text:
+        return "it is empty"
+    if len(text) > MAX_ID:
+        return f"it has more than {MAX_ID} characters"
+    if not (text.isascii() and text.isprintable()) or set(text) & set(" ,"):
+        return "it has characters other than printable ASCII without spaces and commas"
     return None

@@ -108,12 +108,15 @@ def list_bytes(devices: Iterable[AdvertisedDevice]) -> int:
 def with_tombstones(planned: Resources, gone: Mapping[ResourceName, Resource]) -> Resources:
     """`planned` with the ids of `gone` that a pod may still hold, listed Unhealthy.
 
-    An id that is a tombstone of one resource is listed by no other: ids are unique node-wide.
+    An id that is a tombstone of one resource is listed by no other of its vendor: ids are unique
+    node-wide, and another vendor's device of that id is another device.
     """
     if not gone:
         return planned
-    buried = {entry.id for resource in gone.values() for entry in resource.devices}
-    merged = {name: _without(resource, buried) for name, resource in planned.items()}
+    buried: dict[str, set[AdvertisedID]] = {}
+    for resource in gone.values():
+        buried.setdefault(resource.vendor, set()).update(e.id for e in resource.devices)
+    merged = {name: _without(r, buried.get(r.vendor, set())) for name, r in planned.items()}
     for name, resource in gone.items():
         base = merged.get(name, replace(resource, devices=()))
         dead = tuple(replace(e, health=Health.UNHEALTHY) for e in resource.devices)

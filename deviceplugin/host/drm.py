@@ -24,6 +24,16 @@ def read_drm_nodes(host: Host, device_path: str) -> DrmNodes:
     return DrmNodes(card=_node(names, "card"), render=_node(names, "renderD"))
 
 
+def render_node(minor: int) -> str:
+    """The render node of a DRM minor."""
+    return f"/dev/dri/renderD{minor}"
+
+
+def render_device(minor: int) -> str:
+    """The sysfs link to the device that a render minor belongs to."""
+    return f"/sys/class/drm/renderD{minor}/device"
+
+
 def _node(names: tuple[str, ...], prefix: str) -> str | None:
     numbered = [n for n in names if n.startswith(prefix) and n[len(prefix) :].isdigit()]
     return f"/dev/dri/{numbered[0]}" if numbered else None

@@ -1,6 +1,7 @@
 """PCI functions as sysfs shows them (Documentation/ABI/testing/sysfs-bus-pci)."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
@@ -41,25 +42,40 @@ def parse_address(text: str) -> str:
     return f"{int(domain, 16):04x}:{bus.lower()}:{device.lower()}.{function}"
 
 
-def read_gpus(host: Host, vendor_id: int) -> tuple[PciFunction, ...]:
-    """All display and accelerator functions of a PCI vendor, in address order."""
-    found = (read_function(host, address) for address in host.read_names(DEVICES))
-    return tuple(
-        function
-        for function in found
-        if function and function.vendor_id == vendor_id and function.class_id >> 8 in GPU_CLASSES
-    )
+def _raise(_: str, error: DiscoveryError) -> None:
+    raise error
+
+
+def read_gpus(
+    host: Host, vendor_id: int, unreadable: Callable[[str, DiscoveryError], None] = _raise
+) -> tuple[PciFunction, ...]:
+    """All display and accelerator functions of a PCI vendor, in address order.
+
+    A function of the vendor that may be a GPU but cannot be read is told to `unreadable`, so
+    that it costs itself alone; without it, it is raised.
+    """
+    found: list[PciFunction] = []
+    for address in host.read_names(DEVICES):
+        try:
+            function = read_function(host, address)
+        except DiscoveryError as error:
+            if _is_of(host, address, vendor_id):
+                unreadable(address, error)
+            continue
+        if function and function.vendor_id == vendor_id and function.class_id >> 8 in GPU_CLASSES:
+            found.append(function)
+    return tuple(found)
 
 
 def read_function(host: Host, address: str) -> PciFunction | None:
-    """One function, None where it is gone or is vanishing while it is read."""
+    """One function, None where it is gone or is vanishing while it is read.
+
+    Raises DiscoveryError, naming the file, where it is there and cannot be read.
+    """
     path = f"{DEVICES}/{address}"
-    try:
-        vendor, device, class_id = (
-            host.read_int(f"{path}/{name}") for name in ("vendor", "device", "class")
-        )
-    except DiscoveryError:
-        return None
+    vendor, device, class_id = (
+        host.read_int(f"{path}/{name}") for name in ("vendor", "device", "class")
+    )
     if vendor is None or device is None or class_id is None:
         return None
     return PciFunction(
@@ -70,6 +86,17 @@ def read_function(host: Host, address: str) -> PciFunction | None:
         driver=host.read_link_name(f"{path}/driver"),
         numa_node=read_numa_node(host, address),
     )
+
+
+def _is_of(host: Host, address: str, vendor_id: int) -> bool:
+    """Whether an unreadable function is the vendor's, and no function other than a GPU."""
+    try:
+        if host.read_int(f"{DEVICES}/{address}/vendor") != vendor_id:
+            return False
+        class_id = host.read_int(f"{DEVICES}/{address}/class")
+    except DiscoveryError as error:
+        return f"{address}/class" in str(error)
+    return class_id is not None and class_id >> 8 in GPU_CLASSES
 
 
 def read_numa_node(host: Host, address: str) -> int | None:

@@ -27,13 +27,18 @@ def read_group_members(host: Host, group: str) -> tuple[str, ...]:
     return host.read_names(f"/sys/kernel/iommu_groups/{group}/devices")
 
 
+def vfio_group_node(group: str) -> str:
+    """The node by which a program gets the functions of an IOMMU group."""
+    return f"/dev/vfio/{group}"
+
+
 def read_vfio_nodes(host: Host, address: str) -> tuple[str, ...]:
     """The VFIO nodes of a function that exist: its group's and, with iommufd, its own.
 
     `/dev/vfio/devices/vfio<N>` is of use only together with `/dev/iommu` (kernel 6.2).
     """
     group = read_iommu_group(host, address)
-    nodes = [f"/dev/vfio/{group}"] if group else []
+    nodes = [vfio_group_node(group)] if group else []
     if host.exists("/dev/iommu"):
         own = host.read_names(f"{DEVICES}/{address}/vfio-dev")
         nodes += [f"/dev/vfio/devices/{name}" for name in own] + ["/dev/iommu"] * bool(own)

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 NETLINK_KOBJECT_UEVENT = 15
 KERNEL_GROUP = 1
 SUBSYSTEMS = frozenset({"pci", "drm", "vfio", "mdev", "platform", "module"})
+OVERRUN = "overrun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uevent:
-    """One kernel event: `action` is add, remove, change, bind or unbind."""
+    """One kernel event: `action` is add, remove, change, bind or unbind, or OVERRUN where the
+    kernel dropped events because we were slow."""
 
     action: str
     subsystem: str
@@ -50,19 +52,19 @@ async def watch_uevents(happened: Callable[[Uevent], None]) -> None:
         netlink.bind((0, KERNEL_GROUP))
         while True:
             event = await _next(loop, netlink)
-            if event and event.subsystem in SUBSYSTEMS:
+            if event and (event.subsystem in SUBSYSTEMS or event.action == OVERRUN):
                 happened(event)
 
 
 async def _next(loop: asyncio.AbstractEventLoop, netlink: socket.socket) -> Uevent | None:
-    """The kernel's next event; None for what others sent, and for events that were too many.
+    """The kernel's next event, OVERRUN for events that were too many, None for what others sent.
 
     Any process may send to our port, only the kernel sends from port 0.
     """
     try:
         message, sender = await loop.sock_recvfrom(netlink, 1 << 16)
     except OSError as error:
-        if error.errno != errno.ENOBUFS:
+        if error.errno != errno.ENOBUFS:  # a burst overran the socket, which goes on after it
             raise
-        return None
+        return Uevent(action=OVERRUN, subsystem="", devpath="")
     return parse_uevent(message) if sender[0] == 0 else None

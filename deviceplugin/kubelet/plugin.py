@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 
 from deviceplugin.core.allocation import select
-from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
+from deviceplugin.errors import AllocationError, CallTimeoutError, DevicePluginError, Refusal
 from deviceplugin.kubelet import wire
 from deviceplugin.kubelet.recorder import Recorder
 from deviceplugin.latest import Latest
@@ -234,13 +234,24 @@ class ResourcePlugin:
             edits = await self._answer(current.resource, entries)
         except CallTimeoutError as error:
             raise AllocationError(Refusal.DEADLINE, f"{self.name}: {error}") from error
-        except VendorError as error:
+        except AllocationError:
+            raise
+        except DevicePluginError as error:
             raise AllocationError(Refusal.FAILED, f"{self.name}: {error}") from error
         finally:
             self.in_flight.end(asked)
+        response = self._response(edits)
         self._recorder.allocated(self.name)
         log.info("allocated", resource=self.name, devices=asked)
-        return wire.container_response(edits)
+        return response
+
+    def _response(self, edits: ContainerEdits) -> pluginapi.ContainerAllocateResponse:
+        """The edits as a message; a vendor may have put anything into them."""
+        try:
+            return wire.container_response(edits)
+        except (AttributeError, TypeError, ValueError) as error:
+            text = f"{self.name}: the vendor's container edits cannot be sent: {error}"
+            raise AllocationError(Refusal.FAILED, text) from error
 
 
 def _unary(

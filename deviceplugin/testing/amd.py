@@ -125,12 +125,14 @@ def switch_mode(
 ) -> tuple[SimulatedGpu, ...]:
     """Switch the compute mode of one GPU of a written node, as its administrator would.
 
-    Only the mode and the KFD topology change; returns the GPUs as they are now.
+    Only the mode and the KFD topology change, with a new generation; returns the GPUs as they are
+    now.
     """
+    generation = int((root / f"{KFD}/generation_id".lstrip("/")).read_text())
     now = tuple(replace(gpu, mode=mode) if gpu.address == address else gpu for gpu in gpus)
     remove(root, f"{KFD}/nodes")
     changed = next(gpu for gpu in now if gpu.address == address)
-    write_tree(root, "\n".join([*_mode_lines(changed), *_kfd_lines(now)]))
+    write_tree(root, "\n".join([*_mode_lines(changed), *_kfd_lines(now, generation + 1)]))
     return now
 
 
@@ -211,7 +213,8 @@ def _drm_lines(path: str, name: str, number: int) -> Iterator[str]:
         yield f"/dev/dri/{node} c 226:{dev}"
 
 
-def _kfd_lines(gpus: Sequence[SimulatedGpu]) -> Iterator[str]:
+def _kfd_lines(gpus: Sequence[SimulatedGpu], generation: int = 1) -> Iterator[str]:
+    yield f"{KFD}/generation_id = {generation}"
     yield f"{KFD}/nodes/0/properties = cpu_cores_count 96\\nsimd_count 0\\ndrm_render_minor 0"
     places = [
         (gpu, first, partition)

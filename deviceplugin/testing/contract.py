@@ -6,7 +6,7 @@ assert contract_problems(create(Host(root), sections), Host(root)) == []
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from deviceplugin.core.names import name_problem
+from deviceplugin.core.names import id_problem, name_problem
 from deviceplugin.host import Host
 from deviceplugin.model import Device, Discovery
 from deviceplugin.vendor import Vendor
@@ -42,8 +42,8 @@ def _discovery_problems(vendor: Vendor, discovery: Discovery) -> Iterator[str]:
 
 
 def _device_problems(device: Device, host: Host) -> Iterator[str]:
-    if not (device.id.isascii() and device.id.isprintable() and len(device.id) <= 63):
-        yield "the id is not printable ASCII of at most 63 characters"
+    if problem := id_problem(device.id):
+        yield f"the id cannot be used: {problem}"
     if device.resource is not None and (problem := name_problem(device.resource)):
         yield f"resource {device.resource!r}: {problem}"
     if device.numa_node is not None and device.numa_node < 0:

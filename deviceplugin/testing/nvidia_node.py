@@ -22,14 +22,23 @@ class NvidiaNode:
         """What the vendor opens instead of libnvidia-ml.so.1."""
         return Nvml(self.nvml, driver_root)
 
-    def lose_gpu_3(self) -> str:
-        """The GPU falls off its bus; says so."""
+    def lose_gpu_3(self) -> None:
+        """The GPU falls off its bus."""
         self._set_lost(lost=True)
-        return "GPU 3 is lost (NVML: GPU is lost):"
 
     def recover_gpu_3(self) -> None:
         """The GPU answers again."""
         self._set_lost(lost=False)
+
+    def break_driver(self) -> None:
+        """Every question about GPUs fails."""
+        self.nvml.broken = True
+        self.nvml.changed.set()
+
+    def mend_driver(self) -> None:
+        """The driver answers again."""
+        self.nvml.broken = False
+        self.nvml.changed.set()
 
     def _set_lost(self, *, lost: bool) -> None:
         self.nvml.gpus[3].lost = lost

@@ -59,6 +59,7 @@ class SimulatedNvml:
     gpus: list[SimulatedGpu]
     changed: threading.Event = field(default_factory=threading.Event)
     NVMLError: type[Exception] = NVMLError
+    broken: bool = False
 
     def __getattr__(self, function: str) -> Callable[..., Any]:
         """Functions that are not simulated answer as an old driver would: not found."""
@@ -79,7 +80,7 @@ class SimulatedNvml:
         return "12.550.163.01"
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return len(self.gpus)
+        return _fail(pynvml.NVML_ERROR_UNKNOWN) if self.broken else len(self.gpus)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> SimulatedGpu:  # noqa: N802
         return _answering(self.gpus[index])

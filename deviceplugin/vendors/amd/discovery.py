@@ -1,17 +1,18 @@
-"""One look at all AMD GPUs of the node, whole and from scratch; nothing is kept between looks."""
+"""One look at all AMD GPUs of the node, whole and from scratch; only links are kept in between."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host
+from deviceplugin.host.modules import read_module_version
 from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
-from deviceplugin.model import Device, DeviceID, Discovery
+from deviceplugin.model import Device, DeviceID, Discovery, FaultClass
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import Finding, merged, withheld
+from deviceplugin.vendors.amd.finding import NAME, Finding, merged, withheld
 from deviceplugin.vendors.amd.gpus import AMDGPU
 from deviceplugin.vendors.amd.kfd import Topology, read_topology
-from deviceplugin.vendors.amd.links import with_links
+from deviceplugin.vendors.amd.links import KnownLinks, with_links
 from deviceplugin.vendors.amd.models import VENDOR_ID, product_of
 from deviceplugin.vendors.amd.settings import MxgpuSection, Settings
 from deviceplugin.vendors.amd.vfio import read_vm_functions
@@ -25,13 +26,14 @@ from deviceplugin.vendors.amd.virtual_functions import (
 from deviceplugin.vendors.amd.whole import bare_device, read_physical
 
 
-def discover(host: Host, settings: Settings) -> Discovery:
+def discover(host: Host, settings: Settings, known: KnownLinks) -> Discovery:
     """All AMD GPUs, partitions and virtual functions, and the faults found on the way.
 
     Raises UnavailableError on a node without an AMD GPU, DiscoveryError where PCI cannot be read.
     """
-    functions = read_gpus(host, VENDOR_ID)
-    if not functions:
+    lost: list[Finding] = []
+    functions = read_gpus(host, VENDOR_ID, lambda *what: lost.append(_lost(*what)))
+    if not functions and not lost:
         raise UnavailableError(f"no AMD GPU in {DEVICES}")
     topology = read_topology(host)
     sorted_out, unreadable = _sort_out(host, functions)
@@ -40,12 +42,18 @@ def discover(host: Host, settings: Settings) -> Discovery:
     parts = _read_virtual(host, settings, virtual, topology)
     taken = [number for number, _ in parts.kfd_nodes]
     whole = read_physical(host, settings, physical, topology.without_nodes(taken))
-    found = merged([_hidden(whole, parts), _with_parents(parts, whole), unreadable])
+    found = merged([_hidden(whole, parts), _with_parents(parts, whole), unreadable, *lost])
     return Discovery(
-        devices=with_links(host, found),
+        devices=with_links(found, known.views(host, found, topology)),
         faults=found.faults,
         driver_version=_read_driver_version(host),
     )
+
+
+def _lost(address: str, error: DiscoveryError) -> Finding:
+    """A GPU of which only the address is known."""
+    device = Device(id=DeviceID(address), vendor=NAME, pci_address=address)
+    return withheld(device, faults.unreadable(device.id, error))
 
 
 def _sort_out(
@@ -86,8 +94,15 @@ def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Finding:
 def _hidden(whole: Finding, parts: Finding) -> Finding:
     """A physical function is not offered while its virtual functions are: it is the same memory."""
     serving = {d.attributes.get("physical_function") for d in parts.devices if d.resource}
-    devices = (replace(d, resource=None) if d.pci_address in serving else d for d in whole.devices)
-    return replace(whole, devices=tuple(devices))
+    hidden = {d.id for d in whole.devices if d.pci_address in serving}
+    devices = (replace(d, resource=None) if d.id in hidden else d for d in whole.devices)
+    # What its own node lacks must not take away functions that have theirs.
+    told = (replace(f, kind=_milder(f.kind)) if f.device in hidden else f for f in whole.faults)
+    return replace(whole, devices=tuple(devices), faults=tuple(told))
+
+
+def _milder(kind: FaultClass) -> FaultClass:
+    return FaultClass.WARN if kind is FaultClass.SETUP else kind
 
 
 def _with_parents(parts: Finding, whole: Finding) -> Finding:
@@ -103,10 +118,5 @@ def _with_parent(device: Device, ids: Mapping[str | None, DeviceID]) -> Device:
 
 def _read_driver_version(host: Host) -> str | None:
     """Only drivers built outside the kernel tree tell a version (amdgpu by DKMS, gim)."""
-    for module in ("amdgpu", "gim"):
-        try:
-            if version := host.read_text(f"/sys/module/{module}/version"):
-                return version
-        except DiscoveryError:
-            continue
-    return None
+    versions = (read_module_version(host, module) for module in ("amdgpu", "gim"))
+    return next((version for version in versions if version), None)

@@ -26,7 +26,7 @@ def missing_node(device: DeviceID, what: str) -> Fault:
         device=device,
         source=DISCOVERY,
         code="missing-node",
-        kind=FaultClass.WARN,
+        kind=FaultClass.SETUP,
         reason=f"{what} does not exist",
         action="check udev on the node, and that the daemon's container sees the host's /dev",
     )
@@ -86,7 +86,7 @@ def not_usable(device: DeviceID, reason: str, action: str) -> Fault:
         device=device,
         source=SRIOV,
         code="vf-not-usable",
-        kind=FaultClass.WARN,
+        kind=FaultClass.SETUP,
         reason=reason,
         action=action,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.modules import DEBUGFS
 from deviceplugin.host.pci import DEVICES, read_function
 from deviceplugin.vendors.amd.models import MODELS
 
@@ -73,7 +74,7 @@ def _read_share(host: Host, physical: str) -> FrameBuffer | None:
 def _read_gim_settings(host: Host, physical: str) -> Mapping[str, int]:
     """Debugfs is for root alone; without it the defaults count."""
     try:
-        text = host.read_text(f"/sys/kernel/debug/gim/{physical}/init_conf")
+        text = host.read_text(f"{DEBUGFS}/gim/{physical}/init_conf")
     except DiscoveryError:
         return {}
     return parse_settings(text or "")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.drm import DrmNodes, read_drm_nodes
+from deviceplugin.host.kfd import KFD_NODE
 from deviceplugin.host.pci import PciFunction
 from deviceplugin.model import DeviceID
 from deviceplugin.vendors.amd.models import product_of
 from deviceplugin.vendors.amd.settings import AmdSection
 
 AMDGPU = "amdgpu"
-KFD_NODE = "/dev/kfd"
 # How many partitions each compute mode makes; CPX makes one for each compute die.
 PARTITION_COUNTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 COMPUTE_MODES = frozenset({*PARTITION_COUNTS, "CPX"})

@@ -5,12 +5,14 @@ KFD numbers its nodes anew at every rebuild: a node number means something withi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.model import LinkKind
 
-TOPOLOGY = "/sys/class/kfd/kfd/topology"
 FIRST_RENDER_MINOR = 128
 _LINK_KINDS = {2: LinkKind.PCIE, 11: LinkKind.XGMI}
 
@@ -49,8 +51,12 @@ class KfdNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """All GPU nodes that can be read; `problems` name the files that cannot."""
+    """All GPU nodes that can be read; `problems` name the files that cannot.
 
+    `generation` is the kernel's count of rebuilds as it writes it, None where it cannot be read.
+    """
+
+    generation: str | None = None
     nodes: tuple[KfdNode, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -68,10 +74,12 @@ class Topology:
         return self.problems[0] + more
 
 
+# A full node has 700 such files, read at every look and the same at nearly all of them.
+@lru_cache(maxsize=8192)
 def parse_properties(text: str) -> Mapping[str, int]:
     """The `key value` lines of a properties file; lines of another form are left out."""
     pairs = (line.split() for line in text.splitlines())
-    return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and _is_decimal(p[1])}
+    return MappingProxyType({p[0]: int(p[1]) for p in pairs if len(p) == 2 and _is_decimal(p[1])})
 
 
 def _is_decimal(text: str) -> bool:
@@ -150,7 +158,14 @@ def read_topology(host: Host) -> Topology:
             problems.append(str(error))
         else:
             nodes += [node] if node else []
-    return Topology(nodes=tuple(nodes), problems=tuple(problems))
+    return Topology(generation=_read_generation(host), nodes=tuple(nodes), problems=tuple(problems))
+
+
+def _read_generation(host: Host) -> str | None:
+    try:
+        return host.read_text(f"{TOPOLOGY}/generation_id")
+    except DiscoveryError:
+        return None
 
 
 def _read_node(host: Host, number: int) -> KfdNode | None:

@@ -7,11 +7,14 @@ a full node have 4,000 link files.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Link
+from deviceplugin.model import Device, DeviceID, Link, LinkKind
 from deviceplugin.vendors.amd.finding import Finding
-from deviceplugin.vendors.amd.kfd import KfdLink, read_links
+from deviceplugin.vendors.amd.kfd import KfdLink, Topology, read_links
+
+RENEWED_LOOKS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,41 @@ class _View:
         return others | {self.first: self.links[device]}
 
 
-def with_links(host: Host, found: Finding) -> tuple[Device, ...]:
+class KnownLinks:
+    """The views of the last read: good while KFD shows the same generation and the same nodes.
+
+    Links are most of KFD's files and change only when the kernel builds its topology anew. That
+    `generation_id` always grows then was not seen on hardware: the nodes count too, and every
+    RENEWED_LOOKS-th look reads all links again.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._looks = 0
+        self._views: Mapping[str | None, _View] = {}
+
+    def views(self, host: Host, found: Finding, topology: Topology) -> Mapping[str | None, _View]:
+        """What the first device of each PCI function sees, by its address."""
+        key = (topology, found.kfd_nodes) if topology.generation else None
+        self._looks += 1
+        if key is None or key != self._key or self._looks >= RENEWED_LOOKS:
+            self._key, self._looks = key, 0
+            self._views = _read_views(host, found)
+        return self._views
+
+
+def with_links(found: Finding, views: Mapping[str | None, _View]) -> tuple[Device, ...]:
     """The devices, each with its links to the other devices that KFD shows, in id order."""
+    shown = {device for _, device in found.kfd_nodes}
+    return tuple(
+        replace(device, links=_links(views[device.pci_address].of(device.id)))
+        if device.id in shown
+        else device
+        for device in found.devices
+    )
+
+
+def _read_views(host: Host, found: Finding) -> Mapping[str | None, _View]:
     numbers = {device: number for number, device in found.kfd_nodes}
     ids = dict(found.kfd_nodes)
     views: dict[str | None, _View] = {}
@@ -40,16 +76,14 @@ def with_links(host: Host, found: Finding) -> tuple[Device, ...]:
             read = read_links(host, numbers[device.id])
             links = {ids[link.peer]: link for link in read if link.peer in ids}
             views[device.pci_address] = _View(first=device.id, links=links)
-    return tuple(
-        replace(device, links=_links(views[device.pci_address].of(device.id)))
-        if device.id in numbers
-        else device
-        for device in found.devices
-    )
+    return views
 
 
 def _links(by_peer: Mapping[DeviceID, KfdLink]) -> tuple[Link, ...]:
-    return tuple(
-        Link(peer=peer, kind=by_peer[peer].kind, weight=by_peer[peer].weight)
-        for peer in sorted(by_peer)
-    )
+    return tuple(_link(peer, by_peer[peer].kind, by_peer[peer].weight) for peer in sorted(by_peer))
+
+
+# 63 partitions have 4,000 links, the same at nearly every look; equal ones are one object.
+@lru_cache(maxsize=8192)
+def _link(peer: DeviceID, kind: LinkKind, weight: int | None) -> Link:
+    return Link(peer=peer, kind=kind, weight=weight)

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
-from deviceplugin.host.drm import DrmNodes, read_drm_nodes
+from deviceplugin.host.drm import DrmNodes, read_drm_nodes, render_device, render_node
+from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.finding import (
@@ -29,7 +30,7 @@ from deviceplugin.vendors.amd.gpus import (
     container_nodes,
     missing_render_node,
 )
-from deviceplugin.vendors.amd.kfd import TOPOLOGY, KfdNode, Topology
+from deviceplugin.vendors.amd.kfd import KfdNode, Topology
 from deviceplugin.vendors.amd.models import MODELS
 from deviceplugin.vendors.amd.settings import DOMAIN, Settings
 
@@ -107,10 +108,10 @@ def _unsettled(gpu: Gpu, device: Device, node: KfdNode) -> str | None:
 def _read_drm(host: Host, gpu: Gpu, node: KfdNode) -> DrmNodes:
     """The nodes of the device that owns the render minor, which must be ours or a platform
     device: a minor that another PCI device owns means that KFD and DRM disagree."""
-    path = f"/sys/class/drm/renderD{node.render_minor}/device"
+    path = render_device(node.render_minor)
     owner = host.read_link_name(path)
     if owner is None:
-        return DrmNodes(render=f"/dev/dri/renderD{node.render_minor}")
+        return DrmNodes(render=render_node(node.render_minor))
     if owner != gpu.function.address and not _XCP.fullmatch(owner):
         raise DiscoveryError(f"{path}: is {owner}, expected {gpu.function.address} or amdgpu_xcp")
     return read_drm_nodes(host, path)

@@ -7,15 +7,17 @@ from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Findi
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.finding import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
+from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
 
 
 class AmdVendor:
-    """Fulfils Vendor, CdiSource and HealthProbe; every discovery looks anew."""
+    """Fulfils Vendor, CdiSource and HealthProbe; looks anew, at links where KFD changed."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host, self._settings = host, settings
         self._health = AmdHealth(host)
+        self._links = KnownLinks()
 
     @property
     def name(self) -> str:
@@ -24,7 +26,7 @@ class AmdVendor:
 
     def discover(self) -> Discovery:
         """One look at the hardware; raises UnavailableError on a node without an AMD GPU."""
-        return discovery.discover(self._host, self._settings)
+        return discovery.discover(self._host, self._settings, self._links)
 
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""

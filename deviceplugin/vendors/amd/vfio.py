@@ -7,7 +7,12 @@ from deviceplugin.core.virtual_machines import VFIO_CONTAINER
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import DEVICES
-from deviceplugin.host.sriov import read_group_members, read_iommu_group, read_vfio_nodes
+from deviceplugin.host.sriov import (
+    read_group_members,
+    read_iommu_group,
+    read_vfio_nodes,
+    vfio_group_node,
+)
 from deviceplugin.model import Device, Fault, frozen
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.finding import Finding, merged, withheld
@@ -93,7 +98,7 @@ def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) 
 
 def _unit_problems(host: Host, group: str, device: Device, ours: set[str]) -> Iterator[Fault]:
     """Why a guest could not be given the group: what VFIO refuses, or what would go missing."""
-    for path in (VFIO_CONTAINER, f"/dev/vfio/{group}"):
+    for path in (VFIO_CONTAINER, vfio_group_node(group)):
         if not host.exists(path):
             yield faults.missing_node(device.id, path)
     try:

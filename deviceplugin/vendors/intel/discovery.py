@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host
+from deviceplugin.host.modules import read_module_version
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.drm_query import MemoryQuery
@@ -109,12 +110,5 @@ def _read_links(host: Host) -> frozenset[str]:
 
 def _read_driver_version(host: Host) -> str | None:
     """The versions of drivers that have one: those outside the kernel's own tree."""
-    versions = []
-    for driver in sorted(DRM_DRIVERS):
-        try:
-            version = host.read_text(f"/sys/module/{driver}/version")
-        except DiscoveryError:
-            continue
-        if version:
-            versions.append(f"{driver} {version}")
-    return ", ".join(versions) or None
+    versions = ((driver, read_module_version(host, driver)) for driver in sorted(DRM_DRIVERS))
+    return ", ".join(f"{driver} {version}" for driver, version in versions if version) or None

@@ -60,14 +60,14 @@ def no_drm(address: str, driver: str) -> Fault:
     )
 
 
-def missing_node(address: str, nodes: Sequence[str]) -> Fault:
+def missing_node(address: str, nodes: Sequence[str], kind: FaultClass = FaultClass.SETUP) -> Fault:
     """A node that the kernel announces is not in /dev as we see it."""
     return _fault(
         address,
         "discovery.node_missing",
         f"{', '.join(nodes)}: not there, though the driver announces it",
         "mount the host's /dev into the daemon, and check that udev runs",
-        FaultClass.WARN,
+        kind,
     )
 
 
@@ -125,7 +125,7 @@ def vfio_missing(address: str, nodes: Sequence[str]) -> Fault:
         "vfio.vfio_node_missing",
         f"{', '.join(nodes)}: not there",
         "load vfio-pci and vfio_iommu_type1, and mount the host's /dev/vfio into the daemon",
-        FaultClass.WARN,
+        FaultClass.SETUP,
     )
 
 
@@ -136,7 +136,7 @@ def no_iommu(address: str) -> Fault:
         "vfio.no_iommu_group",
         f"{DEVICES}/{address}/iommu_group is absent",
         "turn the IOMMU on in the firmware and with intel_iommu=on on the kernel command line",
-        FaultClass.WARN,
+        FaultClass.SETUP,
     )
 
 
@@ -147,7 +147,7 @@ def group_in_use(address: str, group: str, others: Sequence[str]) -> Fault:
         "vfio.iommu_group_in_use",
         f"IOMMU group {group} also holds {', '.join(others)}, which the host uses",
         "bind every function of the group to vfio-pci or to no driver",
-        FaultClass.WARN,
+        FaultClass.SETUP,
     )
 
 

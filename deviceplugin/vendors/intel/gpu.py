@@ -112,7 +112,7 @@ def _is_display(host: Host, address: str) -> bool:
     try:
         return (host.read_int(f"{DEVICES}/{address}/class") or 0) >> 8 in _DISPLAY_CLASSES
     except DiscoveryError:
-        return False
+        return True  # it may be one: the read of all of it tells what is wrong
 
 
 def _is_intel(host: Host, address: str) -> bool:

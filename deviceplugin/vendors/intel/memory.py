@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deviceplugin.host.modules import DRM_DEBUGFS
 from deviceplugin.vendors.intel.gpu import Gpu
 from deviceplugin.vendors.intel.reader import Reader
 
-DEBUGFS = "/sys/kernel/debug/dri"
 # The driver's own answer about this very function; BAR and table only know the board.
 EXACT_SOURCES = frozenset({"sysfs", "ioctl", "debugfs"})
 _BAR2_LINE = 2
@@ -75,7 +75,7 @@ def parse_vram_size(text: str) -> int | None:
 def debugfs_path(reader: Reader, gpu: Gpu) -> str | None:
     """The GPU's directory in debugfs: by address, on old kernels by the card's number."""
     names = [gpu.address, *([gpu.card.removeprefix("card")] if gpu.card else [])]
-    return next((p for n in names if reader.host.exists(p := f"{DEBUGFS}/{n}")), None)
+    return next((p for n in names if reader.host.exists(p := f"{DRM_DEBUGFS}/{n}")), None)
 
 
 def _read_sysfs(reader: Reader, gpu: Gpu) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from deviceplugin.core.virtual_machines import VFIO_CONTAINER
 from deviceplugin.host.pci import read_function
-from deviceplugin.host.sriov import read_group_members, read_vfio_nodes
+from deviceplugin.host.sriov import read_group_members, read_vfio_nodes, vfio_group_node
 from deviceplugin.model import NOTHING, Fault, ResourceName
 from deviceplugin.vendors.intel import attributes, faults
 from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, VFIO_DRIVERS, Gpu
@@ -86,7 +86,7 @@ def _vfio_problems(look: Look, unit: Sequence[VirtualFunction]) -> tuple[Fault, 
     address, group = unit[0].gpu.address, unit[0].gpu.iommu_group
     if group is None:
         return (faults.no_iommu(address),)
-    if missing := look.missing((f"/dev/vfio/{group}", VFIO_CONTAINER)):
+    if missing := look.missing((vfio_group_node(group), VFIO_CONTAINER)):
         return (faults.vfio_missing(address, missing),)
     if others := _others_in_use(look, unit, group):
         return (faults.group_in_use(address, group, others),)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from deviceplugin.model import Fault
+from deviceplugin.model import Fault, FaultClass
 from deviceplugin.vendors.intel import attributes, faults
 from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, Gpu
 from deviceplugin.vendors.intel.look import Board, Found, Look, Offer, make_device
@@ -67,7 +67,10 @@ def _problems(look: Look, gpu: Gpu) -> tuple[Fault, ...]:
         return (fault(gpu.address, gpu.driver),)
     if not gpu.nodes:
         return (faults.no_drm(gpu.address, gpu.driver or "its driver"),)
-    problems = [faults.missing_node(gpu.address, m)] if (m := look.missing(gpu.nodes)) else []
+    # What a divided GPU's own node lacks must not take away functions that have theirs.
+    kind = FaultClass.WARN if _is_divided(gpu) else FaultClass.SETUP
+    missing = look.missing(gpu.nodes)
+    problems = [faults.missing_node(gpu.address, missing, kind)] if missing else []
     return (*problems, *_unbound(look, gpu))
 
 

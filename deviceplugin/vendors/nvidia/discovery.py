@@ -88,7 +88,9 @@ def _absent(
 ) -> Iterator[PciFunction]:
     """GPUs that have not answered: of the bus (of our memory where it cannot be read) and
     those that only NVML knows of."""
-    on_bus = {f.address: f for f in read_gpus(host, VENDOR_ID)}
+    lost: list[str] = []
+    functions = read_gpus(host, VENDOR_ID, lambda address, _: lost.append(address))
+    on_bus = {f.address: f for f in (*functions, *map(_unseen, lost))}
     for address in sorted((on_bus.keys() or known.keys()) | seen.failed.keys()):
         function = on_bus.get(address) or _unseen(address)
         virtual = read_physical_function(host, address) is not None

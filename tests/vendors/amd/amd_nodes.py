@@ -11,6 +11,7 @@ import pytest
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.model import Device, Discovery
 from deviceplugin.testing.amd import (
     DEMO_GPUS,
@@ -25,7 +26,7 @@ from deviceplugin.testing.amd import (
 )
 from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors import amd
-from deviceplugin.vendors.amd.kfd import TOPOLOGY, parse_properties
+from deviceplugin.vendors.amd.kfd import parse_properties
 from deviceplugin.vendors.amd.vendor import AmdVendor
 
 TREES = Path(__file__).parent / "trees"
@@ -154,7 +155,7 @@ def recorded_tree(archive: str) -> str:
     path = DATA / archive
     if not path.exists():
         pytest.skip(f"no recorded topology: {path} is absent")
-    lines, nodes = ["/dev/kfd c 235:0"], []
+    lines, nodes = ["/dev/kfd c 235:0", f"{TOPOLOGY}/generation_id = 80"], []
     with tarfile.open(path) as tar:
         for member in tar:
             if not (member.isfile() and member.name.endswith("/properties")):

@@ -11,6 +11,7 @@ from deviceplugin.model import FaultClass
 from deviceplugin.testing.amd import DEMO_GPUS, amd_tree, switch_mode
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors import amd
+from deviceplugin.vendors.amd.links import RENEWED_LOOKS
 
 MIXED = {"resource_naming": "mixed"}
 MODE = "/sys/devices/pci0000:40/0000:05:00.0/current_compute_partition"
@@ -222,3 +223,24 @@ def test_equal_buses_of_two_domains_are_kept_apart(tmp_path: Path) -> None:
     found = look(tmp_path, amd_tree(gpus))
     assert len({d.nodes for d in offered(found)}) == len(offered(found)) == 16
     assert found.faults == ()
+
+
+def test_links_are_read_again_when_kfd_changes_and_every_twelfth_look(tmp_path: Path) -> None:
+    """A link that changes without a new generation is not what the kernel is known to do."""
+    vendor = vendor_at(tmp_path, NODES["mi300x-cpx"])
+
+    def weights() -> set[int | None]:
+        return {link.weight for device in vendor.discover().devices for link in device.links}
+
+    assert weights() == {13}
+    reweigh(tmp_path, 13, 15)
+    assert [weights() for _ in range(RENEWED_LOOKS - 1)] == [{13}] * (RENEWED_LOOKS - 1)
+    assert weights() == {15}
+    reweigh(tmp_path, 15, 41)
+    write_tree(tmp_path, "/sys/class/kfd/kfd/topology/generation_id = 2")
+    assert weights() == {41}
+
+
+def reweigh(root: Path, old: int, new: int) -> None:
+    for path in (root / "sys/devices/virtual/kfd").rglob("io_links/*/properties"):
+        path.write_text(path.read_text().replace(f"weight {old}", f"weight {new}"))

@@ -185,3 +185,12 @@ def test_two_gpus_as_functions_of_one_slot_are_two_whole_gpus(tmp_path: Path) ->
     found = look(tmp_path, amd_tree(gpus))
     assert [d.id for d in offered(found)] == ["amd-1901ead3a2ecd4a0", "amd-1901ead3a2ecd4a1"]
     assert found.faults == ()
+
+
+def test_a_gpu_whose_identity_cannot_be_read_is_told_and_costs_no_other(tmp_path: Path) -> None:
+    write_tree(tmp_path, NODES["mi210-x8"])
+    found = amd.create(Denied(tmp_path, ["0000:43:00.0/device"]), {}).discover()
+    assert len(offered(found)) == 7
+    (fault,) = found.faults
+    assert (fault.device, fault.code) == ("0000:43:00.0", "unreadable")
+    assert "0000:43:00.0/device" in fault.reason

@@ -66,7 +66,7 @@ BOTH = {"intel.com/xe-4gb": 2, "intel.com/xe-4gb-vfio": 1}
         ("/dev/dri/by-path", BOTH, []),
         ("/sys/module/xe/version", BOTH, []),
         ("/xe.mei-gscfi.768/mei", BOTH, []),
-        ("/0000:04:00.1/class", {**BOTH, "intel.com/xe-4gb": 1}, []),
+        ("/0000:04:00.1/class", {**BOTH, "intel.com/xe-4gb": 1}, ["0000:04:00.1"]),
         ("/0000:04:00.0/tile0", BOTH, []),
         ("/iommu_groups/39/devices", {"intel.com/xe-4gb": 2}, ["0000:04:00.3"]),
         ("/0000:04:00.2/iommu_group", {**BOTH, "intel.com/xe-4gb": 1}, ["0000:04:00.2"]),

@@ -1,0 +1,41 @@
+"""What a scenario of the demo is made of: values only."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deviceplugin.vendor import Vendor
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens to the simulated hardware: `act` does it, `text` says it.
+
+    `allocatable` is what comes of it; `request` is what another pod then asks for, if any.
+    """
+
+    text: str
+    act: Callable[[], None]
+    allocatable: Mapping[str, int]
+    request: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What `prepare` made: the vendors that look at it, and what happens to it."""
+
+    vendors: Sequence[Vendor]
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A simulated node: `prepare(root)` makes it, `capacity` is what it then has.
+
+    `request` is what the example pod asks for.
+    """
+
+    title: str
+    prepare: Callable[[Path], Node]
+    capacity: Mapping[str, int]
+    request: Mapping[str, int]

@@ -1,0 +1,98 @@
+"""Kernel uevents: parsing, and the wake-up of a running daemon by a real one."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from deviceplugin.host.uevents import Uevent, parse_uevent, watch_uevents
+from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
+from tests.rig import Rig
+
+# Devices that every kernel makes; `change` on them is an event that nobody acts upon.
+HARMLESS = ("/sys/devices/platform/serial8250/uevent", "/sys/devices/platform/pcspkr/uevent")
+BIND = (
+    b"bind@/devices/pci0000:00/0000:04:00.1\0ACTION=bind\0"
+    b"DEVPATH=/devices/pci0000:00/0000:04:00.1\0SUBSYSTEM=pci\0DRIVER=vfio-pci\0"
+    b"PCI_SLOT_NAME=0000:04:00.1\0SEQNUM=4711\0"
+)
+
+
+def test_a_kernel_message_is_an_event() -> None:
+    event = parse_uevent(BIND)
+    assert event is not None
+    assert (event.action, event.subsystem) == ("bind", "pci")
+    assert event.devpath == "/devices/pci0000:00/0000:04:00.1"
+    assert dict(event.fields)["DRIVER"] == "vfio-pci"
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"libudev\0\xfe\xed\xca\xfe", b"\0ACTION=add"], ids=["none", "udev", "no @"]
+)
+def test_other_messages_are_none(message: bytes) -> None:
+    assert parse_uevent(message) is None
+
+
+@given(st.binary(max_size=300))
+@example(b"@")
+@example(b"add@/x\0=\0==\0ACTION")
+@example(b"add@\xff\0ACTION=\xff\xfe\0SUBSYSTEM=\n")
+def test_no_message_breaks_the_parser(message: bytes) -> None:
+    event = parse_uevent(message)
+    assert (event is not None) == (b"@" in message.split(b"\0")[0])
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="ascii", exclude_characters="=\0@"), min_size=1),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+    )
+)
+def test_every_field_arrives(fields: dict[str, str]) -> None:
+    text = "\0".join(["add@/x", *(f"{key}={value}" for key, value in fields.items())])
+    event = parse_uevent(text.encode())
+    assert event is not None
+    assert dict(event.fields) == fields
+
+
+async def emit() -> None:
+    """Have the kernel send an event of the subsystem `platform`; skips where it will not."""
+    heard: asyncio.Future[Uevent] = asyncio.get_running_loop().create_future()
+
+    def hear(event: Uevent) -> None:
+        if not heard.done():
+            heard.set_result(event)
+
+    watching = asyncio.create_task(watch_uevents(hear))
+    await asyncio.sleep(0)  # the socket is bound
+    try:
+        path = next((p for p in map(Path, HARMLESS) if os.access(p, os.W_OK)), None)
+        if path is None:
+            pytest.skip(f"no event can be sent: none of {', '.join(HARMLESS)} may be written")
+        path.write_text("change")
+        async with asyncio.timeout(2):
+            assert (await heard).subsystem == "platform"
+    except (OSError, TimeoutError) as error:
+        pytest.skip(f"the kernel sends no events to this process: {error!r}")
+    finally:
+        watching.cancel()
+
+
+async def test_an_event_wakes_every_discovery_before_its_time(rig: Rig) -> None:
+    """A change that the sweep would find after up to five seconds is listed within two."""
+    write_intel_node(rig.host_root, B60)
+    await rig.stub.start()
+    rig.start("--vendors", "intel")
+    await rig.capacity({"intel.com/gpu": 1})
+    for count in (6, 3, 5):
+        await emit()  # the sweep's five seconds begin anew
+        await asyncio.sleep(0.5)
+        set_vfs(rig.host_root, B60, count, 4227858432)
+        started = time.monotonic()
+        await emit()
+        await rig.allocatable({"intel.com/xe-4gb": count}, timeout_s=2)
+        assert time.monotonic() - started < 2
