@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deviceplugin demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ from deviceplugin.model import Device, DeviceID, Fault, Finding
 
 log = structlog.get_logger()
 
-REPORTER = "deviceplugin:memory"
+REPORTER = "deviceplugin.memory"
 MAX_WAIT_S = 60.0  # the clock may be set while a wait runs
 
 

@@ -52,6 +52,6 @@ def test_other_functions_that_cannot_be_read_are_nobodys_fault(tmp_path: Path) -
 
 def test_a_function_that_vanishes_while_it_is_read_is_gone(tmp_path: Path) -> None:
     host = write(tmp_path)
-    host.path(f"{PATH}/class").unlink()
+    Path(host.path(f"{PATH}/class")).unlink()
     assert read_function(host, ADDRESS) is None
     assert lost_of(host) == (0, [])

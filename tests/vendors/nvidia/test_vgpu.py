@@ -100,7 +100,6 @@ def test_a_vgpu_is_a_plain_gpu_where_the_section_is_disabled():
         ({"profiles": [{"name": "a", "memory": "8 apples"}]}, "vgpu.profiles[0].memory"),
         ({"features": ["magic"]}, "vgpu.features[0]"),
         ({"profile": []}, "vgpu.profile"),
-        ({"scheduling": {"policy": "nice"}}, "vgpu.scheduling.policy"),
     ],
 )
 def test_a_mistake_in_the_section_is_told_with_its_key(section, key):
