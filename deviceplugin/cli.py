@@ -308,6 +308,7 @@ for _command in operator_commands(_ask):
 
 def main() -> None:
     """The console script: exit 2 and one line for anything the person got wrong."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines are no log events of ours
     try:
         cli.main(standalone_mode=False)
     except ConfigError as error:
