@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deviceplugin.cli import load
+from deviceplugin.cli_settings import load
 from deviceplugin.core.sharing import check_request
 from deviceplugin.errors import AllocationError, ConfigError
 from deviceplugin.model import Isolation, ResourceName
