@@ -68,6 +68,8 @@ class PluginClient:
         except TimeoutError as error:
             text = "failed to dial device plugin: context deadline exceeded"
             raise DialError(text) from error
+        except grpc.aio.UsageError as error:  # closed meanwhile: the kubelet stops
+            raise DialError("failed to dial device plugin: the connection is closing") from error
 
     async def options(self, timeout_s: float | None = None) -> Options:
         """GetDevicePluginOptions; RpcError when it fails or timeout_s seconds are over."""

@@ -130,12 +130,18 @@ class Registrations:
         # A Go handler goes on after its caller gave up; a Python one is cancelled. Hence a task.
         connect = asyncio.create_task(self._accept(request, remaining_s))
         self._connects.add(connect)
-        connect.add_done_callback(self._connects.discard)
+        connect.add_done_callback(self._accepted)
         try:
             await asyncio.shield(connect)
         except (RegistrationRefusedError, DialError, RpcError) as error:
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         return pluginapi.Empty()
+
+    def _accepted(self, connect: asyncio.Task[None]) -> None:
+        """Nobody waits for the end of one whose caller gave up: its failure is looked at here."""
+        self._connects.discard(connect)
+        if not connect.cancelled():
+            connect.exception()
 
     async def _accept(self, request: pluginapi.RegisterRequest, remaining_s: float | None) -> None:
         at_s = self._manager.clock()
