@@ -31,7 +31,7 @@ def _sections(report: Report) -> Iterator[str]:
     if report["devices"]:
         yield table(
             ("DEVICE", "PRODUCT", "PROFILE", "PCI", "NUMA", "MEMORY", "HEALTH", "RESOURCE"),
-            [_device_row(device) for device in report["devices"]],
+            [_device_row(device) for device in _family_order(report["devices"])],
         )
     yield table(
         ("RESOURCE", "CAPACITY", "ALLOCATABLE", "ISOLATION"),
@@ -46,6 +46,11 @@ def _sections(report: Report) -> Iterator[str]:
 def _resource_row(name: str, ids: Sequence[Report], isolation: str) -> tuple[str, ...]:
     healthy = sum(entry["health"] == "Healthy" for entry in ids)
     return (name, str(len(ids)), str(healthy), isolation)
+
+
+def _family_order(devices: Sequence[Report]) -> Sequence[Report]:
+    """Each whole followed by its parts."""
+    return sorted(devices, key=lambda d: (d["parent"] or d["id"], bool(d["parent"]), d["id"]))
 
 
 def _state(vendor: Report) -> str:

@@ -69,3 +69,15 @@ def test_the_table_says_what_is_wrong_and_what_to_do() -> None:
     text = report_text(report("node-1", ILL, plan_resources(ILL)))
     assert "it is lost" in text
     assert "do: reboot the node" in text
+
+
+def test_the_table_shows_parts_below_their_whole() -> None:
+    parts = [
+        Device(id=DeviceID(name), vendor="example", parent=DeviceID(parent))
+        for name, parent in (("m1", "z"), ("m2", "a"))
+    ]
+    whole = [Device(id=DeviceID(name), vendor="example") for name in "az"]
+    found = Inventory(devices={d.id: d for d in (*parts, *whole)})
+    text = report_text(report("node-1", found, plan_resources(found)))
+    shown = [line.split()[0] for line in text.splitlines() if "Healthy" in line]
+    assert shown == ["a", "m2", "z", "m1"]
