@@ -130,10 +130,12 @@ class Endpoint:
         await self.plugin.end_streams()
         if not await self._register():
             return
-        self.registered_with = identity
+        # The one that answered: it may be newer than the one that we set out to. Had it ended
+        # since, the end of its stream would say so.
+        self.registered_with = read_identity(self._kubelet.path)
         self._backoff.accepted(time.monotonic())
         try:
-            await self._wait_lost(identity)
+            await self._wait_lost(self.registered_with)
         finally:
             self.registered_with = None
         self._kubelet.check()

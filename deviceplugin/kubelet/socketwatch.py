@@ -74,6 +74,7 @@ class KubeletSocket:
         """Look at once, because something spoke against the kubelet being there."""
         if not is_listening(self.path):
             self.listening.set(None)
+        self._look()
         self._woken.set()
 
     async def watch(self) -> None:
@@ -123,6 +124,9 @@ class KubeletSocket:
             return
         if identity is None or not is_listening(self.path):
             self.listening.set(None)
+            return
+        if read_identity(self.path) != identity:  # replaced between the look and the probe
+            self._woken.set()
             return
         self.listening.set(identity)
         log.info("kubelet_listening", socket=str(self.path))
