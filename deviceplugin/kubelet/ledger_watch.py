@@ -2,6 +2,7 @@
 second."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ log = structlog.get_logger()
 
 SHORTEST_S = 1.0
 CONTESTED_S = 2.0
-INTERVAL_S = 5.0
+INTERVAL_S = 10.0  # nobody waits for an answer: for metrics and placement only
 MOST_PODS = 8  # confirmed at once: each is a question more
 
 
@@ -64,10 +65,9 @@ class LedgerWatch:
             await self.ask()
             await asyncio.sleep(SHORTEST_S)
             pause_s = CONTESTED_S if self._contested() else INTERVAL_S
-            try:
-                await asyncio.wait_for(self._wanted.wait(), pause_s - SHORTEST_S)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s - SHORTEST_S):
+                    await self._wanted.wait()
 
     async def ask(self) -> None:
         """One question; a kubelet that does not answer leaves everything as it was."""
