@@ -13,7 +13,6 @@ import msgspec
 import structlog
 
 from deviceplugin.core.memory import Cordon, Key, Memory, Remembered
-from deviceplugin.host import Host
 from deviceplugin.model import DeviceID, Fault, FaultClass
 from deviceplugin.outputs.atomic import write_atomically
 from deviceplugin.sections import Section
@@ -23,7 +22,6 @@ log = structlog.get_logger()
 FILE = "health.json"
 VERSION = 1
 MAX_BYTES = 4 << 20
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class _SavedFault(Section, frozen=True):
@@ -57,11 +55,6 @@ class _File(Section, frozen=True):
     faults: tuple[_SavedFault, ...] = ()
     boots: tuple[_SavedBoots, ...] = ()
     cordons: tuple[_SavedCordon, ...] = ()
-
-
-def read_boot_id(host: Host) -> str | None:
-    """The kernel's id of this boot (man 4 random), None where it cannot be read."""
-    return host.read_text(BOOT_ID) or None
 
 
 def read_memory(state_dir: Path) -> Memory:

@@ -11,10 +11,10 @@ from deviceplugin.control import Control
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.exporters.dialects import DIALECTS
 from deviceplugin.exporters.listener import Listener
-from deviceplugin.fault_memory import read_boot_id
 from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.health_section import HealthSection
 from deviceplugin.host import Host
+from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.uevents import Uevent
 from deviceplugin.host.wedged import bound_anew, wedged_faults
 from deviceplugin.inventory import InventoryStore

@@ -20,7 +20,8 @@ FILES = sorted(DEPLOY.rglob("*.yaml"))
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
 # Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
-NOT_MOUNTED = ("/sys/kernel/debug",)
+# debugfs is for root on the host alone; the boot id is the same in every container's own /proc.
+NOT_MOUNTED = ("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id")
 
 
 def load(name: str) -> Any:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.drm import read_drm_nodes
 from deviceplugin.host.pci import parse_address, read_function, read_gpus, read_numa_node
 from deviceplugin.host.sriov import read_vfio_nodes, read_virtual_functions
@@ -119,3 +120,10 @@ def test_text_that_is_no_address_is_a_value_error(text: str) -> None:
 def test_a_bad_line_of_a_tree_is_told_by_its_number(tmp_path: Path, line: str) -> None:
     with pytest.raises(ValueError, match="line 2"):
         write_tree(tmp_path, f"/ok = 1\n{line}")
+
+
+def test_the_boot_is_the_trees_own_or_that_of_the_kernel_under_us(tmp_path: Path) -> None:
+    ours = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert read_boot_id(Host(tmp_path)) == ours
+    write_tree(tmp_path, "/proc/sys/kernel/random/boot_id = another")
+    assert read_boot_id(Host(tmp_path)) == "another"
