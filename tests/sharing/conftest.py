@@ -55,7 +55,8 @@ class Node:
     async def stop(self) -> None:
         """Let the daemon end as at SIGTERM."""
         daemon = self.daemons.pop()
-        daemon.terminate()
+        if daemon.returncode is None:
+            daemon.terminate()
         assert await asyncio.wait_for(daemon.wait(), 10) == 0, self.log
 
     async def kill(self) -> None:
@@ -99,7 +100,7 @@ async def node(root: Path) -> AsyncIterator[Node]:
     async with KubeletStub(root / "k") as kubelet:
         node = Node(root, double, kubelet)
         yield node
-        for _ in list(node.daemons):
-            await node.kill()
+        while node.daemons:  # killed, a daemon would leave its MPS behind
+            await node.stop()
         assert kubelet.crashes == []
         assert kubelet.violations == []
