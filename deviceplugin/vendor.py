@@ -5,7 +5,7 @@ module itself fulfils `VendorModule`; what its `create` returns fulfils `Vendor`
 optional Protocols below as the hardware allows. `docs/vendors.md` tells how to add one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Protocol, runtime_checkable
 
@@ -89,6 +89,3 @@ class CdiSource(Protocol):
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """The CDI files for `devices`; may read the host, called on the vendor's thread."""
-
-
-CreateVendor = Callable[[Host, Sections], Vendor]

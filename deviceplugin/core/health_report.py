@@ -4,6 +4,7 @@ from typing import Any
 
 from deviceplugin.core.health import RECOVERING, SOURCE, condition_of
 from deviceplugin.core.memory import CORDON, OPERATOR, Memory
+from deviceplugin.core.report import fault_document
 from deviceplugin.model import Device, Fault, FaultClass, Inventory
 
 Report = dict[str, Any]
@@ -39,12 +40,7 @@ def _device(inventory: Inventory, memory: Memory, device: Device) -> Report:
 
 def _fault(memory: Memory, fault: Fault) -> Report:
     return {
-        "device": fault.device,
-        "source": fault.source,
-        "code": fault.code,
-        "class": fault.kind,
-        "reason": fault.reason,
-        "action": fault.action,
+        **fault_document(fault),
         "since": fault.since,
         "cleared_by": cleared_by(memory, fault),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deviceplugin.core.report import fault_document
 from deviceplugin.model import Device, FaultClass, Health, Inventory
 
 Event = tuple[str, Mapping[str, Any]]
@@ -57,16 +58,6 @@ def _fault_events(before: Inventory, after: Inventory) -> Iterator[Event]:
     for faults in after.faults.values():
         for fault in faults:
             if fault.key not in old:
-                yield (
-                    "fault",
-                    {
-                        "device": fault.device,
-                        "source": fault.source,
-                        "code": fault.code,
-                        "class": fault.kind,
-                        "reason": fault.reason,
-                        "action": fault.action,
-                    },
-                )
+                yield "fault", fault_document(fault)
     for device, source, code in sorted(old - new):
         yield "fault_cleared", {"device": device, "source": source, "code": code}

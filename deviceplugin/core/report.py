@@ -55,7 +55,7 @@ def _device(inventory: Inventory, device: Device) -> Report:
         "numa_node": device.numa_node,
         "memory_bytes": device.memory_bytes,
         "health": inventory.health_of(device),
-        "faults": [_fault(fault) for fault in inventory.faults_of(device)],
+        "faults": [fault_document(fault) for fault in inventory.faults_of(device)],
         "resource": device.resource,
         "nodes": list(device.nodes),
         "links": [
@@ -66,8 +66,8 @@ def _device(inventory: Inventory, device: Device) -> Report:
     }
 
 
-def _fault(fault: Fault) -> Report:
-    """Without the time of day, which would differ from run to run."""
+def fault_document(fault: Fault) -> Report:
+    """A fault for people and log lines; without the time of day, which differs from run to run."""
     return {
         "device": fault.device,
         "source": fault.source,

@@ -53,11 +53,6 @@ class Answer:
     holdings: tuple[Holding, ...]
 
 
-async def read_holders(socket_path: Path) -> Holders:
-    """The ids that active pods hold, by resource; as `read_answer`, without the pods."""
-    return by_resource((await read_answer(socket_path)).holdings)
-
-
 async def read_answer(socket_path: Path) -> Answer:
     """What active pods hold; what init containers hold while they run is not in it.
 
@@ -101,11 +96,6 @@ async def _calling(socket_path: Path, method: str, answer: Any) -> Any:  # messa
         except grpc.aio.AioRpcError as error:
             text = f"{socket_path}: {error.code().name}: {error.details()}"
             raise HoldersUnknownError(text) from error
-
-
-def held_ids(answer: podresources.ListPodResourcesResponse) -> Holders:
-    """The ids in a List answer."""
-    return by_resource(_holdings(answer.pod_resources))
 
 
 def by_resource(holdings: Iterable[Holding]) -> Holders:
