@@ -157,6 +157,8 @@ async def test_a_kubelet_that_comes_later_is_found(rig: Rig, nvml: NvmlDouble) -
     assert (status, "no kubelet listens" in reason) == (503, True)
     await rig.stub.start()
     await capacity(rig, ALL)
+    for name in ALL:
+        await daemon.wait_event("registered", resource=name)
     status, _ = await daemon.http("/readyz")
     assert status == 200
 
