@@ -39,6 +39,11 @@ class Answers:
                 raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
         return edits
 
+    def close(self) -> None:
+        """Answer what was asked, and nothing more."""
+        for thread in self._threads.values():
+            thread.close()
+
     async def _of_vendor(self, devices: Sequence[Device]) -> ContainerEdits:
         first = devices[0]
         kept = self._kept.get(first.id) if len(devices) == 1 else None

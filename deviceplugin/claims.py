@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from deviceplugin.config import Config
 from deviceplugin.forms import Forms
@@ -13,19 +15,35 @@ from deviceplugin.model import AdvertisedID, ResourceName
 from deviceplugin.mps import MpsSupervisor
 from deviceplugin.mps_settings import find_control
 from deviceplugin.planner import Planner
-from deviceplugin.sharing import sharing_of
+from deviceplugin.sharing import Sharing, sharing_of
 
 BusySince = Callable[[ResourceName, AdvertisedID], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a configuration says of sharing; `mps_program` None where no rule needs it."""
+
+    sharing: Sharing
+    mps_program: str | None
+    mps_root: Path
+
+
+def terms_of(config: Config) -> Terms:
+    """Raises ConfigError where a rule shares through MPS and the program is not to be had."""
+    sharing = sharing_of(config.sections)
+    root = config.host_root / sharing.mps.root.lstrip("/")
+    return Terms(sharing, find_control(config), root)
 
 
 class Claims:
     """What decides who may have which device; `busy_since` as Retention has it."""
 
     def __init__(self, config: Config, store: InventoryStore, busy_since: BusySince) -> None:
-        self.sharing = sharing_of(config.sections)
+        terms = terms_of(config)
+        self.sharing = terms.sharing
         self.ledger = Ledger(time.monotonic)
-        root = config.host_root / self.sharing.mps.root.lstrip("/")
-        self._mps = MpsSupervisor(find_control(config), root, self._mps_changed)
+        self._mps = MpsSupervisor(terms.mps_program, terms.mps_root, self._mps_changed)
         self._store = store
         self.planner = Planner(
             store, Retention(busy_since), self.ledger, self.sharing, self._mps.faults
@@ -42,6 +60,12 @@ class Claims:
             lambda: self.planner.current.choices,
             lambda: store.current.devices,
         )
+
+    def use(self, terms: Terms) -> None:
+        """Share by other terms from now on; what pods hold they keep."""
+        self.sharing = terms.sharing
+        self._mps.use(terms.mps_program, terms.mps_root)
+        self.planner.use(terms.sharing)
 
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """What runs for as long as the daemon serves, by name."""

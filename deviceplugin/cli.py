@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -74,7 +74,7 @@ def run(**flags: str | None) -> None:
     configure_logs(config.log_level, config.log_format)
     for note in config.notes:
         structlog.get_logger().warning("setting_without_effect", setting=note)
-    asyncio.run(_serve(config, modules))
+    asyncio.run(_serve(config, modules, flags))
 
 
 @cli.command()
@@ -145,15 +145,20 @@ def demo(scenario: str, *, keep: bool) -> None:
     asyncio.run(run_demo(SCENARIOS[name], keep=keep))
 
 
-async def _serve(config: Config, modules: Sequence[VendorModule]) -> None:
+async def _serve(
+    config: Config, modules: Sequence[VendorModule], flags: Mapping[str, str | None]
+) -> None:
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
     from deviceplugin.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
+    from deviceplugin.reload import Origin  # noqa: PLC0415
+    from deviceplugin.vendor_side import with_vendors  # noqa: PLC0415
 
-    skipped = list(config.skipped)
-    vendors = await create_vendors(modules, Host(config.host_root), config.sections, skipped.append)
-    config = replace(config, skipped=tuple(skipped))
-    daemon = Daemon(config, vendors, time.time, random.SystemRandom().getrandbits(32))
+    origin = Origin(config=config, load=partial(load, flags), describe=effective, asked=asked)
+    config, vendors = await with_vendors(config, modules)
+    seed = random.SystemRandom().getrandbits(32)
+    daemon = Daemon(config, vendors, time.time, seed, origin)
     serving = asyncio.create_task(daemon.run())
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])

@@ -15,6 +15,7 @@ import msgspec
 from deviceplugin import config as configuration
 from deviceplugin import scheduling
 from deviceplugin.config import Config, Setting
+from deviceplugin.config_source import Source, read_state
 from deviceplugin.core_sections import CORE_SECTIONS
 from deviceplugin.health_section import with_health_variables
 from deviceplugin.model import VendorStatus
@@ -40,7 +41,8 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     """The configuration of all origins and the vendor modules that it names."""
     given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
     path = given.get("config")
-    raw = configuration.read_config_files(Path(str(path.value))) if path else {}
+    source = _source(Path(str(path.value))) if path else None
+    raw = configuration.read_config_files(source.path) if source else {}
     raw, notes = translate(raw) if is_v1(raw) else (raw, ())
     raw = with_health_variables(raw, os.environ)
     known_settings = (*_PARSERS, "vendors")
@@ -68,6 +70,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         sections=sections,
         notes=notes,
         skipped=tuple(skipped),
+        source=source,
     )
     find_control(config)
     wanted = names or tuple(module.NAME for module in all_modules)
@@ -79,6 +82,10 @@ def _with_sections(skipped: Iterable[VendorStatus], unknown: Iterable[str]) -> l
     keys = ", ".join(sorted(unknown))
     hint = f"; keys of the configuration that may be its own: {keys}" if keys else ""
     return [replace(status, error=f"{status.error}{hint}") for status in skipped]
+
+
+def _source(path: Path) -> Source:
+    return Source(path, read_state(path))
 
 
 def _given(name: str, flag: str | None) -> Setting | None:

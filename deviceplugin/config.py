@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import yaml
 
+from deviceplugin.config_source import Source, config_files
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import VendorStatus
 from deviceplugin.vendor import Sections
 
 MAX_FILE_BYTES = 1 << 20
-FILE_SUFFIXES = (".yaml", ".yml", ".json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "console")
 
@@ -32,7 +32,7 @@ class Config:
     """Everything that the daemon is told; `vendors` None means all that are installed.
 
     `notes` say what was configured and has no effect, `skipped` which installed vendors cannot be
-    used, and why.
+    used, and why; `source` is None without a file.
     """
 
     node_name: str
@@ -47,6 +47,7 @@ class Config:
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
     skipped: tuple[VendorStatus, ...] = ()
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,15 @@ def read_config_files(path: Path) -> Raw:
 
     Raises ConfigError for a file that cannot be read, is no mapping, or says a key twice.
     """
+    try:
+        files = config_files(path)
+    except OSError as error:
+        text = f"a readable directory ({error.strerror})"
+        raise ConfigError("--config", str(path), text) from error
     merged: Raw = {}
-    for file in _files(path):
+    for file in files:
         merged = _merge(merged, _read_file(file))
     return merged
-
-
-def _files(path: Path) -> Iterable[Path]:
-    """Names with a dot in front are a ConfigMap mount's own business."""
-    if not path.is_dir():
-        return (path,)
-    names = (f for f in path.iterdir() if f.suffix in FILE_SUFFIXES and f.name[0] != ".")
-    return sorted(names)
 
 
 def _read_file(path: Path) -> Raw:
@@ -86,7 +84,7 @@ def _read_file(path: Path) -> Raw:
         raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
     try:
         content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader, made stricter
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 13, [[[[…
         raise ConfigError("--config", str(path), f"YAML ({_one_line(error)})") from error
     if content is None:
         return {}

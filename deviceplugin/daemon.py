@@ -8,8 +8,7 @@ from functools import partial
 
 import structlog
 
-from deviceplugin.answers import Answers
-from deviceplugin.claims import Claims
+from deviceplugin.claims import Claims, Terms, terms_of
 from deviceplugin.config import Config
 from deviceplugin.core.allocation import devices_of
 from deviceplugin.core.sharing import narrow
@@ -22,6 +21,7 @@ from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
 from deviceplugin.kubelet.socketwatch import KubeletSocket
 from deviceplugin.lock import only_daemon
+from deviceplugin.logs import configure_logs
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -29,14 +29,14 @@ from deviceplugin.model import (
     Preference,
     Resource,
 )
-from deviceplugin.outputs.cdi_files import CdiFiles
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
+from deviceplugin.outputs.reload_metrics import ReloadCollector
 from deviceplugin.outputs.sharing_metrics import SharingCollector
-from deviceplugin.placement import Placement, Sources, settings_of
+from deviceplugin.reload import Origin, Reloader
 from deviceplugin.supervise import keep
-from deviceplugin.vendor import Vendor
-from deviceplugin.vendor_loop import Around
+from deviceplugin.vendor import Vendor, VendorModule
+from deviceplugin.vendor_side import VendorSide, with_vendors
 
 log = structlog.get_logger()
 
@@ -48,47 +48,39 @@ class Daemon:
     """Serves the devices of `vendors` to the kubelet until cancelled; made on the loop.
 
     `now` gives Unix seconds, `seed` the jitter of retries. What two vendors claim is the earlier
-    one's.
+    one's. Without an `origin` the configuration is never read again.
     """
 
     def __init__(
-        self, config: Config, vendors: Sequence[Vendor], now: Callable[[], float], seed: int
+        self,
+        config: Config,
+        vendors: Sequence[Vendor],
+        now: Callable[[], float],
+        seed: int,
+        origin: Origin | None = None,
     ) -> None:
         self._config, self._seed = config, seed
-        self._host = Host(config.host_root)
-        self._vendors = {vendor.name: vendor for vendor in vendors}
-        self._answers = Answers(self._host, self._vendors)
         self._metrics = Metrics()
-        self._health = HealthWiring(config, self._host, now)
+        self._health = HealthWiring(config, Host(config.host_root), now)
         self._store = self._health.store
         self._leading = False
         self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
         self._claims = Claims(config, self._store, self._endpoints.busy_since)
         self._planner = self._claims.planner
-        self._placement = Placement(
-            self._host,
-            settings_of(config),
-            config.state_dir,
-            Sources(holders=lambda: self._claims.ledger.holders),
-        )
-        order = tuple(self._vendors)
-        around = Around(
-            write_files=CdiFiles(config.cdi_dir, order).write,
-            discovered=self._metrics.discovered,
-            order=order,
-        )
-        self._loops = [self._health.vendor_loop(vendor, around) for vendor in vendors]
+        self._side = self._side_of(config, vendors)
+        self._sides = [self._side]
+        self._agents: dict[str, asyncio.Task[None]] = {}
+        self._http_task: asyncio.Task[None] | None = None
+        self._address: tuple[str, int] | None = None
+        self._reloader = Reloader(origin, self.use, now) if origin else None
+
+    def _side_of(self, config: Config, vendors: Sequence[Vendor]) -> VendorSide:
+        return VendorSide(config, vendors, self._health, self._claims, self._metrics.discovered)
 
     async def run(self) -> None:
         """Answer probes at once, serve once no other daemon does; ends when cancelled."""
-        self._metrics.registry.register(
-            StateCollector(lambda: self._store.current, lambda: self._planner.resources.value)
-        )
-        self._metrics.registry.register(self._health.collector)
-        self._metrics.registry.register(
-            SharingCollector(lambda: self._planner.current, self._claims.ledger.held)
-        )
+        self._register_collectors()
         async with self._http(), only_daemon(self._config.state_dir):
             self._leading = True
             await self._health.load()
@@ -96,24 +88,76 @@ class Daemon:
                 self._store.set_status(status)
             await self._serve()
 
+    def _register_collectors(self) -> None:
+        register = self._metrics.registry.register
+        register(StateCollector(lambda: self._store.current, lambda: self._planner.resources.value))
+        register(self._health.collector)
+        register(SharingCollector(lambda: self._planner.current, self._claims.ledger.held))
+        if self._reloader is not None:
+            reloader = self._reloader
+            register(ReloadCollector(lambda: reloader.last))
+
     async def _serve(self) -> None:
+        reloading = self._reloader.tasks() if self._reloader else {}
         background = [
             self._keep("kubelet_watch", self._kubelet.watch),
             self._keep("kubelet_count", self._count_kubelets),
             *(self._keep(name, task) for name, task in self._claims.tasks().items()),
-            self._keep("placement", self._place),
             self._keep("uevents", self._watch_uevents),
             *(self._keep(name, once) for name, once in self._health.tasks()),
-            *(self._keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self._loops),
+            *(self._keep(name, once) for name, once in reloading.items()),
         ]
+        self._side.start(self._keep)
+        self._follow_agents()
         try:
             await self._endpoints.follow(self._planner.resources)
         finally:
-            for loop in self._loops:
-                loop.stop()
+            background += [*self._agents.values(), *(t for s in self._sides for t in s.stop())]
             for task in background:
                 task.cancel()
             await asyncio.wait(background, timeout=STOP_S)
+
+    async def use(self, config: Config, modules: Sequence[VendorModule]) -> None:
+        """Serve by another configuration, without an end of any stream; returns once it is in
+        force. Raises ConfigError with everything as it was.
+
+        Until the new vendors have looked, lists and answers are those of the old ones.
+        """
+        config, vendors = await with_vendors(config, modules)
+        terms, side, old = terms_of(config), self._side_of(config, vendors), self._side
+        self._sides.append(side)
+        await old.rest()
+        self._planner.hold()
+        try:
+            self._health.use(config)
+            side.start(self._keep)
+            await side.looked()
+        finally:
+            self._switch(config, terms, side)
+        await self._listen(config)
+        self._sides.remove(old)
+        await asyncio.wait([*old.stop(), asyncio.ensure_future(old.close())])
+
+    def _switch(self, config: Config, terms: Terms, side: VendorSide) -> None:
+        """In one step on the loop: an answer is the old configuration's or the new one's."""
+        before, self._config, self._side = self._side, config, side
+        configure_logs(config.log_level, config.log_format)
+        for name in self._store.current.vendors.keys() - {*side.names}:
+            self._store.forget(name)
+        for status in config.skipped:
+            self._store.set_status(status)
+        self._claims.use(terms)
+        self._follow_agents()
+        before.stop()
+
+    def _follow_agents(self) -> None:
+        """Listen to the agents that the configuration wants, and to no other."""
+        wanted = dict(self._health.agents(self._config, self._side.names))
+        for source in self._agents.keys() - wanted.keys():
+            self._agents.pop(source).cancel()
+            self._health.desk.faults(source, ())
+        for source in wanted.keys() - self._agents.keys():
+            self._agents[source] = self._keep(source, wanted[source])
 
     def _keep(
         self, name: str, once: Callable[[], object], pause_s: float = RETRY_S
@@ -123,14 +167,10 @@ class Daemon:
             name=name,
         )
 
-    async def _place(self) -> None:
-        await self._placement.follow(self._store.latest, self._planner.resources)
-
     async def _watch_uevents(self) -> None:
         def wake(event: Uevent) -> None:
             self._health.uevent(event)
-            for loop in self._loops:
-                loop.wake()
+            self._side.wake()
 
         try:
             await watch_uevents(wake)
@@ -152,7 +192,7 @@ class Daemon:
 
     def _prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
         """Sharing first says which ids make sense together, then the policy chooses."""
-        return self._placement.prefer(resource, narrow(resource, preference))
+        return self._side.placement.prefer(resource, narrow(resource, preference))
 
     def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
         return self._keep(endpoint.plugin.name, endpoint.run)
@@ -160,20 +200,24 @@ class Daemon:
     async def _answer(
         self, resource: Resource, entries: Sequence[AdvertisedDevice]
     ) -> ContainerEdits:
-        """What a container gets for `entries`, which are in use from here on unless it fails."""
+        """What a container gets for `entries`, which are in use from here on unless it fails.
+
+        It ends by the configuration by which it began.
+        """
+        side, sharing = self._side, self._claims.sharing
         devices = devices_of(resource.name, entries, self._store.current.devices)
         devices = tuple(replace(device, resource=resource.name) for device in devices)
         async with self._claims.forms.claiming(resource, entries):
-            shares = self._claims.sharing.edits(resource, entries, devices)
-            edits = await self._answers.edits(devices, shares)
-        self._placement.handed_out(resource, entries)
+            shares = sharing.edits(resource, entries, devices)
+            edits = await side.answers.edits(devices, shares)
+        side.placement.handed_out(resource, entries)
         return edits
 
     def _waiting_for(self) -> str:
         """Why the daemon is not ready, empty when it is."""
         if not self._leading:
             return "another daemon on this node holds the lock"
-        slow = [loop.vendor.name for loop in self._loops if not loop.looked]
+        slow = [loop.vendor.name for loop in self._side.loops if not loop.looked.is_set()]
         if slow:
             return "first discovery of " + ", ".join(slow)
         if self._kubelet.listening.value is None:
@@ -184,18 +228,28 @@ class Daemon:
     @asynccontextmanager
     async def _http(self) -> AsyncIterator[None]:
         """The endpoint, bound again and again where its address is taken."""
-        address = self._config.metrics_address
-        if address is None:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        app = application(self._metrics.registry, partial(loop_alive, loop), self._waiting_for)
-        task = self._keep("http", partial(_serve_http, app, address))
+        await self._listen(self._config)
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await self._stop_http()
+
+    async def _listen(self, config: Config) -> None:
+        """Serve at the address of `config`; where that is so already, nothing happens."""
+        address = config.metrics_address
+        if address == self._address:
+            return
+        await self._stop_http()
+        self._address = address
+        if address is not None:
+            loop = asyncio.get_running_loop()
+            app = application(self._metrics.registry, partial(loop_alive, loop), self._waiting_for)
+            self._http_task = self._keep("http", partial(_serve_http, app, address))
+
+    async def _stop_http(self) -> None:
+        if self._http_task is not None:
+            self._http_task.cancel()
+            await asyncio.wait([self._http_task])
 
 
 async def _serve_http(app: App, address: tuple[str, int]) -> None:

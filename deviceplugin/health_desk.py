@@ -48,6 +48,17 @@ class HealthDesk:
 
     def __init__(self, store: InventoryStore, section: HealthSection, boot: str | None) -> None:
         self._store, self._now, self._boot = store, store.now, boot
+        self.memory = Latest(Memory())
+        self.told: Counter[tuple[str, str, str]] = Counter()
+        self._take(section)
+
+    def use(self, section: HealthSection) -> None:
+        """Judge by another section from now on, what is remembered included."""
+        self._take(section)
+        self._store.hold_by(hold_policy(section))
+        self._remember(self._judged_anew(self.memory.value))
+
+    def _take(self, section: HealthSection) -> None:
         self.call_deadline_s = section.call_deadline_s
         self._policy = _memory_policy(section)
         self._verdicts = Verdicts(
@@ -55,8 +66,6 @@ class HealthDesk:
             enabled=frozenset(section.enable),
             classes=MappingProxyType(dict(section.classes)),
         )
-        self.memory = Latest(Memory())
-        self.told: Counter[tuple[str, str, str]] = Counter()
 
     # What monitors tell
 

@@ -1,6 +1,6 @@
 """The health side of the daemon, put together: store, desk, memory, operator's door, metrics."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,20 +30,18 @@ class HealthWiring:
     """Made on the loop; `now` gives Unix seconds."""
 
     def __init__(self, config: Config, host: Host, now: Callable[[], float]) -> None:
-        section = cast("HealthSection", config.sections.get("health", HealthSection()))
+        section = _section(config)
         self._state_dir = config.state_dir
         self.store = InventoryStore(now, hold_policy(section))
         self.desk = HealthDesk(self.store, section, _boot_id(host))
         self._control = Control(self.store, self.desk)
-        self._host, self._agents = host, section.agents
-        self._vendors: set[str] = set()
+        self._host = host
         self.collector = HealthCollector(
             lambda: self.store.current, lambda: self.desk.memory.value, self.desk.told
         )
 
     def vendor_loop(self, vendor: Vendor, around: Around) -> VendorLoop:
         """A vendor's loop that tells the desk."""
-        self._vendors.add(vendor.name)
         return VendorLoop(vendor, self.store, replace(around, desk=self.desk))
 
     async def load(self) -> None:
@@ -55,11 +53,17 @@ class HealthWiring:
         yield "health_time", self.desk.watch_time
         yield "health_memory", partial(self.desk.keep_saved, self._state_dir)
         yield "control", partial(self._control.serve, self._state_dir)
+
+    def use(self, config: Config) -> None:
+        """Judge by another configuration from now on."""
+        self.desk.use(_section(config))
+
+    def agents(self, config: Config, vendors: Collection[str]) -> Iterator[Task]:
+        """The listeners to the agents of these vendors, by the source that each reports as."""
         for dialect in DIALECTS:
-            if self._agents and dialect.vendor in self._vendors:
-                listener = Listener(
-                    dialect, Path(self._host.path(dialect.socket)), self.desk.faults
-                )
+            if _section(config).agents and dialect.vendor in vendors:
+                path = Path(self._host.path(dialect.socket))
+                listener = Listener(dialect, path, self.desk.faults)
                 yield dialect.source, partial(listener.run, self._devices)
 
     def _devices(self) -> Sequence[Device]:
@@ -72,6 +76,10 @@ class HealthWiring:
             self.desk.happened(fault)
         for device in bound_anew(event, devices):
             self.desk.found_reset(device.id, [d.id for d in devices if d.parent == device.id])
+
+
+def _section(config: Config) -> HealthSection:
+    return cast("HealthSection", config.sections.get("health", HealthSection()))
 
 
 def _boot_id(host: Host) -> str | None:

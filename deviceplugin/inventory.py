@@ -54,6 +54,20 @@ class InventoryStore:
         self._faults[source] = stamped
         self.review()
 
+    def hold_by(self, holds: HoldPolicy) -> None:
+        """Hold devices back by another policy from now on."""
+        self._holds = holds
+        self.review()
+
+    def forget(self, vendor: str) -> None:
+        """Drop everything about a vendor that is not served any more."""
+        mine = f"{vendor}:"
+        self._faults = {s: f for s, f in self._faults.items() if not s.startswith(mine)}
+        statuses = {n: s for n, s in self.current.vendors.items() if n != vendor}
+        self._publish(vendors=MappingProxyType(statuses))
+        self.set_devices(vendor, ())
+        self.review()
+
     def review(self) -> None:
         """Bring the holds up to the time, in one step with the faults that cause them."""
         self._settle(self.current.devices)

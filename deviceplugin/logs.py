@@ -18,7 +18,7 @@ def configure_logs(level: str, form: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # the level may change while we run
     )
 
 

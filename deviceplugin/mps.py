@@ -70,6 +70,7 @@ class MpsControl:
 
     def __init__(self, program: str, root: Path, service: MpsService, changed: Callable[[], None]):
         self.service = service
+        self.place = (program, root)
         self.ready = False
         self.reason = "it is starting"
         self._program, self._changed = program, changed
@@ -190,6 +191,10 @@ class MpsSupervisor:
         self._program, self._root, self._changed = program, root, changed
         self._running: dict[ResourceName, tuple[MpsControl, asyncio.Task[None]]] = {}
 
+    def use(self, program: str | None, root: Path) -> None:
+        """Take these from the next plan on; None, as no rule needs it: pods may still do."""
+        self._program, self._root = program or self._program, root
+
     async def follow(
         self, resources: Latest[Resources], devices: Callable[[], Mapping[DeviceID, Device]]
     ) -> None:
@@ -221,7 +226,9 @@ class MpsSupervisor:
     async def _reconcile(self, program: str, wanted: Mapping[ResourceName, MpsService]) -> None:
         """A daemon with another set of GPUs is another one; the end of the old ends its clients."""
         controls = {name: control for name, (control, _) in self._running.items()}
-        await self._stop([n for n, c in controls.items() if not _same(c, wanted.get(n))])
+        place = (program, self._root)
+        others = [n for n, c in controls.items() if c.place != place or not _same(c, wanted.get(n))]
+        await self._stop(others)
         for name, service in wanted.items():
             if name not in self._running:
                 control = MpsControl(program, self._root, service, self._changed)

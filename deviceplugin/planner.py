@@ -34,6 +34,17 @@ class Planner:
         self._store, self._retention = store, retention
         self._ledger, self._sharing, self._mps_faults = ledger, sharing, mps_faults
         self._problems: tuple[PlanProblem, ...] = ()
+        self._held = False
+
+    def hold(self) -> None:
+        """Let the lists be as they are until `use`."""
+        self._held = True
+
+    def use(self, sharing: Sharing) -> None:
+        """Plan by these rules from now on."""
+        self._sharing, self._held = sharing, False
+        self.set_faults()
+        self._replan()
 
     @property
     def contested(self) -> bool:
@@ -73,6 +84,8 @@ class Planner:
             self._replan()
 
     def _replan(self) -> None:
+        if self._held:
+            return
         plan = self._sharing.plan(self._store.current, self._ledger.usage.value, self.current)
         for problem in plan.problems:
             if problem not in self._problems:

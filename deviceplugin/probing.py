@@ -35,6 +35,10 @@ class Prober:
         self._last = {i: Finding(faults=found.faults) for i, found in findings.items()}
         return findings
 
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._thread.close()
+
     async def _ask(self, vendor: HealthProbe, device: Device) -> Finding:
         before = self._last.get(device.id, Finding())
         probe = partial(vendor.probe_health, device)

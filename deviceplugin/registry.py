@@ -71,6 +71,8 @@ async def create_vendors(
             vendors.append(await thread.call(make, CREATE_S))
         except VendorError as error:
             skip(VendorStatus(name=module.NAME, error=str(error)))
+        finally:
+            thread.close()
     return tuple(vendors)
 
 

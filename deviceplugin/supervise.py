@@ -47,13 +47,21 @@ class DriverThread:
     def __init__(self, name: str) -> None:
         self.name = name
         self._free = asyncio.Semaphore(1)
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     @property
     def busy(self) -> bool:
         """Whether a call is still running, its caller's deadline over or not."""
         return self._free.locked()
+
+    def close(self) -> None:
+        """End the thread after the calls that were made; one made later has a thread of its own."""
+        self._closed = True
+        if self._thread is not None:
+            self._thread = None
+            self._calls.put(None)
 
     async def call(self, function: Callable[[], T], deadline_s: float) -> T:
         """The result of `function`, run on the thread.
@@ -88,10 +96,12 @@ class DriverThread:
             self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
             self._thread.start()
         self._calls.put(run)
+        if self._closed:
+            self.close()
 
     def _work(self) -> None:
-        while True:
-            self._calls.get()()
+        while (run := self._calls.get()) is not None:
+            run()
 
     def _as_ours(self, error: BaseException) -> DevicePluginError:
         if isinstance(error, DevicePluginError):

@@ -89,3 +89,11 @@ class CdiSource(Protocol):
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """The CDI files for `devices`; may read the host, called on the vendor's thread."""
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A vendor that lets its driver library go; another one of a new configuration takes over."""
+
+    def close(self) -> None:
+        """The last call on the vendor's thread; blocking."""

@@ -14,20 +14,27 @@ from functools import partial
 import structlog
 
 from deviceplugin.core.claims import Refused, admitted, checked, fault_problem
-from deviceplugin.errors import DevicePluginError, FilesError, UnavailableError, VendorError
+from deviceplugin.errors import (
+    CallTimeoutError,
+    DevicePluginError,
+    FilesError,
+    UnavailableError,
+    VendorError,
+)
 from deviceplugin.health_desk import HealthDesk
 from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import CdiSpec, Device, Discovery, Fault, FaultClass, VendorStatus
 from deviceplugin.probing import Prober
 from deviceplugin.supervise import DriverThread, start_guarded
-from deviceplugin.vendor import CdiSource, HealthMonitor, Vendor
+from deviceplugin.vendor import CdiSource, Closable, HealthMonitor, Vendor
 
 log = structlog.get_logger()
 
 INTERVAL_S = 5.0
 BURST_S = 0.2
 DISCOVERY_S = 10.0
+CLOSE_S = 5.0
 
 WriteFiles = Callable[[str, Sequence[CdiSpec]], None]
 
@@ -52,7 +59,8 @@ class VendorLoop:
 
     def __init__(self, vendor: Vendor, store: InventoryStore, around: Around) -> None:
         self.vendor = vendor
-        self.looked = False
+        self.looked = asyncio.Event()
+        self._ended = False
         self._store, self._around = store, around
         self._refused: frozenset[Refused] = frozenset()
         self._thread = DriverThread(f"{vendor.name}-driver")
@@ -85,7 +93,7 @@ class VendorLoop:
             found = self._admitted(discovery, refused)
             await self._probe(found.devices)
             self._succeeded(found, problem)
-        self.looked = True
+        self.looked.set()
         self._around.discovered(self.vendor.name, time.perf_counter() - started)
 
     async def _probe(self, devices: Sequence[Device]) -> None:
@@ -94,8 +102,25 @@ class VendorLoop:
         self._desk.found(self.vendor.name, devices, findings)
 
     def stop(self) -> None:
-        """Let the health watch end."""
-        self._watch.stop()
+        """Let the health watch end; what it still says is not heard."""
+        self._ended = True
+        self._watch.end()
+
+    async def idle(self) -> None:
+        """Wait until no discovery runs, at most for its deadline."""
+        with contextlib.suppress(CallTimeoutError):
+            await self._thread.call(lambda: None, DISCOVERY_S)
+
+    async def close(self) -> None:
+        """Stop, let the driver go and end the threads; one that hangs ends when its call does."""
+        self.stop()
+        if isinstance(self.vendor, Closable):
+            try:
+                await self._thread.call(self.vendor.close, CLOSE_S)
+            except VendorError as error:
+                log.warning("vendor_not_closed", vendor=self.vendor.name, error=str(error))
+        self._thread.close()
+        self._prober.close()
 
     async def _pause(self) -> None:
         await asyncio.sleep(BURST_S)
@@ -106,7 +131,8 @@ class VendorLoop:
 
     def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None]:
         discovery, refused = checked(self.vendor.name, self.vendor.discover())
-        if not isinstance(self.vendor, CdiSource) or discovery.devices == self._written:
+        known = self._ended or discovery.devices == self._written
+        if known or not isinstance(self.vendor, CdiSource):
             return discovery, refused, None
         try:
             self._around.write_files(self.vendor.name, self.vendor.cdi_specs(discovery.devices))
@@ -172,6 +198,7 @@ class _HealthWatch:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._devices: Sequence[Device] = ()
+        self._ended = False
 
     def follow(self, devices: Sequence[Device]) -> None:
         """Watch exactly these devices, none of them while the driver cannot be asked."""
@@ -186,6 +213,11 @@ class _HealthWatch:
         self._stop, self._devices = threading.Event(), devices
         watch = partial(monitor.watch_health, devices, self, self._stop)
         self._thread = start_guarded(f"{self._vendor.name}-health", watch)
+
+    def end(self) -> None:
+        """Stop for good; what the thread still reports is dropped."""
+        self._ended = True
+        self.stop()
 
     def stop(self) -> None:
         """Ask the thread to end; it is not waited for."""
@@ -213,6 +245,8 @@ class _HealthWatch:
         self._tell(self._wake.set)
 
     def _tell(self, call: Callable[[], None]) -> None:
+        if self._ended:
+            return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(call)
 

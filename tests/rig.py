@@ -88,6 +88,7 @@ class Rig:
 
     root: Path
     daemons: list[DaemonProcess] = field(default_factory=list)
+    wrapper: Sequence[str] = ()  # a command that runs the daemon
 
     def __post_init__(self) -> None:
         self.host_root = self.root / "host"
@@ -106,7 +107,8 @@ class Rig:
     def start(self, *arguments: str, **variables: str) -> DaemonProcess:
         """The daemon with this rig's directories and any other flags."""
         log_path = self.root / f"daemon-{len(self.daemons)}.log"
-        command = [sys.executable, "-m", "deviceplugin", "run", *self._directories(), *arguments]
+        run = [sys.executable, "-m", "deviceplugin", "run", *self._directories(), *arguments]
+        command = [*self.wrapper, *run]
         with log_path.open("wb") as log:
             process = subprocess.Popen(command, stderr=log, env=environment() | variables)
         daemon = DaemonProcess(process, log_path)
