@@ -1,5 +1,7 @@
 """MPS: the control daemon is a child of ours, gates the resource and is started again."""
 
+import asyncio
+import json
 import os
 import signal
 import sys
@@ -99,6 +101,25 @@ async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(
     await node.allocatable(GPU, 8, timeout_s=10)
     assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
     os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_changed_configuration_leaves_the_daemon_of_containers_alone(
+    node: Node, mps_root: Path
+):
+    await node.start(RULES)
+    await node.allocatable(GPU, 8, timeout_s=10)
+    pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
+    messages = node.kubelet.messages(GPU)
+    hidden = {"offers": ["exclude"], "match": {"index": 9}}
+    (node.root / "config.yaml").write_text(json.dumps({"rules": [*RULES["rules"], hidden]}))
+    async with asyncio.timeout(10):
+        while "configuration_reloaded" not in node.log:  # noqa: ASYNC110  # a log tells nobody
+            await asyncio.sleep(0.01)
+    await node.polls(2)
+    assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
+    os.kill(pid, 0)
+    assert node.kubelet.allocatable() == {GPU: 8}
+    assert node.kubelet.messages(GPU) == messages
 
 
 def test_slices_have_limits_of_their_own_and_the_server_none():
