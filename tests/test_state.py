@@ -158,3 +158,18 @@ def test_the_inventory_is_sorted_whatever_the_order(names: list[str]) -> None:
         assert list(store.current.devices) == sorted(names)
 
     asyncio.run(check())
+
+
+async def test_a_closed_thread_ends_after_the_calls_that_were_made() -> None:
+    thread, gate = DriverThread("example"), threading.Event()
+    worker = await thread.call(threading.current_thread, 5)
+    slow = asyncio.create_task(thread.call(gate.wait, 5))
+    await asyncio.sleep(0)
+    thread.close()
+    late = asyncio.create_task(thread.call(threading.current_thread, 5))
+    gate.set()
+    assert await slow
+    other = await late
+    for ended in (worker, other):
+        await asyncio.to_thread(ended.join, 5)
+        assert not ended.is_alive()

@@ -454,3 +454,19 @@ async def test_fifty_reloads_leave_files_threads_and_memory_as_they_were(
     nvml.lose(3)  # and the one session that is left still sees what happens
     await rig.allocatable({GPU: 5})
     assert rig.stub.crashes == []
+
+
+async def test_a_driver_that_hangs_does_not_keep_a_change_away(rig: Rig, nvml: NvmlDouble) -> None:
+    await rig.stub.start()
+    path = rig.config("")
+    daemon = rig.start("--vendors", "nvidia", "--config", str(path))
+    await rig.allocatable({GPU: 6})
+    nvml.hang("nvmlDeviceGetMemoryInfo", gpu=2)
+    path.write_text("log_level: debug")
+    async with asyncio.timeout(2 * WAIT_S):
+        while not daemon.events(RELOADED):  # noqa: ASYNC110  # a log tells nobody
+            await asyncio.sleep(0.01)
+    await rig.allocatable({GPU: 0})
+    nvml.unhang()
+    await rig.allocatable({GPU: 6})
+    assert rig.stub.log.stream_ends == []
