@@ -70,6 +70,7 @@ def cli() -> None:
 @_flags(_DAEMON_FLAGS)
 def run(**flags: str | None) -> None:
     """Serve this node's GPUs to the kubelet until SIGTERM."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until we listen to it: it would end us
     config, modules = load(flags)
     configure_logs(config.log_level, config.log_format)
     for note in config.notes:

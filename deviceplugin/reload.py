@@ -91,6 +91,8 @@ class Reloader:
         if changes:
             await self._use(config, modules)
             self._running = config
+            for note in config.notes:
+                log.warning("setting_without_effect", setting=note)
         return changes
 
     def _load(self) -> tuple[Config, Sequence[VendorModule]]:

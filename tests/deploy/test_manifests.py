@@ -116,6 +116,10 @@ def test_flags_exist_and_name_the_mounts(container: Any) -> None:
     assert given["--config"] == config["mountPath"]
 
 
+def test_the_configuration_is_mounted_so_that_it_can_change(container: Any) -> None:
+    assert [m["name"] for m in container["volumeMounts"] if "subPath" in m] == []
+
+
 def test_variables_of_the_daemon_exist(container: Any) -> None:
     known = {f"DEVICEPLUGIN_{p.name}".upper() for p in cli.commands["run"].params}
     names = {entry["name"] for entry in container["env"]}
