@@ -9,7 +9,7 @@ from tests.e2e.standalone.node import AMD, CAPACITY, INTEL, StandaloneNode
 from tests.rig import GPU, MIG_1G
 
 RESTARTS = 20
-FAIR_S = 0.05
+FAIR_S = 0.1
 
 
 async def held(node: StandaloneNode) -> dict[str, dict[str, set[str]]]:
@@ -79,9 +79,9 @@ async def test_running_containers_survive_twenty_kubelet_restarts(node: Standalo
 async def test_pods_with_init_containers_survive_twenty_kubelet_restarts(
     node: StandaloneNode,
 ) -> None:
-    """A pod whose container or init container has ended or not begun is admitted like a new one, at
-    100 ms after the kubelet began, when its socket is 60 ms old or, on a busy machine, less. One
-    that leaves less than FAIR_S is started again: no plugin could have been in time."""
+    """Pods whose main container does not run are admitted like new ones, and that is FAIR_S or more
+    after the kubelet's socket appeared, or so early on a busy machine that no plugin is in time:
+    such a restart is made again."""
     node.add_pod("initialised", {MIG_1G: 1}, init={"args": ["until", "/shared"]})
     node.add_pod("initialising", {GPU: 1, AMD: 1}, init={"args": ["until", "/shared/go"]})
     names = {"initialised": "main", "initialising": "init"}
