@@ -20,18 +20,29 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
+class KubectlError(RuntimeError):
+    """kubectl ended with an error."""
+
+
 def until(condition: Callable[[], T], what: str) -> T:
-    """Wait until `condition` returns something true, and return it; raises TimeoutError."""
+    """Wait until `condition` returns something true, and return it; raises TimeoutError.
+
+    An error of kubectl is "not yet": a kubelet that just started knows no pods.
+    """
     end_s = time.monotonic() + WAIT_S
+    last: object = None
     while time.monotonic() < end_s:
-        if value := condition():
-            return value
+        try:
+            if value := condition():
+                return value
+        except KubectlError as error:
+            last = error
         time.sleep(_POLL_S)
-    raise TimeoutError(f"not within {WAIT_S:.0f} s: {what}")
+    raise TimeoutError(f"not within {WAIT_S:.0f} s: {what}; last error: {last}")
 
 
 def kubectl(*arguments: str, text: str = "") -> str:
-    """What `kubectl …` prints; raises RuntimeError with its errors."""
+    """What `kubectl …` prints; raises KubectlError."""
     done = subprocess.run(
         ["kubectl", *arguments],  # noqa: S607  # the one on PATH, as a person would
         input=text,
@@ -41,7 +52,7 @@ def kubectl(*arguments: str, text: str = "") -> str:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr}")
+        raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr}")
     return done.stdout
 
 
