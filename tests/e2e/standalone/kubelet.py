@@ -174,10 +174,10 @@ class Kubelet:
         )  # a certificate of its own
         url = f"https://127.0.0.1:{self._port}{path}"
         with urllib.request.urlopen(url, timeout=10, context=context) as answer:
-            return answer.read().decode()
+            return str(answer.read(), "utf-8")
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])

@@ -94,17 +94,15 @@ class StandaloneNode:
         """Until nothing is missing."""
         await self.allocatable(CAPACITY)
 
-    def add_pod(
-        self, name: str, limits: Mapping[str, int], init: Mapping[str, Any] | None = None
-    ) -> None:
-        """A static pod: container `main` with these limits, and an init container if given."""
+    def add_pod(self, name: str, limits: Mapping[str, int], init_until: str = "") -> None:
+        """A static pod with container `main`, before it `init` if there is a path it waits for."""
         main = self._container("main", limits)
-        inits = [self._container("init", limits) | init] if init is not None else []
+        inits = [self._container("init", limits) | {"args": ["until", init_until]}]
         volume = {"name": "shared", "hostPath": {"path": str(self.shared)}}
         spec = {
             "hostNetwork": True,
             "terminationGracePeriodSeconds": 1,
-            "initContainers": inits,
+            "initContainers": inits if init_until else [],
             "containers": [main],
             "volumes": [volume],
         }
@@ -112,10 +110,6 @@ class StandaloneNode:
         aside = self.rig.root / f"{name}.json"
         aside.write_text(json.dumps(manifest))
         aside.rename(self.kubelet.manifests / aside.name)
-
-    def remove_pod(self, name: str) -> None:
-        """Take a static pod away."""
-        (self.kubelet.manifests / f"{name}.json").unlink()
 
     def let_go(self, name: str) -> None:
         """End what runs `probe until /shared/NAME`."""
@@ -131,7 +125,7 @@ class StandaloneNode:
         status = self.statuses(pod).get(container, {})
         if "running" not in status.get("state", {}):
             return ""
-        return status["containerID"].removeprefix("containerd://")
+        return str(status["containerID"]).removeprefix("containerd://")
 
     def statuses(self, pod: str) -> dict[str, dict[str, Any]]:
         """The status of each container of a pod, init containers too, as far as there is one."""
@@ -141,7 +135,7 @@ class StandaloneNode:
 
     def phase(self, pod: str) -> str:
         """Pending, Running, Succeeded or Failed; "" for a pod the kubelet does not know yet."""
-        return self.kubelet.pods().get(pod, {}).get("status", {}).get("phase", "")
+        return str(self.kubelet.pods().get(pod, {}).get("status", {}).get("phase", ""))
 
     def look_inside(self, container_id: str) -> Inside:
         """Run `probe show` in a container."""
