@@ -99,6 +99,7 @@ async def test_pods_with_init_containers_survive_twenty_kubelet_restarts(
         after = {pod: node.container_id(pod, name) for pod, name in names.items()}
         assert after == before or not before
         survived, before = survived + bool(before), after
+    print(f"{survived} restarts survived, {unfair} left no time")
     node.let_go("go")
     await node.running("initialising")
 
