@@ -10,7 +10,7 @@ import yaml
 from tests.e2e.cluster import NAME, NAMESPACE, ClusterNode, kubectl, manifests, until
 
 _NEEDED = {
-    "KUBECONFIG": "no cluster: KUBECONFIG names no file",
+    "KUBECONFIG": "no cluster: KUBECONFIG is not set",
     "E2E_NODE": "E2E_NODE names no node of the cluster",
     "E2E_IMAGE": "E2E_IMAGE names no image of the daemon that the node can pull",
 }
