@@ -3,12 +3,36 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.plugin_client import Options, PluginClient
 
 HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"
+
+
+class Kind(Enum):
+    """What a list can have wrong though the kubelet accepts it."""
+
+    DUPLICATE = "duplicate ids"
+    EMPTY_TOPOLOGY = "empty TopologyInfo"
+    NEGATIVE_NODE = "negative NUMA node"
+    HEALTH_WORD = "unknown health words"
+    MIXED_TOPOLOGY = "some devices with topology"
+    SHARED = "ids of another resource"
+
+
+@dataclass(frozen=True, slots=True)
+class ListFault:
+    """One fault of a list, with the text that names the devices."""
+
+    resource: str
+    kind: Kind
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.resource}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +100,7 @@ class DeviceManager:
     messages: Counter[str] = field(default_factory=Counter)
     node_resources: set[str] = field(default_factory=set)
     crashes: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
+    faults: list[ListFault] = field(default_factory=list)
 
     def connect(self, resource: str, client: PluginClient, options: Options) -> None:
         """Take a new endpoint; the sets stay as they are until its first list."""
@@ -95,8 +119,8 @@ class DeviceManager:
     def apply_list(self, resource: str, listed: Sequence[pluginapi.Device]) -> None:
         """Replace the resource's devices by the list; a duplicate may land in both sets."""
         seen = [_seen(device) for device in listed]
-        self.violations += list_violations(resource, seen)
-        self.violations += self._shared_ids(resource, seen)
+        self.faults += list_faults(resource, seen)
+        self.faults += self._shared_ids(resource, seen)
         self.devices[resource] = {device.id: device for device in seen}
         self.healthy[resource] = {device.id for device in seen if device.health == HEALTHY}
         self.unhealthy[resource] = {device.id for device in seen if device.health != HEALTHY}
@@ -206,17 +230,17 @@ class DeviceManager:
                     f" under topology policy {self.topology_policy}: crash at its next admission"
                 )
 
-    def _shared_ids(self, resource: str, seen: Iterable[SeenDevice]) -> list[str]:
+    def _shared_ids(self, resource: str, seen: Iterable[SeenDevice]) -> list[ListFault]:
         ids = {device.id for device in seen}
         return [
-            f"{resource}: ids {sorted(shared)} are also listed by {other}"
+            ListFault(resource, Kind.SHARED, f"ids {sorted(shared)} are also listed by {other}")
             for other, known in self.devices.items()
             if other != resource and (shared := ids & known.keys())
         ]
 
 
-def list_violations(resource: str, seen: Sequence[SeenDevice]) -> list[str]:
-    """What a list should not hold though the kubelet accepts it: one text per fault."""
+def list_faults(resource: str, seen: Sequence[SeenDevice]) -> list[ListFault]:
+    """What a list should not hold though the kubelet accepts it."""
     counted = Counter(device.id for device in seen)
     twice = sorted(name for name, count in counted.items() if count > 1)
     empty = sorted({device.id for device in seen if device.numa_nodes == ()})
@@ -224,13 +248,13 @@ def list_violations(resource: str, seen: Sequence[SeenDevice]) -> list[str]:
     words = sorted({device.health for device in seen} - {HEALTHY, UNHEALTHY})
     mixed = len({device.numa_nodes is None for device in seen}) > 1
     faults = (
-        (twice, f"duplicate ids {twice}"),
-        (empty, f"empty TopologyInfo on {empty}"),
-        (negative, f"negative NUMA node on {negative}"),
-        (words, f"unknown health words {words}"),
-        (mixed, "some devices with topology, some without"),
+        (twice, Kind.DUPLICATE, f"duplicate ids {twice}"),
+        (empty, Kind.EMPTY_TOPOLOGY, f"empty TopologyInfo on {empty}"),
+        (negative, Kind.NEGATIVE_NODE, f"negative NUMA node on {negative}"),
+        (words, Kind.HEALTH_WORD, f"unknown health words {words}"),
+        (mixed, Kind.MIXED_TOPOLOGY, "some devices with topology, some without"),
     )
-    return [f"{resource}: {text}" for found, text in faults if found]
+    return [ListFault(resource, kind, text) for found, kind, text in faults if found]
 
 
 def _seen(device: pluginapi.Device) -> SeenDevice:

@@ -69,7 +69,7 @@ class KubeletStub(NodeView):
         )
         self.admissions = Admissions(self.manager, seed)
         self._changes = Changes()
-        self._pod_resources = PodResourcesService(
+        self.pod_resources = PodResourcesService(
             self.manager, self.admissions, self.pod_resources_knobs
         )
         self._servers: dict[Path, grpc.aio.Server] = {}
@@ -133,7 +133,7 @@ class KubeletStub(NodeView):
         if self.pod_resources_socket not in self._servers:
             self.pod_resources_socket.parent.mkdir(parents=True, exist_ok=True)
             self.pod_resources_socket.unlink(missing_ok=True)
-            await self._serve(self.pod_resources_socket, self._pod_resources.handler())
+            await self._serve(self.pod_resources_socket, self.pod_resources.handler())
 
     async def stop_pod_resources(self) -> None:
         """Switch PodResources off: no service and no socket file."""

@@ -58,7 +58,7 @@ class NodeView:
     @property
     def violations(self) -> list[str]:
         """What the kubelet accepts, but a good plugin does not send."""
-        return self.manager.violations
+        return [str(fault) for fault in self.manager.faults]
 
     @property
     def pods(self) -> Mapping[str, Pod]:

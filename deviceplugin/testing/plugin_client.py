@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
@@ -73,7 +74,7 @@ class PluginClient:
 
     async def options(self, timeout_s: float | None = None) -> Options:
         """GetDevicePluginOptions; RpcError when it fails or timeout_s seconds are over."""
-        answer: pluginapi.DevicePluginOptions = await self._call(
+        answer: pluginapi.DevicePluginOptions = await self.call(
             "GetDevicePluginOptions", pluginapi.Empty(), pluginapi.DevicePluginOptions, timeout_s
         )
         return Options(
@@ -87,7 +88,7 @@ class PluginClient:
         """Allocate with one container request, ids in the order given; RpcError."""
         request = pluginapi.AllocateRequest()
         request.container_requests.add(devices_ids=ids)
-        answer: pluginapi.AllocateResponse = await self._call(
+        answer: pluginapi.AllocateResponse = await self.call(
             "Allocate", request, pluginapi.AllocateResponse, timeout_s
         )
         return answer
@@ -100,7 +101,7 @@ class PluginClient:
         request.container_requests.add(
             available_deviceIDs=available, must_include_deviceIDs=must_include, allocation_size=size
         )
-        answer: pluginapi.PreferredAllocationResponse = await self._call(
+        answer: pluginapi.PreferredAllocationResponse = await self.call(
             "GetPreferredAllocation", request, pluginapi.PreferredAllocationResponse, None
         )
         first = answer.container_responses[:1]
@@ -110,34 +111,44 @@ class PluginClient:
         """PreStartContainer, the one call with a deadline of the kubelet's (30 s); RpcError."""
         request = pluginapi.PreStartContainerRequest(devices_ids=ids)
         answer = pluginapi.PreStartContainerResponse
-        await self._call("PreStartContainer", request, answer, PRE_START_TIMEOUT_S)
+        await self.call("PreStartContainer", request, answer, PRE_START_TIMEOUT_S)
 
     async def lists(self) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         """ListAndWatch without deadline: every list until the end, RpcError if in error."""
         call = self._channel.unary_stream(
             _SERVICE + "ListAndWatch",
             request_serializer=pluginapi.Empty.SerializeToString,
-            response_deserializer=pluginapi.ListAndWatchResponse.FromString,
+            response_deserializer=None,
         )(pluginapi.Empty())
         while (message := await _translated(call.read())) is not EOF:
-            yield message
+            yield _decoded(pluginapi.ListAndWatchResponse, message)
 
     async def close(self) -> None:
         """Drop the connection: open calls end as cancelled, on the plugin's side too."""
         await self._channel.close(None)
 
     # protobuf messages have no common typed base with SerializeToString and FromString
-    async def _call(self, method: str, request: Any, answer: Any, timeout_s: float | None) -> Any:
+    async def call(self, method: str, request: Any, answer: Any, timeout_s: float | None) -> Any:
+        """Any call of the service, answered by a message of the class `answer`; RpcError."""
         call = self._channel.unary_unary(
             _SERVICE + method,
             request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,
+            response_deserializer=None,
         )
         # UsageError is what grpc raises for a channel closed before the call
         try:
-            return await _translated(call(request, timeout=timeout_s))
+            return _decoded(answer, await _translated(call(request, timeout=timeout_s)))
         except grpc.aio.UsageError as error:
             raise RpcError(grpc.StatusCode.CANCELLED, "the connection is closing") from error
+
+
+def _decoded(message: Any, data: bytes) -> Any:
+    """The message, or the error that a Go client makes of bytes that are none."""
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        text = f"grpc: failed to unmarshal the received message: {error}"
+        raise RpcError(grpc.StatusCode.INTERNAL, text) from error
 
 
 async def _translated(call: Awaitable[Any]) -> Any:

@@ -30,6 +30,7 @@ class PodResourcesService:
         self, manager: DeviceManager, admissions: Admissions, knobs: PodResourcesKnobs
     ) -> None:
         self.calls = 0
+        self.lists_at_s: list[float] = []
         self._manager = manager
         self._admissions = admissions
         self._knobs = knobs
@@ -55,6 +56,7 @@ class PodResourcesService:
     async def _list(
         self, _request: podapi.ListPodResourcesRequest, context: Any
     ) -> podapi.ListPodResourcesResponse:
+        self.lists_at_s.append(self._manager.clock())
         await self._misbehave(context)
         self._admissions.drop_inactive()
         pods = (self._admissions.pods[key] for key in sorted(self._admissions.listed))

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import isinf
 from os.path import normpath
 from pathlib import Path
@@ -13,6 +14,15 @@ import grpc.aio
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.devicemanager import DeviceManager
+from deviceplugin.testing.happenings import (
+    Asked,
+    Ended,
+    Happening,
+    Listed,
+    Listener,
+    Opened,
+    Refused,
+)
 from deviceplugin.testing.names import is_extended_resource_name
 from deviceplugin.testing.plugin_client import DialError, Options, PluginClient, RpcError
 from deviceplugin.testing.stalesocket import Handler
@@ -52,13 +62,20 @@ class RegisterKnobs:
 
 @dataclass(slots=True, kw_only=True)
 class RegistrationLog:
-    """What happened over all generations of the kubelet."""
+    """What happened over all generations of the kubelet; `listeners` are told at once."""
 
+    listeners: list[Listener] = field(default_factory=list)
+    streams: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     accepted: list[Registration] = field(default_factory=list)
     first_list_at_s: dict[str, float] = field(default_factory=dict)
     last_list_at_s: dict[str, float] = field(default_factory=dict)
     stream_ends: list[tuple[str, str]] = field(default_factory=list)
+
+    def tell(self, happening: Happening) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener(happening)
 
 
 class Registrations:
@@ -125,23 +142,32 @@ class Registrations:
         context: grpc.aio.ServicerContext[pluginapi.RegisterRequest, pluginapi.Empty],
     ) -> pluginapi.Empty:
         self._log.calls[request.resource_name] += 1
-        self._changed()
         remaining_s = context.time_remaining()
+        self._log.tell(
+            Asked(
+                at_s=self._manager.clock(),
+                request=request,
+                remaining_s=None if remaining_s is None or isinf(remaining_s) else remaining_s,
+                generation=self.generation,
+            )
+        )
+        self._changed()
         # A Go handler goes on after its caller gave up; a Python one is cancelled. Hence a task.
         connect = asyncio.create_task(self._accept(request, remaining_s))
         self._connects.add(connect)
-        connect.add_done_callback(self._accepted)
+        connect.add_done_callback(partial(self._accepted, request.resource_name))
         try:
             await asyncio.shield(connect)
         except (RegistrationRefusedError, DialError, RpcError) as error:
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         return pluginapi.Empty()
 
-    def _accepted(self, connect: asyncio.Task[None]) -> None:
+    def _accepted(self, resource: str, connect: asyncio.Task[None]) -> None:
         """Nobody waits for the end of one whose caller gave up: its failure is looked at here."""
         self._connects.discard(connect)
-        if not connect.cancelled():
-            connect.exception()
+        error = None if connect.cancelled() else connect.exception()
+        if error is not None:
+            self._log.tell(Refused(at_s=self._manager.clock(), resource=resource, error=error))
 
     async def _accept(self, request: pluginapi.RegisterRequest, remaining_s: float | None) -> None:
         at_s = self._manager.clock()
@@ -189,31 +215,52 @@ class Registrations:
         return options
 
     def _follow(self, client: PluginClient) -> None:
-        task = asyncio.create_task(self._run(client), name=f"ListAndWatch {client.resource}")
+        self._log.streams += 1
+        run = self._run(client, self._log.streams)
+        task = asyncio.create_task(run, name=f"ListAndWatch {client.resource}")
         self._streams[task] = client
         task.add_done_callback(self._ended)
+        self._log.tell(
+            Opened(
+                at_s=self._manager.clock(),
+                resource=client.resource,
+                live=self.live_streams(client.resource),
+                generation=self.generation,
+            )
+        )
         self._changed()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._streams[task]
         self._changed()
 
-    async def _run(self, client: PluginClient) -> None:
+    async def _run(self, client: PluginClient, stream: int) -> None:
         reason = "ended by the plugin"
+        opened_s = self._manager.clock()
         try:
             async for message in client.lists():
-                self._received(client.resource, message)
+                listed = Listed(
+                    at_s=self._manager.clock(),
+                    resource=client.resource,
+                    stream=stream,
+                    waited_s=self._manager.clock() - opened_s,
+                    message=message,
+                )
+                self._received(listed)
         except RpcError as error:
             reason = str(error)
         self._log.stream_ends.append((client.resource, reason))
+        ended_s = self._manager.clock()
+        self._log.tell(Ended(at_s=ended_s, resource=client.resource, reason=reason))
         await self.disconnect(client.resource)
         await client.close()
 
-    def _received(self, resource: str, message: pluginapi.ListAndWatchResponse) -> None:
-        self._manager.apply_list(resource, message.devices)
-        now_s = self._manager.clock()
+    def _received(self, listed: Listed) -> None:
+        resource, now_s = listed.resource, listed.at_s
+        self._manager.apply_list(resource, listed.message.devices)
         self._log.first_list_at_s.setdefault(resource, now_s)
         self._log.last_list_at_s[resource] = now_s
+        self._log.tell(listed)
         self._changed()
 
 

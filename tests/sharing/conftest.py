@@ -70,7 +70,7 @@ class Node:
 
     async def polls(self, count: int) -> None:
         """Wait until the ledger has asked so often from now on; the stub tells nobody of it."""
-        service = self.kubelet._pod_resources
+        service = self.kubelet.pod_resources
         wanted = service.calls + count
         async with asyncio.timeout(20):
             while service.calls < wanted:  # noqa: ASYNC110  # nothing tells of a List
