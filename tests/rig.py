@@ -107,13 +107,18 @@ class Rig:
     def start(self, *arguments: str, **variables: str) -> DaemonProcess:
         """The daemon with this rig's directories and any other flags."""
         log_path = self.root / f"daemon-{len(self.daemons)}.log"
-        run = [sys.executable, "-m", "deviceplugin", "run", *self._directories(), *arguments]
-        command = [*self.wrapper, *run]
         with log_path.open("wb") as log:
-            process = subprocess.Popen(command, stderr=log, env=environment() | variables)
+            process = subprocess.Popen(
+                self.command(*arguments), stderr=log, env=environment() | variables
+            )
         daemon = DaemonProcess(process, log_path)
         self.daemons.append(daemon)
         return daemon
+
+    def command(self, *arguments: str) -> list[str]:
+        """How the daemon is started with this rig's directories and any other flags."""
+        run = [sys.executable, "-m", "deviceplugin", "run", *self._directories(), *arguments]
+        return [*self.wrapper, *run]
 
     async def capacity(self, wanted: Mapping[str, int]) -> None:
         """Wait until the node's capacity is exactly this."""

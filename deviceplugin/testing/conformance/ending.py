@@ -1,0 +1,116 @@
+"""Instances of the plugin that come and go, by the command that starts it."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+
+from deviceplugin.kubelet.socketwatch import is_listening
+from deviceplugin.testing.conformance.session import END_S, LostError, Session
+from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
+from deviceplugin.testing.plugin_client import RpcError
+
+TAKEN_OVER_S, EXIT_S = 1.0, 2.0
+CALLERS = 4
+
+
+async def change_instances(session: Session) -> AsyncIterator[Finding]:
+    """Findings about lines 5, 14, 24 and 66."""
+    if session.plugin is None:
+        for line in (5, 14, 66):
+            yield skipped(line, "the suite cannot start the plugin: give its command after --")
+        return
+    async for finding in _roll(session):
+        yield finding
+    async for finding in _kill(session):
+        yield finding
+
+
+async def _roll(session: Session) -> AsyncIterator[Finding]:
+    """A second instance starts, then the first is told to end."""
+    session.record.rolling = True
+    first, second = session.plugin, await session.start_plugin()
+    await asyncio.sleep(session.settings.settle_s)
+    if first is not None:
+        await first.end(signal.SIGTERM, END_S)
+    session.plugin, ended_s = second, time.monotonic()
+    try:
+        await session.wait_all("in a rolling update")
+    except LostError as error:
+        gone = "" if second.status is None else f"; the new one ended: {second.tail()}"
+        yield failed(14, f"{error}{gone}")
+        raise
+    yield timed(
+        14, "listed again", [time.monotonic() - ended_s], session.settings.limit(TAKEN_OVER_S)
+    )
+    await asyncio.sleep(session.settings.settle_s)
+    live = {name: session.stub.live_streams(name) for name in session.names}
+    session.record.rolling = False
+    wrong = [f"{name}: {count} streams" for name, count in live.items() if count != 1]
+    yield judged(14, wrong, "one stream each")
+
+
+async def _kill(session: Session) -> AsyncIterator[Finding]:
+    """The instance is killed while devices are in use; the next finds its sockets."""
+    known, before = session.topology(), await _answers(session)
+    try:
+        await session.restart_plugin(signal.SIGKILL)
+    except LostError as error:
+        ended = session.plugin.tail() if session.plugin else ""
+        yield failed(5, f"{error}; the last output: {ended}")
+        raise
+    yield passed(5, "a killed instance's sockets were taken over")
+    after = session.topology()
+    moved = [f"{name}: other ids or nodes" for name in known if known[name] != after[name]]
+    yield judged(24, moved, "the same ids after a restart of the plugin")
+    again = await _answers(session)
+    other = [f"{name}: another answer" for name in before if again.get(name) != before[name]]
+    yield judged(66, moved + other, "the same list and the same answers after a restart")
+
+
+async def _answers(session: Session) -> dict[str, str]:
+    answers = {n: await session.allocate(n, ids[:1]) for n, ids in session.offered()}
+    return {name: str(answer) for name, answer in answers.items()}
+
+
+async def end_plugin(session: Session) -> AsyncIterator[Finding]:
+    """Findings about lines 16 and 17; the plugin has ended afterwards."""
+    if session.plugin is None:
+        for line in (16, 17):
+            yield skipped(line, "the suite cannot end the plugin: give its command after --")
+        return
+    sockets = sorted({session.endpoint(name) for name in session.names})
+    callers = [asyncio.create_task(_call_on_and_on(session)) for _ in range(CALLERS)]
+    limit_s = session.settings.limit(EXIT_S)
+    took_s = await session.plugin.end(signal.SIGTERM, max(limit_s, END_S))
+    _, hanging = await asyncio.wait(callers, timeout=limit_s)
+    for caller in hanging:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    left = [f"{path.name} stays" for path in sockets if path.exists()]
+    stuck = [f"{len(hanging)} Allocate calls hang"] if hanging else []
+    late = [f"it took {took_s:.1f} s, limit {limit_s:.1f} s"] if took_s > limit_s else []
+    yield judged(17, stuck + left + late, f"ended after {took_s:.2f} s with calls under way")
+    yield judged(16, _still_there(session, sockets), "streams ended, nobody accepts")
+
+
+def _still_there(session: Session, sockets: Iterable[Path]) -> Iterator[str]:
+    for path in sockets:
+        if is_listening(path):
+            yield f"somebody accepts on {path.name}"
+    for name in session.names:
+        if session.stub.live_streams(name):
+            yield f"{name}: a stream is open"
+
+
+async def _call_on_and_on(session: Session) -> None:
+    """Allocate until an error says that the plugin has gone."""
+    while offered := session.offered():
+        for name, ids in offered:
+            try:
+                answer = await session.allocate(name, ids[:1])
+            except LostError:  # the kubelet has noticed already
+                return
+            if isinstance(answer, RpcError):
+                return

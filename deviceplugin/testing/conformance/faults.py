@@ -1,0 +1,197 @@
+"""A device that fails and recovers, by commands that the person gives."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from deviceplugin.testing.conformance.allocations import refusal_problems
+from deviceplugin.testing.conformance.session import LostError, Session
+from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
+from deviceplugin.testing.devicemanager import HEALTHY
+from deviceplugin.testing.plugin_client import PluginClient, RpcError
+from deviceplugin.testing.pods import AdmissionError
+
+LINES = (27, 28, 29, 31, 36, 37, 69)
+SEEN_S = 1.0
+MOST_PODS = 64
+
+
+@dataclass(slots=True)
+class Witness:
+    """A second stream of one resource: the healths of its last list."""
+
+    resource: str
+    client: PluginClient
+    health: dict[str, str] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def watch(self) -> None:
+        """Follow the stream until it ends."""
+        try:
+            async for message in self.client.lists():
+                self.health = {device.ID: device.health for device in message.devices}
+                self.news.set()
+        except RpcError:
+            return  # what is missing in `health` tells
+
+    async def shows(self, wanted: dict[str, str], timeout_s: float) -> bool:
+        """Whether these healths, and no others, come in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.health != wanted:
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def break_and_mend(session: Session) -> AsyncIterator[Finding]:
+    """Findings about lines 27 to 29, 31, 36, 37, 47 and 69."""
+    if not session.settings.break_command:
+        for line in LINES:
+            yield skipped(line, "nothing fails: give --break")
+        return
+    pods = [pod async for pod in _hold(session)]
+    try:
+        async with _witnesses(session) as witnesses:
+            async for finding in _break(session, witnesses):
+                yield finding
+            async for finding in _mend(session):
+                yield finding
+    finally:
+        for pod in pods:
+            session.stub.remove_pod(pod)
+    await session.wait_all("after the second streams ended")
+
+
+async def _hold(session: Session) -> AsyncIterator[str]:
+    """A pod for each healthy device, so that whatever fails is held."""
+    for name, ids in session.offered():
+        for number in range(min(len(ids), MOST_PODS)):
+            pod = f"conformance-{name.replace('/', '-')}-{number}"
+            try:
+                await session.stub.admit(pod, {"main": {name: 1}})
+            except AdmissionError:
+                break
+            yield pod
+
+
+@asynccontextmanager
+async def _witnesses(session: Session) -> AsyncIterator[list[Witness]]:
+    witnesses = [Witness(n, PluginClient(n, session.endpoint(n))) for n in session.names]
+    tasks = [asyncio.create_task(witness.watch()) for witness in witnesses]
+    try:
+        yield witnesses
+    finally:
+        for witness in witnesses:
+            await witness.client.close()
+        await asyncio.gather(*tasks)
+
+
+async def _break(session: Session, witnesses: list[Witness]) -> AsyncIterator[Finding]:
+    before = {name: set(session.stub.devices(name)) for name in session.names}
+    healthy = _healths(session)
+    asking = asyncio.create_task(_allocate_on_and_on(session))
+    started_s = await run_command(session.settings.break_command)
+    try:
+        await session.wait(lambda: _healths(session) != healthy, "--break changed no list")
+    except LostError as error:
+        for line in LINES:
+            yield skipped(line, str(error))
+        raise
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+    at_s = _changed_at_s(session, started_s)
+    await asyncio.sleep(session.settings.settle_s)
+    async for finding in _judge_broken(session, before, witnesses):
+        yield finding
+    yield timed(69, "a failure was listed", [at_s], session.settings.limit(SEEN_S))
+
+
+async def _judge_broken(
+    session: Session, before: dict[str, set[str]], witnesses: list[Witness]
+) -> AsyncIterator[Finding]:
+    now = {name: set(session.stub.devices(name)) for name in session.names}
+    gone = [f"{name}: {sorted(before[name] - now[name])} left out" for name in before]
+    gone = [text for name, text in zip(before, gone, strict=True) if before[name] - now[name]]
+    broken = list(_unhealthy(session))
+    seen = f"{len(broken)} devices Unhealthy and listed: {[i for _, i in broken][:3]}"
+    yield judged(27, gone, seen)
+    yield judged(29, gone, seen)
+    yield judged(28, session.stub.crashes, f"Allocate of every device meanwhile; {seen}")
+    emptied = [f"{name}: an empty list" for name in before if before[name] and not now[name]]
+    yield judged(37, emptied, f"no list became empty; {seen}")
+    limit_s = session.settings.limit(SEEN_S)
+    late = [w.resource for w in witnesses if not await w.shows(_health(session, w), limit_s)]
+    problems = [f"{name}: a second stream shows something else" for name in late]
+    yield judged(31, problems, f"two streams for each of {len(witnesses)} resources agree")
+    refusals = [(name, device, await session.allocate(name, [device])) for name, device in broken]
+    wrong = [p for n, d, a in refusals for p in refusal_problems(n, f"{d}, Unhealthy,", a)]
+    if refusals:
+        yield judged(47, wrong, f"{len(refusals)} Unhealthy ids refused")
+
+
+async def _mend(session: Session) -> AsyncIterator[Finding]:
+    if not session.settings.mend_command:
+        yield skipped(36, "nothing recovers: give --mend")
+        return
+    broken = dict(_unhealthy(session))
+    started_s = await run_command(session.settings.mend_command)
+    try:
+        await session.wait(
+            lambda: not set(broken.items()) & set(_unhealthy(session)),
+            f"{broken} not listed as {HEALTHY}",
+        )
+    except LostError as error:
+        yield failed(36, str(error))
+        raise
+    yield passed(36, f"{len(broken)} resources have their devices back")
+    at_s = _changed_at_s(session, started_s)
+    yield timed(69, "a recovery was listed", [at_s], session.settings.limit(SEEN_S))
+
+
+async def run_command(command: tuple[str, ...]) -> float:
+    """Run a person's command to its end; when it ended. LostError where it fails."""
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+    except OSError as error:
+        raise LostError(f"{command[0]} cannot be started: {error}") from error
+    if status := await process.wait():
+        raise LostError(f"{' '.join(command)} ended with status {status}")
+    return time.monotonic()
+
+
+async def _allocate_on_and_on(session: Session) -> None:
+    """Name every device in Allocate calls, again and again; the stub notes a crash."""
+    offered = [(name, device) for name, ids in session.offered() for device in ids[:MOST_PODS]]
+    while offered:
+        for name, device in offered:
+            try:
+                await session.stub.allocate(name, [device], session.settings.call_timeout_s)
+            except RpcError:
+                await asyncio.sleep(0.01)  # refused: it is broken by now
+
+
+def _healths(session: Session) -> dict[str, dict[str, str]]:
+    stub = session.stub
+    return {n: {d.id: d.health for d in stub.devices(n).values()} for n in session.names}
+
+
+def _health(session: Session, witness: Witness) -> dict[str, str]:
+    return _healths(session)[witness.resource]
+
+
+def _unhealthy(session: Session) -> Iterator[tuple[str, str]]:
+    for name in session.names:
+        for device in session.stub.devices(name).values():
+            if device.health != HEALTHY:
+                yield name, device.id
+
+
+def _changed_at_s(session: Session, since_s: float) -> float:
+    """Seconds from then to the last list, 0 for one that was faster than the command."""
+    return max(0.0, max(listed.at_s for listed in session.record.listed) - since_s)

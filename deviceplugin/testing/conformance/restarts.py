@@ -1,0 +1,157 @@
+"""Streams that end, sockets that vanish, kubelets that refuse, go away and come back."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from statistics import median
+
+from deviceplugin.testing.conformance.process import Usage
+from deviceplugin.testing.conformance.session import LostError, Session
+from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
+
+AGAIN_S, RESTARTED_S, BACKOFF_S = 1.0, 0.05, 0.5
+PAUSE_MAX_S, PAUSE_MIN_S = 5.0, 0.005
+REFUSALS = 3
+AWAY_S = 0.5
+REFUSED = "refused by the conformance suite"
+
+
+async def end_streams(session: Session) -> AsyncIterator[Finding]:
+    """Findings about line 12: the kubelet drops each resource's connection."""
+    times_s = []
+    for name in session.names:
+        started_s = time.monotonic()
+        await session.stub.disconnect(name)
+        try:
+            await session.wait(
+                lambda name=name, at=started_s: session.opened_since(at, name),  # type: ignore[misc]  # defaults bind the loop's values
+                f"{name}: no Register after the end of its stream",
+            )
+        except LostError as error:
+            yield failed(12, str(error))
+            raise
+        times_s.append(time.monotonic() - started_s)
+    yield timed(12, "registered again", times_s, session.settings.limit(AGAIN_S))
+    await session.wait_all("after the end of its stream")
+
+
+async def stir_directory(session: Session) -> AsyncIterator[Finding]:
+    """Findings about line 13: files beside the kubelet's socket change, as its checkpoint does."""
+    before = len(session.record.asked)
+    mode = session.stub.kubelet_socket.stat().st_mode
+    for number in range(5):
+        path = session.stub.socket_dir / f".conformance-{number}"
+        path.write_text("as a checkpoint\n")
+        os.replace(path, path.with_name("conformance-checkpoint"))
+        session.stub.kubelet_socket.chmod(mode & 0o777)
+    session.stub.socket_dir.joinpath("conformance-checkpoint").unlink()
+    await asyncio.sleep(session.settings.settle_s)
+    more = len(session.record.asked) - before
+    problems = [f"{more} Registers because files beside the kubelet's socket changed"]
+    yield judged(13, problems if more else [], "none because of other files")
+
+
+async def lose_sockets(session: Session) -> AsyncIterator[Finding]:
+    """Findings about line 11: every socket of the plugin is gone when a new kubelet comes."""
+    for name in session.names:
+        session.endpoint(name).unlink(missing_ok=True)
+    await session.stub.restart()
+    try:
+        await session.wait_all("after its socket was removed")
+    except LostError as error:
+        yield failed(11, str(error))
+        raise
+    yield passed(11, f"{len(session.names)} sockets made again")
+
+
+async def refuse(session: Session) -> AsyncIterator[Finding]:
+    """Findings about line 8: a socket where nobody listens, then a kubelet that refuses."""
+    texts = [REFUSED] * (REFUSALS * len(session.names))
+    await session.stub.stop()
+    await asyncio.sleep(AWAY_S)
+    session.stub.register_knobs.refuse_next.extend(texts)
+    started_s = time.monotonic()
+    await session.stub.restart()
+    try:
+        await session.wait_all(f"after {len(texts)} refusals")
+    except LostError as error:
+        ended = session.plugin.status if session.plugin else None
+        yield failed(8, str(error) + ("" if ended is None else f"; it ended with status {ended}"))
+        raise
+    pauses = list(_pauses(session, started_s))
+    problems = [f"a pause of {pause:.1f} s" for pause in pauses if pause > _longest(session)]
+    if pauses and median(pauses) < PAUSE_MIN_S:
+        problems.append(f"pauses of {median(pauses) * 1000:.1f} ms: no pause at all")
+    longest = f"pauses up to {max(pauses):.2f} s" if pauses else "no pause seen"
+    yield judged(8, problems, f"registered after {len(texts)} refusals, {longest}")
+
+
+def _longest(session: Session) -> float:
+    return session.settings.limit(PAUSE_MAX_S)
+
+
+def _pauses(session: Session, since_s: float) -> Iterator[float]:
+    for name in session.names:
+        times = [a.at_s for a in session.record.asked if a.request.resource_name == name]
+        late = [at_s for at_s in times if at_s >= since_s]
+        yield from (after - before for before, after in pairwise(late))
+
+
+async def restart_kubelet(session: Session) -> AsyncIterator[Finding]:
+    """Findings about lines 4, 9, 10, 18, 24 and 35: one long absence, then many restarts."""
+    known = session.topology()
+    try:
+        away_s = await _restart(session, AWAY_S)
+        before = session.usage()
+        times_s = [await _restart(session, 0.0)]
+        deadline_s = time.monotonic() + session.settings.loop_s
+        while len(times_s) < session.settings.restarts and time.monotonic() < deadline_s:
+            times_s.append(await _restart(session, 0.0))
+    except LostError as error:
+        yield failed(9, str(error))
+        raise
+    yield timed(9, "registered again", times_s, session.settings.limit(RESTARTED_S))
+    yield timed(10, "after an absence", [away_s], session.settings.limit(BACKOFF_S))
+    yield passed(4, f"served again after {len(times_s)} restarts, {_where(session)}")
+    yield judged(24, _moved(known, session), f"the same ids after {len(times_s)} restarts")
+    for finding in _leaks(session, before, len(times_s)):
+        yield finding
+
+
+async def _restart(session: Session, down_s: float) -> float:
+    """Restart the kubelet; seconds from its socket to the last registration."""
+    await session.stub.restart(down_s=down_s)
+    await session.wait_all("after a restart of the kubelet")
+    generation, started_s = session.stub.generation, session.stub.started_at_s or 0.0
+    opened = {
+        one.resource: one.at_s
+        for one in reversed(session.record.opened)
+        if one.generation == generation
+    }
+    return max(opened[name] for name in session.names) - started_s
+
+
+def _where(session: Session) -> str:
+    top = [n for n in session.names if session.endpoint(n).parent == session.stub.socket_dir]
+    return f"{len(top)} of {len(session.names)} sockets made anew at the top level"
+
+
+def _moved(known: object, session: Session) -> list[str]:
+    return [] if known == session.topology() else [f"{known} became {session.topology()}"]
+
+
+def _leaks(session: Session, before: Usage | None, restarts: int) -> Iterator[Finding]:
+    after = session.usage()
+    if before is None or after is None:
+        for line in (18, 35):
+            yield skipped(line, "the process is not known: give --pid or a command")
+        return
+    allowed = restarts // 2
+    files, threads = after.files - before.files, after.threads - before.threads
+    seen = f"{before}; after {restarts} restarts {after}"
+    grown = [f"{files} more open files"] if files > allowed else []
+    pinned = [f"{threads} more threads"] if threads > allowed else []
+    yield judged(18, [f"{text}: {seen}" for text in grown + pinned], seen)
+    yield judged(35, [f"{text}: {seen}" for text in pinned + grown], seen)

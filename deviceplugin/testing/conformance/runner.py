@@ -1,0 +1,143 @@
+"""The stages of a run, one after the other; each takes up where the one before left the plugin."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from deviceplugin.testing.conformance import allocations, faults, preferences
+from deviceplugin.testing.conformance.ending import change_instances, end_plugin
+from deviceplugin.testing.conformance.judge_lists import judge_lists
+from deviceplugin.testing.conformance.judge_registrations import judge_registrations
+from deviceplugin.testing.conformance.podresources import withhold_pod_resources
+from deviceplugin.testing.conformance.readiness import probe_readiness
+from deviceplugin.testing.conformance.restarts import (
+    end_streams,
+    lose_sockets,
+    refuse,
+    restart_kubelet,
+    stir_directory,
+)
+from deviceplugin.testing.conformance.session import EARLY_S, END_S, LostError, Session
+from deviceplugin.testing.conformance.settings import Settings
+from deviceplugin.testing.conformance.verdict import (
+    Finding,
+    Outcome,
+    Verdict,
+    failed,
+    passed,
+    skipped,
+    verdicts,
+)
+
+Probe = Callable[[Session], AsyncIterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is done to the plugin, and which lines are not seen where it cannot be done."""
+
+    probe: Probe
+    lines: tuple[int, ...]
+
+
+STAGES = (
+    Stage(preferences.ask_preferences, preferences.LINES),
+    Stage(allocations.ask_allocations, allocations.LINES),
+    Stage(withhold_pod_resources, (63, 64)),
+    Stage(stir_directory, (13,)),
+    Stage(end_streams, (12,)),
+    Stage(lose_sockets, (11,)),
+    Stage(refuse, (8,)),
+    Stage(restart_kubelet, (4, 9, 10, 18, 24, 35)),
+    Stage(faults.break_and_mend, faults.LINES),
+    Stage(probe_readiness, (67,)),
+    Stage(change_instances, (5, 14, 24, 66)),
+    Stage(end_plugin, (16, 17)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The resources that were judged, and a verdict for each line."""
+
+    resources: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+    def count(self, outcome: Outcome) -> int:
+        """How many lines came out so."""
+        return sum(verdict.outcome is outcome for verdict in self.verdicts)
+
+
+async def run_suite(settings: Settings) -> Result:
+    """Judge the plugin that registers below settings.kubelet_dir."""
+    findings: list[Finding] = []
+    with _directories(settings):
+        session = Session(settings)
+        try:
+            findings += await _come_up(session)
+            if session.names:
+                findings += await _all_stages(session)
+        finally:
+            await _go_down(session)
+    findings += judge_registrations(session.record, session.stub.registrations)
+    findings += judge_lists(session.record, session.stub.manager.faults, settings)
+    return Result(session.names, verdicts(findings))
+
+
+@contextmanager
+def _directories(settings: Settings) -> Iterator[None]:
+    """Make the kubelet's directories; take those away again that were made and are empty."""
+    root = settings.kubelet_dir
+    made = [path for path in (root / "device-plugins", root / "pod-resources") if not path.exists()]
+    for path in made:
+        path.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # the plugin keeps something there
+                path.rmdir()
+
+
+async def _come_up(session: Session) -> list[Finding]:
+    """Start the plugin before the kubelet where that is possible; wait for its lists."""
+    order = "the plugin was started by hand"
+    try:
+        if session.settings.command:
+            order = "the kubelet started after the plugin"
+            session.plugin = await session.start_plugin()
+            await asyncio.sleep(EARLY_S)
+        await session.stub.start()
+        await session.wait_settled()
+    except LostError as error:
+        output = f"; the last output: {session.plugin.tail()}" if session.plugin else ""
+        return [failed(18, f"{error}{output}")]
+    return [passed(18, order)] if session.settings.command else []
+
+
+async def _all_stages(session: Session) -> list[Finding]:
+    findings: list[Finding] = []
+    lost = ""
+    for stage in STAGES:
+        if lost:
+            findings += [skipped(line, f"not reached: {lost}") for line in stage.lines]
+            continue
+        try:
+            async for finding in stage.probe(session):
+                findings.append(finding)
+        except LostError as error:
+            known = {finding.line for finding in findings}
+            missing = [line for line in stage.lines if line not in known]
+            findings += [skipped(line, f"not reached: {error}") for line in missing]
+            lost = "" if await session.recover() else str(error)
+    return findings
+
+
+async def _go_down(session: Session) -> None:
+    """End what was started; leave the directory as it was found."""
+    if session.plugin is not None:
+        await session.plugin.end(signal.SIGTERM, END_S)
+    await session.stub.aclose()
