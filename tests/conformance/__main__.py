@@ -17,7 +17,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="c") as directory:
         rig = Rig(Path(directory))
         double = three_vendors(rig)
-        settings = settings_for(rig, resources=NVIDIA + AMD + INTEL, **hooks(double))
+        settings = settings_for(rig, resources=NVIDIA + AMD + INTEL, **hooks(rig, double))
         result = asyncio.run(run_suite(settings))
     sys.stdout.write(as_text(result))
     return 1 if result.count(Outcome.FAIL) else 0

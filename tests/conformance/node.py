@@ -1,9 +1,9 @@
 """Our daemon on a simulated node with GPUs of three vendors, as the suite is told about it."""
 
-import shutil
+import shlex
 import socket
+import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from deviceplugin.testing.amd import V620_HOST, amd_tree
@@ -11,6 +11,8 @@ from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
+from tests.fakes.nvml.cards import gpu_uuid
+from tests.fakes.nvml.control import NO_INSTANCE
 from tests.rig import Rig, nvidia_node
 from tests.vendors.amd.amd_nodes import mi300x
 
@@ -53,17 +55,13 @@ def settings_for(rig: Rig, config: str = CONFIG, **changes: Any) -> Settings:  #
     return Settings(**(known | changes))
 
 
-def hooks(double: NvmlDouble, index: int = 3) -> dict[str, tuple[str, ...]]:
-    """Commands by which a GPU is lost and found: a whole scenario, renamed into place."""
-    scenario = double.folder / "nvml-scenario"
-    well = Path(shutil.copy(scenario, double.folder / "well"))
-    double.lose(index)
-    broken = Path(shutil.copy(scenario, double.folder / "broken"))
-    double.recover(index)
-    return {
-        "break_command": ("mv", str(broken), str(scenario)),
-        "mend_command": ("mv", str(well), str(scenario)),
-    }
+def hooks(rig: Rig, double: NvmlDouble, index: int = 3) -> dict[str, tuple[str, ...]]:
+    """Commands by which a GPU falls off the bus, as the driver says, and is well as we say."""
+    event = f"1 gpu={index} type=0x8 data=79 gi={NO_INSTANCE} ci={NO_INSTANCE}"
+    state = ("--state-dir", str(rig.state_dir), "--forget-faults")
+    mend = (sys.executable, "-m", "deviceplugin", "uncordon", gpu_uuid(index), *state)
+    line = shlex.quote(str(double.folder / "nvml-events"))
+    return {"break_command": ("sh", "-c", f"echo '{event}' >> {line}"), "mend_command": mend}
 
 
 def _free_port() -> int:

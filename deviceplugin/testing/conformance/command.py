@@ -12,7 +12,7 @@ from deviceplugin.kubelet.socketwatch import is_listening
 from deviceplugin.testing.conformance.report import FORMATS
 from deviceplugin.testing.conformance.runner import run_suite
 from deviceplugin.testing.conformance.settings import Settings
-from deviceplugin.testing.conformance.verdict import Outcome
+from deviceplugin.testing.conformance.verdict import Outcome, checklist
 from deviceplugin.testing.stalesocket import SOCKET_PATH_MAX_BYTES
 
 USAGE_STATUS = 2
@@ -67,6 +67,9 @@ def _add_plugin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resource", action="append", default=[], help="to wait for (may be repeated)"
     )
+    parser.add_argument(
+        "--line", type=int, action="append", default=[], help="to be judged (may be repeated)"
+    )
     parser.add_argument("--readiness-url", help="the plugin's readiness probe, http://…")
 
 
@@ -94,6 +97,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         command=tuple(arguments.command),
         pid=arguments.pid,
         resources=tuple(arguments.resource),
+        lines=frozenset(arguments.line),
         host_root=arguments.host_root,
         cdi_dir=arguments.cdi_dir,
         break_command=tuple(arguments.break_command),
@@ -119,6 +123,8 @@ def _problem(arguments: argparse.Namespace) -> str:
         return f"{directory} is the directory of a node's kubelet: take another one"
     if arguments.readiness_url and not arguments.readiness_url.startswith(("http://", "https://")):
         return f"--readiness-url {arguments.readiness_url} does not begin with http:// or https://"
+    if strange := sorted(set(arguments.line) - {line.number for line in checklist()}):
+        return f"--line {strange[0]} is not in the checklist"
     positive = {"slack": arguments.slack, "restarts": arguments.restarts}
     positive |= {"timeout": arguments.timeout, "call-timeout": arguments.call_timeout}
     wrong = [name for name, value in positive.items() if not value > 0]

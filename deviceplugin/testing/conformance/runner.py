@@ -121,7 +121,11 @@ async def _come_up(session: Session) -> list[Finding]:
 async def _all_stages(session: Session) -> list[Finding]:
     findings: list[Finding] = []
     lost = ""
+    asked = session.settings.lines
     for stage in STAGES:
+        if asked and asked.isdisjoint(stage.lines):
+            findings += [skipped(line, "not asked for") for line in stage.lines]
+            continue
         if lost:
             findings += [skipped(line, f"not reached: {lost}") for line in stage.lines]
             continue

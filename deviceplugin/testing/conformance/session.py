@@ -57,7 +57,12 @@ class Session:
         """End the running plugin by a signal, start it again, and wait until all is listed."""
         if self.plugin is not None:
             await self.plugin.end(number, END_S)
+        at_s = time.monotonic()
         self.plugin = await self.start_plugin()
+        await self.wait(  # not is_listed: the old instance's streams may not have ended yet
+            lambda: all(self.opened_since(at_s, name) for name in self.names),
+            "not registered again after a restart of the plugin",
+        )
         await self.wait_all("after a restart of the plugin")
 
     def usage(self) -> Usage | None:

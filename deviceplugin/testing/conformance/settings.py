@@ -10,6 +10,7 @@ class Settings:
 
     timeout_s: to wait for anything. call_timeout_s: after which a call of the plugin hangs.
     settle_s: how long nothing has to happen before all is taken to have happened.
+    lines: what is asked for, everything where it is empty.
     loop_s: how long the loop of restarts may take.
     """
 
@@ -17,6 +18,7 @@ class Settings:
     command: tuple[str, ...] = ()
     pid: int | None = None
     resources: tuple[str, ...] = ()
+    lines: frozenset[int] = frozenset()
     host_root: Path = Path("/")
     cdi_dir: Path | None = None
     break_command: tuple[str, ...] = ()

@@ -1,0 +1,763 @@
+"""Plugins with one defect each, and the lines that each has to fail.
+
+`python -m tests.conformance.defects DIR STATE [DEFECT]` runs one, the complete one without a name.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+import grpc
+import grpc.aio
+
+from deviceplugin.kubelet.podresources import HoldersUnknownError, read_answer
+from deviceplugin.kubelet.socketwatch import is_listening
+from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from tests.conformance.smallplugin import POLL_S, Plugin, main
+
+PREFER, ALLOCATE, RESTART, BREAK, CHANGE = 38, 44, 9, 27, 14  # a line of each stage
+NOT_UTF8 = b"\x0a\x03\x0a\x01\xff"
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A plugin that fails `fails`, may fail `may`; `stage` is a line of the stage that shows it."""
+
+    make: type[Plugin]
+    fails: set[int]
+    stage: int
+    may: frozenset[int] = frozenset()
+    slack: float = 10.0
+
+
+DEFECTS: dict[str, Defect] = {}
+
+
+def defect(
+    stage: int, *fails: int, may: tuple[int, ...] = (), slack: float = 10.0
+) -> Callable[[type[Plugin]], type[Plugin]]:
+    """Put a plugin into the table, under its own name."""
+
+    def add(make: type[Plugin]) -> type[Plugin]:
+        DEFECTS[make.__name__] = Defect(make, set(fails), stage, frozenset(may), slack)
+        return make
+
+    return add
+
+
+# -- Registration -----------------------------------------------------------------------------
+
+
+@defect(13, 1)
+class RegistersBeforeServing(Plugin):
+    async def run(self):
+        while not is_listening(self.kubelet):
+            await asyncio.sleep(POLL_S)
+        early = asyncio.create_task(self.register())
+        await asyncio.sleep(0.1)
+        await asyncio.gather(early, super().run())
+
+
+@defect(13, 2, 18)
+class HasNoOptionsWhileItRegisters(Plugin):
+    async def GetDevicePluginOptions(self, _, context):
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "busy registering")
+
+
+@defect(13, 3, 18)
+class SendsAnAbsoluteEndpoint(Plugin):
+    def request(self):
+        request = super().request()
+        request.endpoint = str(self.socket)
+        return request
+
+
+@defect(13, 3, 18)
+class SendsAnotherVersion(Plugin):
+    def request(self):
+        request = super().request()
+        request.version = "v1alpha1"
+        return request
+
+
+@defect(13, 3)
+class RegistersWithAShortDeadline(Plugin):
+    async def register(self, timeout_s=5.0):
+        await super().register(timeout_s)
+
+
+@defect(13, 6, 18)
+class RegistersABadName(Plugin):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.resource = self.kind
+
+
+@defect(13, 7)
+class AnnouncesOtherOptions(Plugin):
+    def request(self):
+        request = super().request()
+        request.options.Clear()
+        return request
+
+
+@defect(8, 8)
+class GivesUpAfterARefusal(Plugin):
+    async def register(self, timeout_s=12.0):
+        try:
+            await super().register(timeout_s)
+        except grpc.aio.AioRpcError:
+            await asyncio.Future()
+
+
+@defect(RESTART, 9)
+class IgnoresANewKubelet(Plugin):
+    registered = False
+
+    def wants_registration(self):
+        return not self.registered and super().wants_registration()
+
+    async def register(self, timeout_s=12.0):
+        await super().register(timeout_s)
+        self.registered = True
+
+
+@defect(RESTART, 9, 10, slack=1.0)
+class WaitsOutABackoff(Plugin):
+    registered = False
+
+    async def register(self, timeout_s=12.0):
+        if self.registered:
+            await asyncio.sleep(0.8)
+        await super().register(timeout_s)
+        self.registered = True
+
+
+@defect(11, 1, 11)
+class KeepsALostSocket(Plugin):
+    async def run(self):
+        await self.serve()
+        while True:
+            if self.wants_registration():
+                await self.register_again()
+            await asyncio.sleep(POLL_S)
+
+
+@defect(12, 12)
+class WatchesTheKubeletsSocketOnly(Plugin):
+    known = None
+
+    def wants_registration(self):
+        self.registered_with = self.known
+        return super().wants_registration()
+
+    async def register_again(self):
+        await super().register_again()
+        self.known = self.registered_with
+
+
+@defect(13, 13)
+class RegistersTwice(Plugin):
+    async def register(self, timeout_s=12.0):
+        await super().register(timeout_s)
+        await super().register(timeout_s)
+
+
+@defect(13, 13)
+class RegistersAfterEveryChangeOfTheDirectory(Plugin):
+    seen = 0
+
+    def wants_registration(self):
+        before, self.seen = self.seen, self.directory.stat().st_mtime_ns
+        return super().wants_registration() or self.seen != before
+
+
+@defect(13, 20, 25)
+class SharesOneSocket(Plugin):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.endpoint = "small/gpu.sock"
+
+    async def run(self):
+        if self.kind == "gpu":
+            await super().run()
+        while not is_listening(self.socket) or not is_listening(self.kubelet):
+            await asyncio.sleep(POLL_S)
+        await self.register()
+
+
+# -- ListAndWatch -----------------------------------------------------------------------------
+
+
+@defect(13, 21)
+class ListsLate(Plugin):
+    async def ListAndWatch(self, request, context):
+        await asyncio.sleep(1.3)
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+@defect(13, 22)
+class HasWordsOfItsOwnForHealth(Plugin):
+    def device(self, name):
+        device = super().device(name)
+        device.health = device.health.lower()
+        return device
+
+
+@defect(13, 23)
+class ListsAnIdTwice(Plugin):
+    def devices(self):
+        return [*super().devices(), super().devices()[0]]
+
+
+@defect(RESTART, 24)
+class NumbersItsDevicesAnew(Plugin):
+    count = 0
+
+    async def register(self, timeout_s=12.0):
+        self.count += 1
+        await super().register(timeout_s)
+
+    def ids(self):
+        return [f"{name}-{self.count}" for name in super().ids()]
+
+
+@defect(13, 25)
+class UsesAnIdInTwoResources(Plugin):
+    def ids(self):
+        return ["0", "1", "2"]
+
+
+@defect(13, 26)
+class HasSpacesInIds(Plugin):
+    def ids(self):
+        return [f"{name} of 3" for name in super().ids()]
+
+
+@defect(13, 26)
+class HasLongIds(Plugin):
+    def ids(self):
+        return [name.ljust(64, "x") for name in super().ids()]
+
+
+@defect(13, 30)
+class SendsAnUnchangedList(Plugin):
+    async def ListAndWatch(self, request, context):
+        yield self.message()
+        await asyncio.sleep(0.05)
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+@defect(13, 32, 18)
+class ListsMoreThanFits(Plugin):
+    def message(self):
+        if self.large is None:
+            ids = (str(number).rjust(63, "x") for number in range(60_000))
+            self.large = pluginapi.ListAndWatchResponse(
+                devices=[pluginapi.Device(ID=name, health="Healthy") for name in ids]
+            )
+        return self.large
+
+    large = None
+
+
+@defect(13, 33)
+class GivesSomeDevicesATopology(Plugin):
+    def devices(self):
+        devices = super().devices()
+        devices[0].ClearField("topology")
+        return devices
+
+
+@defect(13, 33)
+class GivesAnEmptyTopology(Plugin):
+    def device(self, name):
+        device = super().device(name)
+        device.topology.ClearField("nodes")
+        return device
+
+
+@defect(13, 33)
+class GivesANegativeNode(Plugin):
+    def device(self, name):
+        device = super().device(name)
+        device.topology.nodes[0].ID = -1
+        return device
+
+
+@defect(13, 34)
+class NamesANodeTwice(Plugin):
+    def device(self, name):
+        device = super().device(name)
+        device.topology.nodes.add(ID=0)
+        return device
+
+
+@defect(13, 18, 59)
+class ListsBytesThatAreNotUtf8(Plugin):
+    async def serve(self):
+        server = await super().serve()
+        await server.stop(None)
+        server = grpc.aio.server()
+        options = grpc.unary_unary_rpc_method_handler(
+            self.GetDevicePluginOptions,
+            request_deserializer=pluginapi.Empty.FromString,
+            response_serializer=pluginapi.DevicePluginOptions.SerializeToString,
+        )
+        methods = {
+            "GetDevicePluginOptions": options,
+            "ListAndWatch": grpc.unary_stream_rpc_method_handler(self._bytes),
+        }
+        handler = grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", methods)
+        server.add_generic_rpc_handlers((handler,))
+        server.add_insecure_port(f"unix:{self.socket}")
+        await server.start()
+        return server
+
+    async def _bytes(self, _, context):
+        yield NOT_UTF8
+        await asyncio.Future()
+
+
+# -- Failures ---------------------------------------------------------------------------------
+
+
+@defect(BREAK, 27, 29, may=(28,))
+class LeavesOutWhatFailed(Plugin):
+    def devices(self):
+        return [device for device in super().devices() if device.health == "Healthy"]
+
+
+@defect(BREAK, 27, 29, 37, may=(28,))
+class ListsNothingAfterAFailure(Plugin):
+    def devices(self):
+        return [] if self.broken() else super().devices()
+
+
+@defect(BREAK, 31)
+class TellsTheFirstStreamOnly(Plugin):
+    async def ListAndWatch(self, request, context):
+        if self.streams:
+            yield self.message()
+            await asyncio.Future()
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+@defect(BREAK, 36)
+class NeverRecovers(Plugin):
+    was_broken: frozenset[str] = frozenset()
+
+    def broken(self):
+        self.was_broken |= super().broken()
+        return set(self.was_broken)
+
+
+@defect(BREAK, 69, slack=1.0)
+class NoticesLate(Plugin):
+    def broken(self):
+        found = super().broken()
+        if not found:
+            self.since = None
+            return set()
+        now = asyncio.get_running_loop().time()
+        self.since = self.since or now
+        return found if now - self.since > 1.5 else set()
+
+    since: float | None = None
+
+
+@defect(BREAK, 47)
+class AllocatesWhatFailed(Plugin):
+    async def Allocate(self, request, context):
+        answers = [self.answer(list(one.devices_ids)) for one in request.container_requests]
+        return pluginapi.AllocateResponse(container_responses=answers)
+
+
+# -- GetPreferredAllocation -------------------------------------------------------------------
+
+
+@defect(PREFER, 38)
+class PrefersOneLess(Plugin):
+    def choose(self, available, must, size):
+        return super().choose(available, must, size)[: max(size - 1, 0)]
+
+
+@defect(PREFER, 38)
+class PrefersWhatIsNotAvailable(Plugin):
+    def choose(self, available, must, size):
+        chosen = super().choose(available, must, size)
+        return [*chosen[:-1], "elsewhere"] if chosen else []
+
+
+@defect(PREFER, 38)
+class ForgetsWhatMustBeIn(Plugin):
+    def choose(self, available, must, size):
+        return super().choose(available, (), size)
+
+
+@defect(PREFER, 38)
+class PrefersOneDeviceTwice(Plugin):
+    def choose(self, available, must, size):
+        chosen = super().choose(available, must, size)
+        return [*chosen[:-1], chosen[0]] if size > 1 and chosen else chosen
+
+
+@defect(PREFER, 38, 42)
+class HasNoPreference(Plugin):
+    def choose(self, available, must, size):
+        return []
+
+
+class Picky(Plugin):
+    def objection(self, available, size) -> bool:
+        return False
+
+    async def GetPreferredAllocation(self, request, context):
+        (one,) = request.container_requests
+        if self.objection(one.available_deviceIDs, one.allocation_size):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "impossible")
+        return await super().GetPreferredAllocation(request, context)
+
+
+@defect(PREFER, 39)
+class KnowsNoUnknownIds(Picky):
+    def objection(self, available, size):
+        return not set(available) <= set(self.ids())
+
+
+@defect(PREFER, 41)
+class RefusesMoreThanThereIs(Picky):
+    def objection(self, available, size):
+        return size > len(available)
+
+
+@defect(PREFER, 40)
+class TakesTheFirst(Plugin):
+    def choose(self, available, must, size):
+        return [*must, *(name for name in available if name not in must)][:size]
+
+
+@defect(PREFER, 40, 43)
+class ReservesWhatItPrefers(Plugin):
+    last = ""
+
+    def choose(self, available, must, size):
+        rest = sorted(set(available) - set(must), key=lambda name: (name == self.last, name))
+        chosen = [*sorted(set(must)), *rest][:size]
+        self.last = chosen[-1] if chosen else self.last
+        return chosen
+
+
+# -- Allocate ---------------------------------------------------------------------------------
+
+
+class Answering(Plugin):
+    def change(self, answers, request):
+        """Change the container responses in place."""
+
+    async def Allocate(self, request, context):
+        answer = await super().Allocate(request, context)
+        self.change(answer.container_responses, request.container_requests)
+        return answer
+
+
+@defect(ALLOCATE, 44)
+class AnswersTheFirstRequestOnly(Answering):
+    def change(self, answers, request):
+        del answers[1:]
+
+
+@defect(ALLOCATE, 44)
+class AnswersNothing(Answering):
+    def change(self, answers, request):
+        del answers[:]
+
+
+@defect(ALLOCATE, 44)
+class AnswersInAnotherOrder(Answering):
+    def change(self, answers, request):
+        answers.reverse()
+
+
+@defect(ALLOCATE, 45)
+class Hangs(Plugin):
+    async def Allocate(self, request, context):
+        await asyncio.Future()
+
+
+@defect(ALLOCATE, 45, slack=1.0)
+class AllocatesSlowly(Plugin):
+    async def Allocate(self, request, context):
+        await asyncio.sleep(0.15)
+        return await super().Allocate(request, context)
+
+
+@defect(ALLOCATE, 46, 48)
+class CountsItsAnswers(Answering):
+    count = 0
+
+    def change(self, answers, request):
+        self.count += 1
+        answers[0].envs["COUNT"] = str(self.count)
+
+
+@defect(ALLOCATE, 47)
+class AcceptsUnknownIds(Plugin):
+    async def Allocate(self, request, context):
+        answers = [self.answer(list(one.devices_ids)) for one in request.container_requests]
+        return pluginapi.AllocateResponse(container_responses=answers)
+
+
+@defect(ALLOCATE, 47)
+class RefusesWithACodeThatSaysNothing(Plugin):
+    def refuse(self, name):
+        return grpc.StatusCode.UNKNOWN, super().refuse(name)[1]
+
+
+@defect(ALLOCATE, 48)
+class KeepsTheOrderOfIds(Plugin):
+    def answer(self, ids):
+        answer = super().answer(ids)
+        answer.envs[f"{self.kind.upper()}S"] = ",".join(ids)
+        return answer
+
+
+class Node(Answering):
+    """An answer with one thing added."""
+
+    def add(self, answer):
+        """Change one answer in place."""
+
+    def change(self, answers, request):
+        for answer in answers:
+            self.add(answer)
+
+
+@defect(ALLOCATE, 49)
+class NamesAMissingNode(Node):
+    def add(self, answer):
+        answer.devices[0].host_path = "/dev/there-is-no-such-node"
+
+
+@defect(ALLOCATE, 49)
+class MountsWhatIsMissing(Node):
+    def add(self, answer):
+        answer.mounts.add(container_path="/lib/gpu", host_path="/there/is/no/such/directory")
+
+
+@defect(ALLOCATE, 49)
+class GivesNoPermissions(Node):
+    def add(self, answer):
+        answer.devices[0].permissions = ""
+
+
+@defect(ALLOCATE, 50)
+class SetsOneVariableForAll(Node):
+    def add(self, answer):
+        answer.envs["DEVICES"] = answer.envs[f"{self.kind.upper()}S"]
+
+
+@defect(ALLOCATE, 51)
+class MakesOnePathOfTwo(Node):
+    def add(self, answer):
+        host_path = {"gpu": "/dev/null", "nic": "/dev/zero"}[self.kind]
+        answer.devices.add(container_path="/dev/it", host_path=host_path, permissions="r")
+
+
+@defect(ALLOCATE, 51)
+class GivesOnePathTwice(Node):
+    def add(self, answer):
+        path = f"/dev/{self.kind}"
+        answer.devices.add(container_path=path, host_path="/dev/zero", permissions="r")
+
+
+@defect(ALLOCATE, 52)
+class NamesNoCdiDevice(Node):
+    def add(self, answer):
+        del answer.devices[:]
+        answer.cdi_devices.add(name="gpu-0")
+
+
+@defect(ALLOCATE, 52)
+class WritesNoSpec(Node):
+    def add(self, answer):
+        del answer.devices[:]
+        answer.annotations["cdi.k8s.io/small"] = "example.com/gpu=gpu-0"
+
+
+@defect(ALLOCATE, 52, 53)
+class InjectsTwice(Node):
+    def add(self, answer):
+        answer.cdi_devices.add(name="example.com/gpu=gpu-0")
+
+
+@defect(ALLOCATE, 54)
+class TakesTheKubeletsAnnotations(Node):
+    def add(self, answer):
+        answer.annotations["io.kubernetes.container.ports"] = "[]"
+
+
+@defect(ALLOCATE, 55)
+class GivesVariablesOnly(Node):
+    def add(self, answer):
+        del answer.devices[:]
+
+
+@defect(ALLOCATE, 57)
+class TellsASecret(Node):
+    def add(self, answer):
+        answer.envs["GPU_LICENSE_TOKEN"] = "x"
+
+
+@defect(ALLOCATE, 58)
+class RefusesInSeveralLines(Plugin):
+    def refuse(self, name):
+        return grpc.StatusCode.INVALID_ARGUMENT, "Traceback:\n  File x\nValueError"
+
+
+@defect(ALLOCATE, 58)
+class RefusesAtLength(Plugin):
+    def refuse(self, name):
+        return grpc.StatusCode.INVALID_ARGUMENT, f"{name} is not one of " + "gpu, " * 200
+
+
+@defect(ALLOCATE, 60)
+class AnswersOneCallAtATime(Plugin):
+    busy = False
+
+    async def Allocate(self, request, context):
+        if self.busy:
+            await asyncio.Future()
+        self.busy = True
+        try:
+            await asyncio.sleep(0.02)
+            return await super().Allocate(request, context)
+        finally:
+            self.busy = False
+
+
+@defect(ALLOCATE, 61)
+class PreparesOnce(Plugin):
+    prepared = False
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.options.pre_start_required = True
+
+    async def PreStartContainer(self, request, context):
+        if self.prepared:
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, "prepared already")
+        self.prepared = True
+        return pluginapi.PreStartContainerResponse()
+
+
+# -- PodResources -----------------------------------------------------------------------------
+
+
+@defect(63, 63)
+class AllocatesWithPodResourcesOnly(Plugin):
+    async def Allocate(self, request, context):
+        if not is_listening(self.directory.parent / "pod-resources" / "kubelet.sock"):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "nobody tells what pods hold")
+        return await super().Allocate(request, context)
+
+
+@defect(64, 64)
+class AsksForPodsAllTheTime(Plugin):
+    async def run(self):
+        await asyncio.gather(super().run(), self._ask())
+
+    async def _ask(self):
+        while True:
+            try:
+                await read_answer(self.directory.parent / "pod-resources" / "kubelet.sock")
+            except HoldersUnknownError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+# -- Processes --------------------------------------------------------------------------------
+
+
+@defect(CHANGE, 14)
+class EndsBesideAnother(Plugin):
+    async def serve(self):
+        if is_listening(self.socket):
+            raise SystemExit("another plugin is running")
+        return await super().serve()
+
+
+@defect(CHANGE, 5)
+class FearsAnOldSocket(Plugin):
+    async def serve(self):
+        while is_listening(self.socket):
+            await asyncio.sleep(POLL_S)
+        if self.socket.exists():
+            raise SystemExit(f"{self.socket} exists")
+        return await super().serve()
+
+
+@defect(CHANGE, 24, 66)
+class NamesDevicesAfterItsProcess(Plugin):
+    def ids(self):
+        return [f"{name}-{os.getpid()}" for name in super().ids()]
+
+
+@defect(17, 17)
+class LeavesItsSocket(Plugin):
+    async def leave(self):
+        """The socket stays behind."""
+
+
+@defect(17, 17, slack=1.0)
+class EndsSlowly(Plugin):
+    async def leave(self):
+        await super().leave()
+        await asyncio.sleep(1.3)  # each of two
+
+
+@defect(RESTART, 18, 35)
+class LeaksFiles(Plugin):
+    async def ListAndWatch(self, request, context):
+        for _ in range(20):
+            os.dup(0)
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+@defect(RESTART, 18, 35)
+class KeepsAThreadForEachStream(Plugin):
+    async def ListAndWatch(self, request, context):
+        for _ in range(4):
+            Thread(target=Event().wait, daemon=True).start()
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+PROCESSES = {
+    "EndsBesideAnother",
+    "FearsAnOldSocket",
+    "NamesDevicesAfterItsProcess",
+    "LeavesItsSocket",
+    "EndsSlowly",
+    "LeaksFiles",
+    "KeepsAThreadForEachStream",
+}
+
+
+def started_as(kubelet_dir: Path, state: Path, name: str | None = None) -> tuple[str, ...]:
+    """How a plugin is started as a process."""
+    arguments = (str(kubelet_dir), str(state), *([name] if name else []))
+    return (sys.executable, "-m", "tests.conformance.defects", *arguments)
+
+
+if __name__ == "__main__":
+    chosen = DEFECTS[sys.argv[3]].make if len(sys.argv) > 3 else Plugin
+    asyncio.run(main(chosen, sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""A plugin with a known defect fails the right line, and only that; the complete one fails none."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.testing.conformance.runner import Result, run_suite
+from deviceplugin.testing.conformance.settings import Settings
+from deviceplugin.testing.conformance.verdict import Outcome
+from tests.conformance.defects import DEFECTS, PROCESSES, Defect, started_as
+from tests.conformance.smallplugin import KNOWN, Plugin
+
+NAMES = tuple(f"example.com/{kind}" for kind in KNOWN)
+FAST = {
+    "resources": NAMES,
+    "restarts": 5,
+    "timeout_s": 3.0,
+    "call_timeout_s": 1.0,
+    "dial_timeout_s": 1.0,
+    "settle_s": 0.15,
+}
+NEVER_LISTED = 18  # what does not get that far is not waited for long
+
+
+def failing(result: Result) -> set[int]:
+    return {v.line.number for v in result.verdicts if v.outcome is Outcome.FAIL}
+
+
+@asynccontextmanager
+async def running(make: type[Plugin], base: Path):
+    plugins = [make(base / "k", base, kind) for kind in KNOWN]
+    tasks = [asyncio.create_task(plugin.run()) for plugin in plugins]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def settings_of(base: Path, defect: Defect, **changes) -> Settings:
+    hooks = {
+        "break_command": ("touch", str(base / "broken")),
+        "mend_command": ("rm", str(base / "broken")),
+    }
+    timeout_s = 1.5 if NEVER_LISTED in defect.fails else FAST["timeout_s"]
+    chosen = {"lines": frozenset({defect.stage}), "slack": defect.slack, "timeout_s": timeout_s}
+    cdi = {"cdi_dir": base / "cdi"}
+    return Settings(**(FAST | {"kubelet_dir": base / "k"} | hooks | cdi | chosen | changes))
+
+
+@pytest.mark.parametrize("name", sorted(DEFECTS.keys() - PROCESSES))
+async def test_a_defect_fails_its_line_and_no_other(name: str, short_dir: Path) -> None:
+    defect = DEFECTS[name]
+    async with running(defect.make, short_dir):
+        result = await run_suite(settings_of(short_dir, defect))
+    assert defect.fails <= failing(result) <= defect.fails | defect.may, seen(result)
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+async def test_a_process_with_a_defect_fails_its_line(name: str, short_dir: Path) -> None:
+    defect, command = DEFECTS[name], started_as(short_dir / "k", short_dir, name)
+    result = await run_suite(settings_of(short_dir, defect, command=command))
+    assert failing(result) == defect.fails, seen(result)
+
+
+def seen(result: Result) -> list[tuple[int, str]]:
+    return [(v.line.number, v.seen) for v in result.verdicts if v.outcome is Outcome.FAIL]
