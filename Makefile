@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/*.proto)
 
-.PHONY: demo test check format protos bench clean
+.PHONY: demo test check format protos bench conformance clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto
+
+# The suite for any device plugin, here against our own on a simulated node.
+conformance: $(VENV)/.installed
+	$(BIN)/python -m tests.conformance
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

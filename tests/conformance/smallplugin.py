@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,10 @@ class Plugin(rpc.DevicePluginServicer):
         return grpc.StatusCode.INVALID_ARGUMENT, f"{self.resource}: {name} cannot be allocated"
 
     # -- the service ----------------------------------------------------------------------
-    async def GetDevicePluginOptions(self, _: object, __: Context) -> pluginapi.DevicePluginOptions:  # noqa: N802
+    async def GetDevicePluginOptions(self, _: object, __: Context) -> pluginapi.DevicePluginOptions:
         return self.options
 
-    async def ListAndWatch(  # noqa: N802
+    async def ListAndWatch(
         self, _: object, __: Context
     ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         epoch, sent = self.epoch, None
@@ -98,7 +99,7 @@ class Plugin(rpc.DevicePluginServicer):
     def message(self) -> pluginapi.ListAndWatchResponse:
         return pluginapi.ListAndWatchResponse(devices=self.devices())
 
-    async def GetPreferredAllocation(  # noqa: N802
+    async def GetPreferredAllocation(
         self, request: pluginapi.PreferredAllocationRequest, _: Context
     ) -> pluginapi.PreferredAllocationResponse:
         answer = pluginapi.PreferredAllocationResponse()
@@ -109,7 +110,7 @@ class Plugin(rpc.DevicePluginServicer):
             answer.container_responses.add(deviceIDs=chosen)
         return answer
 
-    async def Allocate(  # noqa: N802
+    async def Allocate(
         self, request: pluginapi.AllocateRequest, context: Context
     ) -> pluginapi.AllocateResponse:
         for one in request.container_requests:
@@ -181,6 +182,17 @@ class Plugin(rpc.DevicePluginServicer):
             await asyncio.sleep(POLL_S)
         await server.stop(0.1)
         self.socket.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def running(make: type[Plugin], base: Path) -> AsyncIterator[None]:
+    """A plugin for each resource on this loop, below base/k; base is the node."""
+    plugins = [make(base / "k", base, kind) for kind in KNOWN]
+    tasks = [asyncio.create_task(plugin.run()) for plugin in plugins]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def main(make: Callable[[Path, Path, str], Plugin], arguments: Sequence[str]) -> None:

@@ -1,7 +1,5 @@
 """A plugin with a known defect fails the right line, and only that; the complete one fails none."""
 
-import asyncio
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,32 +8,23 @@ from deviceplugin.testing.conformance.runner import Result, run_suite
 from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.conformance.verdict import Outcome
 from tests.conformance.defects import DEFECTS, PROCESSES, Defect, started_as
-from tests.conformance.smallplugin import KNOWN, Plugin
+from tests.conformance.smallplugin import KNOWN, running
 
 NAMES = tuple(f"example.com/{kind}" for kind in KNOWN)
 FAST = {
     "resources": NAMES,
-    "restarts": 5,
+    "restarts": 3,
     "timeout_s": 3.0,
     "call_timeout_s": 1.0,
     "dial_timeout_s": 1.0,
-    "settle_s": 0.15,
+    "settle_s": 0.1,
+    "up_s": 1.5,
 }
 NEVER_LISTED = 18  # what does not get that far is not waited for long
 
 
 def failing(result: Result) -> set[int]:
     return {v.line.number for v in result.verdicts if v.outcome is Outcome.FAIL}
-
-
-@asynccontextmanager
-async def running(make: type[Plugin], base: Path):
-    plugins = [make(base / "k", base, kind) for kind in KNOWN]
-    tasks = [asyncio.create_task(plugin.run()) for plugin in plugins]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def settings_of(base: Path, defect: Defect, **changes) -> Settings:

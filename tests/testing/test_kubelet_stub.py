@@ -10,6 +10,7 @@ import pytest
 from asyncinotify import Inotify, Mask
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.testing.happenings import Asked, Ended, Listed, Opened, Refused
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.names import is_extended_resource_name
 from tests.testing.rawplugin import GPU, RawPlugin, device, register
@@ -327,3 +328,25 @@ async def test_faults_of_a_list_are_recorded(stub, join):
         f"{GPU}: some devices with topology, some without",
     ]
     assert stub.capacity() == {GPU: 4}, "the duplicate counts twice"
+
+
+# What listeners are told
+
+
+async def test_listeners_are_told_of_registers_streams_and_lists(stub, join):
+    told = []
+    stub.log.listeners.append(told.append)
+    stub.register_knobs.refuse_next.append("not today")
+    plugin = RawPlugin(stub.socket_dir / "x.sock", [])
+    with pytest.raises(grpc.aio.AioRpcError, match="not today"):
+        await plugin.register(stub.kubelet_socket)
+    plugin = await join(stub, device("a"))
+    plugin.end_stream()
+    await stub.wait_for(lambda: isinstance(told[-1], Ended))
+    kinds = [Asked, Refused, Asked, Opened, Listed, Ended]
+    assert [type(happening) for happening in told] == kinds
+    assert 11 < told[0].remaining_s <= 12
+    assert str(told[1].error) == "not today"
+    assert told[3].live == 1
+    assert [listed.ID for listed in told[4].message.devices] == ["a"]
+    assert told[5].reason == "ended by the plugin"

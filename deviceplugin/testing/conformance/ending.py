@@ -12,7 +12,6 @@ from deviceplugin.testing.conformance.verdict import Finding, failed, judged, pa
 from deviceplugin.testing.plugin_client import RpcError
 
 TAKEN_OVER_S, EXIT_S = 1.0, 2.0
-STARTED_S = 3.0  # in a rolling update the old instance ends when the new one is up
 CALLERS = 4
 
 
@@ -32,7 +31,7 @@ async def _roll(session: Session) -> AsyncIterator[Finding]:
     """A second instance starts, then the first is told to end."""
     session.record.rolling = True
     first, second = session.plugin, await session.start_plugin()
-    await asyncio.sleep(max(STARTED_S, session.settings.settle_s))
+    await asyncio.sleep(session.settings.up_s)  # the old one ends when the new one is up
     if first is not None:
         await first.end(signal.SIGTERM, END_S)
     session.plugin, ended_s = second, time.monotonic()

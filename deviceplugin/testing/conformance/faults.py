@@ -89,6 +89,8 @@ async def _witnesses(session: Session) -> AsyncIterator[list[Witness]]:
     witnesses = [Witness(n, PluginClient(n, session.endpoint(n))) for n in session.names]
     tasks = [asyncio.create_task(witness.watch()) for witness in witnesses]
     try:
+        for witness in witnesses:  # a stream that opens after the failure tells nothing
+            await witness.shows(_health(session, witness), session.settings.limit(SEEN_S))
         yield witnesses
     finally:
         for witness in witnesses:

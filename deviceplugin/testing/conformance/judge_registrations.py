@@ -26,8 +26,10 @@ def judge_registrations(record: Record, accepted: Sequence[Registration]) -> Ite
     yield judged(3, _bad_requests(asked), f"{count}, {_deadlines(asked)}")
     yield judged(6, _bad_names(names), ", ".join(names))
     yield judged(1, _silent(record), f"the socket accepted when Register came, {count}")
+    mute = list(_mute(record))
+    if accepted or mute:
+        yield judged(2, mute, f"answered within Register, {len(accepted)} times")
     if accepted:
-        yield judged(2, _mute(record), f"answered within Register, {len(accepted)} times")
         yield judged(7, _different(accepted), "the same in RegisterRequest and in the answer")
         yield judged(13, _doubled(record), f"never two streams of one, {len(record.opened)} opened")
         yield _shared_sockets(accepted)

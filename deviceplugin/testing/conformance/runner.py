@@ -122,10 +122,10 @@ async def _all_stages(session: Session) -> list[Finding]:
     findings: list[Finding] = []
     lost = ""
     asked = session.settings.lines
-    for stage in STAGES:
-        if asked and asked.isdisjoint(stage.lines):
-            findings += [skipped(line, "not asked for") for line in stage.lines]
-            continue
+    stages = [stage for stage in STAGES if not asked or not asked.isdisjoint(stage.lines)]
+    for line in (line for stage in STAGES if stage not in stages for line in stage.lines):
+        findings.append(skipped(line, "not asked for"))
+    for stage in stages:
         if lost:
             findings += [skipped(line, f"not reached: {lost}") for line in stage.lines]
             continue
@@ -136,7 +136,8 @@ async def _all_stages(session: Session) -> list[Finding]:
             known = {finding.line for finding in findings}
             missing = [line for line in stage.lines if line not in known]
             findings += [skipped(line, f"not reached: {error}") for line in missing]
-            lost = "" if await session.recover() else str(error)
+            is_last = stage is stages[-1]
+            lost = "" if is_last or await session.recover() else str(error)
     return findings
 
 

@@ -9,6 +9,7 @@ class Settings:
     """How to run. Times are seconds; `slack` stretches every limit of the checklist.
 
     timeout_s: to wait for anything. call_timeout_s: after which a call of the plugin hangs.
+    up_s: after which a second instance of the plugin is up.
     settle_s: how long nothing has to happen before all is taken to have happened.
     lines: what is asked for, everything where it is empty.
     loop_s: how long the loop of restarts may take.
@@ -29,6 +30,7 @@ class Settings:
     timeout_s: float = 30.0
     call_timeout_s: float = 10.0
     dial_timeout_s: float = 10.0
+    up_s: float = 3.0
     settle_s: float = 1.0
     loop_s: float = 60.0
 
