@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.conformance.allocations import refusal_problems
 from deviceplugin.testing.conformance.session import LostError, Session
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
@@ -99,12 +100,11 @@ async def _witnesses(session: Session) -> AsyncIterator[list[Witness]]:
 
 
 async def _break(session: Session, witnesses: list[Witness]) -> AsyncIterator[Finding]:
-    before = {name: set(session.stub.devices(name)) for name in session.names}
-    healthy = _healths(session)
+    before = _healths(session)
     asking = asyncio.create_task(_allocate_on_and_on(session))
-    started_s = await run_command(session.settings.break_command)
     try:
-        await session.wait(lambda: _healths(session) != healthy, "--break changed no list")
+        started_s = await run_command(session.settings.break_command)
+        await session.wait(lambda: _failed(session, before), "--break made no device fail")
     except LostError as error:
         for line in LINES:
             yield skipped(line, str(error))
@@ -120,15 +120,18 @@ async def _break(session: Session, witnesses: list[Witness]) -> AsyncIterator[Fi
 
 
 async def _judge_broken(
-    session: Session, before: dict[str, set[str]], witnesses: list[Witness]
+    session: Session, before: Healths, witnesses: list[Witness]
 ) -> AsyncIterator[Finding]:
-    now = {name: set(session.stub.devices(name)) for name in session.names}
-    gone = [f"{name}: {sorted(before[name] - now[name])} left out" for name in before]
-    gone = [text for name, text in zip(before, gone, strict=True) if before[name] - now[name]]
-    broken = list(_unhealthy(session))
-    seen = f"{len(broken)} devices Unhealthy and listed: {[i for _, i in broken][:3]}"
-    yield judged(27, gone, seen)
-    yield judged(29, gone, seen)
+    now = _healths(session)
+    worse = _failed(session, before)
+    gone = [f"{name}: {device} left out" for name, device in worse if device not in now[name]]
+    broken = [(name, device) for name, device in worse if device in now[name]]
+    seen = f"{len(broken)} devices Unhealthy and listed: {[device for _, device in broken[:3]]}"
+    for line in (27, 29):
+        if set(worse) & set(_held(session)):
+            yield judged(line, gone, seen)
+        else:
+            yield skipped(line, f"no pod holds what failed: {worse[:3]}")
     yield judged(28, session.stub.crashes, f"Allocate of every device meanwhile; {seen}")
     emptied = [f"{name}: an empty list" for name in before if before[name] and not now[name]]
     yield judged(37, emptied, f"no list became empty; {seen}")
@@ -178,6 +181,8 @@ async def _allocate_on_and_on(session: Session) -> None:
                 await session.stub.allocate(name, [device], session.settings.call_timeout_s)
             except RpcError:
                 await asyncio.sleep(0.01)  # refused: it is broken by now
+            except NotAllocatedError:
+                return  # the stream has ended
 
 
 def _healths(session: Session) -> Healths:
@@ -189,11 +194,20 @@ def _health(session: Session, witness: Witness) -> dict[str, str]:
     return _healths(session)[witness.resource]
 
 
-def _unhealthy(session: Session) -> Iterator[tuple[str, str]]:
-    for name in session.names:
-        for device in session.stub.devices(name).values():
-            if device.health != HEALTHY:
-                yield name, device.id
+def _failed(session: Session, before: Healths) -> list[tuple[str, str]]:
+    """What was healthy and is not any more, or not even listed."""
+    now = _healths(session)
+    return [
+        (name, device)
+        for name, healths in before.items()
+        for device, health in healths.items()
+        if health == HEALTHY and now[name].get(device) != HEALTHY
+    ]
+
+
+def _held(session: Session) -> Iterator[tuple[str, str]]:
+    for holder, holding in session.stub.manager.held.items():
+        yield from ((holder.resource, device) for device in holding.ids)
 
 
 def _changed_at_s(session: Session, since_s: float) -> float:

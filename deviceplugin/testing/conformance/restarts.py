@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 from deviceplugin.testing.conformance.process import Usage
-from deviceplugin.testing.conformance.session import LostError, Session
+from deviceplugin.testing.conformance.session import LostError, Session, Topology
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
 
 AGAIN_S, RESTARTED_S, BACKOFF_S = 1.0, 0.05, 0.5
@@ -141,15 +141,17 @@ def _where(session: Session) -> str:
     return f"{len(top)} of {len(session.names)} sockets made anew at the top level"
 
 
-def _moved(known: object, session: Session) -> list[str]:
-    return [] if known == session.topology() else [f"{known} became {session.topology()}"]
+def _moved(known: Topology, session: Session) -> Iterator[str]:
+    for name, now in session.topology().items():
+        if now != known[name]:
+            yield f"{name}: {list(known[name].items())[:3]} became {list(now.items())[:3]}"
 
 
 def _leaks(session: Session, before: Usage | None, restarts: int) -> Iterator[Finding]:
     after = session.usage()
     if before is None or after is None:
         for line in (18, 35):
-            yield skipped(line, "the process is not known: give --pid or a command")
+            yield skipped(line, "the process cannot be seen: give --pid or a command")
         return
     files, threads = after.files - before.files, after.threads - before.threads
     seen = f"{before}; after {restarts} restarts {after}"

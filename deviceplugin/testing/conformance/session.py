@@ -5,9 +5,10 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
+import psutil
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.conformance.process import PluginProcess, Usage, usage_of
@@ -16,6 +17,8 @@ from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.happenings import Opened
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.plugin_client import PluginClient, RpcError
+
+Topology: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...] | None]]
 
 EARLY_S = 0.5
 END_S = 20.0
@@ -66,9 +69,12 @@ class Session:
         await self.wait_all("after a restart of the plugin")
 
     def usage(self) -> Usage | None:
-        """What the plugin holds open, None where its process is not known."""
+        """What the plugin holds open, None where its process is not known or not ours to see."""
         pid = self.plugin.pid if self.plugin else self.settings.pid
-        return usage_of(pid) if pid else None
+        try:
+            return usage_of(pid) if pid else None
+        except psutil.Error:
+            return None
 
     # What is listed
 
@@ -195,7 +201,7 @@ class Session:
             raise LostError(f"{resource} is not registered")
         return endpoint.client
 
-    def topology(self) -> Mapping[str, Mapping[str, object]]:
+    def topology(self) -> Topology:
         """Every resource's devices as listed now, by id, without their health."""
         return {
             name: {known.id: known.numa_nodes for known in self.stub.devices(name).values()}
