@@ -686,10 +686,12 @@ class AsksForPodsAllTheTime(Plugin):
 
 
 @defect(CHANGE, 14)
-class EndsBesideAnother(Plugin):
+class TrustsAnOldPidFile(Plugin):
     async def serve(self):
-        if is_listening(self.socket):
-            raise SystemExit("another plugin is running")
+        mark = self.state / f"{self.kind}.pid"
+        if mark.exists():
+            raise SystemExit(f"{mark} exists: another plugin is running")
+        mark.touch()
         return await super().serve()
 
 
@@ -741,7 +743,7 @@ class KeepsAThreadForEachStream(Plugin):
 
 
 PROCESSES = {
-    "EndsBesideAnother",
+    "TrustsAnOldPidFile",
     "FearsAnOldSocket",
     "NamesDevicesAfterItsProcess",
     "LeavesItsSocket",
