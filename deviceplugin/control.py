@@ -30,6 +30,7 @@ MAX_REQUEST_BYTES = 4096
 MAX_REASON = 500
 MAX_PEERS = 8
 PATIENCE_S = 5.0
+_ORDERS = frozenset({"cordon", "uncordon", "forget"})
 
 Answer = dict[str, Any]
 
@@ -95,20 +96,26 @@ class Control:
             log.warning("operator_refused", uid=uid)
             return _refusal(f"user {uid} may not do this, root may")
         try:
-            return {"ok": True, **self._answer(await reader.readline())}
+            return {"ok": True, **await self._answer(await reader.readline())}
         except ValueError:  # a line over the limit
             return _refusal(f"a request has at most {MAX_REQUEST_BYTES} bytes")
         except ControlError as error:
             return _refusal(str(error))
 
-    def _answer(self, line: bytes) -> Answer:
+    async def _answer(self, line: bytes) -> Answer:
         try:
             request = msgspec.json.decode(line, type=Request)
         except msgspec.MsgspecError as error:
             raise ControlError(f"not a request: {error}") from error
         if request.operation not in self._operations:
             raise ControlError(f"unknown operation {request.operation!r}")
-        return self._operations[request.operation](request)
+        answer = self._operations[request.operation](request)
+        if request.operation in _ORDERS and (problem := await self._desk.settled()):
+            raise ControlError(
+                f"{request.operation} {answer['device']}: in force, but lost when the daemon ends: "
+                f"it cannot be saved ({problem}); this is tried again every 5 s"
+            )
+        return answer
 
     def _health(self, _: Request) -> Answer:
         return health_report(self._store.current, self._desk.memory.value)

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 REPORTER = "deviceplugin.memory"
 MAX_WAIT_S = 60.0  # the clock may be set while a wait runs
+SAVE_S = 3.0
 
 
 def hold_policy(section: HealthSection) -> HoldPolicy:
@@ -49,6 +50,7 @@ class HealthDesk:
     def __init__(self, store: InventoryStore, section: HealthSection, boot: str | None) -> None:
         self._store, self._now, self._boot = store, store.now, boot
         self.memory = Latest(Memory())
+        self._kept: Latest[tuple[Memory, str] | None] = Latest(None)  # what is saved, or why not
         self.told: Counter[tuple[str, str, str]] = Counter()
         self._take(section)
 
@@ -171,18 +173,33 @@ class HealthDesk:
     async def keep_saved(self, state_dir: Path) -> None:
         """Write the memory after each change that must outlive us; runs until cancelled."""
         written: bytes | None = None
+        self._kept.set(self._kept.value or (Memory(), ""))
         async for memory in self.memory.changes():
             content = saved(memory)
             if content != written:
-                await self._write(state_dir, content)
+                await self._write(state_dir, memory, content)
                 written = content
+            self._kept.set((memory, ""))
 
-    async def _write(self, state_dir: Path, content: bytes) -> None:
+    async def _write(self, state_dir: Path, memory: Memory, content: bytes) -> None:
         try:
             await asyncio.to_thread(write_memory, state_dir, content)
         except OSError as error:
+            self._kept.set((memory, f"{state_dir}: {error.strerror}"))
             text = f"{state_dir}: {error.strerror}: faults are not remembered across a restart"
             raise DevicePluginError(text) from error
+
+    async def settled(self) -> str:
+        """Wait until the memory is in its file, where somebody keeps it; why it is not, if so."""
+        try:
+            async with asyncio.timeout(SAVE_S):
+                kept = await self._kept.until(self._is_settled)
+        except TimeoutError:
+            return f"the state directory does not answer within {SAVE_S:g} s"
+        return kept[1] if kept else ""
+
+    def _is_settled(self, kept: tuple[Memory, str] | None) -> bool:
+        return kept is None or bool(kept[1]) or kept[0] == self.memory.value
 
 
 def _memory_policy(section: HealthSection) -> MemoryPolicy:

@@ -1,7 +1,6 @@
 """Files that are there whole or not at all."""
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -13,7 +12,10 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> bool:
     if _content(path) == content:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Always the same name, so that a process that is killed here leaves one file and not one more.
+    temporary = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -22,7 +24,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> bool:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
     return True

@@ -1,6 +1,8 @@
 """A node of two vendors whose daemon has a layer of faults below it."""
 
-from collections.abc import Mapping
+import asyncio
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from deviceplugin.testing.amd import MI210, SimulatedGpu, write_amd_node
@@ -8,17 +10,17 @@ from deviceplugin.testing.intel import B60, write_intel_node
 from tests.fakes.syscalls import Faults
 from tests.rig import WAIT_S, DaemonProcess, Rig
 
-AMD, MEMORY, INTEL = "amd.com/gpu", "amd.com/gpu-memory", "intel.com/gpu"
+AMD, MEMORY, INTEL = "amd.com/gpu", "amd.com/gpu-memory-16gi", "intel.com/gpu"
 GPUS = tuple(
     SimulatedGpu(address=f"0000:{bus}:00.0", model=MI210, unique_id=f"5b1c7e02d4a86f{bus}")
-    for bus in ("05", "27")
+    for bus in ("05", "27", "47", "65", "85", "a5", "c5", "e5")
 )
-SLICES = 63  # GiB of an MI210 that KFD tells of
+EACH = 3  # slices of 16 GiB of an MI210
 PLAIN = {AMD: 2, INTEL: 1}
-FORMS = {AMD: 2, MEMORY: 2 * SLICES, INTEL: 1}
+FORMS = {AMD: 8, MEMORY: 8 * EACH, INTEL: 1}
 # Forms that exclude each other; a policy that writes down whose turn it is.
 FORMS_CONFIG = """
-rules: [{match: {vendor: amd}, offers: [whole, {memory: {unit: 1GiB}}]}]
+rules: [{match: {vendor: amd}, offers: [whole, {memory: {unit: 16GiB}}]}]
 scheduling: {policy: round_robin}
 """
 
@@ -33,11 +35,12 @@ class Node:
     full: Mapping[str, int] = field(default_factory=lambda: PLAIN)
 
     def __post_init__(self) -> None:
-        write_amd_node(self.rig.host_root, GPUS)
+        write_amd_node(self.rig.host_root, GPUS[:2])
         write_intel_node(self.rig.host_root, B60)
 
     def offer_forms(self) -> None:
-        """Offer AMD GPUs whole and in slices, in turns."""
+        """Eight AMD GPUs, whole and in slices, in turns."""
+        write_amd_node(self.rig.host_root, GPUS)
         self.config, self.full = FORMS_CONFIG, FORMS
 
     def start(self, *arguments: str) -> DaemonProcess:
@@ -54,15 +57,41 @@ class Node:
         return daemon
 
     async def right(self) -> None:
-        """Wait until every device is listed, Healthy, once."""
-        await self.rig.allocatable(self.full, WAIT_S)
+        """Wait until every device is listed, Healthy, to one stream a resource."""
+        await self.lists(self.full)
+
+    async def lists(self, healthy: Mapping[str, int]) -> None:
+        """Wait until the kubelet knows all devices, and so many of them as healthy."""
         stub = self.rig.stub
-        await stub.wait_for(
-            lambda: stub.capacity() == self.full
-            and all(stub.live_streams(name) == 1 for name in self.full),
-            WAIT_S,
-            "everything listed once",
-        )
+        await stub.wait_for(lambda: self._lists(healthy), WAIT_S, f"{dict(healthy)} healthy")
+
+    def _lists(self, healthy: Mapping[str, int]) -> bool:
+        stub = self.rig.stub
+        once = all(stub.live_streams(name) == 1 for name in self.full)
+        return once and stub.capacity() == self.full and stub.allocatable() == healthy
+
+    async def right_or_dead(self, daemon: DaemonProcess) -> None:
+        """Wait until everything is listed or the daemon has ended."""
+        await self._until(lambda: self._lists(self.full), daemon)
+
+    async def turn_written_or_dead(self, daemon: DaemonProcess, resource: str, gpu: str) -> None:
+        """Wait until the file says whose turn it was last, or the daemon has ended."""
+        path = self.rig.state_dir / "placement.json"
+
+        def written() -> bool:
+            turns = json.loads(path.read_text())["handed_out"] if path.exists() else {}
+            return bool(turns.get(resource) == gpu)
+
+        await self._until(written, daemon)
+
+    async def _until(self, done: Callable[[], bool], daemon: DaemonProcess) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while daemon.process.poll() is None and not done():
+                await asyncio.sleep(0.01)
+
+    def ids(self) -> Mapping[str, list[str]]:
+        """Everything that is listed."""
+        return {name: sorted(self.rig.stub.devices(name)) for name in self.full}
 
     def healthy(self, resource: str) -> set[str]:
         """The ids that a pod could get."""

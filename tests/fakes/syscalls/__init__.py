@@ -66,7 +66,8 @@ class Faults:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.write_bytes(bytes(_HEADER.size + _RULES * _RULE.size))
+        if not path.exists():  # cut while it is mapped, it would end whoever maps it
+            path.write_bytes(bytes(_HEADER.size + _RULES * _RULE.size))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
 

@@ -287,6 +287,18 @@ ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 	return REAL(recvmsg)(fd, message, flags);
 }
 
+ssize_t send(int fd, const void *buffer, size_t size, int flags)
+{
+	FAIL_IF(opened(SEND, fd), -1);
+	return REAL(send)(fd, buffer, size, flags);
+}
+
+ssize_t recv(int fd, void *buffer, size_t size, int flags)
+{
+	FAIL_IF(opened(RECEIVE, fd), -1);
+	return REAL(recv)(fd, buffer, size, flags);
+}
+
 int inotify_init1(int flags)
 {
 	FAIL_IF(named(INOTIFY_INIT, ""), -1);
