@@ -12,6 +12,7 @@ from typing import Any
 
 from deviceplugin.host import Host
 from deviceplugin.inventory import InventoryStore
+from deviceplugin.logs import configure_logs
 from deviceplugin.sharing import SOURCE, sharing_of
 from deviceplugin.vendor import Vendor
 from deviceplugin.vendor_loop import Around, VendorLoop
@@ -39,6 +40,7 @@ class Eyes:
         plan = self._sharing.plan(self._store.current)
         return {
             entry.id: {
+                "gpu": devices[entry.device].pci_address,
                 "resource": resource.name,
                 "health": entry.health,
                 "answer": repr(self._vendor.container_edits([devices[entry.device]])),
@@ -76,6 +78,7 @@ async def looks(name: str, root: Path, faults: Faults, number: int, point: Point
 
 
 if __name__ == "__main__":
+    configure_logs("debug", "json")
     vendor, host_root, control, error, prefix, times = sys.argv[1:]
     met = Point(READING, prefix, 0, int(times))
     steering = Faults(Path(control))

@@ -16,6 +16,7 @@ AMDGPU = "amdgpu"
 # How many partitions each compute mode makes; CPX makes one for each compute die.
 PARTITION_COUNTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 COMPUTE_MODES = frozenset({*PARTITION_COUNTS, "CPX"})
+_ZERO = re.compile("(0x)?0+")
 _UNIQUE_ID = re.compile(r"[0-9a-f]{1,16}")
 _MEMORY_MODE = re.compile(r"NPS[1-9]")
 
@@ -56,13 +57,28 @@ def read_gpu(host: Host, function: PciFunction) -> Gpu:
     return Gpu(
         function=function,
         nodes=read_drm_nodes(host, path),
-        unique_id=parse_unique_id(host.read_text(f"{path}/unique_id")),
+        unique_id=_read_unique_id(host, path),
         product=read_product(host, function),
         memory_bytes=host.read_int(f"{path}/mem_info_vram_total") or None,
         compute_mode=mode,
         mode_problem=problem,
         memory_mode=_read_memory_mode(host, path),
     )
+
+
+def _read_unique_id(host: Host, path: str) -> str | None:
+    """None only for a GPU that has no such file, or zero in it. With one that vanishes or cannot be
+    understood for a while, the GPU would be listed a second time, under its address."""
+    text = host.read_text(f"{path}/unique_id")
+    if text is None:
+        names = host.read_names(path)
+        if not names or "unique_id" in names:
+            raise DiscoveryError(f"{path}/unique_id: it vanished while it was read")
+        return None
+    unique_id = parse_unique_id(text)
+    if unique_id is None and not _ZERO.fullmatch(text):
+        raise DiscoveryError(f"{path}/unique_id: {text[:40]!r} is not an id")
+    return unique_id
 
 
 def parse_unique_id(text: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from deviceplugin.errors import LibraryError
+from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import PciFunction, read_gpus, read_numa_node
 from deviceplugin.host.sriov import read_physical_function
@@ -93,9 +93,17 @@ def _absent(
     on_bus = {f.address: f for f in (*functions, *map(_unseen, lost))}
     for address in sorted((on_bus.keys() or known.keys()) | seen.failed.keys()):
         function = on_bus.get(address) or _unseen(address)
-        virtual = read_physical_function(host, address) is not None
-        if address not in answered and function.driver not in _PASSED_THROUGH and not virtual:
+        absent = address not in answered and function.driver not in _PASSED_THROUGH
+        if absent and not _is_virtual(host, address):
             yield function
+
+
+def _is_virtual(host: Host, address: str) -> bool:
+    """One of which this cannot be read is missed like a whole GPU: better a fault than silence."""
+    try:
+        return read_physical_function(host, address) is not None
+    except DiscoveryError:
+        return False
 
 
 def _unseen(address: str) -> PciFunction:
