@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/*.proto)
 
-.PHONY: demo test check format protos bench conformance clean
+.PHONY: demo test faults check format protos bench conformance clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ test: $(VENV)/.installed
 # The suite for any device plugin, here against our own on a simulated node.
 conformance: $(VENV)/.installed
 	$(BIN)/python -m tests.conformance
+
+# Only the faults, every point of them, and the time to recover from each.
+faults: $(VENV)/.installed
+	FAULTS_ALL=1 $(BIN)/python -m pytest -n auto tests/faults
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

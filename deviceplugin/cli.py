@@ -158,13 +158,19 @@ async def _serve(
     origin = Origin(config=config, load=partial(load, flags), describe=effective, asked=asked)
     config, vendors = await with_vendors(config, modules)
     seed = random.SystemRandom().getrandbits(32)
-    daemon = Daemon(config, vendors, time.time, seed, origin)
+    daemon = Daemon(config, vendors, _steady_clock(), seed, origin)
     serving = asyncio.create_task(daemon.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])
     if not serving.cancelled():
         serving.result()
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Unix seconds that do not jump when the clock is set: what they are for is how long ago."""
+    offset_s = time.time() - time.monotonic()
+    return lambda: offset_s + time.monotonic()
 
 
 async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ DevicePluginError
 ├── VendorError           one vendor cannot do its work; the others go on
 │   ├── UnavailableError     no driver or no hardware: normal, asked again later
 │   ├── DiscoveryError        the hardware could not be read: the last devices stay, faulted
+│   ├── ExhaustedError        we lack descriptors or memory: the last devices stay as they were
 │   ├── LibraryError          a driver library call failed; carries the library's code
 │   ├── CallTimeoutError      a driver call did not return by its deadline
 │   └── FilesError            files that devices need before they are announced cannot be written
@@ -37,6 +38,10 @@ class UnavailableError(VendorError):
 
 class DiscoveryError(VendorError):
     """Hardware that should be readable is not."""
+
+
+class ExhaustedError(VendorError):
+    """This process or node has no file descriptor or memory left to look with."""
 
 
 class LibraryError(VendorError):

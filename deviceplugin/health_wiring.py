@@ -8,7 +8,7 @@ from typing import cast
 
 from deviceplugin.config import Config
 from deviceplugin.control import Control
-from deviceplugin.errors import DiscoveryError
+from deviceplugin.errors import VendorError
 from deviceplugin.exporters.dialects import DIALECTS
 from deviceplugin.exporters.listener import Listener
 from deviceplugin.health_desk import HealthDesk, hold_policy
@@ -85,5 +85,5 @@ def _section(config: Config) -> HealthSection:
 def _boot_id(host: Host) -> str | None:
     try:
         return read_boot_id(host)
-    except DiscoveryError:
+    except VendorError:
         return None

@@ -17,6 +17,7 @@ from deviceplugin.core.claims import Refused, admitted, checked, fault_problem
 from deviceplugin.errors import (
     CallTimeoutError,
     DevicePluginError,
+    ExhaustedError,
     FilesError,
     UnavailableError,
     VendorError,
@@ -162,6 +163,7 @@ class VendorLoop:
         devices = [d for d in discovery.devices if problem is None or d.id in known]
         self._store.set_faults(f"{name}:driver", ())
         self._store.set_faults(f"{name}:discovery", discovery.faults)
+        self._store.set_faults(f"{name}:files", self._stale(devices, problem))
         self._store.set_devices(name, devices)
         self._store.set_status(
             VendorStatus(
@@ -173,9 +175,18 @@ class VendorLoop:
         )
         self._devices = devices
 
+    def _stale(self, devices: Sequence[Device], problem: FilesError | None) -> list[Fault]:
+        """Devices that are not any more what their files say, which cannot be written."""
+        before = {device.id: device.nodes for device in self._written or ()}
+        changed = [d for d in devices if before.get(d.id, d.nodes) != d.nodes]
+        return [_stale_files(device, problem) for device in changed if problem]
+
     def _failed(self, error: DevicePluginError) -> None:
         """Keep the last devices, each faulted: a pod may hold them, and they may come back."""
         name = self.vendor.name
+        if isinstance(error, ExhaustedError):  # no word about the devices: as they were
+            self._store.set_status(VendorStatus(name=name, error=str(error)))
+            return
         known = [d for d in self._store.current.devices.values() if d.vendor == name]
         self._store.set_faults(f"{name}:driver", [_fault(device, error) for device in known])
         self._store.set_status(VendorStatus(name=name, error=str(error)))
@@ -249,6 +260,17 @@ class _HealthWatch:
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(call)
+
+
+def _stale_files(device: Device, problem: FilesError) -> Fault:
+    return Fault(
+        device=device.id,
+        source=f"{device.vendor}.files",
+        code="stale_files",
+        reason=f"its nodes have changed and its CDI file cannot be written: {problem}",
+        action="make room in the CDI directory and let it be written",
+        kind=FaultClass.SETUP,
+    )
 
 
 def _fault(device: Device, error: DevicePluginError) -> Fault:

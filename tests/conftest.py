@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.nvml import NvmlDouble
-from tests.faults.recovery import pytest_terminal_summary
 from tests.rig import Rig, nvidia_node
 
 

@@ -1,6 +1,7 @@
 """A node for tests: a tree with the NVML double, a kubelet stub, and the daemon as a process."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,26 @@ class DaemonProcess:
         except TimeoutError as error:
             text = f"no event {name} {fields} in:\n{self.log_path.read_text()[-4000:]}"
             raise TimeoutError(text) from error
+
+    async def until(
+        self, done: Callable[[], object], what: Callable[[], object] = lambda: "done"
+    ) -> None:
+        """Wait for something of which nobody is told; raises TimeoutError with `what`."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not done():
+                    assert self.process.poll() is None, "the daemon has ended"
+                    await asyncio.sleep(0.01)
+        except TimeoutError as error:
+            raise TimeoutError(f"not within {WAIT_S} s: {what()}") from error
+
+    def descriptors(self) -> list[str]:
+        """What its open file descriptors lead to."""
+        found = []
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                found.append(os.readlink(link))
+        return found
 
     async def http(self, path: str) -> tuple[int, str]:
         """Status and body of the metrics endpoint."""

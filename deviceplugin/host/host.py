@@ -8,11 +8,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from deviceplugin.errors import DiscoveryError
+from deviceplugin.errors import DiscoveryError, ExhaustedError, VendorError
 
 MAX_FILE_BYTES = 1 << 20
 MAX_LINKS = 40  # the kernel's own limit
 _PART_BYTES = 1 << 16
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO}
 
 
@@ -38,14 +39,15 @@ class Host:
     def read_text(self, host_path: str) -> str | None:
         """The stripped text of a small file, None where it is absent.
 
-        Raises DiscoveryError, naming the file, for any other failure to read it.
+        Raises DiscoveryError, naming the file, for any other failure to read it; like every method
+        here ExhaustedError where this process has no descriptor left.
         """
         try:
             return self._read(host_path).decode("utf-8", "replace").strip()
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
-            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+            raise _failure(host_path, error) from error
 
     def read_start(self, host_path: str, size: int) -> bytes | None:
         """The first `size` bytes of a file, None where it is absent; raises DiscoveryError."""
@@ -55,7 +57,7 @@ class Host:
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
-            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+            raise _failure(host_path, error) from error
 
     def read_int(self, host_path: str) -> int | None:
         """The integer (decimal, or hexadecimal with 0x) in a file, None where it is absent.
@@ -77,7 +79,7 @@ class Host:
         except OSError as error:
             if error.errno in _ABSENT:
                 return ()
-            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+            raise _failure(host_path, error) from error
 
     def read_real_path(self, host_path: str) -> str | None:
         """Where `host_path` leads when every link is followed, None where nothing is.
@@ -97,7 +99,7 @@ class Host:
         except OSError as error:
             if error.errno in _ABSENT | {errno.EINVAL}:
                 return None
-            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+            raise _failure(host_path, error) from error
 
     def read_link_name(self, host_path: str) -> str | None:
         """The last part of a symbolic link's target, None where there is no link."""
@@ -106,7 +108,7 @@ class Host:
         except OSError as error:
             if error.errno in _ABSENT | {errno.EINVAL}:
                 return None
-            raise DiscoveryError(f"{host_path}: {error.strerror}") from error
+            raise _failure(host_path, error) from error
 
     def resolve(self, host_path: str) -> str:
         """The host path behind the links at `host_path`; absolute targets stay below the root."""
@@ -134,3 +136,9 @@ class Host:
 def _open(path: str, flags: int) -> int:
     """Without waiting for a peer: what is no regular file must not hold a vendor for ever."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _failure(host_path: str, error: OSError) -> VendorError:
+    """What we lack ourselves says nothing about the file."""
+    kind = ExhaustedError if error.errno in _EXHAUSTED else DiscoveryError
+    return kind(f"{host_path}: {error.strerror}")

@@ -5,6 +5,7 @@ It is not served by the loop, so that /healthz can tell that the loop is frozen.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 MAX_REQUESTS = 8
 REQUEST_S = 5.0
 LOOP_S = 2.0
+ACCEPT_RETRY_S = 0.2
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
@@ -90,6 +92,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
+
+    def get_request(self) -> Any:  # the base class's type
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor left: the client still waits, asking at once is a busy loop
+            time.sleep(ACCEPT_RETRY_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._free.acquire()

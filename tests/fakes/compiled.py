@@ -1,4 +1,4 @@
-"""Shared libraries made from C beside the tests: once per source text, kept in the temporary folder."""
+"""Shared libraries made from C beside the tests, once per source text."""
 
 import hashlib
 import importlib.util

@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.fakes.syscalls import Faults
 from tests.faults.node import Node
 from tests.faults.recovery import recovering
-from tests.fakes.syscalls import Faults
 from tests.rig import Rig
 
 __all__ = ["recovering"]

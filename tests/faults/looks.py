@@ -1,6 +1,6 @@
 """Program: a vendor looks at a node again and again, each look with another of its reads hurt.
 
-`python -m tests.faults.looks VENDOR ROOT CONTROL ERRNO PREFIX ONCE` writes a JSON line for each read.
+`python -m tests.faults.looks VENDOR ROOT CONTROL ERRNO PREFIX TIMES` writes a JSON line a read.
 """
 
 import asyncio

@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from deviceplugin.control import ControlError, ask_daemon
 from deviceplugin.testing.amd import MI210, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
 from tests.fakes.syscalls import Faults
@@ -19,9 +21,12 @@ EACH = 3  # slices of 16 GiB of an MI210
 PLAIN = {AMD: 2, INTEL: 1}
 FORMS = {AMD: 8, MEMORY: 8 * EACH, INTEL: 1}
 # Forms that exclude each other; a policy that writes down whose turn it is.
-FORMS_CONFIG = """
-rules: [{match: {vendor: amd}, offers: [whole, {memory: {unit: 16GiB}}]}]
-scheduling: {policy: round_robin}
+CDI_CONFIG = """
+amd: {device_list_strategy: [device-specs, cdi-cri]}
+"""
+FORMS_CONFIG = f"""{CDI_CONFIG}
+rules: [{{match: {{vendor: amd}}, offers: [whole, {{memory: {{unit: 16GiB}}}}]}}]
+scheduling: {{policy: round_robin}}
 """
 
 
@@ -31,7 +36,7 @@ class Node:
 
     rig: Rig
     faults: Faults
-    config: str = "{}"
+    config: str = CDI_CONFIG
     full: Mapping[str, int] = field(default_factory=lambda: PLAIN)
 
     def __post_init__(self) -> None:
@@ -86,8 +91,26 @@ class Node:
 
     async def _until(self, done: Callable[[], bool], daemon: DaemonProcess) -> None:
         async with asyncio.timeout(WAIT_S):
-            while daemon.process.poll() is None and not done():
+            while daemon.process.poll() is None and not done():  # noqa: ASYNC110  # untold
                 await asyncio.sleep(0.01)
+
+    def pull(self, gpu: SimulatedGpu) -> None:
+        """Take an AMD GPU off the bus."""
+        (self.rig.host_root / f"sys/bus/pci/devices/{gpu.address}").unlink()
+
+    async def order(self, operation: str, device: str, state_dir: Path | None = None) -> str:
+        """An operator's order; empty where the daemon said that it did it, else what it said."""
+        request = {"operation": operation, "device": device, "reason": "test"}
+        try:
+            await asyncio.to_thread(ask_daemon, state_dir or self.rig.state_dir, request)
+        except ControlError as error:
+            return str(error)
+        return ""
+
+    def remembers(self, device: str) -> bool:
+        """Whether the file of faults and cordons names the device."""
+        path = self.rig.state_dir / "health.json"
+        return path.exists() and device in path.read_text()
 
     def ids(self) -> Mapping[str, list[str]]:
         """Everything that is listed."""

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from deviceplugin.control import ControlError, ask_daemon
 from deviceplugin.testing.pods import AdmissionError
 from tests.fakes.syscalls import CHANGING, SOCKETS, Call, Point
 from tests.faults.node import AMD, EACH, MEMORY, Node
@@ -21,7 +20,7 @@ from tests.rig import WAIT_S, DaemonProcess
 
 WORKERS = 2  # each takes every second point
 MOST = 200
-# `make faults` goes before every call of a start, other runs before every sixth: 80 starts take long.
+# `make faults` goes before every call of a start, other runs before every sixth.
 START_STEP = 1 if os.environ.get("FAULTS_ALL") else 6
 
 
@@ -118,9 +117,7 @@ async def test_killed_at_any_call_of_an_allocation_it_forgets_no_pod(
 
 
 @pytest.mark.parametrize("worker", range(WORKERS))
-async def test_killed_at_any_call_of_its_start_it_starts(
-    node: Node, worker: int, recovering: Recovering
-) -> None:
+async def test_killed_at_any_call_of_its_start_it_starts(node: Node, worker: int) -> None:
     await node.rig.stub.start()
     places = [f"{node.rig.root}/{name}/" for name in ("state", "cdi", "k")]
     for number in range(worker * START_STEP, MOST, WORKERS * START_STEP):
@@ -147,30 +144,20 @@ async def test_killed_at_any_call_of_a_cordon_it_keeps_its_word(
     state, device = node.rig.state_dir, sorted(node.healthy(AMD))[0]
     for number in range(MOST):
         node.faults.kill(Point(CHANGING | SOCKETS, f"{state}/", number, 1))
-        said = await order(node, "cordon", device)
+        said = not await node.order("cordon", device)
         node.faults.clear()
         if daemon.process.poll() is None and not node.faults.fired:
             assert said
             break
         await ended(daemon)
         assert_files_are_whole(node)
-        cordoned = (state / "health.json").exists() and device in (state / "health.json").read_text()
+        cordoned = node.remembers(device)
         assert cordoned or not said, f"lost: {node.faults.where}"
         with recovering("SIGKILL at a call of a cordon"):
             daemon = node.start()
             await node.lists({**node.full, AMD: 1 if cordoned else 2})
-        assert not cordoned or await order(node, "uncordon", device)
+        assert await node.order("uncordon", device) == ""
         await node.lists(node.full)
     else:
         pytest.fail(f"a cordon has more than {MOST} calls")
     assert number > 5
-
-
-async def order(node: Node, operation: str, device: str) -> bool:
-    """Whether the daemon said that it did it."""
-    request = {"operation": operation, "device": device, "reason": "test"}
-    try:
-        await asyncio.to_thread(ask_daemon, node.rig.state_dir, request)
-    except ControlError:
-        return False
-    return True

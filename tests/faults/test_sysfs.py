@@ -1,4 +1,4 @@
-"""Files that vanish or fail between listing and reading: each read of a look, one after the other."""
+"""Files that vanish or fail between listing and reading: each read of a look in turn."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.testing.amd import MI300X, MI210, SimulatedGpu, write_amd_node
+from deviceplugin.testing.amd import MI210, MI300X, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
 from tests.fakes.syscalls import Call, Faults, Point
@@ -33,7 +33,9 @@ def amd(root: Path) -> None:
 
 
 def intel(root: Path) -> None:
-    write_intel_node(root, B60, replace(B60, address="0000:b4:00.0", card=60, render=190, group=300))
+    write_intel_node(
+        root, B60, replace(B60, address="0000:b4:00.0", card=60, render=190, group=300)
+    )
 
 
 def nvidia(root: Path) -> None:
@@ -45,8 +47,8 @@ def nvidia(root: Path) -> None:
 VENDORS = {"amd": amd, "intel": intel, "nvidia": nvidia}
 
 PULLED = {"amd": "0000:27:00.0", "intel": "0000:b4:00.0"}
-# What all GPUs of a vendor depend on: then none is offered rather than a wrong one. A GPU with vGPUs
-# for virtual machines, for one, would look whole.
+# What all GPUs of a vendor depend on: then none is offered rather than a wrong one. A GPU with
+# vGPUs for virtual machines, for one, would look whole.
 OF_THE_NODE = (
     "/bus/pci/devices",
     "/topology/nodes",

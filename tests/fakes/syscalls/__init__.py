@@ -1,4 +1,4 @@
-"""What the system does to the daemon: calls that fail, hang or are the last, and a clock that jumps.
+"""What the system does to the daemon: calls that fail, hang or are the last, a clock that jumps.
 
 A C library between the daemon and libc does it (`shim.c`, loaded by LD_PRELOAD), steered by a file
 that both sides map.
