@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -157,6 +158,7 @@ async def _serve(
 
     origin = Origin(config=config, load=partial(load, flags), describe=effective, asked=asked)
     config, vendors = await with_vendors(config, modules)
+    _raise_descriptor_limit()
     seed = random.SystemRandom().getrandbits(32)
     daemon = Daemon(config, vendors, _steady_clock(), seed, origin)
     serving = asyncio.create_task(daemon.run())
@@ -165,6 +167,12 @@ async def _serve(
     await asyncio.wait([serving])
     if not serving.cancelled():
         serving.result()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each client is a descriptor; nobody else gets less by it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _steady_clock() -> Callable[[], float]:

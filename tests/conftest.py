@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.nvml import NvmlDouble
+from tests.faults.recovery import pytest_terminal_summary
 from tests.rig import Rig, nvidia_node
+
+__all__ = ["pytest_terminal_summary"]  # at the top of tests, where every run of pytest finds it
 
 
 @pytest.fixture

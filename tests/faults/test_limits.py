@@ -70,9 +70,14 @@ async def test_without_descriptors_it_keeps_what_it_knows_and_does_not_spin(
         await node.rig.allocatable({AMD: 1, INTEL: 1})
 
 
-@pytest.mark.parametrize("limit", [24, 32])
-async def test_started_with_few_descriptors_it_ends_or_serves(
-    node: Node, limit: int, recovering: Recovering
-) -> None:
-    node.rig.wrapper = ("sh", "-c", f'ulimit -S -n {limit}; exec "$@"', "sh")
+async def test_a_low_soft_limit_of_descriptors_is_raised_to_the_hard_one(node: Node) -> None:
+    node.rig.wrapper = ("sh", "-c", 'ulimit -S -n 16; exec "$@"', "sh")
+    daemon = await node.up()
+    soft, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
+
+
+async def test_sixty_four_descriptors_are_enough(node: Node) -> None:
+    node.rig.wrapper = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
     await node.up()
+    await node.rig.one_of_each(node.full)
