@@ -44,7 +44,7 @@ async def test_what_has_no_cdi_file_is_not_announced(
     await node.rig.stub.start()
     daemon = node.start()
     await daemon.wait_event("vendor_waits", vendor="amd")
-    assert node.rig.stub.capacity() == {}
+    assert AMD not in node.rig.stub.capacity()
     node.faults.clear()
     with recovering(f"{fault} CDI directory at the start"):
         await node.right()
