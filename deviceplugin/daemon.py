@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -207,7 +206,6 @@ class Daemon:
         """
         side, sharing = self._side, self._claims.sharing
         devices = devices_of(resource.name, entries, self._store.current.devices)
-        devices = tuple(replace(device, resource=resource.name) for device in devices)
         async with self._claims.forms.claiming(resource, entries):
             shares = sharing.edits(resource, entries, devices)
             edits = await side.answers.edits(devices, shares)
