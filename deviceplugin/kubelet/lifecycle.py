@@ -43,6 +43,7 @@ _SERVER_OPTIONS = (
     # Allocate and GetPreferredAllocation carry id lists that may pass gRPC's 4 MiB.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
+    # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake for a while.
     ("grpc.http2.bdp_probe", 0),
 )
 

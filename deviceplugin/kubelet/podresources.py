@@ -19,7 +19,7 @@ _TIMEOUT_S = 2.0
 # A reply about 50,000 devices passes gRPC's default of 4 MiB.
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.bdp_probe", 0),  # a network's bandwidth is no matter here
 )
 _SERVICE = "/v1.PodResourcesLister/"
 
