@@ -9,7 +9,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -19,6 +19,9 @@ import grpc
 import psutil
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.testing.amd import MI300X, SimulatedGpu, amd_tree
+from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
+from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import GPU, DaemonProcess, Rig, nvidia_node
 
@@ -28,6 +31,7 @@ CALLS = 5000
 SETTLE_S = 3.0
 IDLE_S = 30.0
 ALL = 4
+CONFIG = "amd: {resource_naming: single}"
 
 Row = tuple[str, str, str]
 
@@ -38,15 +42,18 @@ async def measure() -> list[Row]:
     async with _serving() as (rig, daemon):
         rows.append(await _restarts(rig))
         rows += await asyncio.to_thread(_calls, rig)
-        rows += await _idle(daemon)
+        rows += await _idle(daemon, "8 GPUs")
+    async with _serving(_three_vendors, ALL + 3) as (_, daemon):
+        rows += await _idle(daemon, "three vendors, 64 partitions")
     return rows
 
 
 @contextmanager
-def _rig() -> Iterator[Rig]:
+def _rig(more: Callable[[Path], None] = lambda _: None) -> Iterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="b") as directory:
         rig = Rig(Path(directory))
         _without_events(nvidia_node(rig))
+        more(rig.host_root)
         yield rig
         for daemon in rig.daemons:
             daemon.kill()
@@ -60,18 +67,39 @@ def _without_events(double: NvmlDouble) -> None:
     )
 
 
+def _three_vendors(root: Path) -> None:
+    """Eight MI300X in eight partitions each, and a B60 with six virtual functions."""
+    gpus = [
+        SimulatedGpu(
+            address=f"0000:{16 * (5 + n):02x}:00.0",
+            model=MI300X,
+            unique_id=f"e3aa140f9a5f9e3{n}",
+            mode="CPX",
+            memory_mode="NPS4",
+        )
+        for n in range(8)
+    ]
+    write_tree(root, amd_tree(gpus))
+    b60 = replace(B60, address="0000:d4:00.0", card=160, render=250, group=300)
+    write_intel_node(root, b60)
+    set_vfs(root, b60, 6, 4 << 30, ["xe"] * 4 + ["vfio-pci"] * 2)
+
+
 @asynccontextmanager
-async def _serving() -> AsyncIterator[tuple[Rig, DaemonProcess]]:
-    with _rig() as rig:
+async def _serving(
+    more: Callable[[Path], None] = lambda _: None, resources: int = ALL
+) -> AsyncIterator[tuple[Rig, DaemonProcess]]:
+    with _rig(more) as rig:
         await rig.stub.start()
-        daemon = rig.start(PYTHONDONTWRITEBYTECODE="")
-        await _listed(rig)
+        config = rig.config(CONFIG)
+        daemon = rig.start("--config", str(config), PYTHONDONTWRITEBYTECODE="")
+        await _listed(rig, resources)
         yield rig, daemon
         await rig.stub.aclose()
 
 
-async def _listed(rig: Rig) -> None:
-    await rig.stub.wait_for(lambda: len(rig.stub.allocatable()) == ALL, timeout_s=20)
+async def _listed(rig: Rig, resources: int = ALL) -> None:
+    await rig.stub.wait_for(lambda: len(rig.stub.allocatable()) == resources, timeout_s=20)
     await rig.stub.wait_for(lambda: all(rig.stub.allocatable().values()), timeout_s=20)
 
 
@@ -86,7 +114,7 @@ async def _starts() -> Row:
             await _listed(rig)
             spent.append(time.perf_counter() - started)
             await rig.stub.aclose()
-    return ("start to complete lists, median", f"{statistics.median(spent):.2f} s", "< 0.5 s")
+    return ("start to complete lists, median", f"{statistics.median(spent):.2f} s", "< 0.4 s")
 
 
 async def _restarts(rig: Rig) -> Row:
@@ -108,7 +136,7 @@ def _calls(rig: Rig) -> list[Row]:
     with _echo(rig.root / "echo.sock") as address:
         echo = _time_allocate(address, ids)
     rows = []
-    for name, quantile, target in (("p50", 0.50, "< 0.4 ms"), ("p99", 0.99, "< 1 ms")):
+    for name, quantile, target in (("p50", 0.50, "< 1.3 x"), ("p99", 0.99, "< 2 x")):
         mine, bare = _quantile(ours, quantile), _quantile(echo, quantile)
         figure = f"{1000 * mine:.2f} ms ({mine / bare:.2f} x a bare grpc.aio echo)"
         rows.append((f"Allocate {name} over {CALLS} calls", figure, target))
@@ -170,18 +198,24 @@ def _serve_echo(address: str, stop: str) -> None:
     asyncio.run(serve())
 
 
-async def _idle(daemon: DaemonProcess) -> list[Row]:
+async def _idle(daemon: DaemonProcess, node: str) -> list[Row]:
     process = psutil.Process(daemon.process.pid)
     await asyncio.sleep(SETTLE_S)
-    before = process.cpu_times()
+    before = _processor_s(process)
     await asyncio.sleep(IDLE_S)
-    after = process.cpu_times()
-    busy = (after.user + after.system - before.user - before.system) / IDLE_S
-    memory = process.memory_info().rss / (1 << 20)
+    busy = (_processor_s(process) - before) / IDLE_S
+    memory = process.memory_full_info()
+    figure = f"{memory.rss / (1 << 20):.1f} MiB, {memory.uss / (1 << 20):.1f} MiB its own alone"
     return [
-        ("resident memory", f"{memory:.1f} MiB", "< 50 MiB"),
-        (f"idle CPU over {IDLE_S:.0f} s", f"{100 * busy:.2f} % of a core", "< 0.3 %"),
+        (f"resident memory, {node}", figure, "< 45 MiB"),
+        (f"idle CPU over {IDLE_S:.0f} s, {node}", f"{100 * busy:.2f} % of a core", "< 0.2 %"),
     ]
+
+
+def _processor_s(process: psutil.Process) -> float:
+    """Of all threads, from the scheduler's own books: the clock of cpu_times() ticks in 10 ms."""
+    books = [Path(f"/proc/{process.pid}/task/{t.id}/schedstat") for t in process.threads()]
+    return sum(int(book.read_text().split()[0]) for book in books) / 1e9
 
 
 def _quantile(values: Sequence[float], quantile: float) -> float:

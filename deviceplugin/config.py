@@ -4,7 +4,6 @@ Every error names the key (as the person wrote it: flag, variable or path in the
 and what was expected. This module reads configuration files and nothing else.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -216,6 +215,8 @@ def _choices(info: Any) -> str:
 
 
 def _known_keys(key: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415  # not a part of a `run` that works
+
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"a known key: {hint}known here are {', '.join(sorted(known))}"

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -29,8 +28,9 @@ from deviceplugin.model import (
     Preference,
     Resource,
 )
+from deviceplugin.outputs.http_server import App, HttpServer
 from deviceplugin.outputs.metrics import Metrics, StateCollector
-from deviceplugin.outputs.metrics_server import App, application, loop_alive, serve_http
+from deviceplugin.outputs.metrics_server import application, loop_alive
 from deviceplugin.outputs.reload_metrics import ReloadCollector
 from deviceplugin.outputs.sharing_metrics import SharingCollector
 from deviceplugin.reload import Origin, Reloader
@@ -206,7 +206,6 @@ class Daemon:
         """
         side, sharing = self._side, self._claims.sharing
         devices = devices_of(resource.name, entries, self._store.current.devices)
-        devices = tuple(replace(device, resource=resource.name) for device in devices)
         async with self._claims.forms.claiming(resource, entries):
             shares = sharing.edits(resource, entries, devices)
             edits = await side.answers.edits(devices, shares)
@@ -254,12 +253,11 @@ class Daemon:
 
 async def _serve_http(app: App, address: tuple[str, int]) -> None:
     try:
-        server = await asyncio.to_thread(serve_http, app, address)
+        server = await asyncio.to_thread(HttpServer, app, address)
     except OSError as error:
         raise DevicePluginError(f"{address[0]}:{address[1]}: {error.strerror}") from error
-    log.info("metrics_served", address=f"{address[0]}:{server.server_port}")
+    log.info("metrics_served", address=f"{address[0]}:{server.port}")
     try:
         await asyncio.Future()
     finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
+        server.close()

@@ -11,6 +11,8 @@ from deviceplugin.kubelet.ledger import Ledger
 from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Resource, ResourceName
 
+# Devices, and the parts of each whole among them.
+Parts = tuple[Mapping[DeviceID, Device], Mapping[DeviceID, tuple[DeviceID, ...]]]
 Choices = Mapping[DeviceID, ResourceName | None]
 
 
@@ -30,6 +32,7 @@ class Forms:
     ) -> None:
         self._ledger, self._watch = ledger, watch
         self._choices, self._devices = choices, devices
+        self._parts: Parts = ({}, {})
 
     @asynccontextmanager
     async def claiming(
@@ -63,7 +66,9 @@ class Forms:
 
     def _check_forms(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         devices, usage = self._devices(), self._ledger.usage.value
-        children = children_of(devices)
+        if self._parts[0] is not devices:
+            self._parts = (devices, children_of(devices))
+        children = self._parts[1]
         for entry in entries:
             device = devices.get(entry.device)
             if device is None:

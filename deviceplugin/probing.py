@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from deviceplugin.errors import CallTimeoutError, VendorError
+from deviceplugin.errors import CallTimeoutError, DevicePluginError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding
 from deviceplugin.supervise import DriverThread
 from deviceplugin.vendor import HealthProbe, Vendor
@@ -28,10 +28,12 @@ class Prober:
             return {}
         whole = [device for device in devices if device.parent is None]
         findings = {d.id: self._last.get(d.id, Finding()) for d in whole}
-        for device in whole:
-            if self._thread.busy:
-                break
-            findings[device.id] = await self._ask(vendor, device)
+        if not self._thread.busy:
+            self.problem = None
+            probes = [partial(vendor.probe_health, device) for device in whole]
+            answers = await self._thread.call_each(probes, self._deadline_s)
+            for device, answer in zip(whole, answers, strict=False):  # none behind one that hangs
+                findings[device.id] = self._finding(device, answer)
         self._last = {i: Finding(faults=found.faults) for i, found in findings.items()}
         return findings
 
@@ -39,23 +41,20 @@ class Prober:
         """Nothing is asked any more."""
         self._thread.close()
 
-    async def _ask(self, vendor: HealthProbe, device: Device) -> Finding:
+    def _finding(self, device: Device, answer: Finding | DevicePluginError) -> Finding:
+        if isinstance(answer, Finding):
+            return answer
         before = self._last.get(device.id, Finding())
-        probe = partial(vendor.probe_health, device)
-        self.problem = None
-        try:
-            return await self._thread.call(probe, self._deadline_s)
-        except CallTimeoutError as error:
-            self.problem = f"health of {device.id}: {error}"
-            return self._with(before, self._hung(device, error))
-        except VendorError as error:
-            return self._with(before, self._failed(device, error))
+        if isinstance(answer, CallTimeoutError):
+            self.problem = f"health of {device.id}: {answer}"
+            return self._with(before, self._hung(device, answer))
+        return self._with(before, self._failed(device, answer))
 
     def _with(self, before: Finding, fault: Fault) -> Finding:
         others = [f for f in before.faults if f.source != fault.source]
         return replace(before, faults=(*others, fault), events=())
 
-    def _hung(self, device: Device, error: CallTimeoutError) -> Fault:
+    def _hung(self, device: Device, error: DevicePluginError) -> Fault:
         return Fault(
             device=device.id,
             source=f"{device.vendor}.probe",
@@ -65,7 +64,7 @@ class Prober:
             kind=FaultClass.RESET,
         )
 
-    def _failed(self, device: Device, error: VendorError) -> Fault:
+    def _failed(self, device: Device, error: DevicePluginError) -> Fault:
         return Fault(
             device=device.id,
             source=f"{device.vendor}.probe",

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 import msgspec
 
 from deviceplugin.core.policies import BUILT_IN, Context, Policy, plain
+from deviceplugin.entry_points import EntryPoint, entry_points
 from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import AdvertisedID, Preference, Resource, VendorStatus
@@ -27,7 +27,7 @@ def installed_vendors() -> Mapping[str, EntryPoint]:
     in which vendors have ids and names that several of them claim.
     """
     found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=GROUP), key=_rank):
+    for point in sorted(entry_points(GROUP), key=_rank):
         found.setdefault(point.name, point)
     return found
 
@@ -108,7 +108,7 @@ def installed_policies() -> tuple[str, ...]:
 
     Ours need no entry point, so that no stale installation can lose them, and cannot be replaced.
     """
-    others = {point.name for point in entry_points(group=POLICIES)}
+    others = {point.name for point in entry_points(POLICIES)}
     return (*BUILT_IN, *sorted(others - BUILT_IN.keys()))
 
 
@@ -119,7 +119,7 @@ def load_policy(name: str) -> Policy:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    points = entry_points(group=POLICIES, name=name)
+    points = [point for point in entry_points(POLICIES) if point.name == name]
     if not points:
         raise ConfigError("scheduling.policy", name, "one of " + ", ".join(installed_policies()))
     try:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import structlog
 
@@ -73,8 +74,31 @@ class DriverThread:
                 await self._free.acquire()
                 return await self._submit(function)
         except TimeoutError as error:
-            text = f"{self.name}: no answer within {deadline_s:g} s"
-            raise CallTimeoutError(text) from error
+            raise self._too_slow(deadline_s) from error
+
+    async def call_each(
+        self, functions: Sequence[Callable[[], T]], deadline_s: float
+    ) -> "list[T | DevicePluginError]":
+        """The results of `functions`, run one after the other, an error in place of a result.
+
+        The deadline is that of each. At the first that misses it the round ends: CallTimeoutError
+        is in its place, and nothing behind it. One round wakes the loop once.
+        """
+        await self._free.acquire()
+        running = _Round(functions, self._as_ours)
+        future = self._submit(running.run)
+        try:
+            while not future.done():
+                number, left_s = running.position(deadline_s)
+                if left_s <= 0:
+                    return [*running.results[:number], self._too_slow(deadline_s)]
+                await asyncio.wait([future], timeout=left_s)
+            return running.results
+        finally:
+            running.stopped = True
+
+    def _too_slow(self, deadline_s: float) -> CallTimeoutError:
+        return CallTimeoutError(f"{self.name}: no answer within {deadline_s:g} s")
 
     def _submit(self, function: Callable[[], T]) -> "asyncio.Future[T]":
         loop = asyncio.get_running_loop()
@@ -85,11 +109,14 @@ class DriverThread:
                 deliver = partial(_set, future, function())
             except BaseException as error:  # noqa: BLE001  # delivered; sys.exit() is no exit here
                 deliver = partial(_fail, future, self._as_ours(error))
-            _on_loop(loop, self._free.release)
-            _on_loop(loop, deliver)
+            _on_loop(loop, partial(self._end_call, deliver))
 
         self._work_on(run)
         return future
+
+    def _end_call(self, deliver: Callable[[], None]) -> None:
+        self._free.release()
+        deliver()
 
     def _work_on(self, run: Callable[[], None]) -> None:
         if self._thread is None:
@@ -110,6 +137,36 @@ class DriverThread:
         wrapped = VendorError(f"{self.name}: {type(error).__name__}: {error}")
         wrapped.__cause__ = error
         return wrapped
+
+
+class _Round(Generic[T]):
+    """Calls one after the other on a thread, while the loop looks how far they are."""
+
+    def __init__(
+        self,
+        functions: Sequence[Callable[[], T]],
+        as_ours: Callable[[BaseException], DevicePluginError],
+    ) -> None:
+        self.results: list[T | DevicePluginError] = []
+        self.stopped = False
+        self._functions, self._as_ours = functions, as_ours
+        self._at = (0, time.monotonic())
+
+    def position(self, deadline_s: float) -> tuple[int, float]:
+        """The number of the call that runs, and how many seconds it has left."""
+        number, since = self._at
+        return number, since + deadline_s - time.monotonic()
+
+    def run(self) -> None:
+        """Make the calls, on the thread."""
+        for number, function in enumerate(self._functions):
+            if self.stopped:
+                return
+            self._at = (number, time.monotonic())
+            try:
+                self.results.append(function())
+            except BaseException as error:  # noqa: BLE001  # in its place; sys.exit() is no exit
+                self.results.append(self._as_ours(error))
 
 
 def guarded(name: str, function: Callable[P, T], instead: Callable[P, T]) -> Callable[P, T]:

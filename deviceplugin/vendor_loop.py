@@ -124,10 +124,11 @@ class VendorLoop:
         self._prober.close()
 
     async def _pause(self) -> None:
-        await asyncio.sleep(BURST_S)
+        ended = time.monotonic()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(INTERVAL_S - BURST_S):
+            async with asyncio.timeout(INTERVAL_S):
                 await self._wake.wait()
+        await asyncio.sleep(max(ended + BURST_S - time.monotonic(), 0))
         self._wake.clear()
 
     def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from deviceplugin.answers import Answers
 from deviceplugin.claims import Claims
 from deviceplugin.config import Config
+from deviceplugin.core.allocation import offered_as
 from deviceplugin.health_wiring import HealthWiring
 from deviceplugin.host import Host
 from deviceplugin.outputs.cdi_files import CdiFiles
@@ -63,11 +64,23 @@ class VendorSide:
 
     def start(self, keep: Keep) -> None:
         """Look at the hardware again and again, each task by `keep`."""
-        self._placing = [keep("placement", self._place)]
+        self._placing = [keep("placement", self._place), keep("answers", self._prepare)]
         self._looking = [keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self.loops]
 
     async def _place(self) -> None:
         await self.placement.follow(self._store.latest, self._planner.resources)
+
+    async def _prepare(self) -> None:
+        """Have an answer for each device before it is asked for."""
+        async for resources in self._planner.resources.changes():
+            devices = self._store.current.devices
+            offered = [
+                offered_as(name, devices[device])
+                for name, resource in resources.items()
+                for device in dict.fromkeys(entry.device for entry in resource.devices)
+                if device in devices
+            ]
+            await self.answers.prepare(offered)
 
     def wake(self) -> None:
         """Something may have changed: discover soon."""

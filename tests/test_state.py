@@ -126,6 +126,36 @@ async def test_whatever_a_vendor_raises_is_a_vendors_error(
         await DriverThread("example").call(fail, 5)
 
 
+async def test_a_round_has_an_error_in_the_place_of_a_call_that_fails() -> None:
+    def fail() -> str:
+        raise ValueError("odd")
+
+    thread = DriverThread("example")
+    first, failed, last = await thread.call_each([lambda: "a", fail, lambda: "c"], 5)
+    assert (first, last) == ("a", "c")
+    assert isinstance(failed, VendorError)
+    assert not thread.busy
+
+
+async def test_a_round_ends_at_the_first_call_that_hangs() -> None:
+    thread, gate = DriverThread("example"), threading.Event()
+    made: list[str] = []
+    calls = [lambda: made.append("a"), gate.wait, lambda: made.append("c")]
+    first, hung = await thread.call_each(calls, 0.05)
+    assert first is None
+    assert isinstance(hung, CallTimeoutError)
+    assert thread.busy
+    gate.set()
+    assert await thread.call(lambda: made, 5) == ["a"]
+
+
+async def test_the_deadline_of_a_round_is_that_of_each_call() -> None:
+    """Three calls, each shorter than the deadline, together longer."""
+    gate = threading.Event()
+    calls = [lambda: gate.wait(0.8)] * 3
+    assert await DriverThread("example").call_each(calls, 2) == [False] * 3
+
+
 async def test_a_kept_task_outlives_its_failures() -> None:
     done, failures = asyncio.Event(), []
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Health, ResourceName
@@ -37,7 +38,7 @@ def _healthy(
 def devices_of(
     name: ResourceName, entries: Iterable[AdvertisedDevice], devices: Mapping[DeviceID, Device]
 ) -> tuple[Device, ...]:
-    """The devices behind list entries, each once, in the order of the entries.
+    """The devices behind list entries as they are offered, each once, in the order of the entries.
 
     Raises AllocationError where one is not in the inventory any more.
     """
@@ -46,5 +47,10 @@ def devices_of(
         device = devices.get(entry.device)
         if device is None:
             raise AllocationError(Refusal.UNKNOWN, f"{name}: device {entry.id} is gone")
-        found[device.id] = device
+        found[device.id] = offered_as(name, device)
     return tuple(found.values())
+
+
+def offered_as(name: ResourceName, device: Device) -> Device:
+    """The device under the name that rules may have given its resource."""
+    return device if device.resource == name else replace(device, resource=name)

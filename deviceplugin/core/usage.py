@@ -50,6 +50,17 @@ def usage_of(keys: Iterable[Key]) -> Usage:
     )
 
 
+def with_keys(usage: Usage, keys: Iterable[Key]) -> Usage:
+    """The usage with more held ids; of devices that they are not of nothing is copied."""
+    held = dict(usage.held)
+    for name, advertised in keys:
+        device, kind = form_of(advertised)
+        forms = dict(held.get(device, _NONE))
+        forms[name, kind] = forms.get((name, kind), frozenset()) | {advertised}
+        held[device] = MappingProxyType(forms)
+    return Usage(MappingProxyType(held))
+
+
 def children_of(devices: Mapping[DeviceID, Device]) -> Mapping[DeviceID, tuple[DeviceID, ...]]:
     """The parts of each whole."""
     found: dict[DeviceID, tuple[DeviceID, ...]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from deviceplugin.core.usage import Key, Usage, usage_of
+from deviceplugin.core.usage import Key, Usage, usage_of, with_keys
 from deviceplugin.kubelet.podresources import Answer, Holder
 from deviceplugin.latest import Latest
 from deviceplugin.model import AdvertisedID, ResourceName
@@ -71,8 +71,13 @@ class Ledger:
         """The ids are in use from here on, unless what is done here fails."""
         keys = [(resource, advertised) for advertised in ids]
         before = {key: self._claims[key] for key in keys if key in self._claims}
+        fresh = [key for key in keys if key not in before]
         self._claims |= {key: Claim(since_s=self._now(), pods=self._pods) for key in keys}
-        self._publish()
+        if self.usage.set(with_keys(self.usage.value, fresh)):
+            here = self.holders.get(resource, frozenset()).union(
+                advertised for _, advertised in fresh
+            )
+            self.holders = {**self.holders, resource: here}
         try:
             yield
         except BaseException:

@@ -14,9 +14,8 @@ from deviceplugin.kubelet.podresources import (
     Holders,
     HoldersUnknownError,
     Holding,
+    PodResources,
     by_resource,
-    read_answer,
-    read_pod,
 )
 from deviceplugin.kubelet.socketwatch import SocketIdentity, read_identity
 
@@ -44,6 +43,7 @@ class LedgerWatch:
         self._ledger, self._path = ledger, socket_path
         self._observed, self._contested = observed, contested
         self._kubelet: SocketIdentity | None = None
+        self._api = PodResources(socket_path)
         self._wanted = asyncio.Event()
         self._asking = asyncio.Lock()
         self._gets = True
@@ -60,14 +60,20 @@ class LedgerWatch:
 
     async def watch(self) -> None:
         """Ask for ever."""
-        while True:
-            self._wanted.clear()
-            await self.ask()
-            await asyncio.sleep(SHORTEST_S)
-            pause_s = CONTESTED_S if self._contested() else INTERVAL_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s - SHORTEST_S):
-                    await self._wanted.wait()
+        try:
+            while True:
+                self._wanted.clear()
+                await self.ask()
+                await self._pause()
+        finally:
+            await self._api.forget()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(SHORTEST_S)
+        pause_s = CONTESTED_S if self._contested() else INTERVAL_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s - SHORTEST_S):
+                await self._wanted.wait()
 
     async def ask(self) -> None:
         """One question; a kubelet that does not answer leaves everything as it was."""
@@ -85,7 +91,9 @@ class LedgerWatch:
         asked_s, kubelet = time.monotonic(), read_identity(self._path)
         if kubelet is None:
             raise HoldersUnknownError(f"{self._path}: there is no such socket")
-        answer = await read_answer(self._path)
+        if self._kubelet != kubelet:
+            await self._api.forget()
+        answer = await self._api.read_answer()
         if self._kubelet not in (None, kubelet):
             self._ledger.kubelet_restarted()
         self._kubelet = kubelet
@@ -99,7 +107,7 @@ class LedgerWatch:
         """Ask for the pods that were missing, where the kubelet serves such questions."""
         for namespace, pod in sorted(self._ledger.missing_pods())[: MOST_PODS * self._gets]:
             try:
-                held: Sequence[Holding] = await read_pod(self._path, namespace, pod)
+                held: Sequence[Holding] = await self._api.read_pod(namespace, pod)
             except HoldersUnknownError as error:
                 self._gets = "UNIMPLEMENTED" not in str(error)
                 return

@@ -6,7 +6,6 @@ the end of an old stream takes the new registration of the same name down.
 """
 
 import asyncio
-import hashlib
 import random
 import time
 from collections.abc import AsyncIterator
@@ -44,6 +43,8 @@ _SERVER_OPTIONS = (
     # Allocate and GetPreferredAllocation carry id lists that may pass gRPC's 4 MiB.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
+    # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake for a while.
+    ("grpc.http2.bdp_probe", 0),
 )
 
 
@@ -54,6 +55,8 @@ def endpoint_of(name: ResourceName) -> str:
     """
     file = name.replace("/", "_")
     if len(file) > 50:
+        import hashlib  # noqa: PLC0415  # it loads OpenSSL, which nothing else needs
+
         file = f"{file[:33]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return f"{OWN_DIRECTORY}/{file}.sock"
 

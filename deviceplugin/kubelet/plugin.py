@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -41,6 +42,7 @@ OPTIONS = pluginapi.DevicePluginOptions(
 )
 # Changes closer together than this are one message; the first of a burst goes out at once.
 BURST_S = 0.05  # with what an event takes itself, a fault is listed within 100 ms
+MAX_KEPT = 256  # answers of a resource; edits that are merged anew for each call fill it
 _CODES = {
     Refusal.EMPTY: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.DUPLICATE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -114,6 +116,7 @@ class ResourcePlugin:
         self.lost = asyncio.Event()
         self._answer, self._prefer, self._recorder = answer, prefer, recorder
         self._state = Latest((0, offer(resource)))
+        self._messages: dict[int, tuple[ContainerEdits, bytes]] = {}
 
     @property
     def resource(self) -> Resource:
@@ -149,7 +152,11 @@ class ResourcePlugin:
                 "GetPreferredAllocation": _unary(
                     self._preferred, pluginapi.PreferredAllocationRequest
                 ),
-                "Allocate": _unary(self._allocate, pluginapi.AllocateRequest),
+                "Allocate": grpc.unary_unary_rpc_method_handler(
+                    self._allocate,
+                    request_deserializer=pluginapi.AllocateRequest.FromString,
+                    response_serializer=None,
+                ),
                 "PreStartContainer": _unary(self._pre_start, pluginapi.PreStartContainerRequest),
             },
         )
@@ -201,9 +208,7 @@ class ResourcePlugin:
         self._recorder.rpc("GetPreferredAllocation", time.perf_counter() - started)
         return answer
 
-    async def _allocate(
-        self, request: pluginapi.AllocateRequest, context: Context
-    ) -> pluginapi.AllocateResponse:
+    async def _allocate(self, request: pluginapi.AllocateRequest, context: Context) -> bytes:
         started = time.perf_counter()
         try:
             answers = await self._containers(
@@ -215,17 +220,15 @@ class ResourcePlugin:
             await context.abort(_CODES[error.refusal], str(error))
         finally:
             self._recorder.rpc("Allocate", time.perf_counter() - started)
-        return pluginapi.AllocateResponse(container_responses=answers)
+        return b"".join(answers)  # messages one after the other are one with all their items
 
-    async def _containers(
-        self, requests: Sequence[Sequence[str]]
-    ) -> Sequence[pluginapi.ContainerAllocateResponse]:
+    async def _containers(self, requests: Sequence[Sequence[str]]) -> Sequence[bytes]:
         """One answer a request: with none at all the kubelet would leak the devices."""
         if not requests:
             raise AllocationError(Refusal.EMPTY, f"{self.name}: no container request")
         return [await self._container(ids) for ids in requests]
 
-    async def _container(self, ids: Sequence[str]) -> pluginapi.ContainerAllocateResponse:
+    async def _container(self, ids: Sequence[str]) -> bytes:
         current = self._state.value[1]
         entries = select(self.name, current.entries, ids)
         asked = [entry.id for entry in entries]
@@ -242,13 +245,26 @@ class ResourcePlugin:
             self.in_flight.end(asked)
         response = self._response(edits)
         self._recorder.allocated(self.name)
-        log.info("allocated", resource=self.name, devices=asked)
+        # The line is written while the answer is on its way.
+        told = partial(log.info, "allocated", resource=self.name, devices=asked)
+        asyncio.get_running_loop().call_soon(told)
         return response
 
-    def _response(self, edits: ContainerEdits) -> pluginapi.ContainerAllocateResponse:
-        """The edits as a message; a vendor may have put anything into them."""
+    def _response(self, edits: ContainerEdits) -> bytes:
+        """The edits as a message, made once of the same edits."""
+        kept = self._messages.get(id(edits))
+        if kept is not None:
+            return kept[1]
+        message = self._message(edits)
+        if len(self._messages) >= MAX_KEPT:
+            self._messages.clear()
+        self._messages[id(edits)] = (edits, message)  # which keeps the id from being another's
+        return message
+
+    def _message(self, edits: ContainerEdits) -> bytes:
+        """A vendor may have put anything into its edits."""
         try:
-            return wire.container_response(edits)
+            return wire.allocate_response(edits)
         except (AttributeError, TypeError, ValueError) as error:
             text = f"{self.name}: the vendor's container edits cannot be sent: {error}"
             raise AllocationError(Refusal.FAILED, text) from error

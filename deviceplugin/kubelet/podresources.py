@@ -1,7 +1,6 @@
 """Which devices pods hold, from the kubelet's PodResources API (v1 List and Get)."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,10 @@ Holders = Mapping[ResourceName, Mapping[AdvertisedID, int | None]]
 
 _TIMEOUT_S = 2.0
 # A reply about 50,000 devices passes gRPC's default of 4 MiB.
-_OPTIONS = (("grpc.max_receive_message_length", 16 * 1024 * 1024),)
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.http2.bdp_probe", 0),  # a network's bandwidth is no matter here
+)
 _SERVICE = "/v1.PodResourcesLister/"
 
 
@@ -53,48 +55,64 @@ class Answer:
     holdings: tuple[Holding, ...]
 
 
-async def read_answer(socket_path: Path) -> Answer:
-    """What active pods hold; what init containers hold while they run is not in it.
+class PodResources:
+    """Asks the API at `socket_path` over one channel, which is made anew after every failure.
 
-    A channel a call: the socket is made anew with each kubelet. Raises HoldersUnknownError.
+    The socket is made anew with each kubelet: call `forget` when it is another one.
     """
-    request = podresources.ListPodResourcesRequest()
-    async with _calling(socket_path, "List", podresources.ListPodResourcesResponse) as call:
-        answer: podresources.ListPodResourcesResponse = await call(request, timeout=_TIMEOUT_S)
-    return Answer(
-        pods=frozenset((pod.namespace, pod.name) for pod in answer.pod_resources),
-        holdings=tuple(_holdings(answer.pod_resources)),
-    )
 
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+        self._channel: grpc.aio.Channel | None = None
 
-async def read_pod(socket_path: Path, namespace: str, pod: str) -> tuple[Holding, ...]:
-    """What one pod holds, nothing where the kubelet has no such active pod.
+    async def read_answer(self) -> Answer:
+        """What active pods hold; what init containers hold while they run is not in it.
 
-    Raises HoldersUnknownError, also where Get is not served (before Kubernetes 1.34 by default).
-    """
-    request = podresources.GetPodResourcesRequest(pod_name=pod, pod_namespace=namespace)
-    try:
-        async with _calling(socket_path, "Get", podresources.GetPodResourcesResponse) as call:
-            answer: podresources.GetPodResourcesResponse = await call(request, timeout=_TIMEOUT_S)
-    except HoldersUnknownError as error:
-        if "not found" in str(error):  # code UNKNOWN: the text is all there is
-            return ()
-        raise
-    return tuple(_holdings([answer.pod_resources]))
+        Raises HoldersUnknownError.
+        """
+        request = podresources.ListPodResourcesRequest()
+        pods = (
+            await self._ask("List", request, podresources.ListPodResourcesResponse)
+        ).pod_resources
+        return Answer(
+            pods=frozenset((pod.namespace, pod.name) for pod in pods),
+            holdings=tuple(_holdings(pods)),
+        )
 
+    async def read_pod(self, namespace: str, pod: str) -> tuple[Holding, ...]:
+        """What one pod holds, nothing where the kubelet has no such active pod.
 
-@asynccontextmanager
-async def _calling(socket_path: Path, method: str, answer: Any) -> Any:  # message types vary
-    async with grpc.aio.insecure_channel(f"unix:{socket_path}", options=_OPTIONS) as channel:
-        call = channel.unary_unary(
+        Raises HoldersUnknownError, also where Get is not served (before Kubernetes 1.34 by
+        default).
+        """
+        request = podresources.GetPodResourcesRequest(pod_name=pod, pod_namespace=namespace)
+        try:
+            answer = await self._ask("Get", request, podresources.GetPodResourcesResponse)
+        except HoldersUnknownError as error:
+            if "not found" in str(error):  # code UNKNOWN: the text is all there is
+                return ()
+            raise
+        return tuple(_holdings([answer.pod_resources]))
+
+    async def forget(self) -> None:
+        """Close the channel; the next question makes another one."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close(None)
+
+    async def _ask(self, method: str, request: Any, answer: Any) -> Any:  # message types vary
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS)
+        call = self._channel.unary_unary(
             f"{_SERVICE}{method}",
-            request_serializer=lambda request: request.SerializeToString(),
+            request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
         try:
-            yield call
+            return await call(request, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            text = f"{socket_path}: {error.code().name}: {error.details()}"
+            await self.forget()
+            text = f"{self._path}: {error.code().name}: {error.details()}"
             raise HoldersUnknownError(text) from error
 
 

@@ -38,6 +38,12 @@ def container_response(edits: ContainerEdits) -> pluginapi.ContainerAllocateResp
     )
 
 
+def allocate_response(edits: ContainerEdits) -> bytes:
+    """The serialised AllocateResponse for one container, the same bytes for the same content."""
+    message = pluginapi.AllocateResponse(container_responses=[container_response(edits)])
+    return message.SerializeToString(deterministic=True)
+
+
 def preference(request: pluginapi.ContainerPreferredAllocationRequest) -> Preference:
     """A request as a value that does not depend on the order of its ids."""
     return Preference(

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from deviceplugin.core.health import Condition, condition_of
 from deviceplugin.core.memory import Memory
 from deviceplugin.model import Inventory
+from deviceplugin.outputs.exposition import Family
 
 Told = Mapping[tuple[str, str, str], int]
 
 
-class HealthCollector(Collector):
+class HealthCollector:
     """Series made from the newest inventory and memory at each scrape."""
 
     def __init__(
@@ -20,26 +18,28 @@ class HealthCollector(Collector):
     ) -> None:
         self._inventory, self._memory, self._told = inventory, memory, told
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """All series; no driver is asked."""
         yield self._conditions()
-        events = CounterMetricFamily(
-            "deviceplugin_health_events",
+        events = Family(
+            "deviceplugin_health_events_total",
+            "counter",
             "Events of health that were told of a device",
             labels=["device", "source", "code"],
         )
         for key, count in sorted(dict(self._told).items()):
-            events.add_metric(list(key), count)
+            events.add(list(key), count)
         yield events
-        remembered = GaugeMetricFamily(
-            "deviceplugin_remembered_faults", "Faults that are kept in memory"
+        remembered = Family(
+            "deviceplugin_remembered_faults", "gauge", "Faults that are kept in memory"
         )
-        remembered.add_metric([], len(self._memory().faults))
+        remembered.add([], len(self._memory().faults))
         yield remembered
 
-    def _conditions(self) -> Metric:
-        family = GaugeMetricFamily(
+    def _conditions(self) -> Family:
+        family = Family(
             "deviceplugin_device_condition",
+            "gauge",
             "1 for the condition that a device is in",
             labels=["device", "condition"],
         )
@@ -47,5 +47,5 @@ class HealthCollector(Collector):
         for device in inventory.devices.values():
             standing = condition_of(inventory, device)
             for condition in Condition:
-                family.add_metric([device.id, condition], float(condition is standing))
+                family.add([device.id, condition], float(condition is standing))
         return family

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from deviceplugin.outputs.exposition import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,22 +15,26 @@ class LastReload:
     succeeded_at: float
 
 
-class ReloadCollector(Collector):
+class ReloadCollector:
     """Reads the outcome at each scrape."""
 
     def __init__(self, last: Callable[[], LastReload]) -> None:
         self._last = last
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Both gauges."""
         last = self._last()
-        yield GaugeMetricFamily(
+        taken = Family(
             "deviceplugin_config_last_reload_successful",
+            "gauge",
             "1 while the configuration that is there is in force, 0 while it is refused",
-            value=float(last.successful),
         )
-        yield GaugeMetricFamily(
+        taken.add((), float(last.successful))
+        yield taken
+        at = Family(
             "deviceplugin_config_last_reload_success_timestamp_seconds",
+            "gauge",
             "When a configuration was last taken or found unchanged",
-            value=last.succeeded_at,
         )
+        at.add((), last.succeeded_at)
+        yield at

@@ -3,47 +3,48 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from deviceplugin.core.resources import Plan
 from deviceplugin.core.shares import form_of
 from deviceplugin.model import AdvertisedID, ResourceName
+from deviceplugin.outputs.exposition import Family
 
 # Namespace, pod and container, then what it holds.
 Held = tuple[tuple[str, str, str], ResourceName, AdvertisedID]
 
 
-class SharingCollector(Collector):
+class SharingCollector:
     """Reads the newest plan and the ledger at each scrape; asks nobody."""
 
     def __init__(self, plan: Callable[[], Plan], held: Callable[[], Iterable[Held]]) -> None:
         self._plan, self._holdings = plan, held
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """All gauges."""
         plan = self._plan()
-        isolation = GaugeMetricFamily(
+        isolation = Family(
             "deviceplugin_resource_isolation",
+            "gauge",
             "1 for what keeps containers of a resource apart: none, memory, process or hardware",
             labels=["resource", "isolation"],
         )
         for name, resource in sorted(plan.resources.items()):
-            isolation.add_metric([name, resource.isolation], 1)
+            isolation.add([name, resource.isolation], 1)
         yield isolation
-        decided = GaugeMetricFamily(
+        decided = Family(
             "deviceplugin_device_in_use_as",
+            "gauge",
             "1 for a device of several forms while pods hold it in one of them",
             labels=["device", "resource"],
         )
         for device, name in sorted(plan.decided.items()):
-            decided.add_metric([device, name], 1)
+            decided.add([device, name], 1)
         yield decided
         yield self._held(set(plan.resources))
 
-    def _held(self, names: set[str]) -> Metric:
-        family = GaugeMetricFamily(
+    def _held(self, names: set[str]) -> Family:
+        family = Family(
             "deviceplugin_container_devices",
+            "gauge",
             "Ids that a container holds, by the device behind them",
             labels=["namespace", "pod", "container", "resource", "device"],
         )
@@ -53,5 +54,5 @@ class SharingCollector(Collector):
             if name in names
         )
         for (holder, name, device), count in sorted(held.items()):
-            family.add_metric([*holder, name, device], count)
+            family.add([*holder, name, device], count)
         return family

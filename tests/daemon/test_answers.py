@@ -63,6 +63,24 @@ async def test_a_vendor_is_asked_once_for_a_device_that_does_not_change(
     assert len(vendor.asked) == 2
 
 
+async def test_what_is_prepared_is_not_asked_for_again(answers: Answers, vendor: Vendor) -> None:
+    foreign = replace(A, id=DeviceID("z"), vendor="gone")
+    await answers.prepare([A, foreign, B])
+    assert [[device.id for device in asked] for asked in vendor.asked] == [["a"], ["b"]]
+    prepared = await answers.edits([A], NOTHING)
+    assert await answers.edits([replace(A)], NOTHING) is prepared
+    assert len(vendor.asked) == 2
+
+
+async def test_a_vendor_that_fails_at_preparing_is_asked_again(
+    answers: Answers, vendor: Vendor
+) -> None:
+    vendor.error = ValueError("odd")
+    await answers.prepare([A])
+    vendor.error = None
+    assert (await answers.edits([A], NOTHING)).env["IDS"] == "a"
+
+
 async def test_several_devices_are_always_asked_for_together(
     answers: Answers, vendor: Vendor
 ) -> None:

@@ -21,7 +21,11 @@ WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/devicepl
 HOST_ROOT = "/host"
 # Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
 # debugfs is for root on the host alone; the boot id is the same in every container's own /proc.
-NOT_MOUNTED = ("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id")
+# The daemon's own process is in its own /proc.
+NOT_MOUNTED = (
+    *("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id"),
+    *("/proc/self", "/proc/stat"),
+)
 
 
 def load(name: str) -> Any:

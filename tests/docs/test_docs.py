@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from prometheus_client.registry import CollectorRegistry
 
 from deviceplugin.cli import cli
 from deviceplugin.errors import Refusal
 from deviceplugin.host import Host
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import FaultClass
+from deviceplugin.outputs.exposition import Registry
 from deviceplugin.outputs.metrics import Metrics, StateCollector
 from deviceplugin.registry import load_vendors
 from deviceplugin.scheduling import SchedulingSection
@@ -149,7 +149,7 @@ def test_a_configuration_that_is_shown_is_valid(block: str, tmp_path: Path) -> N
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def metric_names(registry: CollectorRegistry) -> set[str]:
+def metric_names(registry: Registry) -> set[str]:
     ours = {family.name for family in registry.collect()}
     return {name for name in ours if name.startswith("deviceplugin_")}
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from deviceplugin.control import FILE, Control, ControlError, ask_daemon
 from deviceplugin.errors import DevicePluginError
@@ -18,6 +17,7 @@ from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.outputs.exposition import Registry
 from deviceplugin.outputs.health_metrics import HealthCollector
 
 GPU = Device(id=DeviceID("GPU-a"), vendor="nvidia", pci_address="0000:07:00.0")
@@ -131,9 +131,9 @@ async def test_conditions_and_events_are_series(store: InventoryStore, desk: Hea
     fault = Fault(device=GPU.id, source="nvidia.xid", code="79", reason="r", kind=FaultClass.REBOOT)
     desk.happened(fault)
     desk.happened(fault)
-    registry = CollectorRegistry()
+    registry = Registry()
     registry.register(HealthCollector(lambda: store.current, lambda: desk.memory.value, desk.told))
-    text = generate_latest(registry).decode()
+    text = registry.text()
     assert 'deviceplugin_device_condition{condition="unhealthy",device="MIG-a"} 1.0' in text
     assert (
         'deviceplugin_health_events_total{code="79",device="GPU-a",source="nvidia.xid"} 2.0' in text

@@ -1,11 +1,10 @@
 """What isolates and who holds what, told in metrics, labels and discover."""
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from deviceplugin.core.isolation_labels import isolation_labels
 from deviceplugin.core.report import report
 from deviceplugin.kubelet.ledger import Ledger
 from deviceplugin.kubelet.podresources import Answer, Holder, Holding
+from deviceplugin.outputs.exposition import Registry
 from deviceplugin.outputs.sharing_metrics import SharingCollector
 from deviceplugin.tables import report_text
 from tests.sharing.builders import gpu, inventory, sharing
@@ -24,9 +23,9 @@ def test_metrics_tell_the_isolation_the_form_and_the_holder():
         for i in range(2)
     )
     ledger.observe(Answer(pods=frozenset({("n", "p")}), holdings=held), 1.0)
-    registry = CollectorRegistry()
+    registry = Registry()
     registry.register(SharingCollector(lambda: RULES.plan(NODE, ledger.usage.value), ledger.held))
-    text = generate_latest(registry).decode()
+    text = registry.text()
     assert 'isolation{isolation="hardware",resource="nvidia.com/gpu"} 1.0' in text
     assert 'isolation{isolation="none",resource="nvidia.com/gpu-memory"} 1.0' in text
     assert f'in_use_as{{device="{gpu(0).id}",resource="nvidia.com/gpu-memory"}} 1.0' in text

@@ -44,9 +44,15 @@ class KfdNode:
 
     def sits_at(self, address: str) -> bool:
         """Whether it belongs to the PCI device (any function) of `address`."""
-        domain, bus, rest = address.split(":")
-        here = (int(bus, 16), int(rest.partition(".")[0], 16))
-        return here == (self.bus, self.slot) and self.domain in (None, int(domain, 16))
+        domain, bus, slot = _place(address)
+        return bus == self.bus and slot == self.slot and self.domain in (None, domain)
+
+
+@lru_cache(maxsize=1024)  # a look asks each node for each GPU's address
+def _place(address: str) -> tuple[int, int, int]:
+    """Domain, bus and slot of a PCI address."""
+    domain, bus, rest = address.split(":")
+    return int(domain, 16), int(bus, 16), int(rest.partition(".")[0], 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ a full node have 4,000 link files.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from deviceplugin.host import Host
@@ -23,8 +23,15 @@ class _View:
 
     first: DeviceID
     links: Mapping[DeviceID, KfdLink]
+    made: dict[DeviceID, tuple[Link, ...]] = field(default_factory=dict, compare=False)
 
-    def of(self, device: DeviceID) -> Mapping[DeviceID, KfdLink]:
+    def links_of(self, device: DeviceID) -> tuple[Link, ...]:
+        """A device's links in the order of ids, made once."""
+        if device not in self.made:
+            self.made[device] = _links(self._of(device))
+        return self.made[device]
+
+    def _of(self, device: DeviceID) -> Mapping[DeviceID, KfdLink]:
         """The links of a device of the same PCI function: its own link to the first, turned
         round, and the first's links to all others."""
         if device == self.first or device not in self.links:
@@ -60,7 +67,7 @@ def with_links(found: Finding, views: Mapping[str | None, _View]) -> tuple[Devic
     """The devices, each with its links to the other devices that KFD shows, in id order."""
     shown = {device for _, device in found.kfd_nodes}
     return tuple(
-        replace(device, links=_links(views[device.pci_address].of(device.id)))
+        replace(device, links=views[device.pci_address].links_of(device.id))
         if device.id in shown
         else device
         for device in found.devices

@@ -96,10 +96,11 @@ def open_nvml(host: Host, driver_root: str) -> Nvml:
 
     Raises UnavailableError, saying what was looked for, where there is no usable driver.
     """
-    import pynvml  # noqa: PLC0415  # nodes without NVIDIA GPUs do not pay for it
-
     path, root = find_library(host, driver_root)
-    _load(pynvml, path)
+    library = _load(path)
+    import pynvml  # noqa: PLC0415  # nodes without NVIDIA's driver do not pay for it
+
+    _give(pynvml, library, path)
     nvml = Nvml(pynvml, root)
     try:
         nvml.call("nvmlInit")
@@ -120,13 +121,16 @@ def find_library(host: Host, driver_root: str) -> tuple[str, str]:
     return FILE, driver_root
 
 
-def _load(pynvml: Any, path: str) -> None:
-    """Give pynvml the library, as its own search knows only the loader's path."""
+def _load(path: str) -> ctypes.CDLL:
     try:
-        library = ctypes.CDLL(path)
+        return ctypes.CDLL(path)
     except OSError as error:
         text = f"no NVIDIA driver: {FILE} is neither in the driver root nor in the loader's path"
         raise UnavailableError(text if path == FILE else f"{path}: {error}") from error
+
+
+def _give(pynvml: Any, library: ctypes.CDLL, path: str) -> None:
+    """Give pynvml the library, as its own search knows only the loader's path."""
     if getattr(pynvml.nvmlLib, "_name", None) != path:
         pynvml.nvmlLib = library
         pynvml._nvmlGetFunctionPointer_cache.clear()  # functions of the old one

@@ -1,0 +1,52 @@
+"""What `run` loads: nothing that serves other commands, nothing that it can do without."""
+
+import subprocess
+import sys
+
+import pytest
+
+# `run` up to the wiring of the daemon, then what is there; as the console script starts it.
+PROGRAM = """
+import sys
+from deviceplugin import __main__
+names = ("kubelet-dir", "state-dir", "host-root", "cdi-dir")
+folders = [f"--{name}={sys.argv[1]}" for name in names]
+sys.argv = ["deviceplugin", "run", *folders, "--metrics-address=127.0.0.1:0"]
+import atexit
+atexit.register(lambda: print("\\n".join(sorted(sys.modules)), flush=True))
+__main__.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The modules of a daemon without any GPU that served its endpoint and was ended."""
+    folder = str(tmp_path_factory.mktemp("k"))
+    command = [sys.executable, "-c", PROGRAM, folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        while b"metrics_served" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+        process.terminate()
+        return set(process.stdout.read().decode().split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("deviceplugin.demo", "deviceplugin.testing", "deviceplugin.explain"),
+        *("deviceplugin.tables", "kubernetes", "prometheus_client", "psutil", "pynvml"),
+        *("ssl", "_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
+        *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
+    ],
+)
+def test_run_does_not_load_what_it_does_not_need(module: str, loaded: set[str]) -> None:
+    assert "deviceplugin.daemon" in loaded
+    assert module not in loaded
+
+
+def test_a_vendor_can_still_load_openssl() -> None:
+    program = "from deviceplugin.__main__ import _import_asyncio_without_openssl as f; f(); "
+    check = "import asyncio, ssl; ssl.create_default_context()"
+    subprocess.run([sys.executable, "-c", program + check], check=True)
