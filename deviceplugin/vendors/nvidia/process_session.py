@@ -46,7 +46,7 @@ SEE_MAX_S = 72.0  # twice as long after each failure: nvmlInit of many GPUs can 
 ASK_S = 4.0
 SILENCE_S = 10.0  # of a wait for events, which returns every second
 PAUSE_MAX_S = 60.0
-HUNG_S = 30.0  # a GPU that hung is asked again after this time, so that the others are asked too
+HUNG_S = 20.0  # a GPU that hung is asked again after this time, so that the others are asked too
 END_S = 1.0
 MODULE = "deviceplugin.vendors.nvidia.library_process"
 
@@ -106,8 +106,9 @@ class LibraryProcess:
             self.why = self.why or self._end("it was closed")
 
     def _end(self, reason: str | None) -> str:
+        died = reason is None and _exited(self._process)
         self._control.close()
-        if reason is None and _exited(self._process):
+        if died:
             return _death(self._process.returncode)
         self._process.kill()
         _exited(self._process)
@@ -151,7 +152,7 @@ class ProcessSession:
     def __init__(
         self, host: Host, driver_root: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._see = See(str(host.root), driver_root)
+        self._question = See(str(host.root), driver_root)
         self._clock = clock
         self._process: LibraryProcess | None = None
         self._failures = 0
@@ -159,10 +160,22 @@ class ProcessSession:
         self._hung: dict[DeviceID, float] = {}
 
     def see(self) -> Sight:
-        """Fulfils Session; starts the child where there is none."""
-        process = self._started()
+        """Fulfils Session; starts the child where there is none.
+
+        A crash that a new child does not repeat costs no device.
+        """
         try:
-            seen = _answer(process, self._see, Seen, min(SEE_S * 2**self._failures, SEE_MAX_S))
+            return self._see()
+        except DiscoveryError:
+            if self._failures != 1:
+                raise
+        return self._see()
+
+    def _see(self) -> Sight:
+        process = self._started()
+        limit_s = min(SEE_S * 2**self._failures, SEE_MAX_S)
+        try:
+            seen = _answer(process, self._question, Seen, limit_s)
         finally:
             if not process.alive:
                 self._failures += 1
@@ -232,7 +245,7 @@ class ProcessSession:
 
 
 def _pause_s(failures: int) -> float:
-    """None after the first look that failed, then 5, 10, 20 … seconds."""
+    """None after the first failure, then 5, 10, 20 … seconds."""
     return 0.0 if failures == 1 else min(2.5 * 2 ** (failures - 1), PAUSE_MAX_S)
 
 

@@ -121,7 +121,11 @@ class Channel:
         size = int.from_bytes(self._exactly(_LENGTH_BYTES, ends), "big")
         if size > MAX_BYTES:
             raise OSError(f"a message of {size} bytes")
-        return msgspec.msgpack.decode(self._exactly(size, ends), type=kind, dec_hook=_ours)
+        body = self._exactly(size, ends)
+        try:
+            return msgspec.msgpack.decode(body, type=kind, dec_hook=_ours)
+        except RecursionError as error:
+            raise OSError("a message that is nested too deep") from error
 
     def _exactly(self, size: int, ends: float | None) -> bytes:
         read = bytearray()
