@@ -2,8 +2,8 @@
 `python -m bench.library`.
 
 The library is the tests' C double. A recovery is timed from the moment at which the library behaves
-again until the kubelet has every device Healthy, `health.hold_s` (3 s) included; of a child that dies
-idle, until the next starts.
+again until the kubelet has every device Healthy, `health.hold_s` (3 s) included; of a child that
+dies idle, until the next starts.
 """
 
 import asyncio
