@@ -2,8 +2,8 @@
 `python -m bench.library`.
 
 The library is the tests' C double. A recovery is timed from the moment at which the library behaves
-again until the kubelet has every device Healthy, `health.hold_s` (3 s) included; of a child that
-dies idle, until the next starts.
+again until the kubelet has every device Healthy, without `health.hold_s`, which grows with each
+return; of a child that dies idle, until the next starts.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ async def _serving(child: bool) -> AsyncIterator[tuple[Rig, NvmlDouble, DaemonPr
         rig = Rig(Path(directory))
         double = nvidia_node(rig)
         await rig.stub.start()
-        config = f"nvidia: {{library_process: {str(child).lower()}}}\nhealth: {{flap_limit: 100}}"
+        config = f"nvidia: {{library_process: {str(child).lower()}}}\nhealth: {{hold_s: 0}}"
         daemon = rig.start("--config", str(rig.config(config)))
         await rig.allocatable(ALL, WAIT_S)
         yield rig, double, daemon
