@@ -78,7 +78,8 @@ async def _serving(child: bool) -> AsyncIterator[tuple[Rig, NvmlDouble, DaemonPr
         rig = Rig(Path(directory))
         double = nvidia_node(rig)
         await rig.stub.start()
-        config = f"nvidia: {{library_process: {str(child).lower()}}}\nhealth: {{hold_s: 0}}"
+        nvidia = f"nvidia: {{library_process: {str(child).lower()}}}"
+        config = f"{nvidia}\nhealth: {{hold_s: 0, flap_limit: 100}}"
         daemon = rig.start("--config", str(rig.config(config)))
         await rig.allocatable(ALL, WAIT_S)
         yield rig, double, daemon
@@ -133,7 +134,7 @@ async def _mended(
 
 
 def _row(name: str, spent: list[float]) -> Row:
-    figure = f"{statistics.median(spent):.1f} s, longest {max(spent):.1f} s"
+    figure = f"{statistics.median(spent):.2f} s, longest {max(spent):.2f} s"
     return (f"recovery from {name}, median of {ROUNDS}", figure)
 
 

@@ -121,7 +121,9 @@ async def until(read: Callable[[], Awaitable[T]], wanted: Callable[[T], bool]) -
 async def started(rig: Rig, nvml: NvmlDouble, *, child: bool) -> Node:
     """The node with all its devices listed, and held by a pod."""
     write_tree(rig.host_root, amd_tree([mi300x()], []))
-    config = f"nvidia: {{library_process: {str(child).lower()}}}\nhealth: {{hold_s: 0}}"
+    config = (
+        f"nvidia: {{library_process: {str(child).lower()}}}\nhealth: {{hold_s: 0, flap_limit: 100}}"
+    )
     await rig.stub.start()
     daemon = rig.start("--config", str(rig.config(config)))
     await rig.capacity(ALL | {AMD: 8})

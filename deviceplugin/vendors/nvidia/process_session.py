@@ -245,8 +245,11 @@ class ProcessSession:
 
 
 def _pause_s(failures: int) -> float:
-    """None after the first failure, then 5, 10, 20 … seconds."""
-    return 0.0 if failures == 1 else min(2.5 * 2 ** (failures - 1), PAUSE_MAX_S)
+    """None after the first failure, then 5, 10, 20 … seconds.
+
+    A second less, because looks come every five: the one at that time is to find it over.
+    """
+    return 0.0 if failures == 1 else min(2.5 * 2 ** (failures - 1), PAUSE_MAX_S) - 1
 
 
 def _answer(process: LibraryProcess, question: Question, kind: type[A], limit_s: float) -> A:
