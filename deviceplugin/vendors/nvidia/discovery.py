@@ -15,6 +15,7 @@ from deviceplugin.vendors.nvidia.partitions import read_mig_minors
 
 VENDOR_ID = 0x10DE
 SOURCE = "nvidia.nvml"
+MAX_GPUS = 256
 _PASSED_THROUGH = frozenset({"vfio-pci", "nvgrace_gpu_vfio_pci"})
 _ACTIONS = {
     GPU_IS_LOST: "reboot the node; if it comes back, check the GPU's seating and power",
@@ -36,7 +37,7 @@ def look(nvml: Nvml) -> Look:
     gpus: list[Gpu] = []
     failed: dict[str, LibraryError] = {}
     nameless: list[LibraryError] = []
-    for index in range(nvml.call("nvmlDeviceGetCount")):
+    for index in range(nvml.count("nvmlDeviceGetCount", MAX_GPUS)):
         address = None
         try:
             handle = read_handle(nvml, index)

@@ -18,6 +18,7 @@ RETIREMENT, RETIREMENT_FAILURE = 0x400, 0x800
 NON_FATAL_POISON, FATAL_POISON = 0x1000, 0x2000
 GPU_UNAVAILABLE, RECOVERY_ACTION = 0x4000, 0x8000
 WAIT_MS = 1000
+BURST_S = 0.2  # between events that name no GPU of ours, which may come for ever
 PAUSE_S = 5.0  # after an error of the wait itself, which may come back at once for ever
 NO_INSTANCE = 0xFFFFFFFF
 
@@ -179,14 +180,15 @@ def _watch(nvml: Nvml, event_set: Any, scene: _Scene, stop: Event) -> None:
             if error.code != TIMEOUT:
                 raise
             continue
-        _tell(data, scene)
+        gpu = scene.handles.get(handle_address(data.device))
+        if gpu is None:  # a handle of another session: look at everything
+            scene.report.rediscover()
+            stop.wait(BURST_S)
+        else:
+            _tell(gpu, data, scene)
 
 
-def _tell(data: Any, scene: _Scene) -> None:
-    gpu = scene.handles.get(handle_address(data.device))
-    if gpu is None:  # a handle of another session: look at everything
-        scene.report.rediscover()
-        return
+def _tell(gpu: DeviceID, data: Any, scene: _Scene) -> None:
     event = NvmlEvent(
         gpu=gpu,
         type=data.eventType,

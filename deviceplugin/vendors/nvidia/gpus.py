@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from deviceplugin.vendors.nvidia.library import Nvml
+from deviceplugin.vendors.nvidia.library import Nvml, nonsense
 from deviceplugin.vendors.nvidia.partitions import MigInstance, read_instances
 
 # nvmlDeviceArchitecture_t
@@ -20,6 +20,7 @@ _ARCHITECTURES = {
     11: "orin",
     12: "rubin",
 }
+MAX_MEMORY_BYTES = 1 << 46
 # Display adapters of workstations, which compute nothing.
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
@@ -53,29 +54,42 @@ def read_handle(nvml: Nvml, index: int) -> Any:
 
 def read_pci_address(nvml: Nvml, handle: Any) -> str:
     """`domain:bus:device.0` from the numbers: the text form cuts domains above 0xffff."""
-    info = nvml.call("nvmlDeviceGetPciInfo_v3", handle)
+    function = "nvmlDeviceGetPciInfo_v3"
+    info = nvml.call(function, handle)
+    if info.bus > 0xFF or info.device > 0x1F:
+        raise nonsense(function, f"bus {info.bus:#x}, device {info.device:#x}")
     return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"
+
+
+def _read_memory_bytes(nvml: Nvml, handle: Any) -> int | None:
+    function = "nvmlDeviceGetMemoryInfo"
+    memory = nvml.ask(function, handle)
+    if memory is None or not memory.total:
+        return None
+    if memory.total > MAX_MEMORY_BYTES:
+        raise nonsense(function, f"a memory of {memory.total} bytes")
+    return int(memory.total)
 
 
 def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> Gpu:
     """Everything about one GPU; raises LibraryError at the first call that fails."""
-    memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
+    memory_bytes = _read_memory_bytes(nvml, handle)
     mig = nvml.ask("nvmlDeviceGetMigMode", handle)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     ecc = nvml.ask("nvmlDeviceGetEccMode", handle)
     enabled = bool(mig[0]) if mig is not None else None
     return Gpu(
-        uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
+        uuid=nvml.uuid(handle),
         index=index,
         minor=nvml.call("nvmlDeviceGetMinorNumber", handle),
         pci_address=pci_address,
         product=nvml.text("nvmlDeviceGetName", handle),
-        memory_bytes=memory.total if memory is not None else None,
+        memory_bytes=memory_bytes,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
         architecture=_ARCHITECTURES.get(nvml.ask("nvmlDeviceGetArchitecture", handle)),
         mig=enabled,
         mig_pending=bool(mig[1]) if mig is not None else None,
         ecc=bool(ecc[0]) if ecc is not None else None,
         virtualization=nvml.ask("nvmlDeviceGetVirtualizationMode", handle),
-        instances=read_instances(nvml, handle, memory.total) if enabled and memory else (),
+        instances=read_instances(nvml, handle, memory_bytes) if enabled else (),
     )

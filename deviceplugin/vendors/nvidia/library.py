@@ -4,8 +4,10 @@ Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
 """
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
+from deviceplugin.core.names import id_problem
 from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
 
@@ -40,7 +42,9 @@ class Nvml:
         try:
             return getattr(self._api, function)(*arguments)
         except self._api.NVMLError as error:
-            raise LibraryError(function, error.value, str(error)) from error
+            raise LibraryError(function, error.value, _text_of(error)) from error
+        except UnicodeDecodeError as error:
+            raise nonsense(function, "text that is not UTF-8") from error
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """As `call`, but None where GPU or driver do not support the question."""
@@ -55,6 +59,21 @@ class Nvml:
         """As `ask`, for the functions that give text (bytes in old bindings)."""
         value = self.ask(function, *arguments)
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    def uuid(self, handle: Any) -> str:
+        """The identity of a GPU or a MIG device; raises LibraryError where it gives none."""
+        function = "nvmlDeviceGetUUID"
+        uuid = self.text(function, handle)
+        if uuid is None or id_problem(uuid) is not None:
+            raise nonsense(function, f"{uuid!r:.80}, which is no UUID")
+        return uuid
+
+    def count(self, function: str, limit: int, *arguments: Any) -> int:
+        """As `call`, for a number that is counted up to: at most `limit`, else LibraryError."""
+        found = int(self.call(function, *arguments))
+        if found > limit:
+            raise nonsense(function, f"{found}, where {limit} is the most there can be")
+        return found
 
     def field(self, handle: Any, number: int) -> int | None:
         """A field value (nvml.h, NVML_FI_*) as a number, None where it is not supported."""
@@ -78,6 +97,22 @@ class Nvml:
             self.call("nvmlShutdown")
         except LibraryError:  # it was gone before us
             return
+
+
+OpenNvml = Callable[[Host, str], Nvml]
+
+
+def nonsense(function: str, what: str) -> LibraryError:
+    """The error of a call that succeeded with an answer that cannot be true."""
+    return LibraryError(function, UNKNOWN, f"it answered {what}")
+
+
+def _text_of(error: Exception) -> str:
+    """The library's own words, which pynvml asks it for."""
+    try:
+        return str(error)
+    except UnicodeDecodeError:
+        return "an error whose text is not UTF-8"
 
 
 def handle_address(handle: Any) -> int:

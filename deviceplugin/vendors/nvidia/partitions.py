@@ -17,6 +17,7 @@ from deviceplugin.vendors.nvidia.library import (
     NOT_FOUND,
     NOT_SUPPORTED,
     Nvml,
+    nonsense,
 )
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
@@ -44,6 +45,7 @@ GPU_INSTANCE_PROFILES: Mapping[int, tuple[int, str]] = {
     16: (2, "+me.all"),
     17: (3, "+gfx"),
 }
+MAX_INSTANCES = 64  # of a GPU: today's drivers cut seven
 PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us is still read
 
 
@@ -81,12 +83,15 @@ def resource_suffix(profile: str) -> str:
     return "mig-" + profile.replace("+", ".")
 
 
-def read_instances(nvml: Nvml, gpu: Any, total_bytes: int) -> tuple[MigInstance, ...]:
-    """All MIG devices of a GPU; slots without one are holes and are skipped."""
-    found = (
-        _read_instance(nvml, gpu, index, total_bytes)
-        for index in range(nvml.call("nvmlDeviceGetMaxMigDeviceCount", gpu))
-    )
+def read_instances(nvml: Nvml, gpu: Any, total_bytes: int | None) -> tuple[MigInstance, ...]:
+    """All MIG devices of a GPU; slots without one are holes and are skipped.
+
+    Raises LibraryError for what no GPU can be: profiles are named by shares of its memory.
+    """
+    slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, gpu)
+    if slots and not total_bytes:
+        raise nonsense("nvmlDeviceGetMemoryInfo", "no memory for a GPU in MIG mode")
+    found = (_read_instance(nvml, gpu, index, total_bytes or 0) for index in range(slots))
     return tuple(instance for instance in found if instance is not None)
 
 
@@ -100,6 +105,9 @@ def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigIns
     attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)
     gpu_instance = nvml.call("nvmlDeviceGetGpuInstanceId", handle)
     slices = (attributes.gpuInstanceSliceCount, attributes.computeInstanceSliceCount)
+    if not (0 < slices[1] <= slices[0] and 0 < attributes.memorySizeMB << 20 <= total_bytes):
+        text = f"{slices} slices and {attributes.memorySizeMB} MiB of {total_bytes} bytes"
+        raise nonsense("nvmlDeviceGetAttributes_v2", text)
     name = profile_name(
         total_bytes=total_bytes,
         memory_mib=attributes.memorySizeMB,
@@ -107,7 +115,7 @@ def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigIns
         suffix=_suffix(nvml, gpu, gpu_instance),
     )
     return MigInstance(
-        uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
+        uuid=nvml.uuid(handle),
         index=index,
         gpu_instance=gpu_instance,
         compute_instance=nvml.call("nvmlDeviceGetComputeInstanceId", handle),

@@ -1,11 +1,13 @@
 """What NVML says of a GPU's health when it is asked: verdict, memory, clocks.
 
 Each question stands for itself: one that is not answered now (remapped rows are not while MIG
-instances exist) keeps its last answer, and never hides the others.
+instances exist) keeps its last answer, and never hides the others. `read_answers` asks, perhaps in
+another process; `Probes` remembers and judges, and knows no library.
 """
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from deviceplugin.errors import LibraryError
@@ -42,8 +44,39 @@ Faults = tuple[Fault, ...]
 Check = Callable[[Nvml, Any, Device], Faults | None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What one GPU answered now; a check that got no answer is not among `checks`."""
+
+    energy: int | None
+    action: int | None
+    reasons: int | None
+    checks: Mapping[str, Faults]
+
+
+def read_answers(nvml: Nvml, device: Device) -> Answers:
+    """Ask one GPU everything; raises LibraryError where it cannot be asked at all."""
+    handle = nvml.call("nvmlDeviceGetHandleByUUID", device.id)
+    asked = {check.__name__: _checked(check, nvml, handle, device) for check in _CHECKS}
+    return Answers(
+        energy=_asked(nvml, "nvmlDeviceGetTotalEnergyConsumption", handle),
+        action=nvml.field(handle, RECOVERY_ACTION_FIELD),
+        reasons=_read_reasons(nvml, handle),
+        checks={name: faults for name, faults in asked.items() if faults is not None},
+    )
+
+
+def _checked(check: Check, nvml: Nvml, handle: Any, device: Device) -> Faults | None:
+    try:
+        return check(nvml, handle, device)
+    except LibraryError as error:
+        if error.code in (GPU_IS_LOST, UNINITIALIZED):
+            raise
+        return None
+
+
 class Probes:
-    """The questions, and what they were answered last; `clock` gives seconds."""
+    """What the questions were answered last; `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -52,19 +85,17 @@ class Probes:
         self._energy: dict[DeviceID, int] = {}
         self._slowed: dict[tuple[DeviceID, int], float] = {}
 
-    def probe(self, nvml: Nvml, device: Device) -> Finding:
-        """All that is wrong with one GPU; raises LibraryError where it cannot be asked at all."""
-        handle = nvml.call("nvmlDeviceGetHandleByUUID", device.id)
-        energy = _asked(nvml, "nvmlDeviceGetTotalEnergyConsumption", handle)
-        action = nvml.field(handle, RECOVERY_ACTION_FIELD)
-        reset = self._was_reset(device.id, energy, action)
+    def judge(self, device: Device, now: Answers) -> Finding:
+        """All that is wrong with one GPU, by its answers and those that it gave before."""
+        reset = self._was_reset(device.id, now.energy, now.action)
         if reset:
             self._forget(device.id)
-        faults = [fault for check in _CHECKS for fault in self._ask(check, nvml, handle, device)]
+        self._answers |= {(device.id, name): faults for name, faults in now.checks.items()}
+        standing = [self._answers.get((device.id, check.__name__), ()) for check in _CHECKS]
         return Finding(
-            faults=(*_verdict(device, action), *faults),
-            events=self._slowdowns(device, _read_reasons(nvml, handle)),
-            mark=energy,
+            faults=(*_verdict(device, now.action), *(f for faults in standing for f in faults)),
+            events=self._slowdowns(device, now.reasons),
+            mark=now.energy,
             reset=reset,
         )
 
@@ -80,18 +111,6 @@ class Probes:
 
     def _forget(self, device: DeviceID) -> None:
         self._answers = {key: a for key, a in self._answers.items() if key[0] != device}
-
-    def _ask(self, check: Check, nvml: Nvml, handle: Any, device: Device) -> Faults:
-        key = (device.id, check.__name__)
-        try:
-            answer = check(nvml, handle, device)
-        except LibraryError as error:
-            if error.code in (GPU_IS_LOST, UNINITIALIZED):
-                raise
-            answer = None
-        if answer is not None:
-            self._answers[key] = answer
-        return self._answers.get(key, ())
 
     def _slowdowns(self, device: Device, reasons: int | None) -> Faults:
         """An event when a bit comes, and one a minute while it stays.

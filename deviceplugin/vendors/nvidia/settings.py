@@ -22,6 +22,7 @@ class NvidiaSection(Section, frozen=True):
     dev_root: str | None = None
     cdi_annotation_prefix: str = "cdi.k8s.io/"
     cdi_hook_path: str | None = None
+    library_process: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what msgspec cannot express, where it can still tell the key's path."""

@@ -1,37 +1,31 @@
-"""The NVIDIA vendor: keeps an NVML session, looks at the GPUs, answers for containers."""
+"""The NVIDIA vendor: looks at the GPUs through an NVML session, answers for containers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
 from deviceplugin.core.edits import merge_edits
-from deviceplugin.errors import DiscoveryError, LibraryError, UnavailableError
+from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery, Finding
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
 from deviceplugin.vendor import HealthReport
 from deviceplugin.vendors.nvidia import cdi, edits
 from deviceplugin.vendors.nvidia.devices import naming_for
 from deviceplugin.vendors.nvidia.discovery import (
-    Look,
     by_address,
     healthy_devices,
-    look,
     missing_devices,
     with_links,
 )
-from deviceplugin.vendors.nvidia.events import watch_events
-from deviceplugin.vendors.nvidia.library import Nvml, open_nvml
-from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.probes import Probes
+from deviceplugin.vendors.nvidia.session import Session, Sight
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vgpu import guest_edits
 from deviceplugin.vendors.nvidia.vgpu_host import HostVgpus, is_for_machines, machine_edits
 
-OpenNvml = Callable[[Host, str], Nvml]
-
 
 class NvidiaVendor:
-    """All NVIDIA GPUs of a node; `open_library` is the seam for a simulated NVML."""
+    """All NVIDIA GPUs of a node, as `session` tells of them."""
 
     name = "nvidia"
 
@@ -40,35 +34,28 @@ class NvidiaVendor:
         host: Host,
         settings: NvidiaSection,
         mig: MigSection,
-        open_library: OpenNvml = open_nvml,
+        session: Session,
         vgpu: VgpuSection | None = None,
     ) -> None:
         self._host, self._settings, self._mig = host, settings, mig
         self._vgpu = vgpu or VgpuSection()
         self._host_vgpus = HostVgpus(host)
-        self._open_library = open_library
-        self._nvml: Nvml | None = None
+        self._session = session
         self._probes = Probes()
         self._known: Mapping[str, tuple[Device, ...]] = {}
-        self._links: Links = {}
         self._driver_version: str | None = None
         self._driver_root = settings.driver_root
 
     def discover(self) -> Discovery:
         """All GPUs, MIG instances and vGPUs; a GPU that fails keeps its last devices, faulted."""
         try:
-            nvml = self._session()
+            sight = self._session.see()
         except UnavailableError:
             vgpus = self._vgpus(())
             if not vgpus:
                 raise
             return Discovery(devices=vgpus)  # a host for virtual machines alone
-        try:
-            return self._discover(nvml)
-        except LibraryError:
-            # A session can outlive its driver; a new one says what is the matter.
-            self.close()
-            return self._discover(self._session())
+        return self._discover(sight)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
@@ -89,43 +76,34 @@ class NvidiaVendor:
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Report what NVML tells of the GPUs and their instances."""
-        watch_events(self._session(), devices, report, stop)
+        self._session.watch(devices, report, stop)
 
     def probe_health(self, device: Device) -> Finding:
         """What NVML's counters and states say of one GPU."""
-        if self._nvml is None:
-            raise DiscoveryError("there is no NVML session")
-        return self._probes.probe(self._nvml, device)
+        return self._probes.judge(device, self._session.ask(device))
+
+    def close(self) -> None:
+        """Let the library go; the next discovery loads it again."""
+        self._session.close()
 
     @property
     def _dev_root(self) -> str:
         return self._settings.dev_root or self._driver_root
 
-    def _session(self) -> Nvml:
-        if self._nvml is None:
-            self._nvml = self._open_library(self._host, self._settings.driver_root)
-            self._driver_root = self._nvml.driver_root
-        return self._nvml
-
-    def close(self) -> None:
-        """Let the library go; the next discovery loads it again."""
-        if self._nvml is not None:
-            self._nvml.close()
-            self._nvml = None
-
-    def _discover(self, nvml: Nvml) -> Discovery:
-        seen = look(nvml)
-        self._driver_version = nvml.text("nvmlSystemGetDriverVersion")
+    def _discover(self, sight: Sight) -> Discovery:
+        self._driver_root = sight.driver_root
+        self._driver_version = sight.driver_version or self._driver_version
+        seen = sight.look
         naming = naming_for(self._settings, self._mig, self._dev_root, seen.gpus, self._vgpu)
         devices, faults = healthy_devices(self._host, seen, naming)
-        devices = self._with_vgpus(with_links(devices, self._read_links(nvml, seen)))
+        devices = self._with_vgpus(with_links(devices, sight.links))
         missing, losses = missing_devices(self._host, seen, self._known)
         self._known = by_address((*devices, *missing))
         return Discovery(
             devices=(*devices, *missing),
             faults=(*faults, *losses),
             driver_version=self._driver_version,
-            library_version=nvml.text("nvmlSystemGetNVMLVersion"),
+            library_version=sight.library_version,
         )
 
     def _with_vgpus(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -140,14 +118,3 @@ class NvidiaVendor:
         return self._host_vgpus.read(
             {d.pci_address: d.id for d in devices if d.pci_address and d.parent is None}
         )
-
-    def _read_links(self, nvml: Nvml, seen: Look) -> Links:
-        """Links of the whole GPUs, read again only when another set of GPUs answers."""
-        uuids = {DeviceID(gpu.uuid): gpu for gpu in seen.gpus if not gpu.mig}
-        if uuids.keys() != self._links.keys():
-            handles = {
-                uuid: (nvml.call("nvmlDeviceGetHandleByIndex", gpu.index), gpu.pci_address)
-                for uuid, gpu in uuids.items()
-            }
-            self._links = read_links(nvml, handles)
-        return self._links

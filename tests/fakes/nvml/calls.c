@@ -4,8 +4,10 @@
 
 #include <fnmatch.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct handle *handles; /* never freed: a caller may keep one as long as it likes */
@@ -55,10 +57,41 @@ int fault_of(const char *function, int gpu) {
     return r ? (int)must(r, "code") : OK;
 }
 
+/* The process ends here, as it does in a library that is broken. */
+static void crash_out(const char *function, int gpu) {
+    const struct record *r = fault(FAULT_CRASH, function, gpu);
+    if (!r) return;
+    if (!strcmp(text(r, "how"), "segv")) raise(SIGSEGV);
+    if (!strcmp(text(r, "how"), "abort")) abort();
+    if (!strcmp(text(r, "how"), "exit")) _exit(7);
+    broken("no such crash", text(r, "how"));
+}
+
+const struct record *lie_of(const char *function, int gpu) { return fault(LIE, function, gpu); }
+
+u64 lie_number(const char *function, int gpu, u64 truth) {
+    const struct record *r = lie_of(function, gpu);
+    if (r) number(r, "number", &truth);
+    return truth;
+}
+
+int lie_text(const char *function, int gpu, char *out, size_t size) {
+    const struct record *r = lie_of(function, gpu);
+    const char *hex = r ? text(r, "bytes") : NULL;
+    unsigned byte;
+    size_t length = 0;
+    if (!hex) return 0;
+    for (; length < size && sscanf(hex + 2 * length, "%2x", &byte) == 1; length++)
+        out[length] = (char)byte;
+    if (length < size) out[length] = 0;
+    return 1;
+}
+
 /* Lock held on return; let go while a hang or slow line keeps the call waiting. */
 static void wait_out(const char *function, int gpu) {
     const struct record *slow;
     scenario_refresh();
+    crash_out(function, gpu);
     if ((slow = fault(FAULT_SLOW, function, gpu))) {
         unsigned ms = (unsigned)must(slow, "ms");
         unlock();

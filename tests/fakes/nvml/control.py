@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from tests.fakes.nvml.library import build_library
 from tests.fakes.nvml.model import GPU_IS_LOST, Fault, Gpu, Scenario
@@ -82,6 +83,26 @@ class NvmlDouble:
 
     def slow(self, function: str, ms: int, gpu: int | None = None) -> None:
         self._add(Fault(kind="slow", function=function, gpu=gpu, ms=ms))
+
+    def crash(
+        self,
+        function: str,
+        how: Literal["segv", "abort", "exit"] = "segv",
+        gpu: int | None = None,
+    ) -> None:
+        """Calls that match end the process."""
+        self._add(Fault(kind="crash", function=function, gpu=gpu, how=how))
+
+    def lie(
+        self,
+        function: str,
+        gpu: int | None = None,
+        text: bytes | None = None,
+        number: int | None = None,
+    ) -> None:
+        """Calls that match succeed with this text or number; README.md says which can."""
+        told = None if text is None else text.hex()
+        self._add(Fault(kind="lie", function=function, gpu=gpu, bytes=told, number=number))
 
     def unhang(self) -> None:
         self._keep(lambda fault: fault.kind != "hang")

@@ -9,6 +9,7 @@ static int device_text(const char *fn, struct handle *h, int allowed, const char
     struct call c;
     int code = enter(fn, h, allowed, &c);
     if (code) return code;
+    if (out && lie_text(fn, c.gpu, out, size)) return leave(OK);
     const char *value = text(c.record, key);
     if (!value) value = strcmp(key, "name") ? NULL : text(c.gpu_record, key);
     if (!value) return leave(NOT_SUPPORTED);
@@ -104,6 +105,7 @@ static int pci_info(const char *fn, struct handle *h, struct pci *out) {
     if (!text(c.record, "pci_bus")) return leave(NOT_SUPPORTED);
     fill_pci(out, (unsigned)must(c.record, "pci_domain"), (unsigned)must(c.record, "pci_bus"),
              (unsigned)must(c.record, "pci_device"));
+    out->bus = (u32)lie_number(fn, c.gpu, out->bus);
     if (number(c.record, "pci_device_id", &id)) out->device_id = (u32)id;
     if (number(c.record, "pci_subsystem_id", &id)) out->subsystem_id = (u32)id;
     return leave(OK);

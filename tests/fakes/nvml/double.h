@@ -30,7 +30,8 @@ enum code {
 /* ---- scenario.c: the parsed file; call with the lock held ---- */
 enum kind {
     SYSTEM, GPU, NVLINK, TOPOLOGY, FIELD, ECC, REMAPPED, HISTOGRAM, SRAM, FABRIC, PROCESS,
-    GI_PROFILE, CI_PROFILE, MIG, FAULT_ERROR, FAULT_HANG, FAULT_SLOW, KINDS
+    GI_PROFILE, CI_PROFILE, MIG, FAULT_ERROR, FAULT_HANG, FAULT_SLOW, FAULT_CRASH, LIE,
+    KINDS
 };
 #define ANY_GPU (-1)
 
@@ -83,6 +84,12 @@ int leave(int code);
 int admit(const char *function, int gpu);
 /* Lock held: does an error line answer this call? 0 if none. */
 int fault_of(const char *function, int gpu);
+/* Lock held: the line that says what this call answers instead of the truth, or NULL. */
+const struct record *lie_of(const char *function, int gpu);
+/* Lock held: the text of a lie, not ended where it fills `out`. 1 if there is one. */
+int lie_text(const char *function, int gpu, char *out, size_t size);
+/* Lock held: the number of a lie, or `truth`. */
+u64 lie_number(const char *function, int gpu, u64 truth);
 int require_init(int change); /* lock held: adjust the reference count, answer what it was */
 struct handle *handle_for(enum what what, const char *uuid, int gpu, unsigned gi, unsigned ci);
 const struct record *mig_record(const struct handle *h);

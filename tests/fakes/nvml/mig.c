@@ -22,7 +22,7 @@ API int nvmlDeviceGetMaxMigDeviceCount(struct handle *h, u32 *out) {
     int code = enter(__func__, h, A_GPU, &c);
     if (code) return code;
     if (!number(c.record, "mig_max", &most)) return leave(NOT_SUPPORTED);
-    *out = mig_is_on(&c) ? (u32)most : 0; /* nvml.h: zero where MIG is not enabled */
+    *out = mig_is_on(&c) ? (u32)lie_number(__func__, c.gpu, most) : 0; /* nvml.h: zero where MIG is not enabled */
     return leave(OK);
 }
 
@@ -78,7 +78,7 @@ API int nvmlDeviceGetAttributes_v2(struct handle *h, struct attributes *out) {
     if (code) return code;
     if (h->what != A_MIG || !out) return leave(out ? NOT_SUPPORTED : INVALID_ARGUMENT);
     numbers(c.record, keys, out->number);
-    out->memory_mb = must(c.record, "memory_mb");
+    out->memory_mb = lie_number(__func__, c.gpu, must(c.record, "memory_mb"));
     return leave(OK);
 }
 

@@ -235,12 +235,15 @@ class Gpu:
 class Fault:
     """What befalls calls whose name matches `function` (a shell pattern) on a GPU, or on any."""
 
-    kind: Literal["error", "hang", "slow"]
+    kind: Literal["error", "hang", "slow", "crash", "lie"]
     function: str = "*"
     gpu: int | None = None
     except_for: str | None = None
     code: int | None = None
     ms: int | None = None
+    how: Literal["segv", "abort", "exit"] | None = None
+    bytes: str | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,9 @@ def _fault_line(fault: Fault) -> str:
         **{"except": fault.except_for},
         code=fault.code,
         ms=fault.ms,
+        how=fault.how,
+        bytes=fault.bytes,
+        number=fault.number,
     )
 
 

@@ -40,6 +40,8 @@ static const struct { const char *word; int per_gpu; const char *keys; } grammar
     [FAULT_ERROR] = {"error", 0, " gpu function! except code! "},
     [FAULT_HANG] = {"hang", 0, " gpu function! except "},
     [FAULT_SLOW] = {"slow", 0, " gpu function! except ms! "},
+    [FAULT_CRASH] = {"crash", 0, " gpu function! except how! "},
+    [LIE] = {"lie", 0, " gpu function! except bytes number "},
 };
 
 static struct { char *text; struct record *records; int count, capacity; struct stat stat; } now;

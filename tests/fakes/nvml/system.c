@@ -32,6 +32,7 @@ API int nvmlShutdown(void) {
 static int system_text(const char *function, const char *key, char *out, unsigned size) {
     int code = enter_system(function);
     if (code) return code;
+    if (out && lie_text(function, ANY_GPU, out, size)) return leave(OK);
     const char *value = text(next_record(NULL, SYSTEM, ANY_GPU), key);
     if (!value) return leave(NOT_SUPPORTED);
     if (!out || strlen(value) >= size) return leave(out ? INSUFFICIENT_SIZE : INVALID_ARGUMENT);
@@ -59,6 +60,11 @@ API int nvmlSystemGetCudaDriverVersion(int *out) { return cuda_version(__func__,
 API int nvmlSystemGetCudaDriverVersion_v2(int *out) { return cuda_version(__func__, out); }
 
 API const char *nvmlErrorString(int code) {
+    static char invented[64];
+    lock();
+    int lied = lie_text(__func__, ANY_GPU, invented, sizeof invented - 1);
+    unlock();
+    if (lied) return invented;
     static const char *const texts[] = {
         "Success", "Uninitialized", "Invalid Argument", "Not Supported",
         "Insufficient Permissions", "Already Initialized", "Not Found", "Insufficient Size",
@@ -77,6 +83,7 @@ static int count(const char *function, unsigned *out) {
     if (!out) return leave(INVALID_ARGUMENT);
     *out = 0;
     for (const struct record *r = NULL; (r = next_record(r, GPU, ANY_GPU));) ++*out;
+    *out = (unsigned)lie_number(function, ANY_GPU, *out);
     return leave(OK);
 }
 API int nvmlDeviceGetCount(unsigned *out) { return count(__func__, out); }

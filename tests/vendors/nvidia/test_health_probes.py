@@ -145,12 +145,12 @@ class Clock:
 
 def test_a_slowdown_is_an_event_when_it_comes_and_once_a_minute(machine: Machine) -> None:
     device, clock = machine.devices()[0], Clock()
-    nvml, probes = machine.vendor._session(), Probes(clock)
+    ask, probes = machine.vendor._session.ask, Probes(clock)
 
     def events(reasons: int, at: float) -> list[str]:
         clock.now_s = at
         machine.double.update_gpu(0, lambda gpu: replace(gpu, clocks_event_reasons=reasons))
-        return [event.code for event in probes.probe(nvml, device).events]
+        return [event.code for event in probes.judge(device, ask(device)).events]
 
     assert events(0x4, 0) == []
     assert events(0x48, 5) == ["hw_slowdown", "hw_thermal"]
@@ -162,8 +162,8 @@ def test_a_slowdown_is_an_event_when_it_comes_and_once_a_minute(machine: Machine
 
 def test_a_power_brake_on_several_gpus_blames_no_single_one(machine: Machine) -> None:
     devices = [d for d in machine.devices() if d.parent is None]
-    nvml, probes = machine.vendor._session(), Probes(Clock())
+    ask, probes = machine.vendor._session.ask, Probes(Clock())
     for index in (0, 1):
         machine.double.update_gpu(index, lambda gpu: replace(gpu, clocks_event_reasons=0x80))
-    codes = [[e.code for e in probes.probe(nvml, device).events] for device in devices]
+    codes = [[e.code for e in probes.judge(device, ask(device)).events] for device in devices]
     assert codes == [["power_brake"], ["power_brake_shared"]]

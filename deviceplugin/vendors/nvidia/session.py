@@ -1,0 +1,112 @@
+"""What the vendor asks of NVML, whole answers at once; the session that asks in this process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Protocol
+
+from deviceplugin.errors import DiscoveryError, LibraryError
+from deviceplugin.host import Host
+from deviceplugin.model import Device, DeviceID
+from deviceplugin.vendor import HealthReport
+from deviceplugin.vendors.nvidia.discovery import Look, look
+from deviceplugin.vendors.nvidia.events import watch_events
+from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
+from deviceplugin.vendors.nvidia.links import Links, read_links
+from deviceplugin.vendors.nvidia.probes import Answers, read_answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """A look, with what does not change from look to look; `driver_root` is a host path."""
+
+    look: Look
+    links: Links
+    driver_root: str
+    driver_version: str | None
+    library_version: str | None
+
+
+class Session(Protocol):
+    """NVML, wherever it is loaded; every method may be called from any thread, and blocks."""
+
+    def see(self) -> Sight:
+        """All GPUs, the library loaded first if it is not; raises VendorError."""
+
+    def ask(self, device: Device) -> Answers:
+        """How one GPU is; raises VendorError, also before the first `see`."""
+
+    def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
+        """Report each event until `stop`, or until nothing more can be heard."""
+
+    def close(self) -> None:
+        """Let the library go; the next `see` loads it again."""
+
+
+class NvmlSession:
+    """NVML in this process."""
+
+    def __init__(self, host: Host, driver_root: str, open_library: OpenNvml) -> None:
+        self._open = partial(open_library, host, driver_root)
+        self._nvml: Nvml | None = None
+        self._links: Links = {}
+
+    def see(self) -> Sight:
+        """Fulfils Session. A session can outlive its driver: a new one says what is the matter."""
+        nvml = self._opened()
+        try:
+            return self._see(nvml)
+        except LibraryError:
+            self.close()
+            return self._see(self._opened())
+
+    def ask(self, device: Device) -> Answers:
+        """Fulfils Session."""
+        if self._nvml is None:
+            raise DiscoveryError("there is no NVML session")
+        return read_answers(self._nvml, device)
+
+    def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
+        """Fulfils Session."""
+        watch_events(self._opened(), devices, report, stop)
+
+    def close(self) -> None:
+        """Fulfils Session."""
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+
+    def _opened(self) -> Nvml:
+        if self._nvml is None:
+            self._nvml = self._open()
+        return self._nvml
+
+    def _see(self, nvml: Nvml) -> Sight:
+        seen = look(nvml)
+        return Sight(
+            look=seen,
+            links=self._read_links(nvml, seen),
+            driver_root=nvml.driver_root,
+            driver_version=_version(nvml, "nvmlSystemGetDriverVersion"),
+            library_version=_version(nvml, "nvmlSystemGetNVMLVersion"),
+        )
+
+    def _read_links(self, nvml: Nvml, seen: Look) -> Links:
+        """Links of the whole GPUs, read again only when another set of GPUs answers."""
+        uuids = {DeviceID(gpu.uuid): gpu for gpu in seen.gpus if not gpu.mig}
+        if uuids.keys() != self._links.keys():
+            handles = {
+                uuid: (nvml.call("nvmlDeviceGetHandleByIndex", gpu.index), gpu.pci_address)
+                for uuid, gpu in uuids.items()
+            }
+            self._links = read_links(nvml, handles)
+        return self._links
+
+
+def _version(nvml: Nvml, function: str) -> str | None:
+    """No GPU is the worse for a version that cannot be read."""
+    try:
+        return nvml.text(function)
+    except LibraryError:
+        return None
