@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID, ResourceName
@@ -59,8 +60,10 @@ async def read_answer(socket_path: Path) -> Answer:
     A channel a call: the socket is made anew with each kubelet. Raises HoldersUnknownError.
     """
     request = podresources.ListPodResourcesRequest()
-    async with _calling(socket_path, "List", podresources.ListPodResourcesResponse) as call:
-        answer: podresources.ListPodResourcesResponse = await call(request, timeout=_TIMEOUT_S)
+    async with _calling(socket_path, "List") as call:
+        answer = podresources.ListPodResourcesResponse.FromString(
+            await call(request, timeout=_TIMEOUT_S)
+        )
     return Answer(
         pods=frozenset((pod.namespace, pod.name) for pod in answer.pod_resources),
         holdings=tuple(_holdings(answer.pod_resources)),
@@ -74,8 +77,10 @@ async def read_pod(socket_path: Path, namespace: str, pod: str) -> tuple[Holding
     """
     request = podresources.GetPodResourcesRequest(pod_name=pod, pod_namespace=namespace)
     try:
-        async with _calling(socket_path, "Get", podresources.GetPodResourcesResponse) as call:
-            answer: podresources.GetPodResourcesResponse = await call(request, timeout=_TIMEOUT_S)
+        async with _calling(socket_path, "Get") as call:
+            answer = podresources.GetPodResourcesResponse.FromString(
+                await call(request, timeout=_TIMEOUT_S)
+            )
     except HoldersUnknownError as error:
         if "not found" in str(error):  # code UNKNOWN: the text is all there is
             return ()
@@ -84,18 +89,22 @@ async def read_pod(socket_path: Path, namespace: str, pod: str) -> tuple[Holding
 
 
 @asynccontextmanager
-async def _calling(socket_path: Path, method: str, answer: Any) -> Any:  # message types vary
+async def _calling(socket_path: Path, method: str) -> Any:
+    """A call whose answer is bytes, to be parsed inside: gRPC answers None for what it cannot
+    parse, and logs a traceback."""
     async with grpc.aio.insecure_channel(f"unix:{socket_path}", options=_OPTIONS) as channel:
         call = channel.unary_unary(
             f"{_SERVICE}{method}",
             request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=answer.FromString,
+            response_deserializer=None,
         )
         try:
             yield call
         except grpc.aio.AioRpcError as error:
             text = f"{socket_path}: {error.code().name}: {error.details()}"
             raise HoldersUnknownError(text) from error
+        except DecodeError as error:
+            raise HoldersUnknownError(f"{socket_path}: {method}: {error}") from error
 
 
 def by_resource(holdings: Iterable[Holding]) -> Holders:

@@ -60,22 +60,23 @@ def read_pci_address(nvml: Nvml, handle: Any) -> str:
 def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> Gpu:
     """Everything about one GPU; raises LibraryError at the first call that fails."""
     memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
+    total = (memory.total or None) if memory is not None else None
     mig = nvml.ask("nvmlDeviceGetMigMode", handle)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     ecc = nvml.ask("nvmlDeviceGetEccMode", handle)
     enabled = bool(mig[0]) if mig is not None else None
     return Gpu(
-        uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
+        uuid=nvml.text("nvmlDeviceGetUUID", handle) or "",
         index=index,
         minor=nvml.call("nvmlDeviceGetMinorNumber", handle),
         pci_address=pci_address,
         product=nvml.text("nvmlDeviceGetName", handle),
-        memory_bytes=memory.total if memory is not None else None,
+        memory_bytes=total,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
         architecture=_ARCHITECTURES.get(nvml.ask("nvmlDeviceGetArchitecture", handle)),
         mig=enabled,
         mig_pending=bool(mig[1]) if mig is not None else None,
         ecc=bool(ecc[0]) if ecc is not None else None,
         virtualization=nvml.ask("nvmlDeviceGetVirtualizationMode", handle),
-        instances=read_instances(nvml, handle, memory.total) if enabled and memory else (),
+        instances=read_instances(nvml, handle, total) if enabled and total else (),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
+from deviceplugin.lines import one_line
 
 FILE = "libnvidia-ml.so.1"
 FOLDERS = (
@@ -41,6 +42,8 @@ class Nvml:
             return getattr(self._api, function)(*arguments)
         except self._api.NVMLError as error:
             raise LibraryError(function, error.value, str(error)) from error
+        except UnicodeDecodeError as error:  # pynvml decodes strictly
+            return bytes(error.object)
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """As `call`, but None where GPU or driver do not support the question."""
@@ -52,9 +55,10 @@ class Nvml:
             raise
 
     def text(self, function: str, *arguments: Any) -> str | None:
-        """As `ask`, for the functions that give text (bytes in old bindings)."""
+        """As `ask`, for the functions that give text (bytes where it is no UTF-8)."""
         value = self.ask(function, *arguments)
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return one_line(text or "") or None
 
     def field(self, handle: Any, number: int) -> int | None:
         """A field value (nvml.h, NVML_FI_*) as a number, None where it is not supported."""

@@ -79,10 +79,10 @@ def _remote(
     info = _ask(nvml, "nvmlDeviceGetNvLinkRemotePciInfo", handle, link)
     if info is None:
         return None
-    text = info.busId.decode() if isinstance(info.busId, bytes) else str(info.busId)
+    bus = info.busId
     try:
-        return by_address.get(parse_address(text))
-    except ValueError:
+        return by_address.get(parse_address(bus.decode() if isinstance(bus, bytes) else str(bus)))
+    except ValueError:  # undecodable bytes are one too
         return None
 
 

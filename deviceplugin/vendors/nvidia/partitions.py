@@ -11,6 +11,7 @@ from typing import Any
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
+from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.vendors.nvidia.library import (
     FUNCTION_NOT_FOUND,
     INVALID_ARGUMENT,
@@ -107,7 +108,7 @@ def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigIns
         suffix=_suffix(nvml, gpu, gpu_instance),
     )
     return MigInstance(
-        uuid=str(nvml.text("nvmlDeviceGetUUID", handle)),
+        uuid=nvml.text("nvmlDeviceGetUUID", handle) or "",
         index=index,
         gpu_instance=gpu_instance,
         compute_instance=nvml.call("nvmlDeviceGetComputeInstanceId", handle),
@@ -160,7 +161,8 @@ def suffix_of(name: str) -> str:
 def parse_mig_minors(text: str) -> Mapping[str, int]:
     """`gpu0/gi1/access 12` lines as {"gpu0/gi1/access": 12}; other lines are skipped."""
     pairs = (line.split() for line in text.splitlines())
-    return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit()}
+    found = {pair[0]: parse_decimal(pair[1]) for pair in pairs if len(pair) == 2}
+    return {key: minor for key, minor in found.items() if minor is not None}
 
 
 def read_mig_minors(host: Host) -> Mapping[str, int]:
