@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/*.proto)
 
-.PHONY: demo test faults check format protos bench conformance clean
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test faults conformance fuzz coverage check format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +27,17 @@ conformance: $(VENV)/.installed
 # Only the faults, every point of them, and the time to recover from each.
 faults: $(VENV)/.installed
 	FAULTS_ALL=1 $(BIN)/python -m pytest -n auto tests/faults
+
+# Branches too, and what the daemons do that tests start (pyproject.toml, tool.coverage).
+coverage: $(VENV)/.installed
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
+	for part in 'core/*' model.py 'kubelet/*'; do \
+	  printf 'deviceplugin/%s, at least 95 %%: ' "$$part"; \
+	  $(BIN)/coverage report --format=total --include="deviceplugin/$$part" --fail-under=95 || exit; \
+	done
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -51,8 +64,18 @@ $(VENV)-bench/.installed: pyproject.toml
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check . psutil
 	touch $@
 
+# Coverage guides the inputs where atheris has a wheel for this Python, and hypothesis goes on where
+# it has none.
+$(VENV)/.fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	  --editable '.[fuzz]' || echo "atheris cannot be installed for this Python"
+	touch $@
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_SURFACES)
+
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench
+	rm -rf $(VENV) $(VENV)-bench .fuzz

@@ -12,16 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import yaml
 
 from deviceplugin.config_source import Source, config_files
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import VendorStatus
+from deviceplugin.strict_yaml import parse_yaml
 from deviceplugin.vendor import Sections
 
 MAX_FILE_BYTES = 1 << 20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "console")
+
+_LABEL = "[0-9A-Za-z_-]{1,63}"
+_ADDRESS = re.compile(rf"(?:\[([0-9a-fA-F:.]+)\]|({_LABEL}(?:\.{_LABEL})*|)):([0-9]{{1,5}})")
 
 Raw = dict[str, Any]  # what YAML gives before the schema has spoken
 
@@ -82,35 +85,14 @@ def _read_file(path: Path) -> Raw:
     if len(text) > MAX_FILE_BYTES:
         raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
     try:
-        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader, made stricter
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 13, [[[[…
-        raise ConfigError("--config", str(path), f"YAML ({_one_line(error)})") from error
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError("--config", str(path), f"YAML ({error})") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError("--config", str(path), "a mapping of keys to values")
     return content
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without aliases (they can grow without bound) and without repeated keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML
-            raise yaml.constructor.ConstructorError(
-                None, None, f"alias *{event.anchor} is not allowed", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _merge(base: Raw, over: Raw) -> Raw:
@@ -145,7 +127,7 @@ def check_keys(raw: Raw, known: Iterable[str]) -> None:
     known = sorted(known)
     for key, value in raw.items():
         if key not in known:
-            raise ConfigError(key, _short(value), _known_keys(key, known))
+            raise ConfigError(key, value, _known_keys(key, known))
 
 
 def decode(raw: object, schema: Any, name: str) -> Any:
@@ -164,9 +146,9 @@ def _config_error(text: str, raw: object, schema: Any, name: str) -> ConfigError
     value, info = _walk(raw, msgspec.inspect.type_info(schema), path)
     field, expected = _problem(problem, _field_names(info))
     if field is None:
-        return ConfigError(f"{name}{steps or ''}", _short(value), _choices(info) or expected)
+        return ConfigError(f"{name}{steps or ''}", value, _choices(info) or expected)
     found = value.get(field) if isinstance(value, dict) else value
-    return ConfigError(f"{name}{steps or ''}.{field}", _short(found), expected)
+    return ConfigError(f"{name}{steps or ''}.{field}", found, expected)
 
 
 def _problem(problem: str, known: list[str]) -> tuple[str | None, str]:
@@ -174,11 +156,11 @@ def _problem(problem: str, known: list[str]) -> tuple[str | None, str]:
 
     A section's own check says `field: what it must be`.
     """
-    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+    if match := re.fullmatch(r"(?s)Object contains unknown field `(.*)`", problem):
         return match[1], _known_keys(match[1], known)
     if match := re.fullmatch(r"Object missing required field `(.*)`", problem):
         return match[1], "a value: this key is required"
-    if match := re.fullmatch(r"Expected (.*), got .*", problem):
+    if match := re.fullmatch(r"Expected (.*?)(?:, got .*)?", problem):
         return None, match[1].replace("`", "")
     field, _, expected = problem.partition(": ")
     return (field, expected) if field in known else (None, problem)
@@ -222,21 +204,12 @@ def _known_keys(key: str, known: list[str]) -> str:
     return f"a known key: {hint}known here are {', '.join(sorted(known))}"
 
 
-def _short(value: object) -> object:
-    text = repr(value)
-    return value if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def parse_address(setting: Setting) -> tuple[str, int] | None:
     """`HOST:PORT` or `[IPV6]:PORT`; empty text switches the endpoint off (None)."""
     text = str(setting.value)
     if not text:
         return None
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]*)):(\d{1,5})", text)
+    match = _ADDRESS.fullmatch(text)
     if match is None or int(match[3]) > 65535:
         raise ConfigError(setting.label, text, "HOST:PORT, or nothing to switch it off")
     return (match[1] or match[2] or "0.0.0.0"), int(match[3])

@@ -19,6 +19,7 @@ from deviceplugin.core.health_report import health_report
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.health_desk import HealthDesk
 from deviceplugin.inventory import InventoryStore
+from deviceplugin.lines import one_line
 from deviceplugin.model import Device
 from deviceplugin.sections import Section
 
@@ -28,6 +29,7 @@ FILE = "control.sock"
 MAX_SOCKET_PATH = 107
 MAX_REQUEST_BYTES = 4096
 MAX_REASON = 500
+MAX_ERROR = 4096
 MAX_PEERS = 8
 PATIENCE_S = 5.0
 _ORDERS = frozenset({"cordon", "uncordon", "forget"})
@@ -121,7 +123,7 @@ class Control:
         return health_report(self._store.current, self._desk.memory.value)
 
     def _cordon(self, request: Request) -> Answer:
-        device, reason = self._device(request), " ".join(request.reason.split())
+        device, reason = self._device(request), one_line(request.reason, MAX_REASON + 1)
         if not reason or len(reason) > MAX_REASON:
             raise ControlError(f"a cordon has a reason of 1 to {MAX_REASON} characters")
         self._desk.cordon(device, reason)
@@ -171,7 +173,7 @@ def _peer_uid(peer: Any) -> int:  # asyncio's TransportSocket has no type of its
 
 
 def _refusal(text: str) -> Answer:
-    return {"ok": False, "error": text}
+    return {"ok": False, "error": one_line(text, MAX_ERROR)}
 
 
 def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Answer:
@@ -182,9 +184,10 @@ def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Answer:
             peer.settimeout(PATIENCE_S)
             peer.connect(str(path))
             peer.sendall(json.dumps(dict(request)).encode() + b"\n")
-            answer: Answer = json.loads(b"".join(iter(lambda: peer.recv(1 << 16), b"")))
-    except (OSError, ValueError) as error:
+            said = msgspec.json.decode(b"".join(iter(lambda: peer.recv(1 << 16), b"")))
+    except (OSError, ValueError, RecursionError) as error:
         raise ControlError(f"no daemon answers on {path}: {error}") from error
+    answer: Answer = said if isinstance(said, dict) else {"error": "this is no answer of a daemon"}
     if not answer.pop("ok", False):
-        raise ControlError(str(answer.get("error", "refused")))
+        raise ControlError(one_line(str(answer.get("error", "refused")), MAX_ERROR))
     return answer

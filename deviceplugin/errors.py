@@ -15,17 +15,21 @@ DevicePluginError
 
 from enum import StrEnum
 
+MAX_VALUE, MAX_EXPECTED = 200, 1000
+
 
 class DevicePluginError(Exception):
     """Any failure that this program names itself."""
 
 
 class ConfigError(DevicePluginError):
-    """A setting that cannot be used: which key, which value, what was expected."""
+    """A setting that cannot be used: which key, which value, what was expected; one line."""
 
     def __init__(self, key: str, value: object, expected: str) -> None:
         self.key, self.value, self.expected = key, value, expected
-        super().__init__(f"{key}: {value!r} is not valid, expected {expected}")
+        name = key if key and key.isprintable() else repr(key)
+        found, wanted = _cut(repr(value), MAX_VALUE), _cut(expected, MAX_EXPECTED)
+        super().__init__(f"{_cut(name, MAX_VALUE)}: {found} is not valid, expected {wanted}")
 
 
 class VendorError(DevicePluginError):
@@ -85,3 +89,7 @@ class AllocationError(DevicePluginError):
 
 class RegistrationError(DevicePluginError):
     """The kubelet is away or refused a registration."""
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

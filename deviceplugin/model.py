@@ -10,6 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
 
+MAX_NUMA_NODES = 1 << 10  # include/linux/numa.h, NODES_SHIFT is at most 10
+
 DeviceID = NewType("DeviceID", str)
 AdvertisedID = NewType("AdvertisedID", str)
 ResourceName = NewType("ResourceName", str)

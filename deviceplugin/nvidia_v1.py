@@ -6,7 +6,7 @@ and then discards (`resources`, `rename`, `devices`) works here; what has no mea
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ KEYS = ("version", "flags", "resources", "sharing", "imex")
 PREFIX = "nvidia.com/"
 _DEVICE = re.compile(r"\d+(:\d+)?|(GPU|MIG)-[0-9a-fA-F/-]+|MIG-GPU-[0-9a-fA-F/-]+")
 RawRule = dict[str, Any]
+T = TypeVar("T", dict[str, Any], list[Any])
 
 
 class Pattern(Section, frozen=True):
@@ -127,12 +128,20 @@ def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     rules = list(_rules(patterns, methods, settings.policy))
     return {
         **ours,
-        "nvidia": {**settings.nvidia, **(ours.get("nvidia") or {})},
+        "nvidia": settings.nvidia | _ours(ours, "nvidia", {}),
         # There a guest's vGPU is a plain GPU, and a host's are another plugin's.
-        "vgpu": {"enabled": False, **(ours.get("vgpu") or {})},
-        "rules": [*(ours.get("rules") or ()), *rules],
+        "vgpu": {"enabled": False} | _ours(ours, "vgpu", {}),
+        "rules": _ours(ours, "rules", []) + rules,
         "sharing": {"mps": {"root": settings.mps_root}} if settings.mps_root else {},
     }, tuple(notes)
+
+
+def _ours(raw: Raw, key: str, empty: T) -> T:
+    """A section of ours; what it holds is checked with all others."""
+    found = raw.get(key) or empty
+    if not isinstance(found, type(empty)):
+        raise ConfigError(key, found, "keys and values" if empty == {} else "a list")
+    return found
 
 
 def _rules(patterns: Patterns, methods: Methods, policy: str) -> Iterator[RawRule]:

@@ -44,6 +44,7 @@ from deviceplugin.surroundings import declared_problems, order_of, read_surround
 log = structlog.get_logger()
 
 STATE_FILE = "placement.json"
+MAX_STATE_BYTES = 1 << 20
 _DEFAULTS = ("aligned", "packed")
 Holders = Mapping[ResourceName, Collection[AdvertisedID]]
 Turns = Mapping[ResourceName, DeviceID]
@@ -215,11 +216,12 @@ def _layouts(
 def read_turns(path: Path) -> dict[ResourceName, DeviceID]:
     """The GPU of each resource that was handed out last; a damaged file is told and left alone."""
     try:
-        document = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            document = json.loads(file.read(MAX_STATE_BYTES))
         turns = document["handed_out"].items()
         return {ResourceName(str(name)): DeviceID(str(gpu)) for name, gpu in turns}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.warning("state_ignored", file=str(path), reason=str(error))
         return {}

@@ -1,5 +1,6 @@
 """Fixtures that many folders use: a rig in a short directory, with or without NVIDIA GPUs."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -24,11 +25,11 @@ def short_dir() -> Iterator[Path]:
 
 @pytest.fixture
 async def rig(short_dir: Path) -> AsyncIterator[Rig]:
-    """An empty node; daemons that a test leaves behind are killed."""
+    """An empty node; daemons that a test leaves behind are ended."""
     rig = Rig(short_dir)
     yield rig
     for daemon in rig.daemons:
-        daemon.kill()
+        await asyncio.to_thread(daemon.end)
     await rig.stub.aclose()
 
 

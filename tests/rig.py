@@ -21,6 +21,7 @@ from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, with_nvswitch, wri
 GPU = "nvidia.com/gpu"
 MIG_1G, MIG_2G, MIG_3G = (f"nvidia.com/mig-{p}" for p in ("1g.5gb", "2g.10gb", "3g.20gb"))
 WAIT_S = 20.0
+END_S = 5.0
 
 
 def environment() -> dict[str, str]:
@@ -95,6 +96,14 @@ class DaemonProcess:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
         return await asyncio.to_thread(self.process.wait, WAIT_S)
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL for what does not end by it: a killed process tells no coverage."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_S)
+        self.kill()
 
     def kill(self) -> None:
         """End it however it is."""

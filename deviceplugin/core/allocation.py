@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from deviceplugin.core.names import MAX_ID, id_problem
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Health, ResourceName
 
@@ -19,7 +20,8 @@ def select(
         raise AllocationError(Refusal.EMPTY, f"{name}: the request names no device")
     if len(set(ids)) != len(ids):
         twice = min(i for i, times in Counter(ids).items() if times > 1)
-        raise AllocationError(Refusal.DUPLICATE, f"{name}: device {twice} is asked for twice")
+        text = f"{name}: device {_told(twice)} is asked for twice"
+        raise AllocationError(Refusal.DUPLICATE, text)
     return tuple(_healthy(name, entries.get(device_id), device_id) for device_id in sorted(ids))
 
 
@@ -27,12 +29,17 @@ def _healthy(
     name: ResourceName, entry: AdvertisedDevice | None, device_id: str
 ) -> AdvertisedDevice:
     if entry is None:
-        raise AllocationError(Refusal.UNKNOWN, f"{name}: unknown device {device_id}")
+        raise AllocationError(Refusal.UNKNOWN, f"{name}: unknown device {_told(device_id)}")
     if entry.health is not Health.HEALTHY and entry.reason is not None:
         raise AllocationError(Refusal.IN_USE, f"{name}: device {device_id}: {entry.reason}")
     if entry.health is not Health.HEALTHY:
         raise AllocationError(Refusal.UNHEALTHY, f"{name}: device {device_id} is unhealthy")
     return entry
+
+
+def _told(device_id: str) -> str:
+    """An id as a message can carry it: what the caller sent may be anything, of any length."""
+    return repr(device_id[:MAX_ID]) if id_problem(device_id) else device_id
 
 
 def devices_of(

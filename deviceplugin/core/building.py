@@ -4,11 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deviceplugin.core.rules import Offering
-from deviceplugin.core.shares import form_text, share_ids, share_of, slices_bytes, smallest_unit
+from deviceplugin.core.shares import (
+    form_text,
+    replicas_bytes,
+    share_ids,
+    share_of,
+    slices_bytes,
+    smallest_unit,
+)
 from deviceplugin.core.usage import Usage, children_of, in_use_as
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
+    Device,
     DeviceID,
     Health,
     Inventory,
@@ -82,10 +90,10 @@ def _size_problem(
 ) -> PlanProblem | None:
     """Told before the list is made: one with a million ids would not fit into memory either."""
     memory = group[0].offer.memory
-    if memory is None:
-        return None
-    unit = parse_bytes(memory.unit)
     counts = [(o.device, s.count) for o in group if (s := share_of(o.device, o.offer))]
+    if memory is None:
+        return _replicas_problem(name, counts, limit_bytes)
+    unit = parse_bytes(memory.unit)
     size = sum(slices_bytes(device, unit, count) for device, count in counts)
     if size < limit_bytes:
         return None
@@ -97,6 +105,20 @@ def _size_problem(
         reason=f"its list of {sum(count for _, count in counts)} slices of {memory.unit} has"
         f" {size} bytes, the kubelet takes less than {limit_bytes}",
         action=f"use a larger unit: the smallest power of two that fits is {advice}",
+    )
+
+
+def _replicas_problem(
+    name: ResourceName, counts: Sequence[tuple[Device, int]], limit_bytes: int
+) -> PlanProblem | None:
+    size = sum(replicas_bytes(device, count) for device, count in counts)
+    if size < limit_bytes:
+        return None
+    reason = f"its list of {sum(count for _, count in counts)} replicas has {size} bytes"
+    return PlanProblem(
+        resource=name,
+        reason=f"{reason}, the kubelet takes less than {limit_bytes}",
+        action="offer fewer replicas",
     )
 
 

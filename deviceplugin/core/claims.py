@@ -13,7 +13,15 @@ from typing import TypeVar
 
 from deviceplugin.core.names import id_problem, name_problem
 from deviceplugin.errors import DiscoveryError
-from deviceplugin.model import Device, Discovery, Fault, FaultClass, Isolation, Link
+from deviceplugin.model import (
+    MAX_NUMA_NODES,
+    Device,
+    Discovery,
+    Fault,
+    FaultClass,
+    Isolation,
+    Link,
+)
 
 T = TypeVar("T")
 
@@ -174,7 +182,7 @@ def _distinct(devices: Iterable[Device], refused: list[Refused]) -> tuple[Device
 
 def _with_numa(device: Device, refused: list[Refused]) -> Device:
     """The kernel's -1 is no NUMA node; the device is none the worse for it."""
-    if device.numa_node is None or device.numa_node >= 0:
+    if device.numa_node is None or 0 <= device.numa_node < MAX_NUMA_NODES:
         return device
     reason = f"NUMA node {device.numa_node} is taken as unknown"
     refused.append(Refused(device=device.id, reason=reason))

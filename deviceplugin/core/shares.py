@@ -105,7 +105,17 @@ def smallest_unit(devices: Iterable[Device], reserve_bytes: int, limit_bytes: in
 
 def slices_bytes(device: Device, unit_bytes: int, count: int) -> int:
     """The encoded size of a device's slices in a list, without making them (see list_bytes)."""
-    fixed = len(device.id) + 2 + (0 if unit_bytes == GIB else 1 + len(unit_text(unit_bytes)))
+    unit = 0 if unit_bytes == GIB else 1 + len(unit_text(unit_bytes))
+    return _ids_bytes(device, len(device.id) + unit + len("-m"), count)
+
+
+def replicas_bytes(device: Device, count: int) -> int:
+    """The encoded size of a device's replicas in a list, without making them."""
+    return _ids_bytes(device, len(device.id) + len("::"), count)
+
+
+def _ids_bytes(device: Device, fixed: int, count: int) -> int:
+    """That of `count` ids: `fixed` characters and the number."""
     total, start, digits = 0, 0, 1
     while start < count:
         end = min(count, 10**digits)

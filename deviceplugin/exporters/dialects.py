@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf import empty_pb2
 
+from deviceplugin.lines import one_line
 from deviceplugin.model import Device, Fault, FaultClass
 from deviceplugin.pb import exporter_amd_pb2, exporter_intel_pb2, exporter_nvidia_pb2
 
@@ -59,7 +60,7 @@ def _intel_faults(said: Said, devices: Sequence[Device]) -> Iterator[Fault]:
             kind = _SEVERITIES.get(status.severity)
             if kind is not None:
                 text = _words(status.reason, status.message)
-                row = (status.name[:63] or "health", f"xpumd: {text}", kind)
+                row = (one_line(status.name, 63) or "health", f"xpumd: {text}", kind)
                 yield from _faults("intel", _at(address, devices), row)
 
 
@@ -78,8 +79,9 @@ def _nvidia_faults(said: Said, devices: Sequence[Device]) -> Iterator[Fault]:
             good = condition.type in ("Ready", "Healthy")
             if condition.status == ("False" if good else "True"):
                 kind = FaultClass.RESET if good else FaultClass.WARN
+                code = one_line(condition.type, 63) or "condition"
                 text = _words(condition.reason, condition.message, gpu.status.recommended_action)
-                row = (condition.type[:63], f"device API: {condition.type}: {text}", kind)
+                row = (code, f"device API: {code}: {text}", kind)
                 yield from _faults("nvidia", found, row)
 
 
@@ -101,7 +103,7 @@ def _faults(
 
 def _words(*texts: str) -> str:
     """One bounded line of what others wrote."""
-    return " ".join(" ".join(texts).split())[:300] or "no reason given"
+    return one_line(" ".join(texts)) or "no reason given"
 
 
 DIALECTS = (

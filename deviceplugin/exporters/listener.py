@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from deviceplugin.exporters.dialects import Dialect, Said
 from deviceplugin.model import Device, Fault
@@ -48,16 +49,18 @@ class Listener:
         try:
             async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
                 self._said = {}
-                async for answer in self._answers(channel):
-                    self._hear(answer)
+                async for data in self._answers(channel):
+                    self._hear(self._dialect.answer.FromString(data))
             self._lost("the agent ended its answers")
         except grpc.aio.AioRpcError as error:
             self._lost(f"{error.code().name}: {error.details()}")
+        except DecodeError as error:
+            self._lost(str(error))
 
-    async def _answers(self, channel: grpc.aio.Channel) -> AsyncIterator[Any]:
+    async def _answers(self, channel: grpc.aio.Channel) -> AsyncIterator[bytes]:
         coding = {
             "request_serializer": type(self._dialect.request).SerializeToString,
-            "response_deserializer": self._dialect.answer.FromString,
+            "response_deserializer": None,
         }
         if self._dialect.streams:
             async for answer in channel.unary_stream(self._dialect.method, **coding)(

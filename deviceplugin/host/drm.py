@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from deviceplugin.host.host import Host
+from deviceplugin.host.numbers import numbered, parse_decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,7 @@ class DrmNodes:
     @property
     def render_minor(self) -> int | None:
         """The number in `renderD<minor>`, by which KFD names the device."""
-        return int(self.render.rpartition("renderD")[2]) if self.render else None
+        return parse_decimal(self.render.rpartition("renderD")[2]) if self.render else None
 
 
 def read_drm_nodes(host: Host, device_path: str) -> DrmNodes:
@@ -35,5 +36,5 @@ def render_device(minor: int) -> str:
 
 
 def _node(names: tuple[str, ...], prefix: str) -> str | None:
-    numbered = [n for n in names if n.startswith(prefix) and n[len(prefix) :].isdigit()]
-    return f"/dev/dri/{numbered[0]}" if numbered else None
+    found = numbered(names, prefix)
+    return f"/dev/dri/{found[0][1]}" if found else None

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
+from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.host.pci import DEVICES
+from deviceplugin.lines import one_line
 
+MAX_LABEL = 40
 _OFF_THE_BUS = b"\xff\xff\xff\xff"
-_TEMPERATURE = re.compile(r"temp(\d+)_input")
+_TEMPERATURE = re.compile(r"temp([0-9]+)_input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +64,8 @@ def _read_answers(host: Host, path: str) -> bool | None:
 def _read_total(host: Host, path: str, name: str) -> int | None:
     for line in (_text(host, path) or "").splitlines():
         key, _, value = line.partition(" ")
-        if key == name and value.strip().isdigit():
-            return int(value)
+        if key == name:
+            return parse_decimal(value.strip())
     return None
 
 
@@ -80,7 +83,7 @@ def _read_temperatures(host: Host, path: str) -> tuple[Temperature, ...]:
 
 def _temperature(host: Host, sensor: str, value: int) -> Temperature:
     return Temperature(
-        name=_text(host, f"{sensor}_label") or sensor.rpartition("/")[2],
+        name=one_line(_text(host, f"{sensor}_label") or sensor.rpartition("/")[2], MAX_LABEL),
         value=value,
         critical=_number(host, f"{sensor}_crit"),
         emergency=_number(host, f"{sensor}_emergency"),

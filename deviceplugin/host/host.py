@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deviceplugin.errors import DiscoveryError, ExhaustedError, VendorError
+from deviceplugin.host.numbers import parse_integer
+from deviceplugin.lines import one_line
 
 MAX_FILE_BYTES = 1 << 20
 MAX_LINKS = 40  # the kernel's own limit
@@ -49,6 +51,13 @@ class Host:
                 return None
             raise _failure(host_path, error) from error
 
+    def read_line(self, host_path: str) -> str | None:
+        """A name or a version in a file, as it can be shown; None where it is absent or empty.
+
+        Raises DiscoveryError as `read_text`.
+        """
+        return one_line(self.read_text(host_path) or "") or None
+
     def read_start(self, host_path: str, size: int) -> bytes | None:
         """The first `size` bytes of a file, None where it is absent; raises DiscoveryError."""
         try:
@@ -67,10 +76,10 @@ class Host:
         text = self.read_text(host_path)
         if text is None:
             return None
-        try:
-            return int(text, 0)
-        except ValueError as error:
-            raise DiscoveryError(f"{host_path}: {text[:40]!r} is not an integer") from error
+        number = parse_integer(text)
+        if number is None:
+            raise DiscoveryError(f"{host_path}: {text[:40]!r} is not an integer")
+        return number
 
     def read_names(self, host_path: str) -> tuple[str, ...]:
         """The sorted names in a directory, none where it is absent."""
@@ -104,7 +113,7 @@ class Host:
     def read_link_name(self, host_path: str) -> str | None:
         """The last part of a symbolic link's target, None where there is no link."""
         try:
-            return os.path.basename(os.readlink(self.path(host_path)))
+            return os.path.basename(os.readlink(self.path(host_path))) or None
         except OSError as error:
             if error.errno in _ABSENT | {errno.EINVAL}:
                 return None

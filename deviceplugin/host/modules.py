@@ -10,6 +10,6 @@ DRM_DEBUGFS = f"{DEBUGFS}/dri"
 def read_module_version(host: Host, module: str) -> str | None:
     """The version of a loaded module; those of the kernel's own tree mostly have none."""
     try:
-        return host.read_text(f"/sys/module/{module}/version") or None
+        return host.read_line(f"/sys/module/{module}/version")
     except DiscoveryError:
         return None

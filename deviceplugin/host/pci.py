@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
+from deviceplugin.model import MAX_NUMA_NODES
 
 DEVICES = "/sys/bus/pci/devices"
 # VGA controller, 3D controller, other display controller, processing accelerator.
@@ -42,6 +43,11 @@ def parse_address(text: str) -> str:
     return f"{int(domain, 16):04x}:{bus.lower()}:{device.lower()}.{function}"
 
 
+def read_bus(host: Host) -> tuple[str, ...]:
+    """The addresses of all PCI functions, in order."""
+    return tuple(name for name in host.read_names(DEVICES) if _ADDRESS.fullmatch(name))
+
+
 def _raise(_: str, error: DiscoveryError) -> None:
     raise error
 
@@ -55,7 +61,7 @@ def read_gpus(
     that it costs itself alone; without it, it is raised.
     """
     found: list[PciFunction] = []
-    for address in host.read_names(DEVICES):
+    for address in read_bus(host):
         try:
             function = read_function(host, address)
         except DiscoveryError as error:
@@ -100,12 +106,12 @@ def _is_of(host: Host, address: str, vendor_id: int) -> bool:
 
 
 def read_numa_node(host: Host, address: str) -> int | None:
-    """The NUMA node of a PCI function; the kernel's -1 and an unreadable file are None."""
+    """The NUMA node of a PCI function; the kernel's -1 and what is no node's number are None."""
     try:
         node = host.read_int(f"{DEVICES}/{address}/numa_node")
     except DiscoveryError:
         return None
-    return node if node is not None and node >= 0 else None
+    return node if node is not None and 0 <= node < MAX_NUMA_NODES else None
 
 
 def read_pci_path(host: Host, address: str) -> str | None:

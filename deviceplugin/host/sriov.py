@@ -1,6 +1,7 @@
 """SR-IOV and VFIO as sysfs shows them: physical and virtual functions, IOMMU groups."""
 
 from deviceplugin.host.host import Host
+from deviceplugin.host.numbers import numbered
 from deviceplugin.host.pci import DEVICES
 
 
@@ -12,8 +13,8 @@ def read_physical_function(host: Host, address: str) -> str | None:
 def read_virtual_functions(host: Host, address: str) -> tuple[str, ...]:
     """The addresses of a physical function's enabled virtual functions, virtfn0 first."""
     names = host.read_names(f"{DEVICES}/{address}")
-    numbers = sorted(int(n[6:]) for n in names if n.startswith("virtfn") and n[6:].isdigit())
-    links = (host.read_link_name(f"{DEVICES}/{address}/virtfn{number}") for number in numbers)
+    functions = (name for _, name in numbered(names, "virtfn"))
+    links = (host.read_link_name(f"{DEVICES}/{address}/{name}") for name in functions)
     return tuple(link for link in links if link)
 
 

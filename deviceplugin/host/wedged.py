@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from deviceplugin.host.uevents import Uevent
+from deviceplugin.lines import one_line
 from deviceplugin.model import Device, Fault, FaultClass
 
 _ADDRESS = re.compile(r"/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/|$)")
@@ -34,13 +35,13 @@ def wedged_faults(event: Uevent, devices: Iterable[Device]) -> tuple[Fault, ...]
         return ()
     method = methods.split(",")[0].strip()
     kind, action = _METHODS.get(method, _UNKNOWN)
-    code = method if method in _METHODS else "unknown"
+    code, told = method if method in _METHODS else "unknown", one_line(methods, 100)
     return tuple(
         Fault(
             device=device.id,
             source=f"{device.vendor}.wedged",
             code=code,
-            reason=f"the driver gave the device up, recovery by {methods[:100] or 'nothing'}",
+            reason=f"the driver gave the device up, recovery by {told or 'nothing'}",
             kind=kind,
             action=action,
         )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from deviceplugin.core.allocation import select
 from deviceplugin.errors import AllocationError, CallTimeoutError, DevicePluginError, Refusal
@@ -145,9 +146,7 @@ class ResourcePlugin:
             {
                 "GetDevicePluginOptions": _unary(self._options, pluginapi.Empty),
                 "ListAndWatch": grpc.unary_stream_rpc_method_handler(
-                    self._list_and_watch,
-                    request_deserializer=pluginapi.Empty.FromString,
-                    response_serializer=None,
+                    self._list_and_watch, request_deserializer=None, response_serializer=None
                 ),
                 "GetPreferredAllocation": _unary(
                     self._preferred, pluginapi.PreferredAllocationRequest
@@ -273,8 +272,18 @@ class ResourcePlugin:
 def _unary(
     method: Callable[..., Awaitable[Any]], request: Any
 ) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Parsed here: what gRPC itself cannot parse it answers with UNKNOWN, and logs a traceback."""
+
+    async def call(data: bytes, context: Context) -> Any:  # one of the generated messages
+        try:
+            message = request.FromString(data)
+        except DecodeError:
+            text = f"these {len(data)} bytes are no {request.DESCRIPTOR.full_name}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+        return await method(message, context)
+
     return grpc.unary_unary_rpc_method_handler(
-        method, request_deserializer=request.FromString, response_serializer=_serialize
+        call, request_deserializer=None, response_serializer=_serialize
     )
 
 

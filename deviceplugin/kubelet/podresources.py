@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID, ResourceName
@@ -106,14 +107,16 @@ class PodResources:
         call = self._channel.unary_unary(
             f"{_SERVICE}{method}",
             request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,
+            response_deserializer=None,  # gRPC gives None for what it cannot parse
         )
         try:
-            return await call(request, timeout=_TIMEOUT_S)
+            return answer.FromString(await call(request, timeout=_TIMEOUT_S))
         except grpc.aio.AioRpcError as error:
             await self.forget()
             text = f"{self._path}: {error.code().name}: {error.details()}"
             raise HoldersUnknownError(text) from error
+        except DecodeError as error:
+            raise HoldersUnknownError(f"{self._path}: {method}: {error}") from error
 
 
 def by_resource(holdings: Iterable[Holding]) -> Holders:

@@ -136,6 +136,15 @@ def test_a_directory_is_read_in_name_order_and_merged_key_by_key(tmp_path: Path)
         ("a: [", ["config.yaml", "YAML"]),
         ("nvidia: {}\nnvidia: {}", ["'nvidia' is there twice"]),
         ("a: &x {}\nb: *x", ["alias *x is not allowed"]),
+        ("a: " + "[" * 3000, ["config.yaml", "nested too deeply"]),
+        ("a: 1\nb: !!int text", ["'text'", "line 2"]),
+        ("a: " + "1" * 101, ["more than 100 characters"]),
+        ('"a\\nb": 1', ["'a\\nb'", "known key"]),
+        ('state_dir: "/\\0"', ["a character that text cannot have"]),
+        ("metrics_address: a..b:1", ["metrics_address", "HOST:PORT"]),
+        ("health: {hold_s: .nan}", ["health.hold_s", "expected float >= 0.0"]),
+        ("version: v1\nnvidia: [1]", ["nvidia: [1]", "keys and values"]),
+        ("version: v1\nrules: 5", ["rules: 5", "a list"]),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_key_value_and_choice(
@@ -199,3 +208,14 @@ def test_any_text_is_a_configuration_or_one_error(
         assert isinstance(read_config_files(path), dict)
     except ConfigError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("address", ["[::1]:9440", "127.0.0.1:0", ""])
+def test_an_address_is_shown_as_it_is_configured(tmp_path: Path, address: str) -> None:
+    shown = checked("--config", config_file(tmp_path, f'metrics_address: "{address}"'))
+    assert shown["metrics_address"] == address
+
+
+def test_what_looks_like_a_date_is_text(tmp_path: Path) -> None:
+    shown = checked("--config", config_file(tmp_path, "node_name: 2001-02-03"))
+    assert shown["node_name"] == "2001-02-03"

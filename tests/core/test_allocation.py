@@ -122,13 +122,23 @@ def test_a_virtual_machine_gets_all_addresses_and_the_shared_node_once() -> None
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("5GiB", 5 << 30), ("5Gi", 5 << 30), ("512MiB", 512 << 20), ("4GB", 4 * 10**9), ("7", 7)],
+    [
+        ("5GiB", 5 << 30),
+        ("5Gi", 5 << 30),
+        ("512MiB", 512 << 20),
+        ("4GB", 4 * 10**9),
+        ("7", 7),
+        ("9007199254740993", 2**53 + 1),
+        ("1024TiB", 1 << 50),
+    ],
 )
 def test_memory_is_read_as_people_write_it(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "5 bananas", "0GiB", "5GiB5"])
+@pytest.mark.parametrize(
+    "text", ["", "GiB", "-1GiB", "5 bananas", "0GiB", "5GiB5", "1048577TiB", "9" * 400]
+)
 def test_memory_that_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="memory size"):
         parse_bytes(text)

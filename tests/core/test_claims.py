@@ -99,3 +99,16 @@ def test_a_tombstone_of_one_vendor_hides_no_id_of_another() -> None:
     listed = with_tombstones({ours.name: ours}, {grave.name: grave})
     assert listed[ours.name] == ours
     assert listed[grave.name].devices[0].health is Health.UNHEALTHY
+
+
+@pytest.mark.parametrize("node", [-1, 1024, 2**64])
+def test_a_numa_node_that_no_kernel_has_is_unknown_and_told(node: int) -> None:
+    found, (refused,) = checked("ours", Discovery(devices=(device("a", numa_node=node),)))
+    assert [d.numa_node for d in found.devices] == [None]
+    assert refused.reason == f"NUMA node {node} is taken as unknown"
+
+
+def test_what_is_no_device_costs_itself_alone() -> None:
+    found, (refused,) = checked("ours", Discovery(devices=("text", device("a"))))
+    assert [d.id for d in found.devices] == ["a"]
+    assert (refused.device, refused.reason) == ("text", "str is not a Device")

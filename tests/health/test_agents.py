@@ -4,11 +4,13 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
+from structlog.testing import capture_logs
 
 from deviceplugin.exporters.dialects import DIALECTS, Dialect
 from deviceplugin.exporters.listener import Listener
@@ -81,6 +83,16 @@ def socket_path() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@dataclass
+class Garbage:
+    """A message that serialises to bytes which are none."""
+
+    data: bytes
+
+    def SerializeToString(self) -> bytes:  # noqa: N802  # protobuf's name
+        return self.data
+
+
 class Told:
     """Where a listener tells, and a way to wait for it."""
 
@@ -149,3 +161,24 @@ async def test_an_absent_agent_says_nothing_and_keeps_being_looked_for(socket_pa
     assert told.sets.empty()
     listening.cancel()
     await asyncio.wait([listening])
+
+
+async def test_an_agent_that_sends_something_else_is_lost_and_not_believed(
+    socket_path: Path,
+) -> None:
+    dialect, told = BY_VENDOR["intel"], Told()
+    text = intel.DeviceHealthResponse(devices=[intel.DeviceHealth()]).SerializeToString()
+    server = await serve(dialect, socket_path, Garbage(text + b"\xff"))
+    with capture_logs() as logs:
+        listener = Listener(dialect, socket_path, told)
+        listening = asyncio.create_task(listener.run(lambda: DEVICES))
+        async with asyncio.timeout(10):
+            while True:
+                if "health_agent_lost" in {entry["event"] for entry in logs}:
+                    break
+                await asyncio.sleep(0.01)
+    assert not listening.done()
+    assert told.sets.empty()
+    listening.cancel()
+    await asyncio.wait([listening])
+    await server.stop(None)

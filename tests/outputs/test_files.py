@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from deviceplugin.errors import FilesError
 from deviceplugin.model import CdiSpec, ContainerEdits, DeviceNode
 from deviceplugin.outputs.atomic import write_atomically
-from deviceplugin.outputs.cdi_files import write_cdi_files
+from deviceplugin.outputs.cdi_files import CdiFiles, write_cdi_files
 
 KIND = "k8s.device-plugin.example.com/gpu"
 FILE = "k8s.device-plugin.example.com-gpu.json"
@@ -56,3 +58,22 @@ def test_other_programs_cdi_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "nvidia.yaml").write_text("theirs")
     write_cdi_files(tmp_path, [spec()])
     assert os.listdir(tmp_path) == ["nvidia.yaml"]
+
+
+def test_a_kind_that_two_vendors_claim_is_the_earlier_ones(tmp_path: Path) -> None:
+    files = CdiFiles(tmp_path, ("first", "second"))
+    files.write("second", [spec("theirs")])
+    with capture_logs() as logs:
+        files.write("first", [spec("ours")])
+        for _ in range(2):
+            with pytest.raises(FilesError, match="is that of vendor first"):
+                files.write("second", [spec("theirs")])
+    assert [d["name"] for d in json.loads((tmp_path / FILE).read_text())["devices"]] == ["ours"]
+    refused = [entry for entry in logs if entry["event"] == "claim_refused"]
+    assert [entry["vendor"] for entry in refused] == ["second"]  # told once
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FilesError, match="file: File exists"):
+        CdiFiles(tmp_path / "file", ()).write("one", [spec("a")])

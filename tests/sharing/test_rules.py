@@ -5,7 +5,7 @@ import time
 import pytest
 
 from deviceplugin.core.resources import list_bytes
-from deviceplugin.core.shares import slices_bytes
+from deviceplugin.core.shares import replicas_bytes, slices_bytes
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import FaultClass, Isolation, ResourceName, frozen
 from tests.sharing.builders import GIB, gpu, instance, inventory, sharing
@@ -202,6 +202,8 @@ def test_a_name_that_would_mean_two_things_is_refused(rules, reason):
         ({"offers": [{"replica": 2}]}, "rules[0].offers[0].replica", "known key"),
         ({"offers": ["whole"], "match": {"products": "x"}}, "rules[0].match.products", "product"),
         ({"offers": ["whole", "exclude"]}, "rules[0]", "stands alone"),
+        ({"offers": ["whole"], "count": 0}, "rules[0]", "count 0 is less than 1"),
+        ({"offers": [{"whole": True, "sharing": "mps"}]}, "rules[0].offers[0]", "offered whole"),
     ],
     ids=str,
 )
@@ -247,3 +249,30 @@ def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not():
     (fault,) = sharing({"offers": [{"replicas": 2}]}).faults(inventory(off, T4))
     assert (fault.device, fault.code, fault.kind) == (off.id, "ecc_off_shared", FaultClass.WARN)
     assert sharing().faults(inventory(off)) == ()
+
+
+def test_a_number_of_replicas_that_no_list_can_hold_is_told_before_the_list_is_made():
+    plan = sharing({"offers": [{"replicas": 10**12}]}).plan(NODE)
+    assert plan.resources == {}
+    (problem,) = plan.problems
+    assert "its list of 2000000000000 replicas has" in problem.reason
+    assert problem.action == "offer fewer replicas"
+
+
+@pytest.mark.parametrize("count", [2, 9, 10, 11, 1000])
+def test_the_size_of_a_list_of_replicas_is_known_before_it_is_made(count):
+    (resource,) = (
+        sharing({"offers": [{"replicas": count}]}).plan(inventory(A100)).resources.values()
+    )
+    assert replicas_bytes(A100, count) == list_bytes(resource.devices)
+
+
+def test_a_device_of_unknown_memory_fits_no_range():
+    rule = {"match": {"memory": {"min": "1MiB"}}, "offers": ["exclude"]}
+    assert sizes(rule, devices=inventory(gpu(0, memory_bytes=None))) == {"nvidia.com/gpu": 1}
+
+
+@pytest.mark.parametrize("path", ["mps", "/run/../etc"])
+def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path):
+    with pytest.raises(ConfigError, match="is not an absolute path"):
+        sharing(sharing={"mps": {"root": path}})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.modules import DEBUGFS
+from deviceplugin.host.numbers import parse_hexadecimal
 from deviceplugin.host.pci import DEVICES, read_function
 from deviceplugin.vendors.amd.models import MODELS
 
@@ -38,10 +39,11 @@ def parse_settings(text: str) -> Mapping[str, int]:
 
 def parse_bar_bytes(text: str) -> int | None:
     """The size of BAR 0 from a PCI `resource` file, None where it is not in use."""
-    try:
-        start, end = (int(word, 16) for word in text.split("\n", 1)[0].split()[:2])
-    except ValueError:
+    words = text.split("\n", 1)[0].split()[:2]
+    numbers = [number for word in words if (number := parse_hexadecimal(word)) is not None]
+    if len(numbers) < 2:
         return None
+    start, end = numbers
     return end - start + 1 if end > start else None
 
 

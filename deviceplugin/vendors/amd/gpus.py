@@ -92,7 +92,7 @@ def parse_unique_id(text: str | None) -> str | None:
 def read_product(host: Host, function: PciFunction) -> str | None:
     """The board's own name (server cards have one), else the model's name by its PCI id."""
     try:
-        name = host.read_text(f"{function.path}/product_name")
+        name = host.read_line(f"{function.path}/product_name")
     except DiscoveryError:
         name = None
     return name or product_of(function.device_id)

@@ -7,6 +7,7 @@ from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.hardware import Readings, read_hardware
 from deviceplugin.host.hardware_faults import error_events, standing_faults
+from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.host.pci import DEVICES
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding
 
@@ -122,8 +123,8 @@ def _read_counters(host: Host, path: str) -> Iterator[tuple[str, str]]:
 def parse_counter(text: str) -> tuple[int, int] | None:
     """`ue: 1` and `ce: 2` lines as (1, 2); None for another text."""
     pairs = dict(line.replace(" ", "").split(":", 1) for line in text.splitlines() if ":" in line)
-    ue, ce = pairs.get("ue", ""), pairs.get("ce", "")
-    return (int(ue), int(ce)) if ue.isdigit() and ce.isdigit() else None
+    ue, ce = (parse_decimal(pairs.get(kind, "").strip()) for kind in ("ue", "ce"))
+    return (ue, ce) if ue is not None and ce is not None else None
 
 
 def parse_bad_pages(text: str) -> Mapping[str, int]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.kfd import TOPOLOGY
+from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.model import LinkKind
 
 FIRST_RENDER_MINOR = 128
@@ -85,11 +86,8 @@ class Topology:
 def parse_properties(text: str) -> Mapping[str, int]:
     """The `key value` lines of a properties file; lines of another form are left out."""
     pairs = (line.split() for line in text.splitlines())
-    return MappingProxyType({p[0]: int(p[1]) for p in pairs if len(p) == 2 and _is_decimal(p[1])})
-
-
-def _is_decimal(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 20
+    found = {pair[0]: parse_decimal(pair[1]) for pair in pairs if len(pair) == 2}
+    return MappingProxyType({key: value for key, value in found.items() if value is not None})
 
 
 def parse_gfx_version(number: int) -> str | None:
@@ -157,7 +155,7 @@ def read_topology(host: Host) -> Topology:
         names = host.read_names(f"{TOPOLOGY}/nodes")
     except DiscoveryError as error:
         return Topology(problems=(str(error),))
-    for number in sorted(int(name) for name in names if name.isdecimal()):
+    for number in sorted(n for name in names if (n := parse_decimal(name)) is not None):
         try:
             node = _read_node(host, number)
         except DiscoveryError as error:

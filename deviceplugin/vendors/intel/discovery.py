@@ -62,7 +62,7 @@ def _read_gpus(host: Host) -> tuple[dict[str, Gpu], list[Found]]:
 
 
 def _find(look: Look) -> Iterator[Found]:
-    boards = [read_board(look, gpu) for gpu in look.gpus.values() if gpu.physical is None]
+    boards = [read_board(look, gpu) for gpu in _whole_gpus(look)]
     functions = [function for board in boards for function in _read_functions(look, board)]
     for board in boards:
         yield found_board(look, board)
@@ -74,10 +74,17 @@ def _find(look: Look) -> Iterator[Found]:
     yield from _orphans(look, {function.gpu.address for function in functions})
 
 
+def _whole_gpus(look: Look) -> list[Gpu]:
+    """A virtual function that is being made has its `virtfn` link before its `physfn` link."""
+    links = {(gpu.address, virtual) for gpu in look.gpus.values() for virtual in gpu.virtual}
+    virtual = {address for owner, address in links if address != owner}
+    return [g for g in look.gpus.values() if g.physical is None and g.address not in virtual]
+
+
 def _read_functions(look: Look, board: Board) -> Iterator[VirtualFunction]:
-    for address in board.gpu.virtual:
+    for address in dict.fromkeys(board.gpu.virtual):
         gpu = look.gpus.get(address)  # gone since it was listed, or unreadable
-        if gpu is not None:
+        if gpu is not None and gpu.physical in (None, board.gpu.address):
             yield read_virtual_function(look, board, gpu)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.drm import DrmNodes, read_drm_nodes
-from deviceplugin.host.pci import DEVICES, PciFunction, read_function
+from deviceplugin.host.pci import DEVICES, PciFunction, read_bus, read_function
 from deviceplugin.host.sriov import (
     read_iommu_group,
     read_physical_function,
@@ -86,7 +86,7 @@ class Gpu:
 
 def read_addresses(host: Host) -> Iterator[str]:
     """The addresses of Intel's display functions, by one or two small reads a PCI function."""
-    for address in host.read_names(DEVICES):
+    for address in read_bus(host):
         if _is_display(host, address) and _is_intel(host, address):
             yield address
 

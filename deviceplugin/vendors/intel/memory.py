@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deviceplugin.host.modules import DRM_DEBUGFS
+from deviceplugin.host.numbers import parse_hexadecimal
 from deviceplugin.vendors.intel.gpu import Gpu
 from deviceplugin.vendors.intel.reader import Reader
 
@@ -58,12 +59,12 @@ def is_slice(gpu: Gpu, memory: Memory | None) -> bool:
 def parse_bar_bytes(text: str, line: int) -> int | None:
     """The size of a region in a PCI `resource` file, None where it is unused or malformed."""
     lines = text.splitlines()
-    parts = lines[line].split() if line < len(lines) else []
-    try:
-        start, end = int(parts[0], 16), int(parts[1], 16)
-    except (IndexError, ValueError):
+    words = lines[line].split()[:2] if line < len(lines) else []
+    numbers = [number for word in words if (number := parse_hexadecimal(word)) is not None]
+    if len(numbers) < 2:
         return None
-    return end - start + 1 if end > start >= 0 else None
+    start, end = numbers
+    return end - start + 1 if end > start else None
 
 
 def parse_vram_size(text: str) -> int | None:

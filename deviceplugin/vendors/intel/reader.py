@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.numbers import numbered
 from deviceplugin.vendors.intel.drm_query import MemoryQuery
 
 
@@ -52,8 +53,7 @@ class Reader:
         except DiscoveryError as error:
             self.problems.append(str(error))
             return ()
-        found = (n for n in names if n.startswith(prefix) and n[len(prefix) :].isdecimal())
-        return tuple(sorted(found, key=lambda name: int(name[len(prefix) :])))
+        return tuple(name for _, name in numbered(names, prefix))
 
     def read_query(self, driver: str | None, node: str | None) -> int | None:
         """What the driver itself says about its local memory, None where it cannot be asked."""

@@ -10,6 +10,7 @@ from typing import Any
 from deviceplugin.core.names import id_problem
 from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
+from deviceplugin.lines import one_line
 
 FILE = "libnvidia-ml.so.1"
 FOLDERS = (
@@ -43,8 +44,8 @@ class Nvml:
             return getattr(self._api, function)(*arguments)
         except self._api.NVMLError as error:
             raise LibraryError(function, error.value, _text_of(error)) from error
-        except UnicodeDecodeError as error:
-            raise nonsense(function, "text that is not UTF-8") from error
+        except UnicodeDecodeError as error:  # pynvml decodes strictly
+            return bytes(error.object)
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """As `call`, but None where GPU or driver do not support the question."""
@@ -56,9 +57,10 @@ class Nvml:
             raise
 
     def text(self, function: str, *arguments: Any) -> str | None:
-        """As `ask`, for the functions that give text (bytes in old bindings)."""
+        """As `ask`, for the functions that give text (bytes where it is no UTF-8)."""
         value = self.ask(function, *arguments)
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return one_line(text or "") or None
 
     def uuid(self, handle: Any) -> str:
         """The identity of a GPU or a MIG device; raises LibraryError where it gives none."""

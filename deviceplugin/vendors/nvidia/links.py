@@ -79,10 +79,10 @@ def _remote(
     info = _ask(nvml, "nvmlDeviceGetNvLinkRemotePciInfo", handle, link)
     if info is None:
         return None
+    bus = info.busId
     try:
-        text = info.busId.decode() if isinstance(info.busId, bytes) else str(info.busId)
-        return by_address.get(parse_address(text))
-    except ValueError:  # bytes that are no text, too
+        return by_address.get(parse_address(bus.decode() if isinstance(bus, bytes) else str(bus)))
+    except ValueError:  # undecodable bytes are one too
         return None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
+from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.vendors.nvidia.library import (
     FUNCTION_NOT_FOUND,
     INVALID_ARGUMENT,
@@ -168,7 +169,8 @@ def suffix_of(name: str) -> str:
 def parse_mig_minors(text: str) -> Mapping[str, int]:
     """`gpu0/gi1/access 12` lines as {"gpu0/gi1/access": 12}; other lines are skipped."""
     pairs = (line.split() for line in text.splitlines())
-    return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit()}
+    found = {pair[0]: parse_decimal(pair[1]) for pair in pairs if len(pair) == 2}
+    return {key: minor for key, minor in found.items() if minor is not None}
 
 
 def read_mig_minors(host: Host) -> Mapping[str, int]:

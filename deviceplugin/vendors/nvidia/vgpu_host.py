@@ -15,7 +15,8 @@ from deviceplugin.core.virtual_machines import (
     vfio_edits,
 )
 from deviceplugin.host import Host
-from deviceplugin.host.pci import DEVICES, read_function, read_numa_node
+from deviceplugin.host.numbers import parse_decimal
+from deviceplugin.host.pci import DEVICES, read_bus, read_function, read_numa_node
 from deviceplugin.host.sriov import (
     read_physical_function,
     read_vfio_nodes,
@@ -55,7 +56,7 @@ class HostVgpus:
             yield self._device(uuid, (MEDIATED, name), function.address, (gpus, nodes))
 
     def _functions(self, gpus: Parents) -> Iterator[Device]:
-        for address in self._host.read_names(DEVICES):
+        for address in read_bus(self._host):
             kind = self._host.read_int(f"{DEVICES}/{address}/nvidia/current_vgpu_type")
             if kind is None:
                 continue
@@ -102,7 +103,8 @@ class HostVgpus:
 def parse_types(text: str) -> Mapping[int, str]:
     """`1147  : NVIDIA L40S-1Q` lines by number; a header, which some drivers print, is skipped."""
     pairs = (line.partition(":") for line in text.splitlines())
-    return {int(i): name.strip() for i, _, name in pairs if i.strip().isdigit() and name.strip()}
+    found = ((parse_decimal(kind.strip()), name.strip()) for kind, _, name in pairs)
+    return {kind: name for kind, name in found if kind is not None and name}
 
 
 def resource_of(name: str) -> ResourceName:

@@ -194,3 +194,9 @@ def test_a_gpu_whose_identity_cannot_be_read_is_told_and_costs_no_other(tmp_path
     (fault,) = found.faults
     assert (fault.device, fault.code) == ("0000:43:00.0", "unreadable")
     assert "0000:43:00.0/device" in fault.reason
+
+
+def test_a_product_name_of_anything_is_shown_in_one_line(tmp_path: Path) -> None:
+    tree = f"{NODES['mi300x-spx']}\n{PCI}/0000:05:00.0/product_name = MI\x1b[1m\\n 300\x07X"
+    (device,) = look(tmp_path, tree).devices
+    assert device.product == "MI\ufffd[1m 300\ufffdX"

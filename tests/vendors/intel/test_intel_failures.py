@@ -159,3 +159,11 @@ def test_the_versions_of_drivers_outside_the_kernel_are_told(root, make_vendor):
 def test_a_simulated_node_refuses_two_gpus_with_the_same_nodes(root):
     with pytest.raises(ValueError, match="same card"):
         write_intel_node(root, B60, FLEX_170)
+
+
+def test_a_slice_that_is_being_made_is_one_device_of_its_gpu(root, make_vendor):
+    write_intel_node(root, B60)
+    set_vfs(root, B60, 2, QUOTA)
+    remove(root, f"{PCI}/0000:04:00.2/physfn")
+    found = make_vendor().discover()
+    assert sorted(d.id for d in found.devices) == ["0000:04:00.0", "0000:04:00.1", "0000:04:00.2"]

@@ -1,6 +1,7 @@
 """What is found on a node, strategy by strategy and failure by failure."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -305,3 +306,21 @@ def test_direct_nvlinks_connect_their_pair_alone(tmp_path: Path, make_vendor: Ma
     found = make_vendor().discover()
     linked = [k.peer for k in by_id(found, GPU_0).links if k.kind is LinkKind.NVLINK]
     assert linked == [GPU_1]
+
+
+def test_a_name_that_is_no_utf8_text_costs_nothing_but_its_letters(
+    node: NvmlDouble, make_vendor: MakeVendor
+) -> None:
+    scenario = node.folder / "nvml-scenario"
+    scenario.write_bytes(
+        scenario.read_bytes().replace(b'name="NVIDIA A100', b'name="NVIDIA \xff\x1b[1m\tA100')
+    )
+    found = make_vendor().discover()
+    assert by_id(found, GPU_0).product == "NVIDIA \ufffd\ufffd[1m A100-SXM4-40GB"
+
+
+def test_a_mig_gpu_that_tells_no_memory_costs_itself_alone(
+    node: NvmlDouble, make_vendor: MakeVendor
+) -> None:
+    node.update_gpu(3, lambda gpu: replace(gpu, memory_total_bytes=0))
+    assert resources(make_vendor().discover()) == {"nvidia.com/gpu": 3}

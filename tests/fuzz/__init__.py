@@ -1,0 +1,1 @@
+"""Any bytes on every surface: a value or an error of ours, never anything else."""

@@ -1,0 +1,160 @@
+"""Quantities, names, the selectors of rules, and what the section `health` makes of faults."""
+
+import math
+import re
+from types import MappingProxyType
+
+from deviceplugin.core.memory import (
+    Memory,
+    MemoryPolicy,
+    Moment,
+    Repeat,
+    after_reset,
+    lapsed,
+    next_lapse,
+    remember,
+    standing,
+)
+from deviceplugin.core.names import id_problem, name_problem
+from deviceplugin.core.rules import fits
+from deviceplugin.core.shares import form_of, form_text, share_ids
+from deviceplugin.core.sharing_sections import Match, Offer, Rule
+from deviceplugin.core.sizes import size_class
+from deviceplugin.core.verdicts import Verdicts, judged, name_of
+from deviceplugin.model import DeviceID, Fault, FaultClass, Share
+from deviceplugin.units import parse_bytes
+from tests.fuzz.surface import Source, Surface, text_of
+from tests.sharing.builders import GIB, gpu
+
+MAX_BYTES = 1 << 60
+KINDS = tuple(FaultClass)
+CODES = ("79", "31", "hw_slowdown")
+
+
+def quantities(data: bytes) -> None:
+    """A memory size is exact, bounded, and is itself again when it is written in bytes."""
+    text = text_of(data)
+    try:
+        size = parse_bytes(text)
+    except ValueError as error:
+        assert "memory size" in str(error)
+        return
+    assert 0 < size <= MAX_BYTES
+    assert parse_bytes(str(size)) == parse_bytes(f" {size}B ") == size
+    assert parse_bytes(f"{size}Ki") == size << 10 if size <= MAX_BYTES >> 10 else True
+    assert int(size_class(size)[:-2]) >= 0
+
+
+def names(data: bytes) -> None:
+    """What is no id of a device or no name of a resource is refused with a reason."""
+    text = text_of(data)
+    problem = id_problem(text)
+    assert (problem is None) == (0 < len(text) <= 63 and set(text) <= _ID)
+    reason = name_problem(text)
+    assert reason is None or reason
+    if reason is None:
+        assert len(text.encode()) <= 244 + 1 + 63
+        assert text.count("/") == 1
+    if problem is None and reason is None:
+        assert text.isascii()
+    if problem is None:
+        _shares(DeviceID(text), len(text))
+
+
+_LIKE_A_SHARE = re.compile(r"::|:$|-m\d+$|-\d+[mg]i$")
+_ID = frozenset(map(chr, range(33, 127))) - {","}
+
+
+def _shares(device: DeviceID, count: int) -> None:
+    """The ids of shares are unique; those of replicas lead back to the device."""
+    for unit in (None, GIB, 256 << 20):
+        share = Share(count=count % 5, whole=None, unit_bytes=unit)
+        ids = list(share_ids(device, share))
+        assert len(set(ids)) == len(ids) == count % 5
+        if not _LIKE_A_SHARE.search(device):
+            assert all(form_of(i) == (device, form_text(share)) for i in ids)
+
+
+def selectors(data: bytes) -> None:
+    """Any glob is matched in the end, and `*` fits whatever is known."""
+    source = Source(data)
+    glob, product = text_of(source.line())[:200], text_of(source.line())[:200]
+    device = gpu(source.number(4), product=product or None)
+    offers = (Offer(whole=True),)
+    rule = Rule(match=Match(product=glob, index=(0, "1", glob)), offers=offers)
+    assert fits(rule, device) in (True, False)
+    assert fits(Rule(match=Match(product=("*",)), offers=offers), device) == (product != "")
+    assert not fits(Rule(match=Match(profile="*"), offers=offers), device)
+
+
+def health(data: bytes) -> None:
+    """Events, one after the other: a fault stands, escalates or lapses, and never doubles."""
+    source = Source(data)
+    verdicts = _verdicts(source)
+    repeat = Repeat(count=1 + source.number(4), window_s=float(source.number(60)), kind=KINDS[-1])
+    policy = MemoryPolicy(
+        told_s=float(source.number(60)), repeats=MappingProxyType({"nvidia.xid/31": repeat})
+    )
+    memory, now = Memory(), 1000.0
+    while source:
+        now += source.number(16)
+        memory = _next(source, memory, now, (verdicts, policy))
+        faults = standing(memory, now, policy)
+        assert [f.key for f in faults] == sorted({f.key for f in faults})
+        assert all(judged(f, verdicts) is not None for f in faults)
+        lapse = next_lapse(memory, now, policy)
+        assert lapse is None or (lapse > now and math.isfinite(lapse))
+        assert lapsed(lapsed(memory, now, policy), now, policy) == lapsed(memory, now, policy)
+
+
+def _next(
+    source: Source, memory: Memory, now: float, rules: tuple[Verdicts, MemoryPolicy]
+) -> Memory:
+    verdicts, policy = rules
+    device = DeviceID(f"GPU-{source.number(2)}")
+    if source.number(4) == 0:
+        after = after_reset(memory, {device})
+        left = [e.fault.kind for e in after.faults.values() if e.fault.device == device]
+        assert FaultClass.RESET not in left
+        return after
+    kind, code = source.choice(KINDS), source.choice(CODES)
+    fault = Fault(device=device, source="nvidia.xid", code=code, reason="r", kind=kind)
+    kept = judged(fault, verdicts)
+    if kept is None:
+        return memory
+    moment = Moment(now=now, boot=source.choice((None, "a", "b")))
+    after = remember(memory, kept, moment, policy)
+    assert remember(memory, kept, moment, policy) == after
+    assert kept.key in {f.key for f in standing(after, now, policy)}
+    return after
+
+
+def _verdicts(source: Source) -> Verdicts:
+    words = ("all", "xids", "nvidia.xid", "79", "nvidia.xid/31", "other")
+    disabled = frozenset(source.choice(words) for _ in range(source.number(3)))
+    enabled = frozenset(source.choice(words) for _ in range(source.number(3)))
+    fault = Fault(device=DeviceID("a"), source="nvidia.xid", code="31", reason="r", kind=KINDS[0])
+    classes = MappingProxyType({name_of(fault): source.choice(KINDS)})
+    return Verdicts(disabled=disabled, enabled=enabled, classes=classes)
+
+
+SURFACES = {
+    "quantities": Surface(
+        target=quantities,
+        seeds=(b"5GiB", b"4.5 GB", b"9007199254740993", b"9" * 400, b"0", b"1" + b"0" * 20 + b"Ti"),
+        words=(b"Gi", b"B", b".", b" ", b"K", b"Ti", b"0", b"9" * 20, "٣".encode(), b"-", b"e5"),
+    ),
+    "names": Surface(
+        target=names,
+        seeds=(b"nvidia.com/gpu", b"GPU-1a::0", b"GPU-1a-256mi-m3", b"a" * 64),
+        words=(b"/", b"::", b"-m1", b"-256mi", b".", b"kubernetes.io/", b"requests.", b",", b" "),
+    ),
+    "selectors": Surface(
+        target=selectors,
+        seeds=(b"*A100*\nNVIDIA A100", b"*a" * 50 + b"\n" + b"a" * 200, b"[!z-a]\nx"),
+        words=(b"*", b"?", b"[", b"]", b"!", b"a", b"\n", b"[z-a]", b"**", b"\\"),
+    ),
+    "health_conditions": Surface(
+        target=health, seeds=(bytes(range(64)), b"\1\2\3" * 30), words=(b"\0", b"\1", b"\2", b"\3")
+    ),
+}

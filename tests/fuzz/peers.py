@@ -1,0 +1,335 @@
+"""What others say on sockets: operators, the kubelet's PodResources, agents, HTTP clients."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from prometheus_client import CollectorRegistry
+
+from deviceplugin.control import FILE, MAX_REASON, Control, ControlError, ask_daemon
+from deviceplugin.core.claims import fault_problem
+from deviceplugin.exporters.dialects import DIALECTS
+from deviceplugin.health_desk import HealthDesk, hold_policy
+from deviceplugin.health_section import HealthSection
+from deviceplugin.inventory import InventoryStore
+from deviceplugin.kubelet.podresources import (
+    HoldersUnknownError,
+    by_resource,
+    read_answer,
+    read_pod,
+)
+from deviceplugin.model import Device, DeviceID
+from deviceplugin.outputs.metrics import Metrics
+from deviceplugin.outputs.metrics_server import application, serve_http
+from deviceplugin.pb import podresources_v1_pb2 as podresources
+from tests.fuzz.loop import at_the_end, run
+from tests.fuzz.surface import Source, Surface, is_line
+from tests.health.test_agents import DEVICES, amd_answer, intel_answer, nvidia_answer
+
+GPU = Device(id=DeviceID("GPU-a"), vendor="nvidia", pci_address="0000:07:00.0")
+STATUSES = {b"200", b"400", b"404", b"405", b"408", b"414", b"431", b"501", b"503", b"505"}
+
+
+def control(data: bytes) -> None:
+    """The operator's socket: one line back, ours or a refusal; only devices are cordoned."""
+    folder, desk = _door()
+    answer = run(_say(folder / FILE, data))
+    assert answer.endswith(b"\n")
+    said = json.loads(answer)
+    assert said["ok"] in (True, False)
+    assert said["ok"] or is_line(said["error"])
+    cordons = desk.memory.value.cordons
+    assert cordons.keys() <= {GPU.id}
+    assert all(0 < len(c.reason) <= MAX_REASON and is_line(c.reason) for c in cordons.values())
+    health = json.loads(run(_say(folder / FILE, b'{"operation": "health"}\n')))
+    assert [device["id"] for device in health["devices"]] == [GPU.id]
+
+
+async def _say(path: Path, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    with contextlib.suppress(ConnectionError):
+        writer.write(data)
+        writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@cache
+def _door() -> tuple[Path, HealthDesk]:
+    store = InventoryStore(lambda: 100.0, hold_policy(HealthSection()))
+    store.set_devices("nvidia", [GPU])
+    folder = Path(tempfile.mkdtemp(prefix="c"))
+    return folder, run(_open(folder, store))
+
+
+async def _open(folder: Path, store: InventoryStore) -> HealthDesk:
+    desk = HealthDesk(store, HealthSection(), "boot")
+    control = Control(store, desk)
+    serving = asyncio.create_task(control.serve(folder))
+    await control.listening.wait()
+
+    async def close() -> None:
+        serving.cancel()
+        await asyncio.wait([serving])
+        shutil.rmtree(folder)
+
+    at_the_end(close)
+    return desk
+
+
+def control_answers(data: bytes) -> None:
+    """What a command takes for the daemon's answer."""
+    with tempfile.TemporaryDirectory(prefix="c") as name, socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(f"{name}/{FILE}")
+        daemon.listen(1)
+        answering = threading.Thread(target=_answer, args=(daemon, data))
+        answering.start()
+        try:
+            answer = ask_daemon(Path(name), {"operation": "health"})
+            assert json.loads(data) == {"ok": json.loads(data)["ok"], **answer}
+        except ControlError as error:
+            assert is_line(str(error)), str(error)
+        finally:
+            answering.join()
+
+
+def _answer(daemon: socket.socket, data: bytes) -> None:
+    peer, _ = daemon.accept()
+    with peer:
+        peer.recv(1 << 12)
+        peer.sendall(data)
+
+
+class _Kubelet:
+    """Answers PodResources with `data`."""
+
+    data = b""
+
+    async def serve(self) -> Path:
+        path = Path(tempfile.mkdtemp(prefix="k")) / "s"
+        method = grpc.unary_unary_rpc_method_handler(self._say)
+        names = {"List": method, "Get": method}
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("v1.PodResourcesLister", names),)
+        )
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+
+        async def stop() -> None:
+            await server.stop(None)
+            shutil.rmtree(path.parent)
+
+        at_the_end(stop)
+        return path
+
+    async def _say(self, _: bytes, __: object) -> bytes:
+        return self.data
+
+
+@cache
+def _kubelet() -> tuple[_Kubelet, Path]:
+    kubelet = _Kubelet()
+    return kubelet, run(kubelet.serve())
+
+
+def pod_resources(data: bytes) -> None:
+    """Holders are known or not; nobody holds what the answer does not say."""
+    kubelet, path = _kubelet()
+    kubelet.data = data
+    try:
+        answer = run(read_answer(path))
+    except HoldersUnknownError as error:
+        assert is_line(str(error)), str(error)
+    else:
+        said = podresources.ListPodResourcesResponse.FromString(data).pod_resources
+        assert answer.pods == {(pod.namespace, pod.name) for pod in said}
+        held = by_resource(answer.holdings)
+        assert sum(map(len, held.values())) <= len(answer.holdings)
+        assert {(h.holder.namespace, h.holder.pod) for h in answer.holdings} <= answer.pods
+    try:
+        holdings = run(read_pod(path, "default", "pod"))
+    except HoldersUnknownError as error:
+        assert is_line(str(error)), str(error)
+    else:
+        pod = podresources.GetPodResourcesResponse.FromString(data).pod_resources
+        assert all(holding.holder.pod == pod.name for holding in holdings)
+
+
+def agents(data: bytes) -> None:
+    """Several answers of an agent, one after the other: faults of our devices only, fit to be
+    told."""
+    source = Source(data)
+    dialect = source.choice(DIALECTS)
+    said: dict[str, object] = {}
+    for part in source.rest().split(b"\xff\xff\xff\xff"):
+        try:
+            answer = dialect.answer.FromString(part)
+        except DecodeError:
+            return
+        said = dict(dialect.hear(said, answer))
+        faults = list(dialect.faults_of(said, DEVICES))
+        for fault in faults:
+            assert fault_problem(fault) is None
+            assert fault.source == dialect.source
+            assert fault.device in {d.id for d in DEVICES if d.vendor == dialect.vendor}
+            assert is_line(fault.code, 63)
+            assert is_line(fault.reason, 400)
+        assert list(dialect.faults_of(said, ())) == []
+
+
+def http(data: bytes) -> None:
+    """Any request has an answer or none; the next probe has its own."""
+    port = _http()
+    answer = _request(port, data)
+    assert answer == b"" or answer.startswith(b"HTTP/1.") is False or answer[9:12] in STATUSES
+    assert b"Traceback" not in answer
+    assert _request(port, b"GET /healthz HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nok\n")
+
+
+def _request(port: int, data: bytes) -> bytes:
+    peer = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with peer, contextlib.suppress(ConnectionError):
+        peer.sendall(data)
+        peer.shutdown(socket.SHUT_WR)
+        return b"".join(_parts(peer))
+    return b""
+
+
+def _parts(peer: socket.socket) -> Iterable[bytes]:
+    with contextlib.suppress(ConnectionError):
+        while part := peer.recv(1 << 16):
+            yield part
+
+
+@cache
+def _http() -> int:
+    metrics = Metrics()
+    server = serve_http(
+        application(metrics.registry or CollectorRegistry(), lambda: True, lambda: ""),
+        ("127.0.0.1", 0),
+    )
+
+    async def stop() -> None:
+        server.shutdown()
+        server.server_close()
+
+    at_the_end(stop)
+    return int(server.server_port)
+
+
+def _pods(*ids: str) -> podresources.PodResources:
+    devices = podresources.ContainerDevices(resource_name="nvidia.com/gpu", device_ids=ids)
+    devices.topology.nodes.add(ID=1)
+    container = podresources.ContainerResources(name="main", devices=[devices])
+    return podresources.PodResources(name="pod", namespace="default", containers=[container])
+
+
+def _joined(parts: Sequence[bytes]) -> bytes:
+    return b"\xff\xff\xff\xff".join(parts)
+
+
+LISTED = podresources.ListPodResourcesResponse(pod_resources=[_pods("a", "b")]).SerializeToString()
+GOT = podresources.GetPodResourcesResponse(pod_resources=_pods("a")).SerializeToString()
+SAID = (
+    b"\0" + _joined([amd_answer("unhealthy").SerializeToString()] * 2),
+    b"\1" + intel_answer(3).SerializeToString(),
+    b"\2"
+    + _joined(
+        [
+            nvidia_answer("ADDED", "Ready", "False").SerializeToString(),
+            nvidia_answer("MODIFIED", "Xid\n\x1b[1m", "True").SerializeToString(),
+            nvidia_answer("DELETED", "Ready", "False").SerializeToString(),
+        ]
+    ),
+)
+SURFACES = {
+    "control": Surface(
+        target=control,
+        seeds=(
+            b'{"operation": "cordon", "device": "GPU-a", "reason": "new  paste"}\n',
+            b'{"operation": "cordon", "device": "0000:07:00.0", "reason": "\\u001b[1m\\nx"}\n',
+            b'{"operation": "uncordon", "device": "GPU-a"}\n',
+            b'{"operation": "forget", "device": "x\\ny"}\n',
+            b'{"operation": ' + b"[" * 4000 + b"\n",
+            b'{"a\\nb": 1}\n',
+            b"x" * 20000,
+            b"",
+        ),
+        words=(
+            b'"operation":',
+            b'"device":',
+            b'"reason":',
+            b'"\\ud800"',
+            b"\n",
+            b"{",
+            b"}",
+            b"[",
+            b'"health"',
+            b'"cordon"',
+            b",",
+            b"null",
+            b"\x00",
+            b"\xff",
+            b"1e999",
+        ),
+    ),
+    "control_answers": Surface(
+        target=control_answers,
+        seeds=(
+            b'{"ok": true, "a": 1}\n',
+            b'{"ok": false, "error": "a\\nb"}',
+            b"[]",
+            b"[" * 200000,
+            b"",
+            b"1",
+            b'{"ok": true, "a": ' + b"9" * 5000 + b"}",
+        ),
+        words=(b'"ok":', b"true", b'"error":', b"{", b"}", b"[", b",", b"null", b"\xff"),
+        examples=60,
+    ),
+    "pod_resources": Surface(
+        target=pod_resources,
+        seeds=(LISTED, GOT, b"", b"\xff\xff"),
+        words=(b"\x0a", b"\x12", b"\x1a", b"\1a", b"\3pod", b"\xff", b"\x80"),
+    ),
+    "agents": Surface(
+        target=agents,
+        seeds=SAID,
+        words=(
+            *(b"\x0a", b"\x12", b"\x1a", b"\x22", b"\xff\xff\xff\xff", b"\5GPU-1", b"\1\n"),
+            *(b"\x0c0000:63:00.0", b"\5Ready", b"\5False", b"\x18\4"),
+        ),
+    ),
+    "http": Surface(
+        target=http,
+        seeds=(
+            b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n",
+            b"GET /metrics?name[]=x&name[]=%ff HTTP/1.0\r\n\r\n",
+            b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n",
+            b"POST /metrics HTTP/1.1\r\nContent-Length: -5\r\n\r\nabc",
+            b"OPTIONS * HTTP/1.1\r\n\r\n",
+            b"GET //healthz HTTP/1.1\r\n\r\n",
+            b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+            b"GET /healthz HTTP/9.9\r\n\r\n",
+            b"GET /\xff%00%ff\xe9 HTTP/1.1\r\n: \r\n\r\n",
+            b"",
+        ),
+        words=(
+            *(b"GET ", b"HEAD ", b"/metrics", b"?name[]=", b" HTTP/1.1", b"\r\n", b"\n", b": "),
+            *(b"Accept: ", b"Content-Length: ", b"Expect: 100-continue", b"\0", b"%", b"HTTP/0.9"),
+        ),
+    ),
+}

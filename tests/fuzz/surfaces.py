@@ -1,0 +1,12 @@
+"""All surfaces by name."""
+
+from collections.abc import Mapping
+
+from tests.fuzz import calls, conditions, configuration, nodes, nvml, peers, state, texts
+from tests.fuzz.surface import Surface
+
+SURFACES: Mapping[str, Surface] = {
+    name: surface
+    for module in (texts, nodes, nvml, configuration, conditions, state, peers, calls)
+    for name, surface in module.SURFACES.items()
+}
