@@ -59,7 +59,7 @@ def timed(socket: Path, method: str, requests: Callable[[int], bytes], calls: in
         for number in range(WARM_UP + calls):
             request = requests(number)
             started = time.perf_counter()
-            answer = call(request)
+            answer = call(request, wait_for_ready=True)
             spent.append(time.perf_counter() - started)
     return Timed(spent=sorted(spent[WARM_UP:]), answer=answer, request_bytes=len(request))
 
