@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from bench.calls import Timed, allocation, echo, preference, timed
-from bench.nodes import Bench, Node, many_resources, node_of, too_many, vendors_of
+from bench.nodes import GPUS, Bench, Node, many_resources, node_of, too_many, vendors_of
 from bench.plainkubelet import Stream
 from bench.scale_tables import report
 from deviceplugin.control import ask_daemon
@@ -187,21 +187,26 @@ async def _fan_outs(devices: int) -> dict[str, Any]:
     _say(f"fan-out at {devices} devices")
     figures: dict[str, Any] = {"devices": devices}
     async with _serving(node_of(devices)) as (running, _):
-        (stream,) = running.bench.kubelet.streams.values()
         for count in STREAMS:
+            (stream,) = running.bench.kubelet.streams.values()
             more = [Stream(stream.path, stream.changes) for _ in range(count - 1)]
             for one in more:
                 one.open()
             figures[str(count)] = await _fan_out(running, [stream, *more])
-            # The end of any stream lets the daemon register again, on a new stream.
-            await asyncio.gather(*(one.close() for one in more))
-            await running.bench.kubelet.listed(*running.bench.node.sizes)
-            (stream,) = running.bench.kubelet.streams.values()
-    if devices >= 4 * STREAMS[0] * 8:
+            if more:  # the end of any stream lets the daemon register again, on a new one
+                await asyncio.gather(*(one.close() for one in more))
+                await _replaced(running, stream)
+    if devices >= 2 * GPUS:
         async with _serving(many_resources(devices)) as (running, _):
             streams = list(running.bench.kubelet.streams.values())
             figures["resources_8"] = await _fan_out(running, streams)
     return figures
+
+
+async def _replaced(running: Running, old: Stream) -> None:
+    kubelet, name = running.bench.kubelet, running.resource
+    await kubelet.changes.until(lambda: kubelet.streams[name] is not old)
+    await kubelet.changes.until(lambda: kubelet.streams[name].message)
 
 
 async def _fan_out(running: Running, streams: Sequence[Stream]) -> dict[str, float]:

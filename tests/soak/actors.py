@@ -23,7 +23,7 @@ PATIENCE_S = 30.0
 # Refusals that this much at once makes; whatever else a pod is told is a defect.
 EXPECTED = re.compile(
     "not enough free devices|no healthy devices|no longer healthy|unregistered|has been stopped"
-    "|unknown device plugin|in.use.as|is Unhealthy|not listed|gone|Unavailable|Canceled"
+    "|unknown device plugin|in.use.as|is [uU]nhealthy|not listed|gone|Unavailable|Canceled"
     "|maximum request size|the free ones are spread over|does not tell which form|does not exist on the node"
 )
 Act = Callable[[random.Random], Awaitable[None]]
