@@ -46,7 +46,7 @@ def node_of(devices: int) -> Node:
 
 def too_many() -> Node:
     """60,000 slices of eight A100, whose ids are longer: more than a kubelet takes."""
-    unit, rule = _slices(40 << 10, 7500)
+    unit, rule = _slices((a100_40gb(0).memory_total_bytes or 0) >> 20, 7500)
     return Node(name=f"slices of {unit} MiB", sizes=[], vendors=["nvidia"], rules=[rule])
 
 

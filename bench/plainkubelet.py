@@ -76,6 +76,7 @@ class PlainKubelet:
     streams: dict[str, Stream] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     generation: int = 0
+    _servers: dict[str, grpc.aio.Server] = field(default_factory=dict)
 
     async def start(self) -> float:
         """Come up; when its socket was there to be dialled."""
@@ -84,12 +85,12 @@ class PlainKubelet:
             await self._serve("pod-resources", "v1.PodResourcesLister", {"List": _no_pods})
         remove_top_level_sockets(self._directory("device-plugins"))
         service = {"Register": self._register}
-        self._server = await self._serve("device-plugins", "v1beta1.Registration", service)
+        await self._serve("device-plugins", "v1beta1.Registration", service)
         return time.perf_counter()
 
     async def stop(self) -> None:
-        """Go away with all connections."""
-        await self._server.stop(None)
+        """Go away with all connections; PodResources goes on answering."""
+        await self._servers["device-plugins"].stop(None)
         streams, self.streams = self.streams, {}
         await asyncio.gather(*(stream.close() for stream in streams.values()))
 
@@ -126,11 +127,12 @@ class PlainKubelet:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    async def _serve(self, name: str, service: str, methods: dict[str, Any]) -> grpc.aio.Server:
+    async def _serve(self, name: str, service: str, methods: dict[str, Any]) -> None:
         handlers = {m: grpc.unary_unary_rpc_method_handler(f) for m, f in methods.items()}
         handler = grpc.method_handlers_generic_handler(service, handlers)
         private = self.kubelet_dir / f".{name}.{self.generation}"
-        return await serve_socket(self._directory(name) / "kubelet.sock", private, handler)
+        public = self._directory(name) / "kubelet.sock"
+        self._servers[name] = await serve_socket(public, private, handler)
 
 
 async def _no_pods(_: bytes, __: Any) -> bytes:

@@ -20,7 +20,8 @@ from tests.soak.node import STEADY, WHOLE, SoakNode, configured
 from tests.soak.watch import Watch
 
 LOOK_S = 0.2
-STOP_S = 2.0
+STOP_S = 5.0  # within the two seconds of an idle machine, told in the table
+GRACE_S = 20.0  # a kubelet's is five minutes, for which it counts a resource that has ended
 # Ids that an Allocate named stay for two minutes after they went; so do forms.
 QUIET_S = 150.0
 
@@ -29,7 +30,9 @@ async def soak(root: Path, seconds: float, seed: int, *, kills: bool) -> Scene:
     """Start a daemon, let everybody act for so long, and see what is left when it is quiet."""
     rig = Rig(root)
     # Under this policy a list without an id that a pod holds is told as a crash.
-    rig.stub = KubeletStub(rig.kubelet_dir, node_topology_policy="best-effort", seed=seed)
+    rig.stub = KubeletStub(
+        rig.kubelet_dir, node_topology_policy="best-effort", grace_s=GRACE_S, seed=seed
+    )
     node = SoakNode(rig)
     scene = Scene(rig, node, Watch(rig.stub, node))
     await rig.stub.start()

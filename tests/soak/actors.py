@@ -24,7 +24,8 @@ PATIENCE_S = 30.0
 EXPECTED = re.compile(
     "not enough free devices|no healthy devices|no longer healthy|unregistered|has been stopped"
     "|unknown device plugin|in.use.as|is [uU]nhealthy|not listed|gone|Unavailable|Canceled"
-    "|maximum request size|the free ones are spread over|does not tell which form|does not exist on the node"
+    "|maximum request size|the free ones are spread over|does not tell which form"
+    "|does not exist on the node"
 )
 Act = Callable[[random.Random], Awaitable[None]]
 
