@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/*.proto)
 
-.PHONY: demo test check format protos bench clean
+.PHONY: demo test check format protos soak bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,11 @@ protos: $(VENV)/.installed
 	  --pyi_out=deviceplugin/pb --grpc_python_out=deviceplugin/pb $(notdir $(PROTOS))
 	sed -i -E 's/^import (\w+_pb2) as /from deviceplugin.pb import \1 as /' deviceplugin/pb/*_pb2_grpc.py
 
+# Everything at once, at random: SOAK_FLAGS='--seed 7' repeats one, '--kills' kills the daemon too.
+SOAK_SECONDS ?= 600
+soak: $(VENV)/.installed
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) $(SOAK_FLAGS)
+
 # Measured as it is shipped: without the tools of development, of which one (rich) changes what
 # structlog loads.
 $(VENV)-bench/.installed: pyproject.toml
@@ -45,6 +50,7 @@ $(VENV)-bench/.installed: pyproject.toml
 
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench
+	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench

@@ -97,7 +97,7 @@ class Bench:
     async def end(self, daemon: DaemonProcess) -> None:
         """End daemon and kubelet."""
         await daemon.stop()
-        await self.kubelet.stop()
+        await self.kubelet.close()
 
 
 def _write_nvidia(host: Path) -> None:

@@ -94,6 +94,11 @@ class PlainKubelet:
         streams, self.streams = self.streams, {}
         await asyncio.gather(*(stream.close() for stream in streams.values()))
 
+    async def close(self) -> None:
+        """Stop, PodResources too."""
+        await self.stop()
+        await self._servers["pod-resources"].stop(None)
+
     async def listed(self, *sizes: int) -> float:
         """Wait until there are resources of just so many healthy devices; when the last came."""
         wanted = sorted(sizes)

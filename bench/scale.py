@@ -27,9 +27,9 @@ from deviceplugin.control import ask_daemon
 from tests.rig import DaemonProcess, fetch
 
 SIZES = (8, 64, 512, 10_000, 60_000)
-STARTS, RESTARTS, ROUNDS = 1, 2, 3
-ALLOCATES, SCRAPES = 200, 10
-SETTLE_S, IDLE_S = 1.0, 2.0
+STARTS, RESTARTS, ROUNDS = 5, 10, 8
+ALLOCATES, SCRAPES = 2000, 100
+SETTLE_S, IDLE_S = 3.0, 15.0
 STREAMS = (1, 10, 50)
 
 

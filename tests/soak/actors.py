@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -140,12 +140,18 @@ async def drop_stream(scene: Scene, dice: random.Random) -> None:
         scene.watch.disconnects[name] += 1
         started = time.monotonic()
         await stub.disconnect(name)
-        await stub.wait_for(
-            lambda: any(r.resource == name for r in stub.registrations[before:]),
-            PATIENCE_S,
-            f"registration of {name} after its stream was dropped",
-        )
+        await registered(scene, [name], before)
         scene.timed("stream dropped to registration", time.monotonic() - started)
+
+
+async def registered(scene: Scene, names: Iterable[str], before: int) -> None:
+    """Wait until each is registered once more than when there were `before` registrations."""
+    stub, wanted = scene.rig.stub, set(names)
+    await stub.wait_for(
+        lambda: wanted <= {entry.resource for entry in stub.registrations[before:]},
+        PATIENCE_S,
+        f"registration of {sorted(wanted)}",
+    )
 
 
 async def lose(scene: Scene, dice: random.Random) -> None:
@@ -245,7 +251,7 @@ async def kill(scene: Scene, _: random.Random) -> None:
     async with scene.restarting:
         scene.up = False
         scene.daemon.kill()
-        started = time.monotonic()
+        started, before = time.monotonic(), len(scene.rig.stub.registrations)
         scene.start()
-        await scene.rig.stub.wait_registered(*STEADY, timeout_s=PATIENCE_S)
+        await registered(scene, STEADY, before)
         scene.timed("killed daemon to lists", time.monotonic() - started)

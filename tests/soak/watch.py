@@ -134,7 +134,11 @@ class Watch:
         """Note what the daemon that writes this log holds of the machine, once a second."""
         if time.monotonic() - self._sampled_s >= SAMPLE_S:
             self._sampled_s = time.monotonic()
-            self._samples.setdefault(log, []).append(sampled(pid))
+            self.note(log, sampled(pid))
+
+    def note(self, log: Path, sample: Sample) -> None:
+        """Keep one sample."""
+        self._samples.setdefault(log, []).append(sample)
 
     @property
     def readings(self) -> Mapping[str, tuple[float, float]]:
