@@ -14,7 +14,7 @@ from typing import Any
 
 Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT, COLUMNS = 300, 230, 3
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 44, 30
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 44, 30
 COLOURS = ("#0b6bcb", "#c2410c", "#15803d")
 
 
@@ -77,7 +77,7 @@ def _panel(title: str, lines: Mapping[str, Points]) -> Iterator[str]:
     for power in x_axis:
         x = _x(10.0**power, x_axis)
         yield f'<path d="M{x} {TOP}V{HEIGHT - BOTTOM}" stroke="#d0d7de"/>'
-        yield f'<text x="{x}" y="{HEIGHT - 12}" text-anchor="middle">{10**power:,}</text>'
+        yield f'<text x="{x}" y="{HEIGHT - 12}" text-anchor="middle">{_short(10**power)}</text>'
     for power in y_axis:
         y = _y(10.0**power, y_axis)
         yield f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="#d0d7de"/>'
@@ -94,7 +94,11 @@ def _decades(values: Iterable[float]) -> range:
     """The powers of ten from below the smallest value to above the largest, two at least."""
     logs = [math.log10(value) for value in values]
     low = math.floor(min(logs))
-    return range(low, max(math.ceil(max(logs)), low + 1) + 1)
+    return range(low, max(math.ceil(max(logs)), low + 2) + 1)
+
+
+def _short(count: int) -> str:
+    return f"{count // 1000}k" if count >= 1000 else str(count)
 
 
 def _x(value: float, axis: range) -> float:
