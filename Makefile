@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/*.proto)
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test faults conformance fuzz coverage check format protos bench clean
+.PHONY: demo test faults conformance fuzz soak coverage check format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +57,11 @@ protos: $(VENV)/.installed
 	  --pyi_out=deviceplugin/pb --grpc_python_out=deviceplugin/pb $(notdir $(PROTOS))
 	sed -i -E 's/^import (\w+_pb2) as /from deviceplugin.pb import \1 as /' deviceplugin/pb/*_pb2_grpc.py
 
+# Everything at once, at random: SOAK_FLAGS='--seed 7' repeats one, '--kills' kills the daemon too.
+SOAK_SECONDS ?= 600
+soak: $(VENV)/.installed
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) $(SOAK_FLAGS)
+
 # Measured as it is shipped: without the tools of development, of which one (rich) changes what
 # structlog loads.
 $(VENV)-bench/.installed: pyproject.toml
@@ -76,6 +81,7 @@ fuzz: $(VENV)/.fuzz
 
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench
+	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench .fuzz

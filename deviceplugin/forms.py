@@ -46,9 +46,9 @@ class Forms:
         check_request(resource, entries)
         await self._know(resource, entries)
         self._check_forms(resource, entries)
-        with self._ledger.claiming(resource.name, [entry.id for entry in entries]):
+        ids = [entry.id for entry in entries]
+        with self._watch.allocating(), self._ledger.claiming(resource.name, ids):
             yield
-        self._watch.ask_soon()
 
     async def _know(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         """Without a ledger only the first form can be handed out: it is the same one always."""

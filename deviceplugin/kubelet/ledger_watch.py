@@ -1,15 +1,21 @@
-"""Asks the kubelet what pods hold: right after each Allocate, else now and then, never twice a
-second."""
+"""Asks the kubelet what pods hold: soon after each Allocate, else now and then, never twice a
+second.
+
+And never while it allocates: a List makes it take its pods' devices for all that are in use
+(devicemanager, UpdateAllocatedDevices). What it is about to give is not among them until Allocate
+has returned, and it would give that once more.
+"""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
-from deviceplugin.kubelet.ledger import Ledger
+from deviceplugin.kubelet.ledger import SETTLED_S, Ledger
 from deviceplugin.kubelet.podresources import (
     Holders,
     HoldersUnknownError,
@@ -24,7 +30,22 @@ log = structlog.get_logger()
 SHORTEST_S = 1.0
 CONTESTED_S = 2.0
 INTERVAL_S = 10.0  # nobody waits for an answer: for metrics and placement only
+PATIENCE_S = 3.0  # pods may come without a break
+BREAK_S = 0.1  # and the kubelet notes an answer of ours within milliseconds
+LOOK_S = 0.05
 MOST_PODS = 8  # confirmed at once: each is a question more
+
+
+def settling_s(busy: bool, quiet_s: float, waited_s: float) -> float:
+    """Seconds until the kubelet may be asked, or to the next look; 0 for now.
+
+    `busy` says whether an Allocate runs (5 s at most), `quiet_s` how long ago the last one ended,
+    `waited_s` how long somebody has waited for a quiet moment.
+    """
+    if busy:
+        return LOOK_S
+    wanted_s = SETTLED_S if waited_s < PATIENCE_S else BREAK_S
+    return max(0.0, min(wanted_s - quiet_s, LOOK_S))
 
 
 class LedgerWatch:
@@ -45,6 +66,8 @@ class LedgerWatch:
         self._kubelet: SocketIdentity | None = None
         self._api = PodResources(socket_path)
         self._wanted = asyncio.Event()
+        self._allocating = 0
+        self._allocated_s = -SETTLED_S
         self._asking = asyncio.Lock()
         self._gets = True
         self._told = ""
@@ -54,15 +77,23 @@ class LedgerWatch:
         """Whether this kubelet has no PodResources API, or we do not see its socket."""
         return read_identity(self._path) is None
 
-    def ask_soon(self) -> None:
-        """Something was allocated."""
-        self._wanted.set()
+    @contextmanager
+    def allocating(self) -> Iterator[None]:
+        """An Allocate is being answered; the kubelet is asked when that has settled."""
+        self._allocating += 1
+        try:
+            yield
+        finally:
+            self._allocating -= 1
+            self._allocated_s = time.monotonic()
+            self._wanted.set()
 
     async def watch(self) -> None:
         """Ask for ever."""
         try:
             while True:
                 self._wanted.clear()
+                await self._settled()
                 await self.ask()
                 await self._pause()
         finally:
@@ -74,6 +105,15 @@ class LedgerWatch:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s - SHORTEST_S):
                 await self._wanted.wait()
+
+    async def _settled(self) -> None:
+        since_s = time.monotonic()
+        while wait_s := self._settling_s(since_s):  # noqa: ASYNC110  # for time to pass
+            await asyncio.sleep(wait_s)
+
+    def _settling_s(self, since_s: float) -> float:
+        now_s = time.monotonic()
+        return settling_s(bool(self._allocating), now_s - self._allocated_s, now_s - since_s)
 
     async def ask(self) -> None:
         """One question; a kubelet that does not answer leaves everything as it was."""

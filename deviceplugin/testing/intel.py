@@ -167,6 +167,11 @@ def _function_lines(gpu: IntelGpu, address: str, driver: str | None) -> Iterator
     yield f"{path}/device = 0x{gpu.device_id:04x}"
     yield f"{path}/class = 0x{gpu.class_id:06x}"
     yield f"{path}/numa_node = {gpu.numa_node}"
+    yield from _driver_lines(address, driver)
+
+
+def _driver_lines(address: str, driver: str | None) -> Iterator[str]:
+    path = f"{_TREE}/{address}"
     if driver is not None:
         yield f"/sys/bus/pci/drivers/{driver}/{address} -> ../../../../devices/pci0000:00/{address}"
         yield f"{path}/driver -> ../../../bus/pci/drivers/{driver}"
@@ -216,9 +221,11 @@ def _quota_lines(gpu: IntelGpu, number: int, quota: int) -> Iterator[str]:
 def _vf_lines(gpu: IntelGpu, number: int, driver: str | None) -> Iterator[str]:
     address, group = vf_address(gpu, number), iommu_group(gpu, number)
     path = f"{_TREE}/{address}"
-    yield from _function_lines(gpu, address, driver)
+    # In the kernel's order: the function, then what it belongs to, and only then a driver.
+    yield from _function_lines(gpu, address, None)
     yield f"{_pci(gpu)}/virtfn{number - 1} -> ../{address}"
     yield f"{path}/physfn -> ../{gpu.address}"
+    yield from _driver_lines(address, driver)
     yield f"{path}/iommu_group -> ../../../kernel/iommu_groups/{group}"
     members = f"/sys/kernel/iommu_groups/{group}/devices"
     yield f"{members}/{address} -> ../../../../devices/pci0000:00/{address}"

@@ -1,6 +1,7 @@
 """One look at a node's Intel GPUs: every function read anew, made into devices and faults."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
@@ -58,7 +59,15 @@ def _read_gpus(host: Host) -> tuple[dict[str, Gpu], list[Found]]:
             continue
         if gpu is not None:
             gpus[address] = gpu
-    return gpus, lost
+    return {gpu.address: gpu for gpu in _owned(gpus)}, lost
+
+
+def _owned(gpus: Mapping[str, Gpu]) -> Iterator[Gpu]:
+    """All functions, the virtual ones with their owner: a new one is on the bus for a moment
+    before its own link to the owner is there (pci_iov_add_virtfn), and is no GPU then."""
+    owners = {address: gpu.address for gpu in gpus.values() for address in gpu.virtual}
+    for gpu in gpus.values():
+        yield gpu if gpu.physical else replace(gpu, physical=owners.get(gpu.address))
 
 
 def _find(look: Look) -> Iterator[Found]:

@@ -45,6 +45,18 @@ def node(root: Path) -> Path:
     return root
 
 
+def test_a_function_that_only_its_owner_knows_of_is_one_device(node, make_vendor, offered):
+    set_vfs(node, B60, 2, QUOTA)
+    remove(node, f"/sys/bus/pci/devices/{vf_address(B60, 1)}/physfn")
+    found = make_vendor().discover()
+    assert sorted(device.id for device in found.devices) == [
+        B60.address,
+        vf_address(B60, 1),
+        vf_address(B60, 2),
+    ]
+    assert offered(found) == {"intel.com/xe-4gb": 2}
+
+
 def test_dividing_a_gpu_and_making_it_whole_moves_the_resources_each_time(
     node, make_vendor, offered
 ):

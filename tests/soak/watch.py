@@ -1,0 +1,194 @@
+"""What has to hold all the time, looked at all the time."""
+
+import json
+import statistics
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deviceplugin.testing.kubelet import KubeletStub
+from deviceplugin.testing.nodeview import NodeView
+from tests.soak.node import SoakNode
+
+FAILURES = frozenset(
+    {"task_failed", "thread_failed", "vendor_raised", "plugin_function_failed", "claim_refused"}
+)
+MIB = 1 << 20
+LIMITS = {"rss_mib": 8.0, "fds": 12, "threads": 4}  # of growth after the warm-up
+SAMPLE_S = 1.0
+
+
+@dataclass
+class LogTail:
+    """The new lines of a log that is being written."""
+
+    path: Path
+    offset: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Events since the last look; counted by name."""
+        with self.path.open("rb") as log:
+            log.seek(self.offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    return
+                self.offset += len(line)
+                event = json.loads(line) if line.startswith(b"{") else {"event": line.decode()}
+                self.counts[event["event"]] += 1
+                yield event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What the daemon holds of the machine at one moment."""
+
+    rss_mib: float
+    fds: int
+    threads: int
+
+
+def sampled(pid: int) -> Sample:
+    """The daemon with its children."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return Sample(
+        rss_mib=sum(one.memory_info().rss for one in processes) / MIB,
+        fds=sum(one.num_fds() for one in processes),
+        threads=sum(one.num_threads() for one in processes),
+    )
+
+
+class Watch:
+    """Collects what is broken: `broken` is empty after a good soak."""
+
+    def __init__(self, stub: KubeletStub, node: SoakNode) -> None:
+        self.broken: list[str] = []
+        self._samples: dict[Path, list[Sample]] = {}
+        self._stub, self._node = stub, node
+        self._lock = threading.Lock()
+        self._counters: dict[tuple[int, str], float] = {}
+        self._tail: LogTail | None = None
+        self._sampled_s = 0.0
+        self.added: Counter[str] = Counter()
+        self.disconnects: Counter[str] = Counter()
+
+    def follow(self, log: Path) -> None:
+        """A daemon has started: its counters begin anew."""
+        if self._tail is not None:
+            self.look()
+        with self._lock:
+            self._tail, self._counters = LogTail(log), {}
+
+    @property
+    def events(self) -> Counter[str]:
+        """How often each event was logged by this daemon."""
+        self.look()
+        return self._tail.counts if self._tail else Counter()
+
+    def breaks(self, text: str) -> None:
+        """Note a broken invariant."""
+        if text not in self.broken:
+            self.broken.append(text)
+
+    def look(self) -> None:
+        """Everything that can be seen from outside without asking the daemon."""
+        for text in (*self._stub.crashes, *self._stub.violations):
+            self.breaks(f"kubelet: {text}")
+        for text in doubly_held(self._stub, self._node):
+            self.breaks(text)
+        for name in self._stub.allocatable():
+            if self._stub.live_streams(name) > 1:
+                self.breaks(f"{name} has {self._stub.live_streams(name)} streams")
+        for event in self._tail.read() if self._tail else ():
+            if event["event"] in FAILURES or "exception" in event:
+                self.breaks(f"log: {json.dumps(event)}")
+            if event["event"] == "resource_added":
+                self.added[event["resource"]] += 1
+
+    def registrations_are_bounded(self) -> None:
+        """One for each kubelet, each lost stream and each time that a resource appeared."""
+        made = Counter(entry.resource for entry in self._stub.registrations)
+        for name, count in made.items():
+            reasons = self._stub.generation + self.disconnects[name] + self.added[name]
+            if count > reasons:
+                self.breaks(f"{name} was registered {count} times for {reasons} reasons")
+
+    def scraped(self, log: Path, client: int, text: str) -> None:
+        """Counters of one daemon never fall in the eyes of one client."""
+        with self._lock:
+            if self._tail is None or self._tail.path != log:
+                return
+            for name, value in counters(text).items():
+                before = self._counters.get((client, name), 0.0)
+                if value < before:
+                    self.breaks(f"counter {name} fell from {before} to {value}")
+                self._counters[client, name] = value
+
+    def sample(self, log: Path, pid: int) -> None:
+        """Note what the daemon that writes this log holds of the machine, once a second."""
+        if time.monotonic() - self._sampled_s >= SAMPLE_S:
+            self._sampled_s = time.monotonic()
+            self.note(log, sampled(pid))
+
+    def note(self, log: Path, sample: Sample) -> None:
+        """Keep one sample."""
+        self._samples.setdefault(log, []).append(sample)
+
+    @property
+    def readings(self) -> Mapping[str, tuple[float, float]]:
+        """Of the daemon that lived longest: each reading after the warm-up and at the end."""
+        longest = max(self._samples.values(), key=len, default=[])
+        third = max(1, len(longest) // 3)
+        before, after = longest[third : 2 * third], longest[-third:]
+        return {name: (middle(before, name), middle(after, name)) for name in LIMITS if before}
+
+    def is_bounded(self) -> None:
+        """Memory, descriptors and threads do not grow after the first third."""
+        for name, (first, last) in self.readings.items():
+            if last - first > LIMITS[name]:
+                self.breaks(f"{name} grew from {first:.1f} to {last:.1f}")
+
+
+def middle(samples: Iterable[Sample], name: str) -> float:
+    """The median of one reading."""
+    return statistics.median(float(getattr(sample, name)) for sample in samples)
+
+
+def counters(text: str) -> Mapping[str, float]:
+    """The series of an exposition that may only rise."""
+    found = {}
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        family = name.partition("{")[0]
+        if family.endswith(("_total", "_count", "_bucket", "_sum")) and not line.startswith("#"):
+            found[name] = float(value)
+    return found
+
+
+def doubly_held(stub: NodeView, node: SoakNode) -> list[str]:
+    """Ids and GPUs that two pods have although only one may.
+
+    A GPU is held whole, or in parts, or as one shared resource. What pods hold of a layout that is
+    no more does not count: nothing is behind it.
+    """
+    ids: Counter[tuple[str, str]] = Counter()
+    forms: dict[str, set[str]] = defaultdict(set)
+    for holder, holding in list(stub.manager.held.items()):
+        if holder.pod not in stub.pods:
+            continue
+        for device_id in holding.ids:
+            ids[holder.resource, device_id] += 1
+            if node.is_there(device_id):
+                gpu = node.gpu_of(device_id)
+                forms[gpu].add("parts" if node.is_part(device_id) else holder.resource)
+    twice = [
+        f"{name} {one} is held {count} times" for (name, one), count in ids.items() if count > 1
+    ]
+    both = [f"{gpu} is held as {sorted(found)}" for gpu, found in forms.items() if len(found) > 1]
+    return twice + both
