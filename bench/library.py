@@ -81,10 +81,12 @@ async def _serving(child: bool) -> AsyncIterator[tuple[Rig, NvmlDouble, DaemonPr
         nvidia = f"nvidia: {{library_process: {str(child).lower()}}}"
         config = f"{nvidia}\nhealth: {{hold_s: 0, flap_limit: 100}}"
         daemon = rig.start("--config", str(rig.config(config)))
-        await rig.allocatable(ALL, WAIT_S)
-        yield rig, double, daemon
-        daemon.kill()
-        await rig.stub.aclose()
+        try:
+            await rig.allocatable(ALL, WAIT_S)
+            yield rig, double, daemon
+        finally:
+            daemon.kill()
+            await rig.stub.aclose()
 
 
 async def measure_recoveries() -> list[Row]:
