@@ -163,7 +163,6 @@ IDENTITY: Lies = {
     "uuid never ends": (lie("nvmlDeviceGetUUID", 2, text=b"G" * 4096), WITHOUT_GPU_2),
     "uuid of another": (lie("nvmlDeviceGetUUID", 2, text=UUID_OF[3]), ALL | {GPU: 4}),
     "instances with one uuid": (lie("nvmlDeviceGetUUID", 7, text=UUID_OF[7]), WITHOUT_GPU_7),
-    "name is no text": (lie("nvmlDeviceGetName", 2, text=b"\xc3\x28"), WITHOUT_GPU_2),
     "PCI bus 4096": (lie("nvmlDeviceGetPciInfo*", 2, number=4096), WITHOUT_GPU_2),
 }
 SIZES: Lies = {
@@ -192,6 +191,7 @@ COUNTS_AND_CODES: Lies = {
 }
 HARMLESS: Mapping[str, Spoil] = {
     "more GPUs than handles": lie("nvmlDeviceGetCount", number=12),
+    "name is no text": lie("nvmlDeviceGetName", 2, text=b"\xc3\x28"),
     "versions are no text": lie("nvmlSystemGet*Version", text=b"\xff"),
     "enums without a meaning": gpu_is(2, architecture=4096, virtualization=77, compute_mode=99),
     "no memory": gpu_is(2, memory_total_bytes=0),
