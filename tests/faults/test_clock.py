@@ -43,9 +43,9 @@ async def test_what_is_in_use_stays_in_use_until_it_is_released(node: Node, jump
     await node.rig.stub.admit("pod", {"main": {AMD: 1}})
     used = {**node.full, MEMORY: node.full[MEMORY] - EACH}
     await node.lists(used)
-    calls = node.rig.stub._pod_resources.calls
+    calls = node.rig.stub.pod_resources.calls
     node.faults.shift_clock(JUMPS[jump])
-    await daemon.until(lambda: node.rig.stub._pod_resources.calls > calls + 2)
+    await daemon.until(lambda: node.rig.stub.pod_resources.calls > calls + 2)
     await node.lists(used)
     node.rig.stub.remove_pod("pod")
     await node.right()

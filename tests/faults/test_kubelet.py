@@ -234,11 +234,11 @@ async def test_a_strange_pod_resources_socket_is_outlived(
         await daemon.wait_event("ledger_waits")
         assert node.rig.stub.allocatable() == used
         await node.rig.stub.admit("other", {"main": {AMD: 1}})
-    calls = node.rig.stub._pod_resources.calls
+    calls = node.rig.stub.pod_resources.calls
     await node.rig.stub.start_pod_resources()
     with recovering(f"PodResources socket that {how}"):
-        await daemon.until(lambda: node.rig.stub._pod_resources.calls > calls)
-    await daemon.until(lambda: node.rig.stub._pod_resources.calls > calls + 2)
+        await daemon.until(lambda: node.rig.stub.pod_resources.calls > calls)
+    await daemon.until(lambda: node.rig.stub.pod_resources.calls > calls + 2)
     used[MEMORY] -= EACH
     await node.lists(used)
     node.rig.stub.remove_pod("pod")
