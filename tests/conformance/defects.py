@@ -15,7 +15,7 @@ from threading import Event, Thread
 import grpc
 import grpc.aio
 
-from deviceplugin.kubelet.podresources import HoldersUnknownError, read_answer
+from deviceplugin.kubelet.podresources import HoldersUnknownError, PodResources
 from deviceplugin.kubelet.socketwatch import is_listening
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from tests.conformance.smallplugin import POLL_S, Plugin, main
@@ -676,9 +676,10 @@ class AsksForPodsAllTheTime(Plugin):
         await asyncio.gather(super().run(), self._ask())
 
     async def _ask(self):
+        api = PodResources(self.directory.parent / "pod-resources" / "kubelet.sock")
         while True:
             with suppress(HoldersUnknownError):
-                await read_answer(self.directory.parent / "pod-resources" / "kubelet.sock")
+                await api.read_answer()
             await asyncio.sleep(0.1)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.fakes.nvml.library import compiler
+from tests.fakes.compiled import compiler
 
 IMAGE = "docker.io/library/deviceplugin-probe:1"
 _SOURCE = Path(__file__).parent / "probe.c"

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from deviceplugin.kubelet.podresources import read_answer
+from deviceplugin.kubelet.podresources import PodResources
 from tests.e2e.standalone.node import AMD, CAPACITY, INTEL, StandaloneNode
 from tests.rig import GPU, MIG_1G
 
@@ -14,7 +14,9 @@ FAIR_S = 0.1
 
 async def held(node: StandaloneNode) -> dict[str, dict[str, set[str]]]:
     """By pod and resource the ids that PodResources lists."""
-    answer = await read_answer(node.kubelet.directory / "pod-resources" / "kubelet.sock")
+    api = PodResources(node.kubelet.directory / "pod-resources" / "kubelet.sock")
+    answer = await api.read_answer()
+    await api.forget()
     found: dict[str, dict[str, set[str]]] = {}
     for holding in answer.holdings:
         pod = found.setdefault(holding.holder.pod.removesuffix("-node-1"), {})
