@@ -151,11 +151,7 @@ class ResourcePlugin:
                 "GetPreferredAllocation": _unary(
                     self._preferred, pluginapi.PreferredAllocationRequest
                 ),
-                "Allocate": grpc.unary_unary_rpc_method_handler(
-                    self._allocate,
-                    request_deserializer=pluginapi.AllocateRequest.FromString,
-                    response_serializer=None,
-                ),
+                "Allocate": _unary(self._allocate, pluginapi.AllocateRequest, serialize=None),
                 "PreStartContainer": _unary(self._pre_start, pluginapi.PreStartContainerRequest),
             },
         )
@@ -269,10 +265,20 @@ class ResourcePlugin:
             raise AllocationError(Refusal.FAILED, text) from error
 
 
+def _serialize(message: Any) -> bytes:  # any generated message: protobuf has no common Protocol
+    data: bytes = message.SerializeToString()
+    return data
+
+
 def _unary(
-    method: Callable[..., Awaitable[Any]], request: Any
+    method: Callable[..., Awaitable[Any]],
+    request: Any,
+    serialize: Callable[[Any], bytes] | None = _serialize,
 ) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Parsed here: what gRPC itself cannot parse it answers with UNKNOWN, and logs a traceback."""
+    """Parsed here: what gRPC itself cannot parse it answers with UNKNOWN, and logs a traceback.
+
+    `serialize` None is for a method that answers bytes.
+    """
 
     async def call(data: bytes, context: Context) -> Any:  # one of the generated messages
         try:
@@ -283,10 +289,5 @@ def _unary(
         return await method(message, context)
 
     return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=None, response_serializer=_serialize
+        call, request_deserializer=None, response_serializer=serialize
     )
-
-
-def _serialize(message: Any) -> bytes:  # any generated message: protobuf has no common Protocol
-    data: bytes = message.SerializeToString()
-    return data
