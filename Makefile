@@ -28,10 +28,11 @@ conformance: $(VENV)/.installed
 faults: $(VENV)/.installed
 	FAULTS_ALL=1 $(BIN)/python -m pytest -n auto tests/faults
 
-# Branches too, and what the daemons do that tests start (pyproject.toml, tool.coverage).
+# Branches too, and what the daemons do that tests start (pyproject.toml, tool.coverage). Whether
+# tests pass is for `make test` to say: measured processes are slower, and miss limits of time.
 coverage: $(VENV)/.installed
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n auto
+	-$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
 	for part in 'core/*' model.py 'kubelet/*'; do \

@@ -7,7 +7,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,18 +21,18 @@ from deviceplugin.exporters.dialects import DIALECTS
 from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
-from deviceplugin.kubelet.podresources import HoldersUnknownError, PodResources, by_resource
+from deviceplugin.kubelet.podresources import (
+    HoldersUnknownError,
+    PodResources,
+    by_resource,
+)
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.outputs.http_server import HttpServer
-from deviceplugin.outputs.metrics import Metrics
-from deviceplugin.outputs.metrics_server import application
 from deviceplugin.pb import podresources_v1_pb2 as podresources
 from tests.fuzz.loop import at_the_end, run
 from tests.fuzz.surface import Source, Surface, is_line
 from tests.health.test_agents import DEVICES, amd_answer, intel_answer, nvidia_answer
 
 GPU = Device(id=DeviceID("GPU-a"), vendor="nvidia", pci_address="0000:07:00.0")
-STATUSES = {b"200", b"400", b"404", b"405"}
 
 
 def control(data: bytes) -> None:
@@ -111,7 +111,7 @@ class _Kubelet:
 
     data = b""
 
-    async def serve(self) -> Path:
+    async def serve(self) -> PodResources:
         path = Path(tempfile.mkdtemp(prefix="k")) / "s"
         method = grpc.unary_unary_rpc_method_handler(self._say)
         names = {"List": method, "Get": method}
@@ -122,12 +122,15 @@ class _Kubelet:
         server.add_insecure_port(f"unix:{path}")
         await server.start()
 
+        api = PodResources(path)
+
         async def stop() -> None:
+            await api.forget()
             await server.stop(None)
             shutil.rmtree(path.parent)
 
         at_the_end(stop)
-        return path
+        return api
 
     async def _say(self, _: bytes, __: object) -> bytes:
         return self.data
@@ -136,9 +139,7 @@ class _Kubelet:
 @cache
 def _kubelet() -> tuple[_Kubelet, PodResources]:
     kubelet = _Kubelet()
-    api = PodResources(run(kubelet.serve()))
-    at_the_end(api.forget)
-    return kubelet, api
+    return kubelet, run(kubelet.serve())
 
 
 def pod_resources(data: bytes) -> None:
@@ -184,42 +185,6 @@ def agents(data: bytes) -> None:
             assert is_line(fault.code, 63)
             assert is_line(fault.reason, 400)
         assert list(dialect.faults_of(said, ())) == []
-
-
-def http(data: bytes) -> None:
-    """Any request has an answer or none; the next probe has its own."""
-    port = _http()
-    answer = _request(port, data)
-    assert answer == b"" or (answer.startswith(b"HTTP/1.1 ") and answer[9:12] in STATUSES)
-    assert b"Traceback" not in answer
-    assert _request(port, b"GET /healthz HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nok\n")
-
-
-def _request(port: int, data: bytes) -> bytes:
-    peer = socket.create_connection(("127.0.0.1", port), timeout=10)
-    with peer, contextlib.suppress(ConnectionError):
-        peer.sendall(data)
-        peer.shutdown(socket.SHUT_WR)
-        return b"".join(_parts(peer))
-    return b""
-
-
-def _parts(peer: socket.socket) -> Iterable[bytes]:
-    with contextlib.suppress(ConnectionError):
-        while part := peer.recv(1 << 16):
-            yield part
-
-
-@cache
-def _http() -> int:
-    app = application(Metrics().registry, lambda: True, lambda: "")
-    server = HttpServer(app, ("127.0.0.1", 0))
-
-    async def stop() -> None:
-        server.close()
-
-    at_the_end(stop)
-    return server.port
 
 
 def _pods(*ids: str) -> podresources.PodResources:
@@ -303,26 +268,6 @@ SURFACES = {
         words=(
             *(b"\x0a", b"\x12", b"\x1a", b"\x22", b"\xff\xff\xff\xff", b"\5GPU-1", b"\1\n"),
             *(b"\x0c0000:63:00.0", b"\5Ready", b"\5False", b"\x18\4"),
-        ),
-    ),
-    "http": Surface(
-        target=http,
-        seeds=(
-            b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n",
-            b"GET /metrics?name[]=x&name[]=%ff HTTP/1.0\r\n\r\n",
-            b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text\r\n\r\n",
-            b"POST /metrics HTTP/1.1\r\nContent-Length: -5\r\n\r\nabc",
-            b"OPTIONS * HTTP/1.1\r\n\r\n",
-            b"GET //healthz HTTP/1.1\r\n\r\n",
-            b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n",
-            b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
-            b"GET /healthz HTTP/9.9\r\n\r\n",
-            b"GET /\xff%00%ff\xe9 HTTP/1.1\r\n: \r\n\r\n",
-            b"",
-        ),
-        words=(
-            *(b"GET ", b"HEAD ", b"/metrics", b"?name[]=", b" HTTP/1.1", b"\r\n", b"\n", b": "),
-            *(b"Accept: ", b"Content-Length: ", b"Expect: 100-continue", b"\0", b"%", b"HTTP/0.9"),
         ),
     ),
 }
