@@ -23,6 +23,7 @@ FAULTS = {
 }
 THREE = {AMD: 3, INTEL: 1}
 each_fault = pytest.mark.parametrize("fault", FAULTS)
+full_or_read_only = pytest.mark.parametrize("fault", ["full", "read-only"])
 
 
 def hurt(node: Node, directory: Path, fault: str) -> None:
@@ -36,7 +37,7 @@ def described(node: Node) -> set[str]:
     return {device["name"] for text in texts for device in text["devices"]}
 
 
-@each_fault
+@full_or_read_only
 async def test_what_has_no_cdi_file_is_not_announced(
     node: Node, fault: str, recovering: Recovering
 ) -> None:
@@ -71,7 +72,7 @@ async def test_a_device_that_comes_is_announced_once_its_cdi_file_is_written(
     assert list(node.rig.cdi_dir.glob(".*")) == []
 
 
-@each_fault
+@full_or_read_only
 async def test_a_device_that_is_not_what_its_cdi_file_says_is_unhealthy(
     node: Node, fault: str, recovering: Recovering
 ) -> None:
@@ -88,7 +89,7 @@ async def test_a_device_that_is_not_what_its_cdi_file_says_is_unhealthy(
         await node.right()
 
 
-@each_fault
+@full_or_read_only
 async def test_without_a_state_directory_devices_are_served(
     node: Node, fault: str, recovering: Recovering
 ) -> None:

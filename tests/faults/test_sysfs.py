@@ -142,7 +142,7 @@ async def test_a_read_that_blocks_costs_its_vendor_until_it_returns(
         await node.right()
 
 
-@pytest.mark.parametrize("file", ["vendor", "mem_info_vram_total", "unique_id"])
+@pytest.mark.parametrize("file", ["vendor", "unique_id"])
 async def test_a_fifo_and_a_file_of_ten_megabytes_cost_their_gpu(
     node: Node, file: str, recovering: Recovering
 ) -> None:
