@@ -7,42 +7,30 @@ Figures = Mapping[str, Any]
 
 
 def report(figures: Figures) -> str:
-    """All tables, ready to be pasted into a document."""
-    sizes = figures["sizes"]
-    refused = (
-        f"60,000 slices of eight A100, whose ids are longer, are refused: {figures['refused']}.\n"
-    )
+    """All tables with what each is of, ready to be pasted into a document."""
+    sizes, vendors = figures["sizes"], figures["vendors"]
+    costs = ([_count(size["devices"]), *_cost(size)] for size in sizes)
     parts = (
+        "**Lists.** Medians of several starts and kubelets.\n",
         _table(
             ("devices", "they are", "list", "start to list", "listed again (worst)"), _lists(sizes)
         ),
-        _table(("devices", "Allocate of 1: p50", "p99", "of 8: p50", "p99"), _allocates(sizes)),
-        _table(
-            (
-                "devices",
-                "request",
-                "1 of all: p50",
-                "p99",
-                "8 of all: p50",
-                "p99",
-                "8 with 2 given: p50",
-                "p99",
-            ),
-            _prefers(sizes),
-        ),
-        _table(
-            ("devices", "1 stream", "10 streams", "50 streams", "8 resources"),
-            _fan_outs(figures["fan_out"]),
-        ),
-        _table(("devices", *COSTS), ([_count(size["devices"]), *_cost(size)] for size in sizes)),
-        _table(
-            ("vendors with hardware", *COSTS), ([v["name"], *_cost(v)] for v in figures["vendors"])
-        ),
-        refused,
+        "**Allocate**, each time of other ids, none of which is given back.\n",
+        _table(("devices", "1 id: p50", "p99", "8 ids: p50", "p99"), _allocates(sizes)),
+        "**Preferred allocation** from the full list; the request carries all ids.\n",
+        _table(("devices", "request", *PREFERRED), _prefers(sizes)),
+        "**A fault to many streams**: median (worst) until the last one has its list.\n",
+        _table(("devices", *STREAMS), _fan_outs(figures["fan_out"])),
+        "**Memory, idle CPU and a scrape**, by devices and by vendors.\n",
+        _table(("devices", *COSTS), costs),
+        _table(("vendors with hardware", *COSTS), ([v["name"], *_cost(v)] for v in vendors)),
+        f"Of eight A100, whose ids are longer, 60,000 slices are refused: {figures['refused']}.\n",
     )
     return "\n".join(parts)
 
 
+PREFERRED = ("1 of all: p50", "p99", "8 of all: p50", "p99", "8, of which 2 given: p50", "p99")
+STREAMS = ("1 stream", "10 streams", "50 streams", "8 resources of one GPU")
 COSTS = ("resident", "proportional", "idle CPU", "/metrics", "scrape p50", "p99")
 
 
@@ -107,5 +95,5 @@ def _bytes(number: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    first, *others = [f"| {' | '.join(line)} |\n" for line in (head, *rows)]
+    return "".join((first, f"|{'---|' * len(head)}\n", *others))

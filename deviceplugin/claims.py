@@ -70,11 +70,16 @@ class Claims:
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """What runs for as long as the daemon serves, by name."""
         return {
-            "plan": self.planner.plan,
+            "plan": self._plan,
             "ledger": self._watch.watch,
             "ledger_plan": self.planner.follow_ledger,
             "mps": self._follow_mps,
         }
+
+    async def _plan(self) -> None:
+        """Not before the kubelet was asked what pods hold: the first list has that too."""
+        await self._watch.asked.wait()
+        await self.planner.plan()
 
     async def _follow_mps(self) -> None:
         await self._mps.follow(self.planner.resources, lambda: self._store.current.devices)

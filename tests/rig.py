@@ -50,7 +50,10 @@ class DaemonProcess:
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """The log's events, those of one name if given."""
-        lines = self.log_path.read_text().splitlines()
+        whole, _, _ = self.log_path.read_text().rpartition(
+            "\n"
+        )  # the last one may be being written
+        lines = whole.splitlines()
         events = [json.loads(line) for line in lines if line.startswith("{")]
         return [e for e in events if name is None or e["event"] == name]
 

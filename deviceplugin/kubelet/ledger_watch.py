@@ -52,6 +52,7 @@ class LedgerWatch:
     """Keeps `ledger` true to the PodResources API at `socket_path`.
 
     `observed` is told each answer; `contested` says whether somebody waits for a release.
+    `asked` is set once the kubelet was asked, whether it answered or not.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class LedgerWatch:
         self._observed, self._contested = observed, contested
         self._kubelet: SocketIdentity | None = None
         self._api = PodResources(socket_path)
+        self.asked = asyncio.Event()
         self._wanted = asyncio.Event()
         self._allocating = 0
         self._allocated_s = -SETTLED_S
@@ -126,6 +128,8 @@ class LedgerWatch:
                 self._told = str(error)
             else:
                 self._told = ""
+            finally:
+                self.asked.set()
 
     async def _ask(self) -> None:
         asked_s, kubelet = time.monotonic(), read_identity(self._path)

@@ -38,6 +38,7 @@ class Retention:
         self._listed: Resources = {}
         self._gone: dict[Key, AdvertisedDevice] = {}
         self._unheld: dict[Key, int] = {}
+        self._holders: Holders = {}
 
     @property
     def waiting(self) -> bool:
@@ -52,6 +53,7 @@ class Retention:
             for entry in resource.devices:
                 if entry.id not in there:
                     self._gone.setdefault((resource.name, entry.id), entry)
+        self._bury_held(planned_ids)
         for key in [k for k in self._gone if k[1] in planned_ids.get(k[0], frozenset())]:
             self._forget(key)
         self._listed = with_tombstones(planned, self._graves(planned))
@@ -59,15 +61,21 @@ class Retention:
 
     def observe(self, holders: Holders) -> None:
         """Take one PodResources answer into account, ids held since before our time included."""
-        for name, held in holders.items():
-            if name in self._listed:
-                for device_id in held.keys() - _ids(self._listed[name]):
-                    self._gone.setdefault((name, device_id), _unknown(device_id, held[device_id]))
+        self._holders = holders
+        self._bury_held({name: _ids(resource) for name, resource in self._listed.items()})
         for key in list(self._gone):
             held_now = key[1] in holders.get(key[0], {})
             self._unheld[key] = 0 if held_now else self._unheld.get(key, 0) + 1
             if self._unheld[key] >= UNHELD_ANSWERS and self._quiet(key):
                 self._let_go(key)
+
+    def _bury_held(self, there: Mapping[ResourceName, frozenset[AdvertisedID]]) -> None:
+        """What pods hold of resources that are `there`, and is not: the kubelet may have told of
+        it before the resource was first planned."""
+        for name in there.keys() & self._holders.keys():
+            held = self._holders[name]
+            for device_id in held.keys() - there[name]:
+                self._gone.setdefault((name, device_id), _unknown(device_id, held[device_id]))
 
     def _quiet(self, key: Key) -> bool:
         ago_s = self._busy_since(*key)

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.pods import AdmissionError
 from tests.fakes.nvml import MIG_CONFIG_EVENT, NvmlDouble, write_host_tree
 from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, DaemonProcess, Rig, run_command
@@ -248,3 +249,19 @@ async def test_an_unhealthy_device_is_refused_with_the_reason_on_the_pod(
         await rig.stub.allocate(MIG_3G, [device_id])
     with pytest.raises(AdmissionError, match="no healthy devices present"):
         await rig.stub.admit("pod", {"main": {MIG_3G: 1}})
+
+
+async def test_a_new_daemons_first_list_has_the_gpu_that_a_pod_holds_and_that_is_lost(
+    rig: Rig, nvml: NvmlDouble
+) -> None:
+    # Under this policy the stub tells a list without an id that a pod holds as a crash.
+    rig.stub = KubeletStub(rig.kubelet_dir, node_topology_policy="best-effort")
+    daemon = await serving(rig)
+    await rig.stub.admit("pod", {"main": {GPU: 6}})
+    nvml.lose(3)
+    daemon.kill()
+    before = rig.stub.messages(GPU)
+    rig.start()
+    await rig.stub.wait_for(lambda: rig.stub.messages(GPU) > before, what="a list")
+    assert rig.stub.devices(GPU)[GPU_3].health == "Unhealthy"
+    assert rig.stub.crashes == []

@@ -94,6 +94,15 @@ def test_an_id_held_since_before_our_time_is_listed_unhealthy() -> None:
     assert [e.numa_node for e in resources[GPU].devices] == [None, 1]
 
 
+def test_an_id_that_the_kubelet_told_of_before_the_first_list_is_in_it() -> None:
+    retention = Retention(Busy())
+    retention.observe(held("a", "old"))
+    assert listed(retention.apply(plan("a"))) == {"a": "Healthy", "old": "Unhealthy"}
+    for _ in range(2):
+        retention.observe(held("a"))
+    assert listed(retention.apply(plan("a"))) == {"a": "Healthy"}
+
+
 def test_ids_of_resources_that_are_not_ours_are_none_of_our_business() -> None:
     retention = Retention(Busy())
     retention.apply(plan("a"))

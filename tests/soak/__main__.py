@@ -146,6 +146,7 @@ def rows(scene: Scene) -> Iterator[tuple[str, str]]:
     yield from ((name, str(count)) for name, count in sorted(done.items()))
     refused = sum(scene.refusals.values())
     yield "pods refused, as they must be", str(refused)
+    yield "ids given twice by the kubelet itself", str(scene.watch.twice)
     for name, spent in sorted(scene.took.items()):
         median = sorted(spent)[len(spent) // 2]
         yield f"{name}: median, worst", f"{1000 * median:.0f} ms, {1000 * max(spent):.0f} ms"

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from deviceplugin.control import ask_daemon
 from deviceplugin.testing.pods import AdmissionError
 from tests.fakes.nvml import gpu_uuid
-from tests.rig import DaemonProcess, Rig
+from tests.rig import DaemonProcess, Rig, fetch
 from tests.soak.node import CUTS, HOT, STEADY, VFS, SoakNode, configurations, configured
 from tests.soak.watch import Watch
 
@@ -47,6 +48,7 @@ class Scene:
     pods: int = 0
     running: set[str] = field(default_factory=set)
     given: str = ""
+    addresses: dict[Path, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """A daemon with the node's configuration."""
@@ -235,7 +237,7 @@ async def scrape(scene: Scene, client: int, dice: random.Random) -> None:
     daemon = scene.daemon
     path = dice.choice(("/metrics", "/healthz", "/readyz"))
     try:
-        status, text = await daemon.http(path)
+        status, text = await asked(scene, daemon, path)
     except OSError as error:
         if scene.up and daemon is scene.daemon:
             scene.watch.breaks(f"{path}: {error}")
@@ -244,6 +246,14 @@ async def scrape(scene: Scene, client: int, dice: random.Random) -> None:
         scene.watch.breaks(f"{path} answers {status}: {text[:200]}")
     if path == "/metrics":
         scene.watch.scraped(daemon.log_path, client, text)
+
+
+async def asked(scene: Scene, daemon: DaemonProcess, path: str) -> tuple[int, str]:
+    """As `daemon.http`, without reading all of a long log each time."""
+    if daemon.log_path not in scene.addresses:
+        event = await daemon.wait_event("metrics_served")
+        scene.addresses[daemon.log_path] = event["address"]
+    return await asyncio.to_thread(fetch, f"http://{scene.addresses[daemon.log_path]}{path}")
 
 
 async def kill(scene: Scene, _: random.Random) -> None:

@@ -75,6 +75,8 @@ class Watch:
         self._counters: dict[tuple[int, str], float] = {}
         self._tail: LogTail | None = None
         self._sampled_s = 0.0
+        self.twice = 0
+        self._twice: set[tuple[str, str]] = set()
         self.added: Counter[str] = Counter()
         self.disconnects: Counter[str] = Counter()
 
@@ -100,8 +102,10 @@ class Watch:
         """Everything that can be seen from outside without asking the daemon."""
         for text in (*self._stub.crashes, *self._stub.violations):
             self.breaks(f"kubelet: {text}")
-        for text in doubly_held(self._stub, self._node):
+        for text in in_two_forms(self._stub, self._node):
             self.breaks(text)
+        self.twice += len(given_twice(self._stub) - self._twice)
+        self._twice = given_twice(self._stub)
         for name in self._stub.allocatable():
             if self._stub.live_streams(name) > 1:
                 self.breaks(f"{name} has {self._stub.live_streams(name)} streams")
@@ -171,24 +175,31 @@ def counters(text: str) -> Mapping[str, float]:
     return found
 
 
-def doubly_held(stub: NodeView, node: SoakNode) -> list[str]:
-    """Ids and GPUs that two pods have although only one may.
+def in_two_forms(stub: NodeView, node: SoakNode) -> list[str]:
+    """GPUs that pods have in two ways although one excludes the other.
 
     A GPU is held whole, or in parts, or as one shared resource. What pods hold of a layout that is
     no more does not count: nothing is behind it.
     """
-    ids: Counter[tuple[str, str]] = Counter()
     forms: dict[str, set[str]] = defaultdict(set)
+    for resource, device_id in held_ids(stub):
+        if node.is_there(device_id):
+            form = "parts" if node.is_part(device_id) else resource
+            forms[node.gpu_of(device_id)].add(form)
+    return [f"{gpu} is held as {sorted(found)}" for gpu, found in forms.items() if len(found) > 1]
+
+
+def given_twice(stub: NodeView) -> set[tuple[str, str]]:
+    """Ids that two containers have: the kubelet's own doing, since it alone knows what is free.
+
+    A List of PodResources while it allocates makes it (devicemanager, UpdateAllocatedDevices); the
+    daemon asks in quiet moments, and a pod may come in the very same one.
+    """
+    return {held for held, count in Counter(held_ids(stub)).items() if count > 1}
+
+
+def held_ids(stub: NodeView) -> Iterator[tuple[str, str]]:
+    """Resource and id of everything that pods hold, once for each container."""
     for holder, holding in list(stub.manager.held.items()):
-        if holder.pod not in stub.pods:
-            continue
-        for device_id in holding.ids:
-            ids[holder.resource, device_id] += 1
-            if node.is_there(device_id):
-                gpu = node.gpu_of(device_id)
-                forms[gpu].add("parts" if node.is_part(device_id) else holder.resource)
-    twice = [
-        f"{name} {one} is held {count} times" for (name, one), count in ids.items() if count > 1
-    ]
-    both = [f"{gpu} is held as {sorted(found)}" for gpu, found in forms.items() if len(found) > 1]
-    return twice + both
+        if holder.pod in stub.pods:
+            yield from ((holder.resource, device_id) for device_id in holding.ids)
