@@ -39,10 +39,13 @@ async def _next_state(path: Path, seen: State) -> State:
     while True:
         directories = await asyncio.to_thread(read_directories, path)
         with _signs(directories) as sign:  # set up before the look: nothing is lost between
-            state = await asyncio.to_thread(read_state, path)
-            if state != seen:
-                return await _settled(path, state)
-            await sign()
+            while True:
+                state = await asyncio.to_thread(read_state, path)
+                if state != seen:
+                    return await _settled(path, state)
+                # What is watched stays so while nothing happens: the kernel takes 10 ms to end it.
+                if await sign() or await asyncio.to_thread(read_directories, path) != directories:
+                    break
 
 
 async def _settled(path: Path, state: State) -> State:
@@ -55,13 +58,14 @@ async def _settled(path: Path, state: State) -> State:
 
 
 @contextlib.contextmanager
-def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Something that waits for a sign of change in one of the directories, POLL_S at most."""
+def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[bool]]]:
+    """Something that waits for a sign of change in one of the directories, POLL_S at most, and
+    says whether there was one."""
     try:
         inotify = Inotify()
     except OSError as error:
         log.debug("inotify_unavailable", error=str(error))
-        yield partial(asyncio.sleep, POLL_S)
+        yield partial(asyncio.sleep, POLL_S, True)  # another try
         return
     with inotify:
         for directory in directories:
@@ -70,8 +74,11 @@ def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[None]
         yield partial(_event, inotify)
 
 
-async def _event(inotify: Inotify) -> None:
+async def _event(inotify: Inotify) -> bool:
+    happened = False
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(POLL_S):
             await inotify.get()
+            happened = True
             await asyncio.sleep(SETTLE_S)  # a busy directory is not looked at without end
+    return happened

@@ -63,6 +63,20 @@ class HealthReport(Protocol):
 
 
 @runtime_checkable
+class Glance(Protocol):
+    """A vendor that can tell cheaply that a discovery would find nothing new."""
+
+    def unchanged(self) -> bool:
+        """Whether `discover` would return, or raise, what it last did; on the vendor's thread.
+
+        It is asked in place of a discovery, which comes after 60 s all the same, after every
+        uevent and wish of the health monitor, and while the last one found faults or failed: a
+        change that comes without any of these and must be listed within seconds is to be seen
+        here. In doubt it says no.
+        """
+
+
+@runtime_checkable
 class HealthMonitor(Protocol):
     """A vendor that can watch its hardware between discoveries."""
 

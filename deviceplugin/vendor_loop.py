@@ -5,15 +5,13 @@ Whatever the vendor does, raise, hang or lie, costs its own devices only.
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import structlog
 
-from deviceplugin.core.claims import Refused, admitted, checked, fault_problem
+from deviceplugin.core.claims import Refused, admitted, checked
 from deviceplugin.errors import (
     CallTimeoutError,
     DevicePluginError,
@@ -22,13 +20,23 @@ from deviceplugin.errors import (
     UnavailableError,
     VendorError,
 )
+from deviceplugin.glances import Glances
 from deviceplugin.health_desk import HealthDesk
 from deviceplugin.health_section import HealthSection
+from deviceplugin.health_watch import HealthWatch
 from deviceplugin.inventory import InventoryStore
-from deviceplugin.model import CdiSpec, Device, Discovery, Fault, FaultClass, VendorStatus
+from deviceplugin.model import (
+    CdiSpec,
+    Device,
+    DeviceID,
+    Discovery,
+    Fault,
+    FaultClass,
+    VendorStatus,
+)
 from deviceplugin.probing import Prober
-from deviceplugin.supervise import DriverThread, start_guarded
-from deviceplugin.vendor import CdiSource, Closable, HealthMonitor, Vendor
+from deviceplugin.supervise import DriverThread
+from deviceplugin.vendor import CdiSource, Closable, Vendor
 
 log = structlog.get_logger()
 
@@ -47,12 +55,14 @@ class Around:
     `write_files` writes what must be there before a device is announced; it runs on the vendor's
     thread. `discovered(vendor, seconds)` is told each discovery's time, `desk` all word of health.
     `order` has all vendors: an id or a resource name that two claim is the earlier one's.
+    `clock` gives seconds.
     """
 
     write_files: WriteFiles = lambda *_: None
     discovered: Callable[[str, float], None] = lambda *_: None
     desk: HealthDesk | None = None
     order: Sequence[str] = ()
+    clock: Callable[[], float] = time.monotonic
 
 
 class VendorLoop:
@@ -69,8 +79,9 @@ class VendorLoop:
         self._written: tuple[Device, ...] | None = None
         self._devices: Sequence[Device] = ()
         self._desk = around.desk or HealthDesk(store, HealthSection(), None)
-        self._watch = _HealthWatch(vendor, self._desk, self._wake)
+        self._watch = HealthWatch(vendor, self._desk, self._wake)
         self._prober = Prober(vendor, self._desk.call_deadline_s)
+        self._glances = Glances(vendor, around.clock)
 
     def wake(self) -> None:
         """Something may have changed: discover soon."""
@@ -84,18 +95,38 @@ class VendorLoop:
             await self._pause()
 
     async def look(self) -> None:
-        """One discovery, within its deadline, whatever comes of it."""
+        """A discovery within its deadline, whatever comes of it, or a glance that spares it."""
+        if self._wake.is_set():
+            self._glances.forget()
+        self._wake.clear()
+        self._glances.expect(self._listed())
         started = time.perf_counter()
         try:
-            discovery, refused, problem = await self._thread.call(self._look, DISCOVERY_S)
+            looked = await self._thread.call(self._look, DISCOVERY_S)
         except DevicePluginError as error:
             self._failed(error)
         else:
-            found = self._admitted(discovery, refused)
-            await self._probe(found.devices)
-            self._succeeded(found, problem)
+            if looked is None:
+                await self._probe(self._devices)
+                return
+            await self._found(*looked)
         self.looked.set()
         self._around.discovered(self.vendor.name, time.perf_counter() - started)
+
+    async def _found(
+        self, discovery: Discovery, refused: tuple[Refused, ...], problem: FilesError | None
+    ) -> None:
+        found = self._admitted(discovery, refused)
+        await self._probe(found.devices)
+        self._succeeded(found, problem)
+        if problem or found.faults or self._refused:
+            self._glances.forget()
+        else:
+            self._glances.settle(self._listed())
+
+    def _listed(self) -> Sequence[DeviceID]:
+        devices = self._store.current.devices.values()
+        return [device.id for device in devices if device.vendor == self.vendor.name]
 
     async def _probe(self, devices: Sequence[Device]) -> None:
         """Ask how they are before they are listed, so that no ill one is ever listed Healthy."""
@@ -129,9 +160,11 @@ class VendorLoop:
             async with asyncio.timeout(INTERVAL_S):
                 await self._wake.wait()
         await asyncio.sleep(max(ended + BURST_S - time.monotonic(), 0))
-        self._wake.clear()
 
-    def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None]:
+    def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None] | None:
+        """What a discovery finds, None where a glance says that it would find nothing new."""
+        if self._glances.suffices():
+            return None
         discovery, refused = checked(self.vendor.name, self.vendor.discover())
         known = self._ended or discovery.devices == self._written
         if known or not isinstance(self.vendor, CdiSource):
@@ -185,6 +218,7 @@ class VendorLoop:
     def _failed(self, error: DevicePluginError) -> None:
         """Keep the last devices, each faulted: a pod may hold them, and they may come back."""
         name = self.vendor.name
+        self._glances.forget()
         if isinstance(error, ExhaustedError):  # no word about the devices: as they were
             self._store.set_status(VendorStatus(name=name, error=str(error)))
             return
@@ -192,6 +226,8 @@ class VendorLoop:
         self._store.set_faults(f"{name}:driver", [_fault(device, error) for device in known])
         self._store.set_status(VendorStatus(name=name, error=str(error)))
         self._devices = []
+        if isinstance(error, UnavailableError):
+            self._glances.settle(self._listed())
 
 
 async def look_once(vendor: Vendor, store: InventoryStore, order: Sequence[str] = ()) -> None:
@@ -199,68 +235,6 @@ async def look_once(vendor: Vendor, store: InventoryStore, order: Sequence[str] 
     loop = VendorLoop(vendor, store, Around(order=order))
     await loop.look()
     loop.stop()
-
-
-class _HealthWatch:
-    """The vendor's health monitor on its own thread, started anew when the devices change."""
-
-    def __init__(self, vendor: Vendor, desk: HealthDesk, wake: asyncio.Event) -> None:
-        self._vendor, self._desk, self._wake = vendor, desk, wake
-        self._loop = asyncio.get_running_loop()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._devices: Sequence[Device] = ()
-        self._ended = False
-
-    def follow(self, devices: Sequence[Device]) -> None:
-        """Watch exactly these devices, none of them while the driver cannot be asked."""
-        monitor = self._vendor
-        if not devices or not isinstance(monitor, HealthMonitor):
-            self.stop()
-            return
-        alive = self._thread is not None and self._thread.is_alive()
-        if alive and devices == self._devices:
-            return
-        self.stop()
-        self._stop, self._devices = threading.Event(), devices
-        watch = partial(monitor.watch_health, devices, self, self._stop)
-        self._thread = start_guarded(f"{self._vendor.name}-health", watch)
-
-    def end(self) -> None:
-        """Stop for good; what the thread still reports is dropped."""
-        self._ended = True
-        self.stop()
-
-    def stop(self) -> None:
-        """Ask the thread to end; it is not waited for."""
-        self._stop.set()
-        self._thread = None
-
-    def faults(self, source: str, faults: Sequence[Fault]) -> None:
-        """HealthReport: the whole set of a source; VendorError for what is no fault."""
-        reporter, told = f"{self._vendor.name}:{source}", tuple(faults)
-        for fault in told:
-            self._check(fault)
-        self._tell(partial(self._desk.faults, reporter, told))
-
-    def happened(self, fault: Fault) -> None:
-        """HealthReport: an event; VendorError for what is no fault."""
-        self._check(fault)
-        self._tell(partial(self._desk.happened, fault))
-
-    def _check(self, fault: Fault) -> None:
-        if problem := fault_problem(fault):
-            raise VendorError(f"{self._vendor.name}: {problem}")
-
-    def rediscover(self) -> None:
-        """HealthReport: look now."""
-        self._tell(self._wake.set)
-
-    def _tell(self, call: Callable[[], None]) -> None:
-        if self._ended:
-            return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(call)
 
 
 def _stale_files(device: Device, problem: FilesError) -> Fault:

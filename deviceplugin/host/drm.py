@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from deviceplugin.host.host import Host
 from deviceplugin.host.numbers import numbered, parse_decimal
 
+MINORS = "/sys/class/drm"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrmNodes:
@@ -32,7 +34,7 @@ def render_node(minor: int) -> str:
 
 def render_device(minor: int) -> str:
     """The sysfs link to the device that a render minor belongs to."""
-    return f"/sys/class/drm/renderD{minor}/device"
+    return f"{MINORS}/renderD{minor}/device"
 
 
 def _node(names: tuple[str, ...], prefix: str) -> str | None:

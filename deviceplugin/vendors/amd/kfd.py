@@ -162,10 +162,11 @@ def read_topology(host: Host) -> Topology:
             problems.append(str(error))
         else:
             nodes += [node] if node else []
-    return Topology(generation=_read_generation(host), nodes=tuple(nodes), problems=tuple(problems))
+    return Topology(generation=read_generation(host), nodes=tuple(nodes), problems=tuple(problems))
 
 
-def _read_generation(host: Host) -> str | None:
+def read_generation(host: Host) -> str | None:
+    """The kernel's count of rebuilds as it writes it, None where it cannot be read."""
     try:
         return host.read_text(f"{TOPOLOGY}/generation_id")
     except DiscoveryError:

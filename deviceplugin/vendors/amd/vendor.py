@@ -3,21 +3,24 @@
 from collections.abc import Sequence
 
 from deviceplugin.host import Host
+from deviceplugin.host.trace import TracingHost
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.finding import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
+from deviceplugin.vendors.amd.trace import trace_of
 
 
 class AmdVendor:
-    """Fulfils Vendor, CdiSource and HealthProbe; looks anew, at links where KFD changed."""
+    """Fulfils Vendor, Glance, CdiSource and HealthProbe; reads links anew where KFD changed."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host, self._settings = host, settings
         self._health = AmdHealth(host)
         self._links = KnownLinks()
+        self._trace: TracingHost | None = None
 
     @property
     def name(self) -> str:
@@ -26,7 +29,13 @@ class AmdVendor:
 
     def discover(self) -> Discovery:
         """One look at the hardware; raises UnavailableError on a node without an AMD GPU."""
-        return discovery.discover(self._host, self._settings, self._links)
+        self._trace = trace_of(self._host)
+        return discovery.discover(self._trace, self._settings, self._links)
+
+    def unchanged(self) -> bool:
+        """Whether all files that the last discovery read are as they were, KFD's nodes by their
+        names and their generation; amdsmi, which tells sizes of functions, is not asked."""
+        return self._trace is not None and self._trace.holds()
 
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deviceplugin.host import Host
+from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
 from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.drm_query import MemoryQuery
@@ -13,7 +14,7 @@ from deviceplugin.vendors.intel.look import NAME
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class IntelVendor:
     """Intel's GPUs as sysfs shows them; `query` is the one thing that files cannot stand for."""
 
@@ -22,6 +23,7 @@ class IntelVendor:
     settings: IntelSettings
     xe: XeSettings
     health: IntelHealth
+    _trace: TracingHost | None = None
 
     @property
     def name(self) -> str:
@@ -29,8 +31,14 @@ class IntelVendor:
         return NAME
 
     def discover(self) -> Discovery:
-        """Look at the hardware once; nothing is remembered from look to look."""
-        return discover(self.host, self.query, self.settings, self.xe)
+        """Look at the hardware once; what was read is remembered for `unchanged` alone."""
+        self._trace = traced(self.host)
+        return discover(self._trace, self.query, self.settings, self.xe)
+
+    def unchanged(self) -> bool:
+        """Whether all files that the last discovery read are as they were; the memory that a
+        driver was asked for changes only with its device and is not asked again."""
+        return self._trace is not None and self._trace.holds()
 
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""

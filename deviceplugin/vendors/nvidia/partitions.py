@@ -22,7 +22,7 @@ from deviceplugin.vendors.nvidia.library import (
 )
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
-_HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
+HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
 _NO_SUCH_PROFILE = frozenset({NOT_SUPPORTED, INVALID_ARGUMENT, NOT_FOUND})
 
 # index of the profile: (slices, suffix of the name)
@@ -100,7 +100,7 @@ def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigIns
     try:
         handle = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", gpu, index)
     except LibraryError as error:
-        if error.code in _HOLE:
+        if error.code in HOLE:
             return None
         raise
     attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)

@@ -183,6 +183,10 @@ class ProcessSession:
         self._failures = 0
         return seen.sight
 
+    def unchanged(self) -> bool:
+        """Fulfils Session; every look asks the child, which it shows to be alive."""
+        return False
+
     def ask(self, device: Device) -> Answers:
         """Fulfils Session; CallTimeoutError for a GPU that hangs, asked or not."""
         process = self._running()

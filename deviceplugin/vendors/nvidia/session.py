@@ -12,6 +12,7 @@ from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import HealthReport
 from deviceplugin.vendors.nvidia.discovery import Look, look
 from deviceplugin.vendors.nvidia.events import watch_events
+from deviceplugin.vendors.nvidia.glimpse import Glimpse, read_glimpse
 from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.probes import Answers, read_answers
@@ -34,6 +35,9 @@ class Session(Protocol):
     def see(self) -> Sight:
         """All GPUs, the library loaded first if it is not; raises VendorError."""
 
+    def unchanged(self) -> bool:
+        """Whether `see` would see what it last saw, as far as that can be told cheaply."""
+
     def ask(self, device: Device) -> Answers:
         """How one GPU is; raises VendorError, also before the first `see`."""
 
@@ -51,6 +55,7 @@ class NvmlSession:
         self._open = partial(open_library, host, driver_root)
         self._nvml: Nvml | None = None
         self._links: Links = {}
+        self._glimpse: Glimpse | None = None
 
     def see(self) -> Sight:
         """Fulfils Session. A session can outlive its driver: a new one says what is the matter."""
@@ -60,6 +65,10 @@ class NvmlSession:
         except LibraryError:
             self.close()
             return self._see(self._opened())
+
+    def unchanged(self) -> bool:
+        """Fulfils Session."""
+        return self._glimpse is not None and self._glimpse == self._read_glimpse()
 
     def ask(self, device: Device) -> Answers:
         """Fulfils Session."""
@@ -82,7 +91,15 @@ class NvmlSession:
             self._nvml = self._open()
         return self._nvml
 
+    def _read_glimpse(self) -> Glimpse | None:
+        """None where a GPU does not answer: a look then tells which, and why."""
+        try:
+            return read_glimpse(self._nvml) if self._nvml else None
+        except LibraryError:
+            return None
+
     def _see(self, nvml: Nvml) -> Sight:
+        self._glimpse = self._read_glimpse()  # before the look: what changes meanwhile is news
         seen = look(nvml)
         return Sight(
             look=seen,

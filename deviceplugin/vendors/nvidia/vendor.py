@@ -7,6 +7,7 @@ from threading import Event
 from deviceplugin.core.edits import merge_edits
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
+from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
 from deviceplugin.vendor import HealthReport
 from deviceplugin.vendors.nvidia import cdi, edits
@@ -39,7 +40,8 @@ class NvidiaVendor:
     ) -> None:
         self._host, self._settings, self._mig = host, settings, mig
         self._vgpu = vgpu or VgpuSection()
-        self._host_vgpus = HostVgpus(host)
+        self._trace: TracingHost | None = None
+        self._vgpu_names: dict[int, str] = {}
         self._session = session
         self._probes = Probes()
         self._known: Mapping[str, tuple[Device, ...]] = {}
@@ -48,14 +50,20 @@ class NvidiaVendor:
 
     def discover(self) -> Discovery:
         """All GPUs, MIG instances and vGPUs; a GPU that fails keeps its last devices, faulted."""
+        self._trace = traced(self._host)
         try:
             sight = self._session.see()
         except UnavailableError:
-            vgpus = self._vgpus(())
+            vgpus = self._vgpus(self._trace, ())
             if not vgpus:
                 raise
             return Discovery(devices=vgpus)  # a host for virtual machines alone
-        return self._discover(sight)
+        return self._discover(self._trace, sight)
+
+    def unchanged(self) -> bool:
+        """Whether NVML shows the same GPUs and instances, and all files that the last discovery
+        read are as they were."""
+        return self._trace is not None and self._session.unchanged() and self._trace.holds()
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
@@ -90,14 +98,14 @@ class NvidiaVendor:
     def _dev_root(self) -> str:
         return self._settings.dev_root or self._driver_root
 
-    def _discover(self, sight: Sight) -> Discovery:
+    def _discover(self, host: Host, sight: Sight) -> Discovery:
         self._driver_root = sight.driver_root
         self._driver_version = sight.driver_version or self._driver_version
         seen = sight.look
         naming = naming_for(self._settings, self._mig, self._dev_root, seen.gpus, self._vgpu)
-        devices, faults = healthy_devices(self._host, seen, naming)
-        devices = self._with_vgpus(with_links(devices, sight.links))
-        missing, losses = missing_devices(self._host, seen, self._known)
+        devices, faults = healthy_devices(host, seen, naming)
+        devices = self._with_vgpus(host, with_links(devices, sight.links))
+        missing, losses = missing_devices(host, seen, self._known)
         self._known = by_address((*devices, *missing))
         return Discovery(
             devices=(*devices, *missing),
@@ -106,15 +114,15 @@ class NvidiaVendor:
             library_version=sight.library_version,
         )
 
-    def _with_vgpus(self, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    def _with_vgpus(self, host: Host, devices: tuple[Device, ...]) -> tuple[Device, ...]:
         """The devices and the vGPUs for virtual machines; a GPU that has such is not offered."""
-        vgpus = self._vgpus(devices)
+        vgpus = self._vgpus(host, devices)
         cut = {vgpu.parent for vgpu in vgpus}
         return (*(replace(d, resource=None) if d.id in cut else d for d in devices), *vgpus)
 
-    def _vgpus(self, devices: Sequence[Device]) -> tuple[Device, ...]:
+    def _vgpus(self, host: Host, devices: Sequence[Device]) -> tuple[Device, ...]:
         if not self._vgpu.enabled:
             return ()
-        return self._host_vgpus.read(
+        return HostVgpus(host, self._vgpu_names).read(
             {d.pci_address: d.id for d in devices if d.pci_address and d.parent is None}
         )

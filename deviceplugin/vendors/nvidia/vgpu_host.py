@@ -32,11 +32,11 @@ Parents = Mapping[str, DeviceID]
 
 class HostVgpus:
     """Reads the vGPUs that exist; remembers names of types, which are listed only while one more
-    of the type could be made."""
+    of the type could be made, in `names`."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, names: dict[int, str] | None = None) -> None:
         self._host = host
-        self._names: dict[int, str] = {}
+        self._names = {} if names is None else names
 
     def read(self, gpus: Parents) -> tuple[Device, ...]:
         """All vGPUs; `gpus` has the devices of the whole GPUs by PCI address."""
@@ -68,7 +68,7 @@ class HostVgpus:
 
     def _learn(self, address: str) -> None:
         path = f"{DEVICES}/{address}/nvidia/creatable_vgpu_types"
-        self._names |= parse_types(self._host.read_text(path) or "")
+        self._names.update(parse_types(self._host.read_text(path) or ""))
 
     def _name_from_siblings(self, address: str, kind: int) -> str:
         physical = read_physical_function(self._host, address)
