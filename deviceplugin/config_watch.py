@@ -65,13 +65,19 @@ def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[bool]
         inotify = Inotify()
     except OSError as error:
         log.debug("inotify_unavailable", error=str(error))
-        yield partial(asyncio.sleep, POLL_S, True)  # another try
+        yield _pause
         return
     with inotify:
         for directory in directories:
             with contextlib.suppress(OSError):  # gone, or no watches left: there is the look
                 inotify.add_watch(directory, _EVENTS)
         yield partial(_event, inotify)
+
+
+async def _pause() -> bool:
+    """True, so that events are tried to be had again."""
+    await asyncio.sleep(POLL_S)
+    return True
 
 
 async def _event(inotify: Inotify) -> bool:

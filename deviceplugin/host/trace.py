@@ -14,7 +14,7 @@ _Read = tuple[str, tuple[Any, ...]]  # a method of Host and its arguments
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracingHost(Host):
-    """A host that notes each read of `host` with its outcome, but for the paths that are constant."""
+    """A host that notes each read of `host` with its outcome, constant paths aside."""
 
     host: Host
     is_constant: Callable[[str], bool]

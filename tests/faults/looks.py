@@ -33,7 +33,8 @@ class Eyes:
         self._sharing = sharing_of({})
 
     async def look(self) -> dict[str, Any]:
-        """What would be listed after one more look: resource, health and answer of each id."""
+        """What would be listed after one more discovery: resource, health and answer of each id."""
+        self._loop.wake()
         await self._loop.look()
         self._store.set_faults(SOURCE, self._sharing.faults(self._store.current))
         devices = self._store.current.devices
