@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/*.proto)
 
 FUZZ_SECONDS ?= 60
+# Tests wait for daemons more than they work.
+WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 .PHONY: demo test faults conformance fuzz soak coverage check format protos bench clean
 
@@ -18,7 +20,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deviceplugin demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 # The suite for any device plugin, here against our own on a simulated node.
 conformance: $(VENV)/.installed
@@ -26,13 +28,13 @@ conformance: $(VENV)/.installed
 
 # Only the faults, every point of them, and the time to recover from each.
 faults: $(VENV)/.installed
-	FAULTS_ALL=1 $(BIN)/python -m pytest -n auto tests/faults
+	FAULTS_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) tests/faults
 
 # Branches too, and what the daemons do that tests start (pyproject.toml, tool.coverage). Whether
 # tests pass is for `make test` to say: measured processes are slower, and miss limits of time.
 coverage: $(VENV)/.installed
 	rm -f .coverage .coverage.*
-	-$(BIN)/coverage run -m pytest -n auto
+	-$(BIN)/coverage run -m pytest -n $(WORKERS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
 	for part in 'core/*' model.py 'kubelet/*'; do \

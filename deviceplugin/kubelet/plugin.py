@@ -42,7 +42,7 @@ OPTIONS = pluginapi.DevicePluginOptions(
     pre_start_required=False, get_preferred_allocation_available=True
 )
 # Changes closer together than this are one message; the first of a burst goes out at once.
-BURST_S = 0.05  # with what an event takes itself, a fault is listed within 100 ms
+BURST_S = 0.03  # with what an event takes itself, a fault is listed within 50 ms
 MAX_KEPT = 256  # answers of a resource; edits that are merged anew for each call fill it
 _CODES = {
     Refusal.EMPTY: grpc.StatusCode.INVALID_ARGUMENT,
