@@ -1,5 +1,6 @@
 """What of a discovery's reads need not be read again to know that nothing has changed."""
 
+from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
@@ -13,11 +14,14 @@ _COUNTED = (f"{TOPOLOGY}/nodes/", f"{MINORS}/renderD")
 
 def trace_of(host: Host) -> TracingHost:
     """A host for one discovery. Of KFD's nodes and the render minors of partitions it holds the
-    names and the generation, and everything where the kernel counts no generations."""
+    names and the generation, and everything where these cannot be read."""
     if read_generation(host) is None:
         return traced(host)
     trace = traced(host, _is_constant)
-    trace.read_names(MINORS)
+    try:
+        trace.read_names(MINORS)
+    except DiscoveryError:  # a discovery can do without the names
+        return traced(host)
     return trace
 
 
