@@ -156,6 +156,17 @@ async def registered(scene: Scene, names: Iterable[str], before: int) -> None:
     )
 
 
+async def listed_anew(scene: Scene, before: int) -> None:
+    """Wait until no list of a resource that is registered now is older than its registration."""
+    stub = scene.rig.stub
+    names = {entry.resource for entry in stub.registrations[before:]}
+    await stub.wait_for(
+        lambda: all(stub.live_streams(n) and n in stub.log.first_list_at_s for n in names),
+        PATIENCE_S,
+        f"lists of {sorted(names)}",
+    )
+
+
 async def lose(scene: Scene, dice: random.Random) -> None:
     """NVML loses a whole GPU, which answers again after a while."""
     gpu = dice.choice((0, 1, 3, 4, 5))
@@ -259,9 +270,12 @@ async def asked(scene: Scene, daemon: DaemonProcess, path: str) -> tuple[int, st
 async def kill(scene: Scene, _: random.Random) -> None:
     """The daemon is killed and started again."""
     async with scene.restarting:
-        scene.up = False
+        scene.up, scene.watch.two_daemons = False, True
         scene.daemon.kill()
         started, before = time.monotonic(), len(scene.rig.stub.registrations)
         scene.start()
         await registered(scene, STEADY, before)
         scene.timed("killed daemon to lists", time.monotonic() - started)
+        await listed_anew(scene, before)
+        scene.watch.look()
+        scene.watch.two_daemons = False
