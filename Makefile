@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deviceplugin demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The suite for any device plugin, here against our own on a simulated node.
 conformance: $(VENV)/.installed
@@ -28,13 +28,13 @@ conformance: $(VENV)/.installed
 
 # Only the faults, every point of them, and the time to recover from each.
 faults: $(VENV)/.installed
-	FAULTS_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) tests/faults
+	FAULTS_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults
 
 # Branches too, and what the daemons do that tests start (pyproject.toml, tool.coverage). Whether
 # tests pass is for `make test` to say: measured processes are slower, and miss limits of time.
 coverage: $(VENV)/.installed
 	rm -f .coverage .coverage.*
-	-$(BIN)/coverage run -m pytest -n $(WORKERS)
+	-$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
 	for part in 'core/*' model.py 'kubelet/*'; do \

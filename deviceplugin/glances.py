@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from deviceplugin.model import DeviceID
+from deviceplugin.supervise import guarded
 from deviceplugin.vendor import Glance, Vendor
 
 FULL_S = 60.0  # what a glance does not see is found after this time at the latest
@@ -13,7 +14,9 @@ class Glances:
     """What is known since the last discovery that left nothing open; `clock` gives seconds."""
 
     def __init__(self, vendor: Vendor, clock: Callable[[], float] = time.monotonic) -> None:
-        self._vendor, self._clock = vendor, clock
+        unchanged = vendor.unchanged if isinstance(vendor, Glance) else _never
+        self._unchanged = guarded(f"{vendor.name}.unchanged", unchanged, _never)
+        self._clock = clock
         self._listed: frozenset[DeviceID] = frozenset()
         self._good_until = 0.0
         self._settled = False
@@ -33,7 +36,10 @@ class Glances:
 
     def suffices(self) -> bool:
         """Whether a discovery would find what the last one did; asks the vendor, on its thread."""
-        vendor = self._vendor
         if not self._settled or self._clock() >= self._good_until:
             return False
-        return isinstance(vendor, Glance) and vendor.unchanged()
+        return self._unchanged()
+
+
+def _never() -> bool:
+    return False

@@ -14,7 +14,8 @@ _Read = tuple[str, tuple[Any, ...]]  # a method of Host and its arguments
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracingHost(Host):
-    """A host that notes each read of `host` with its outcome, constant paths aside."""
+    """A host that notes each read of `host` with its outcome, constant paths that can be read
+    aside."""
 
     host: Host
     is_constant: Callable[[str], bool]
@@ -61,14 +62,15 @@ class TracingHost(Host):
         except VendorError as error:
             self._note(read, str(error))
             raise
-        self._note(read, outcome)
+        if outcome is None or not self._is_identity(host_path):
+            self._note(read, outcome)
         return outcome
+
+    def _is_identity(self, path: str) -> bool:
+        return path.rpartition("/")[2] in _IDENTITY or self.is_constant(path)
 
     def _note(self, read: _Read, outcome: object) -> None:
         """A read that came out in two ways was in the middle of a change: it never holds."""
-        path = read[1][0]
-        if path.rpartition("/")[2] in _IDENTITY or self.is_constant(path):
-            return
         if self.seen.setdefault(read, outcome) != outcome:
             self.seen[read] = object()
 

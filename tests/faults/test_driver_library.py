@@ -278,7 +278,9 @@ async def test_a_wait_for_events_that_hangs_costs_no_device(
         (event,) = await node.ended()
         assert "the wait for events did not return" in event["reason"]
     else:
-        await node.looks()
+        nvml.update_gpu(3, lambda gpu: replace(gpu, recovery_action=1))
+        await node.lists(ALL | {GPU: ALL[GPU] - 1})
+        nvml.update_gpu(3, lambda gpu: replace(gpu, recovery_action=0))
     await node.lists(ALL)
     began = time.monotonic()
     nvml.write(node.truth)

@@ -142,22 +142,23 @@ async def test_a_read_that_blocks_costs_its_vendor_until_it_returns(
         await node.right()
 
 
+def write_ten_megabytes(path: Path) -> None:
+    path.write_bytes(b"1" * 10_000_000)
+
+
 @pytest.mark.parametrize("file", ["vendor", "unique_id"])
-async def test_a_fifo_and_a_file_of_ten_megabytes_cost_their_gpu(
-    node: Node, file: str, recovering: Recovering
+@pytest.mark.parametrize("spoil", [os.mkfifo, write_ten_megabytes])
+async def test_a_file_that_is_none_costs_its_gpu(
+    node: Node, file: str, spoil: Callable[[Path], None], recovering: Recovering
 ) -> None:
-    await node.up()
     path = node.rig.host_root / f"sys/bus/pci/devices/0000:27:00.0/{file}"
     kept = path.read_text()
     path.unlink()
-    os.mkfifo(path)
+    spoil(path)
+    await node.rig.stub.start()
+    node.start()
     await node.rig.allocatable({AMD: 1, INTEL: 1})
     path.unlink()
-    with recovering("a fifo in place of a file in sysfs"):
-        path.write_text(kept)
-        await node.right()
-    path.write_bytes(b"1" * 10_000_000)
-    await node.rig.allocatable({AMD: 1, INTEL: 1})
-    with recovering("10 MB in place of a number in sysfs"):
+    with recovering(f"{spoil.__name__} in place of a file in sysfs"):
         path.write_text(kept)
         await node.right()

@@ -41,5 +41,6 @@ def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
         if error.code in HOLE:
             return None
         raise
-    attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)
-    return (nvml.uuid(handle), bytes(attributes))
+    found = nvml.call("nvmlDeviceGetAttributes_v2", handle)
+    slices = (found.gpuInstanceSliceCount, found.computeInstanceSliceCount)
+    return (nvml.uuid(handle), slices, found.memorySizeMB)
