@@ -21,7 +21,7 @@ async def withhold_pod_resources(session: Session) -> AsyncIterator[Finding]:
         yield judged(63, problems, f"{len(session.offered())} resources answer without it")
     finally:
         await session.stub.start_pod_resources()
-    if not session.stub.pod_resources.lists_at_s:
+    if not await _more_than(session.stub.pod_resources.lists_at_s, 0):
         yield skipped(64, "it never asked for pods")
         return
     session.stub.pod_resources_knobs.exhausted = True
@@ -43,17 +43,22 @@ async def _asks_again(session: Session) -> AsyncIterator[Finding]:
     asked = session.stub.pod_resources.lists_at_s
     before = len(asked)
     _ = [problem async for problem in _allocate_each(session)]
-    for _ in range(int(NEXT_S / POLL_S)):
-        if len(asked) > before:
-            break
-        await asyncio.sleep(POLL_S)
-    else:
+    if not await _more_than(asked, before):
         yield judged(64, [f"not asked again within {NEXT_S:g} s of a new socket"], "")
     most = _most_in_window(asked)
     problems = [f"{most} questions within {WINDOW_S:g} s"] if most > WINDOW_S + BURST else []
     yield judged(
         64, problems, f"at most {most} questions within {WINDOW_S:g} s, {len(asked)} in all"
     )
+
+
+async def _more_than(asked: Sequence[float], before: int) -> bool:
+    """Whether it asks more than `before` times, waiting NEXT_S at most."""
+    for _ in range(int(NEXT_S / POLL_S)):
+        if len(asked) > before:
+            return True
+        await asyncio.sleep(POLL_S)
+    return False
 
 
 def _most_in_window(times_s: Sequence[float]) -> int:
