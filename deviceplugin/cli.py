@@ -23,9 +23,7 @@ from deviceplugin.config import Config, Setting
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.host import Host
 from deviceplugin.logs import configure_logs
-from deviceplugin.registry import (
-    create_vendors,
-)
+from deviceplugin.registry import create_vendors
 from deviceplugin.vendor import VendorModule
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -7,11 +7,10 @@ with a reset, after which a uevent or the regular look reads them.
 from collections.abc import Hashable
 from typing import Any
 
-from deviceplugin.errors import LibraryError
 from deviceplugin.vendors.nvidia.discovery import MAX_GPUS
 from deviceplugin.vendors.nvidia.gpus import read_handle
 from deviceplugin.vendors.nvidia.library import Nvml
-from deviceplugin.vendors.nvidia.partitions import HOLE, MAX_INSTANCES
+from deviceplugin.vendors.nvidia.partitions import MAX_INSTANCES, read_instance_handle
 
 Glimpse = tuple[Hashable, ...]
 
@@ -35,12 +34,9 @@ def _read_gpu(nvml: Nvml, handle: Any) -> Hashable:
 
 def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
     """Its UUID comes from the numbers of its parts, its attributes from its profile."""
-    try:
-        handle = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", gpu, slot)
-    except LibraryError as error:
-        if error.code in HOLE:
-            return None
-        raise
+    handle = read_instance_handle(nvml, gpu, slot)
+    if handle is None:
+        return None
     found = nvml.call("nvmlDeviceGetAttributes_v2", handle)
     slices = (found.gpuInstanceSliceCount, found.computeInstanceSliceCount)
     return (nvml.uuid(handle), slices, found.memorySizeMB)

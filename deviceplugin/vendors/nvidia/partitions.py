@@ -22,7 +22,7 @@ from deviceplugin.vendors.nvidia.library import (
 )
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
-HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
+_HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
 _NO_SUCH_PROFILE = frozenset({NOT_SUPPORTED, INVALID_ARGUMENT, NOT_FOUND})
 
 # index of the profile: (slices, suffix of the name)
@@ -96,13 +96,20 @@ def read_instances(nvml: Nvml, gpu: Any, total_bytes: int | None) -> tuple[MigIn
     return tuple(instance for instance in found if instance is not None)
 
 
-def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigInstance | None:
+def read_instance_handle(nvml: Nvml, gpu: Any, index: int) -> Any | None:
+    """The handle of the MIG device in a slot, None for a hole; raises LibraryError."""
     try:
-        handle = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", gpu, index)
+        return nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", gpu, index)
     except LibraryError as error:
-        if error.code in HOLE:
+        if error.code in _HOLE:
             return None
         raise
+
+
+def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigInstance | None:
+    handle = read_instance_handle(nvml, gpu, index)
+    if handle is None:
+        return None
     attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)
     gpu_instance = nvml.call("nvmlDeviceGetGpuInstanceId", handle)
     slices = (attributes.gpuInstanceSliceCount, attributes.computeInstanceSliceCount)
