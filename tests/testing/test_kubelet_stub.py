@@ -345,7 +345,7 @@ async def test_listeners_are_told_of_registers_streams_and_lists(stub, join):
     await stub.wait_for(lambda: isinstance(told[-1], Ended))
     kinds = [Asked, Refused, Asked, Opened, Listed, Ended]
     assert [type(happening) for happening in told] == kinds
-    assert 11 < told[0].remaining_s <= 12
+    assert 11 < told[0].remaining_s < 12.2  # gRPC rounds the deadline up to tenths on the wire
     assert str(told[1].error) == "not today"
     assert told[3].live == 1
     assert [listed.ID for listed in told[4].message.devices] == ["a"]
