@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent import futures
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import grpc
 import psutil
 
+from bench.nodes import SHIPPED
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.amd import MI300X, SimulatedGpu, amd_tree
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
@@ -28,7 +28,7 @@ from tests.rig import GPU, DaemonProcess, Rig, nvidia_node
 STARTS = 7
 RESTARTS = 20
 CALLS = 5000
-SETTLE_S = 3.0
+SETTLE_S = 10.0  # gRPC's threads come to rest
 IDLE_S = 30.0
 ALL = 4
 CONFIG = "amd: {resource_naming: single}"
@@ -45,7 +45,7 @@ async def measure() -> list[Row]:
         rows += await _idle(daemon, "8 GPUs")
     async with _serving(_three_vendors, ALL + 3) as (_, daemon):
         rows += await _idle(daemon, "three vendors, 64 partitions")
-    return rows
+    return [*rows, await _bare_idle()]
 
 
 @contextmanager
@@ -92,7 +92,7 @@ async def _serving(
     with _rig(more) as rig:
         await rig.stub.start()
         config = rig.config(CONFIG)
-        daemon = rig.start("--config", str(config), PYTHONDONTWRITEBYTECODE="")
+        daemon = rig.start("--config", str(config), **SHIPPED)
         await _listed(rig, resources)
         yield rig, daemon
         await rig.stub.aclose()
@@ -110,7 +110,7 @@ async def _starts() -> Row:
         with _rig() as rig:
             await rig.stub.start()
             started = time.perf_counter()
-            rig.start(PYTHONDONTWRITEBYTECODE="")
+            rig.start(**SHIPPED)
             await _listed(rig)
             spent.append(time.perf_counter() - started)
             await rig.stub.aclose()
@@ -133,7 +133,7 @@ def _calls(rig: Rig) -> list[Row]:
     path = rig.stub.socket_dir / "deviceplugin" / f"{GPU.replace('/', '_')}.sock"
     ids = sorted(rig.stub.devices(GPU))
     ours = _time_allocate(f"unix:{path}", ids)
-    with _echo(rig.root / "echo.sock") as address:
+    with _echo(rig.root / "echo.sock") as (address, _):
         echo = _time_allocate(address, ids)
     rows = []
     for name, quantile, target in (("p50", 0.50, "< 1.3 x"), ("p99", 0.99, "< 2 x")):
@@ -161,18 +161,19 @@ def _time_allocate(address: str, ids: Sequence[str]) -> list[float]:
 
 
 @contextmanager
-def _echo(socket: Path) -> Iterator[str]:
+def _echo(socket: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A server process that answers the same message without doing anything."""
     spawned = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
-    with futures.ProcessPoolExecutor(1, mp_context=spawned) as pool:
-        pool.submit(_serve_echo, f"unix:{socket}", str(socket) + ".stop")
-        while not socket.exists():
-            time.sleep(0.01)
-        yield f"unix:{socket}"
-        Path(str(socket) + ".stop").touch()
+    server = spawned.Process(target=_serve_echo, args=(f"unix:{socket}",))
+    server.start()
+    while not socket.exists():
+        time.sleep(0.01)
+    yield f"unix:{socket}", psutil.Process(server.pid)
+    server.terminate()
+    server.join()
 
 
-def _serve_echo(address: str, stop: str) -> None:
+def _serve_echo(address: str) -> None:
     answer = pluginapi.AllocateResponse()
     answer.container_responses.add().envs["NVIDIA_VISIBLE_DEVICES"] = "GPU-" + "0" * 36
 
@@ -191,25 +192,36 @@ def _serve_echo(address: str, stop: str) -> None:
         )
         server.add_insecure_port(address)
         await server.start()
-        while not Path(stop).exists():  # noqa: ASYNC110, ASYNC240  # a measurement's other end
-            await asyncio.sleep(0.1)
-        await server.stop(None)
+        await server.wait_for_termination()
 
     asyncio.run(serve())
 
 
 async def _idle(daemon: DaemonProcess, node: str) -> list[Row]:
     process = psutil.Process(daemon.process.pid)
+    idle = await _idle_cpu(process, node, "< 0.2 %")
+    memory = process.memory_full_info()
+    figure = f"{memory.rss / (1 << 20):.1f} MiB, {memory.uss / (1 << 20):.1f} MiB its own alone"
+    return [(f"resident memory, {node}", figure, "< 45 MiB"), idle]
+
+
+async def _bare_idle() -> Row:
+    """What gRPC needs by itself: a server with one client that asks nothing."""
+    with (
+        tempfile.TemporaryDirectory(prefix="b") as directory,
+        _echo(Path(directory) / "s") as (address, process),
+        grpc.insecure_channel(address) as channel,
+    ):
+        await asyncio.to_thread(grpc.channel_ready_future(channel).result)
+        return await _idle_cpu(process, "a bare grpc.aio server with one client", "")
+
+
+async def _idle_cpu(process: psutil.Process, what: str, target: str) -> Row:
     await asyncio.sleep(SETTLE_S)
     before = _processor_s(process)
     await asyncio.sleep(IDLE_S)
     busy = (_processor_s(process) - before) / IDLE_S
-    memory = process.memory_full_info()
-    figure = f"{memory.rss / (1 << 20):.1f} MiB, {memory.uss / (1 << 20):.1f} MiB its own alone"
-    return [
-        (f"resident memory, {node}", figure, "< 45 MiB"),
-        (f"idle CPU over {IDLE_S:.0f} s, {node}", f"{100 * busy:.2f} % of a core", "< 0.2 %"),
-    ]
+    return (f"idle CPU over {IDLE_S:.0f} s, {what}", f"{100 * busy:.2f} % of a core", target)
 
 
 def _processor_s(process: psutil.Process) -> float:

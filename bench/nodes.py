@@ -15,6 +15,8 @@ from tests.rig import DaemonProcess, Rig
 
 GPUS = 8
 GPU_MIB = MI300X.memory_bytes >> 20
+# As in the image: without docstrings, with bytecode that was written before.
+SHIPPED = {"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": ""}
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
@@ -92,7 +94,7 @@ class Bench:
 
     def start(self) -> DaemonProcess:
         """A daemon, with its compiled modules, as an installed one has them."""
-        return self.rig.start("--config", self._config, PYTHONDONTWRITEBYTECODE="")
+        return self.rig.start("--config", self._config, **SHIPPED)
 
     async def end(self, daemon: DaemonProcess) -> None:
         """End daemon and kubelet."""

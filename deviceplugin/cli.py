@@ -27,6 +27,11 @@ from deviceplugin.registry import create_vendors
 from deviceplugin.vendor import VendorModule
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ABOUT = """One Kubernetes device plugin daemon per node for every GPU on it.
+
+Every flag has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
+file; a flag wins over the environment, the environment over the file.
+"""
 _HELP = {
     "config": "A YAML file, or a directory of them.",
     "node_name": "Name of this Kubernetes node; by default the host name.",
@@ -55,20 +60,15 @@ def _flags(names: Iterable[str]) -> Callable[[F], F]:
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(help=_ABOUT, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="deviceplugin")
 def cli() -> None:
-    """One Kubernetes device plugin daemon per node for every GPU on it.
-
-    Every flag has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
-    file; a flag wins over the environment, the environment over the file.
-    """
+    pass
 
 
-@cli.command()
+@cli.command(help="Serve this node's GPUs to the kubelet until SIGTERM.")
 @_flags(_DAEMON_FLAGS)
 def run(**flags: str | None) -> None:
-    """Serve this node's GPUs to the kubelet until SIGTERM."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until we listen to it: it would end us
     config, modules = load(flags)
     configure_logs(config.log_level, config.log_format)
@@ -77,11 +77,10 @@ def run(**flags: str | None) -> None:
     asyncio.run(_serve(config, modules, flags))
 
 
-@cli.command()
+@cli.command(help="Show this node's GPUs and the resources that they make.")
 @_flags(_LOOK_FLAGS)
 @click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
 def discover(form: str | None, **flags: str | None) -> None:
-    """Show this node's GPUs and the resources that they make."""
     choice = Setting(form or os.environ.get(f"{PREFIX}FORMAT", "table"), "--format")
     form = configuration.parse_choice(choice, ("table", "json", "yaml"))
     config, modules = load(flags)
@@ -89,10 +88,9 @@ def discover(form: str | None, **flags: str | None) -> None:
     click.echo(_render(asyncio.run(_look(config, modules)), form), nl=False)
 
 
-@cli.command()
+@cli.command(help="Check the configuration and print what it amounts to.")
 @_flags(_DAEMON_FLAGS)
 def check(**flags: str | None) -> None:
-    """Check the configuration and print what it amounts to."""
     config, _ = load(flags)
     for note in config.notes:
         click.echo(f"without effect: {note}", err=True)
@@ -101,7 +99,7 @@ def check(**flags: str | None) -> None:
     click.echo(_yaml(effective(config)), nl=False)
 
 
-@cli.command()
+@cli.command(help="Show which devices a container would get, why, and what came next.")
 @_flags((*_LOOK_FLAGS, "state_dir"))
 @click.option("--resource", metavar="TEXT", required=True, help="The extended resource.")
 @click.option("--size", type=click.IntRange(min=0), required=True, help="How many devices.")
@@ -110,7 +108,6 @@ def check(**flags: str | None) -> None:
 @click.option("--policy", metavar="TEXT", help="By default the one that the daemon would use.")
 @click.option("--format", "form", metavar="TEXT", help="table (default) or json.")
 def explain(size: int, form: str | None, **flags: str | None) -> None:
-    """Show which devices a container would get, why, and what came next."""
     from deviceplugin import explain as explaining  # noqa: PLC0415  # not a part of `run`
 
     form = configuration.parse_choice(Setting(form or "table", "--format"), ("table", "json"))
@@ -133,11 +130,10 @@ def _ids(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-@cli.command()
+@cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")
 @click.option("--scenario", metavar="TEXT", default="nvidia", help="The simulated node.")
 @click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
 def demo(scenario: str, *, keep: bool) -> None:
-    """Show the daemon at work on a simulated node; needs no GPU and no cluster."""
     from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`
 
     name = configuration.parse_choice(Setting(scenario, "--scenario"), tuple(SCENARIOS))

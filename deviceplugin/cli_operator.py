@@ -26,12 +26,13 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _cordon(ask: Ask) -> click.Command:
-    @click.command("cordon")
+    @click.command(
+        "cordon", help="Take DEVICE (its id, or a GPU's PCI address) away until it is uncordoned."
+    )
     @click.argument("device")
     @click.option("--reason", metavar="TEXT", required=True, help="Why; shown with the device.")
     @_common
     def cordon(device: str, reason: str, state_dir: str | None, config: str | None) -> None:
-        """Take DEVICE (its id, or a GPU's PCI address) away until it is uncordoned."""
         request = {"operation": "cordon", "device": device, "reason": reason}
         click.echo(f"{ask(state_dir, config, request)['device']} cordoned")
 
@@ -39,14 +40,13 @@ def _cordon(ask: Ask) -> click.Command:
 
 
 def _uncordon(ask: Ask) -> click.Command:
-    @click.command("uncordon")
+    @click.command("uncordon", help="Give DEVICE back, as far as its other faults allow.")
     @click.argument("device")
     @click.option("--forget-faults", is_flag=True, help="It is well: forget its remembered faults.")
     @_common
     def uncordon(
         device: str, *, forget_faults: bool, state_dir: str | None, config: str | None
     ) -> None:
-        """Give DEVICE back, as far as its other faults allow."""
         if forget_faults:
             ask(state_dir, config, {"operation": "forget", "device": device})
         request = {"operation": "uncordon", "device": device}
@@ -56,11 +56,12 @@ def _uncordon(ask: Ask) -> click.Command:
 
 
 def _health(ask: Ask) -> click.Command:
-    @click.command("health")
+    @click.command(
+        "health", help="Show every device, its faults, since when, and what clears them."
+    )
     @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
     @_common
     def health(form: str, state_dir: str | None, config: str | None) -> None:
-        """Show every device, its faults, since when, and what clears them."""
         answer = ask(state_dir, config, {"operation": "health"})
         text = json.dumps(answer, indent=2) if form == "json" else health_text(answer)
         click.echo(text)

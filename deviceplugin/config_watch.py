@@ -1,7 +1,7 @@
 """When the files of the configuration changed; nothing about what is in them.
 
-Events of inotify say when to look, the files' state says whether anything changed. A look every
-few seconds makes up for file systems without events and for nodes whose inotify is used up.
+Events of inotify say when to look, the files' state says whether anything changed. A look now and
+then makes up for file systems without events, and for nodes whose inotify is used up.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from asyncinotify import Inotify, Mask
 
 from deviceplugin.config_source import Source, State, read_directories, read_state
+from deviceplugin.host.inotify import Inotify, Mask
 
 log = structlog.get_logger()
 
 POLL_S = 5.0
+POLL_WITH_INOTIFY_S = 30.0
 SETTLE_S = 0.2  # a file that is being written changes again within it
 _EVENTS = (
     (Mask.CREATE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO)
@@ -59,8 +60,8 @@ async def _settled(path: Path, state: State) -> State:
 
 @contextlib.contextmanager
 def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[bool]]]:
-    """Something that waits for a sign of change in one of the directories, POLL_S at most, and
-    says whether there was one."""
+    """Something that waits for a sign of change in one of the directories, or until it is time to
+    look, and says whether there was one."""
     try:
         inotify = Inotify()
     except OSError as error:
@@ -68,10 +69,17 @@ def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[bool]
         yield _pause
         return
     with inotify:
-        for directory in directories:
-            with contextlib.suppress(OSError):  # gone, or no watches left: there is the look
-                inotify.add_watch(directory, _EVENTS)
-        yield partial(_event, inotify)
+        watched = [_watched(inotify, directory) for directory in directories]
+        yield partial(_event, inotify, POLL_WITH_INOTIFY_S if all(watched) else POLL_S)
+
+
+def _watched(inotify: Inotify, directory: Path) -> bool:
+    try:
+        inotify.add_watch(directory, _EVENTS)
+    except OSError as error:  # gone, or no watches left
+        log.debug("inotify_unavailable", path=str(directory), error=str(error))
+        return False
+    return True
 
 
 async def _pause() -> bool:
@@ -80,11 +88,11 @@ async def _pause() -> bool:
     return True
 
 
-async def _event(inotify: Inotify) -> bool:
+async def _event(inotify: Inotify, wait_s: float) -> bool:
     happened = False
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(POLL_S):
-            await inotify.get()
+        async with asyncio.timeout(wait_s):
+            await inotify.events()
             happened = True
             await asyncio.sleep(SETTLE_S)  # a busy directory is not looked at without end
     return happened

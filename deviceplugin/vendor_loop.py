@@ -159,7 +159,8 @@ class VendorLoop:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERVAL_S):
                 await self._wake.wait()
-        await asyncio.sleep(max(ended + BURST_S - time.monotonic(), 0))
+        if (early_s := ended + BURST_S - time.monotonic()) > 0:
+            await asyncio.sleep(early_s)
 
     def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None] | None:
         """What a discovery finds, None where a glance says that it would find nothing new."""

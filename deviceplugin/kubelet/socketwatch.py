@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from asyncinotify import Inotify, Mask
 
+from deviceplugin.host.inotify import Inotify, Mask
 from deviceplugin.latest import Latest
 
 log = structlog.get_logger()
 
 _PROBE_S = 0.001
 _PROBES = 500
-_POLL_WITH_INOTIFY_S = 1.0
+_POLL_WITH_INOTIFY_S = 5.0  # for what is mounted over the directory
 _POLL_ALONE_S = 0.05
 _EVENTS = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE | Mask.DELETE_SELF | Mask.MOVE_SELF
+_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,13 @@ class KubeletSocket:
             reader.cancel()
 
     async def _read(self, inotify: Inotify) -> None:
-        async for event in inotify:
-            if event.mask & (Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED):
-                self._woken.set()
-                return
-            if event.name is not None and event.name.name == self.path.name:
-                self._woken.set()
+        while True:
+            for event in await inotify.events():
+                if event.mask & _GONE:
+                    self._woken.set()
+                    return
+                if event.mask & Mask.Q_OVERFLOW or event.name == self.path.name:
+                    self._woken.set()
 
     async def _follow(self, poll_s: float) -> None:
         """Look, again and again right after a sign of change, then wait for the next sign."""

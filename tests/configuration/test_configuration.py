@@ -185,6 +185,16 @@ def test_help_names_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
+    "command", ["", "run", "discover", "check", "explain", "demo", "health", "cordon", "uncordon"]
+)
+def test_help_does_not_need_docstrings(command: str) -> None:
+    asked = [*command.split(), "--help"]
+    text = run_command(*asked).stdout
+    assert len(text.splitlines()) > 6
+    assert run_command(*asked, PYTHONOPTIMIZE="2").stdout == text
+
+
+@pytest.mark.parametrize(
     ("text", "address"),
     [
         ("", None),

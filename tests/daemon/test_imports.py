@@ -38,6 +38,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("deviceplugin.demo", "deviceplugin.testing", "deviceplugin.explain"),
         *("deviceplugin.tables", "kubernetes", "prometheus_client", "psutil", "pynvml"),
         *("ssl", "_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
+        *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
     ],
 )

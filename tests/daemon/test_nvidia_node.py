@@ -15,10 +15,10 @@ ALL = {GPU: 6, MIG_1G: 9, MIG_2G: 1, MIG_3G: 1}
 GPU_3 = "GPU-33333333-3333-3333-3333-333333333333"
 
 
-async def serving(rig: Rig, *arguments: str) -> DaemonProcess:
+async def serving(rig: Rig, *arguments: str, **variables: str) -> DaemonProcess:
     """A daemon whose resources are all listed."""
     await rig.stub.start()
-    daemon = rig.start(*arguments)
+    daemon = rig.start(*arguments, **variables)
     await capacity(rig, ALL)
     return daemon
 
@@ -61,6 +61,13 @@ async def test_a_pod_gets_the_contracts_variable(rig: Rig, nvml: NvmlDouble) -> 
     assert len(held) == 2
     assert set(held) < set(rig.stub.devices(GPU))
     assert (given.devices, given.mounts, given.cdi_devices) == ({}, {}, [])
+
+
+async def test_as_in_the_image_it_does_without_docstrings(rig: Rig, nvml: NvmlDouble) -> None:
+    daemon = await serving(rig, PYTHONOPTIMIZE="2")
+    await rig.stub.admit("pod", {"main": {MIG_1G: 1}})
+    assert rig.stub.merged("pod", "main").envs["NVIDIA_VISIBLE_DEVICES"].startswith("MIG-")
+    assert daemon.events("task_failed") == []
 
 
 async def test_a_lost_gpu_turns_only_its_own_devices_unhealthy_and_comes_back(

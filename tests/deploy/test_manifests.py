@@ -206,3 +206,9 @@ def test_the_build_context_has_what_the_image_is_built_from() -> None:
     for name in " ".join(copied).split():
         assert f"!{name}" in ignored
         assert (ROOT / name).exists()
+
+
+def test_all_bytecode_of_the_image_is_what_its_python_looks_for() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    (level,) = re.findall(r"PYTHONOPTIMIZE=(\d)", text)
+    assert re.findall(r"-m compileall -q -o (\d)", text) == [level, level]

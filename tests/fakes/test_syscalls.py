@@ -28,10 +28,11 @@ CALLS = {
     Call.ACCEPT: "listening().accept()",
     Call.SEND: "l = listening(); c = client(); c.sendmsg([b'x'])",
     Call.RECEIVE: "l = listening(); c = client(); l.accept()[0].sendall(b'x'); c.recvmsg(1)",
-    Call.INOTIFY_WATCH: "asyncinotify.Inotify().add_watch(d, asyncinotify.Mask.CREATE)",
+    Call.INOTIFY_WATCH: "Inotify().add_watch(d, Mask.CREATE)",
 }
 PROGRAM = """
-import asyncinotify, os, socket, sys
+import os, socket, sys
+from deviceplugin.host.inotify import Inotify, Mask
 d = sys.argv[1]
 def listening():
     l = socket.socket(socket.AF_UNIX)
@@ -78,7 +79,7 @@ def test_each_call_can_be_made_to_fail(faults: Faults, short_dir: Path, call: Ca
 
 def test_inotify_instances_can_run_out(faults: Faults, short_dir: Path) -> None:
     faults.fail(errno.EMFILE, Point(Call.INOTIFY_INIT, ""))
-    ended = run(faults, short_dir, "asyncinotify.Inotify()")
+    ended = run(faults, short_dir, "Inotify()")
     assert ended.stdout.strip() == str(errno.EMFILE)
 
 
