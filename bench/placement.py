@@ -76,7 +76,9 @@ def questions(case: Case, rounds: int) -> Iterable[Preference]:
             share = len(ids) if number % 3 == 0 else dice.randint(size, len(ids))
             available = dice.sample(ids, share)
             must: list[AdvertisedID] = available[: dice.randint(1, size)] if number % 3 == 2 else []
-            yield Preference(available=tuple(available), must_include=tuple(must), size=size)
+            yield Preference(
+                available=frozenset(available), must_include=frozenset(must), size=size
+            )
 
 
 def measure(case: Case, policy: str) -> list[float]:

@@ -77,8 +77,8 @@ def _preference(resource: Resource, asked: Asked) -> Preference:
     healthy = (entry.id for entry in resource.devices if entry.health is Health.HEALTHY)
     available = healthy if asked.available is None else map(AdvertisedID, asked.available)
     return Preference(
-        available=tuple(available),
-        must_include=tuple(map(AdvertisedID, asked.must_include)),
+        available=frozenset(available),
+        must_include=frozenset(map(AdvertisedID, asked.must_include)),
         size=asked.size,
     )
 

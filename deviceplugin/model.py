@@ -255,8 +255,8 @@ class Resource:
 class Preference:
     """A GetPreferredAllocation question: `size` ids of `available`, among them `must_include`."""
 
-    available: tuple[AdvertisedID, ...]
-    must_include: tuple[AdvertisedID, ...]
+    available: frozenset[AdvertisedID]
+    must_include: frozenset[AdvertisedID]
     size: int
 
 

@@ -74,28 +74,39 @@ def narrow(resource: Resource, preference: Preference) -> Preference:
     Slices come from as few GPUs as possible, from the fullest that has room; replicas from
     different GPUs, the least shared first, or the most shared with the policy `packed`.
     """
-    wanted = set(preference.available)
-    listed = [entry for entry in resource.devices if entry.id in wanted]
-    if not any(entry.share for entry in listed):
+    chosen, free = _listed(resource, preference)
+    shares = [entry.share for entry in (*chosen, *(ids[0] for ids in free.values()))]
+    if not any(shares):
         return preference
-    must = set(preference.must_include)
-    chosen = [entry for entry in listed if entry.id in must]
-    free: dict[DeviceID, list[AdvertisedDevice]] = {}
-    for entry in listed:
-        if entry.id not in must:
-            free.setdefault(entry.device, []).append(entry)
     missing = preference.size - len(chosen)
-    slices = any(entry.share and entry.share.unit_bytes for entry in listed)
-    pick = _pick_slices if slices else _pick_replicas
+    pick = _pick_slices if any(s and s.unit_bytes for s in shares) else _pick_replicas
     chosen += pick(resource, free, chosen, missing)
     return replace(preference, available=_with_unlisted(chosen, preference))
 
 
+def _listed(
+    resource: Resource, preference: Preference
+) -> tuple[list[AdvertisedDevice], dict[DeviceID, list[AdvertisedDevice]]]:
+    """Of what is listed and available the ids that must be in, and the others of each device,
+    which all have one share."""
+    available, must = preference.available, preference.must_include
+    chosen: list[AdvertisedDevice] = []
+    free: dict[DeviceID, list[AdvertisedDevice]] = {}
+    for entry in resource.devices:
+        if entry.id not in available:
+            continue
+        if entry.id in must:
+            chosen.append(entry)
+        else:
+            free.setdefault(entry.device, []).append(entry)
+    return chosen, free
+
+
 def _with_unlisted(
     chosen: Iterable[AdvertisedDevice], preference: Preference
-) -> tuple[AdvertisedID, ...]:
+) -> frozenset[AdvertisedID]:
     """The kubelet may know ids that we do not: too few ids would let it choose by chance."""
-    ids = tuple(entry.id for entry in chosen)
+    ids = frozenset(entry.id for entry in chosen)
     return ids if len(ids) >= preference.size else preference.available
 
 

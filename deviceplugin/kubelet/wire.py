@@ -45,9 +45,9 @@ def allocate_response(edits: ContainerEdits) -> bytes:
 
 
 def preference(request: pluginapi.ContainerPreferredAllocationRequest) -> Preference:
-    """A request as a value that does not depend on the order of its ids."""
+    """A request as a value; the order of its ids means nothing."""
     return Preference(
-        available=tuple(sorted(set(request.available_deviceIDs))),  # type: ignore[arg-type]  # wire
-        must_include=tuple(sorted(set(request.must_include_deviceIDs))),  # type: ignore[arg-type]
+        available=frozenset(request.available_deviceIDs),  # type: ignore[arg-type]  # wire
+        must_include=frozenset(request.must_include_deviceIDs),  # type: ignore[arg-type]
         size=max(request.allocation_size, 0),
     )

@@ -206,7 +206,7 @@ class Box:
         """The answer; `available` None is everything."""
         offered = self.ids if available is None else tuple(map(AdvertisedID, available))
         preference = Preference(
-            available=offered, must_include=tuple(map(AdvertisedID, must)), size=size
+            available=frozenset(offered), must_include=frozenset(map(AdvertisedID, must)), size=size
         )
         context = context or self.context
         name = policy or default_policy(context.layout(self.resource))

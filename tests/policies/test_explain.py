@@ -7,7 +7,7 @@ import pytest
 from deviceplugin.core.policies import BUILT_IN
 from deviceplugin.core.policies.explain import Question, explain
 from deviceplugin.explain import explanation_text
-from deviceplugin.model import Preference
+from deviceplugin.model import AdvertisedID, Preference
 from tests.policies import boxes
 from tests.policies.boxes import Box
 
@@ -19,7 +19,8 @@ BOXES = {
 
 
 def explained(box: Box, size: int, policy: str, must: tuple[str, ...] = ()) -> dict[str, Any]:
-    asked = Preference(available=box.ids, must_include=must, size=size)  # type: ignore[arg-type]
+    included = frozenset(map(AdvertisedID, must))
+    asked = Preference(available=frozenset(box.ids), must_include=included, size=size)
     return explain(
         Question(
             resource=box.resource,
@@ -67,7 +68,7 @@ def test_the_table_names_the_choice_and_the_others() -> None:
 
 def test_a_policy_of_others_is_explained_without_runners_up() -> None:
     box = BOXES["mi210"]
-    asked = Preference(available=box.ids, must_include=(), size=2)
+    asked = Preference(available=frozenset(box.ids), must_include=frozenset(), size=2)
     document = explain(
         Question(
             resource=box.resource,

@@ -54,7 +54,7 @@ async def ready(placement: Placement, box: Box = BOX) -> Placement:
 
 def ask(placement: Placement, size: int, *available: str, box: Box = BOX) -> tuple[str, ...]:
     offered = tuple(map(AdvertisedID, available)) or box.ids
-    asked = Preference(available=offered, must_include=(), size=size)
+    asked = Preference(available=frozenset(offered), must_include=frozenset(), size=size)
     return tuple(placement.prefer(box.resource, asked))
 
 
@@ -282,7 +282,7 @@ def test_a_policy_that_raises_is_told_once_and_replaced_by_the_plain_order() -> 
         raise ZeroDivisionError("third party")
 
     policy = guarded("broken", broken, plain)
-    asked = Preference(available=BOX.ids, must_include=(BOX.ids[5],), size=2)
+    asked = Preference(available=frozenset(BOX.ids), must_include=frozenset({BOX.ids[5]}), size=2)
     with capture_logs() as logs:
         for _ in range(3):
             assert policy(BOX.resource, asked, BOX.context) == ("g00", "g05")

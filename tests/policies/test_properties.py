@@ -53,13 +53,13 @@ def questions(draw: st.DrawFn):  # type: ignore[no-untyped-def]  # hypothesis re
 @given(question=questions(), dice=st.randoms(use_true_random=False))
 def test_an_answer_has_the_size_the_must_include_and_nothing_else(policy, question, dice) -> None:  # type: ignore[no-untyped-def]
     resource, context, available, must, size = question
-    asked = Preference(available=tuple(available), must_include=tuple(must), size=size)
+    asked = Preference(available=frozenset(available), must_include=frozenset(must), size=size)
     answer = prefer(resource, asked, context, BUILT_IN[policy])
     assert len(answer) == len(set(answer)) == min(size, len(available))
     assert set(must) <= set(answer) <= set(available)
     dice.shuffle(available)
     dice.shuffle(must)
-    again = Preference(available=tuple(available), must_include=tuple(must), size=size)
+    again = Preference(available=frozenset(available), must_include=frozenset(must), size=size)
     assert prefer(resource, again, context, BUILT_IN[policy]) == answer
 
 
@@ -71,7 +71,7 @@ def test_a_policy_itself_answers_in_full_and_is_not_topped_up(policy, question) 
     listed = {entry.id for entry in resource.devices}
     known = tuple(i for i in available if i in listed)
     must = tuple(i for i in must if i in listed)
-    asked = Preference(available=known, must_include=must, size=size)
+    asked = Preference(available=frozenset(known), must_include=frozenset(must), size=size)
     answer = BUILT_IN[policy](resource, asked, context)
     assert len(answer) == len(set(answer)) == min(size, len(known))
     assert set(must) <= set(answer)

@@ -36,7 +36,7 @@ def entries(found, wanted):
 
 
 def chosen(found, size, available, must=()):
-    asked = Preference(available=tuple(available), must_include=tuple(must), size=size)
+    asked = Preference(available=frozenset(available), must_include=frozenset(must), size=size)
     picked = narrow(found, asked).available
     assert len(picked) == size
     assert set(must) <= set(picked)
@@ -80,7 +80,8 @@ def test_partitions_of_one_gpu_are_not_distinct():
     rule = {"match": {"profile": "*"}, "offers": [{"replicas": 2, "distinct": True}]}
     (found,) = sharing(rule).plan(inventory(*parents, *parts)).resources.values()
     every = tuple(entry.id for entry in found.devices)
-    picked = narrow(found, Preference(available=every, must_include=(), size=2)).available
+    asked = Preference(available=frozenset(every), must_include=frozenset(), size=2)
+    picked = narrow(found, asked).available
     check_request(found, entries(found, picked))
     same = [entry for entry in found.devices if entry.device in (parts[0].id, parts[1].id)]
     with pytest.raises(AllocationError, match="2 different GPUs"):
@@ -94,7 +95,8 @@ def test_packed_replicas_fill_the_most_shared_gpu_first():
 
 def test_a_preference_for_whole_gpus_is_left_alone():
     whole = resource("whole")
-    asked = Preference(available=tuple(e.id for e in whole.devices), must_include=(), size=1)
+    every = frozenset(entry.id for entry in whole.devices)
+    asked = Preference(available=every, must_include=frozenset(), size=1)
     assert narrow(whole, asked) is asked
 
 

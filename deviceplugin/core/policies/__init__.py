@@ -70,7 +70,7 @@ def prefer(
     error would reject the pod.
     """
     layout = context.layout(resource)
-    must, listed = frozenset(preference.must_include), layout.listed
+    must, listed = preference.must_include, layout.listed
     if len(must) > preference.size:
         return tuple(sorted(must)[: max(preference.size, 0)])
     if len(must) == preference.size:
@@ -80,7 +80,7 @@ def prefer(
     choose = policy or BUILT_IN[default_policy(layout)]
     taken = _permitted(choose(resource, preference, context), must, preference)
     if len(taken) < preference.size:
-        _top_up(taken, {*preference.available, *must}, resource, preference.size)
+        _top_up(taken, preference.available | must, resource, preference.size)
     return _in_order(taken, listed)
 
 
@@ -111,7 +111,7 @@ def _in_order(
 def plain(resource: Resource, preference: Preference, _: Context) -> tuple[AdvertisedID, ...]:
     """The first ids in id order: what is left to do when a policy fails."""
     taken = set(preference.must_include)
-    _top_up(taken, {*preference.available, *taken}, resource, preference.size)
+    _top_up(taken, preference.available | taken, resource, preference.size)
     return tuple(sorted(taken))
 
 

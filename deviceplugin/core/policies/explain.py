@@ -54,8 +54,8 @@ def explain(question: Question) -> dict[str, Any]:
         "resource": question.resource.name,
         "policy": question.name,
         "size": asked.size,
-        "available": len({*asked.available, *asked.must_include}),
-        "must_include": sorted(set(asked.must_include)),
+        "available": len(asked.available | asked.must_include),
+        "must_include": sorted(asked.must_include),
         "chosen": _choice(question.name, view, counts, chosen),
         "runners_up": [
             _choice(question.name, view, c, view.take(c)) for _, c in scored[:MAX_RUNNERS_UP]

@@ -77,9 +77,8 @@ Chooser = Callable[[View], Counts]
 def view_of(resource: Resource, preference: Preference, context: Context) -> View:
     """The question in terms of GPUs; the order of the request's ids leaves no trace."""
     layout = context.layout(resource)
-    must = frozenset(preference.must_include)
-    available = set(preference.available)
-    available.difference_update(must)
+    must = preference.must_include
+    available = preference.available - must
     included = tuple(_only(ids, must) if must else () for ids in layout.ids)
     free = tuple(
         first + _only(ids, available) for first, ids in zip(included, layout.ids, strict=True)
