@@ -170,7 +170,7 @@ class ResourcePlugin:
             while state[0] == epoch:
                 if state[1].message != sent:
                     sent = state[1].message
-                    self._recorder.listed(self.name, len(sent))
+                    self._recorder.listed(self.name)
                     yield sent
                     await self._pause(epoch)
                     state = self._state.value
