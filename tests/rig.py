@@ -200,6 +200,13 @@ def eight_a100() -> Scenario:
     return Scenario(gpus=tuple(with_nvswitch([a100_40gb(index) for index in range(8)])))
 
 
+def boot(host_root: Path, number: int = 1) -> None:
+    """Give the node this boot's id."""
+    path = host_root / "proc/sys/kernel/random/boot_id"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"00000000-0000-0000-0000-{number:012d}\n")
+
+
 def two_a100(root: Path) -> NvmlDouble:
     """Two A100 and their files below `root`."""
     double = NvmlDouble(root, scenario=Scenario(gpus=(a100_40gb(0), a100_40gb(1))))

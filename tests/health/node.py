@@ -9,9 +9,7 @@ from typing import Any
 
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.fakes.nvml import NvmlDouble
-from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, run_command
-
-BOOT_ID = "proc/sys/kernel/random/boot_id"
+from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, boot, run_command
 
 
 @dataclass
@@ -36,10 +34,7 @@ class Node:
         return self.rig.state_dir
 
     def boot(self, number: int) -> None:
-        """The kernel's boot id, and a driver that has just been loaded."""
-        path = self.root / BOOT_ID
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"00000000-0000-0000-0000-{number:012d}\n")
+        boot(self.root, number)
 
     def configure(self, **health: object) -> None:
         self.config = self.rig.config(json.dumps({"health": health}))
