@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from deviceplugin.core.health_report import health_report
+from deviceplugin.core.names import socket_path_problem
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.health_desk import HealthDesk
 from deviceplugin.inventory import InventoryStore
@@ -26,7 +27,6 @@ from deviceplugin.sections import Section
 log = structlog.get_logger()
 
 FILE = "control.sock"
-MAX_SOCKET_PATH = 107
 MAX_REQUEST_BYTES = 4096
 MAX_REASON = 500
 MAX_ERROR = 4096
@@ -152,8 +152,8 @@ class Control:
 
 def _bind(path: Path) -> socket.socket:
     """Closed to others before anyone can connect: there is no listening yet."""
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise DevicePluginError(f"{path}: a socket path has at most {MAX_SOCKET_PATH} bytes")
+    if problem := socket_path_problem(str(path)):
+        raise DevicePluginError(f"{path}: {problem}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)  # of a daemon that was killed: we hold the lock

@@ -22,7 +22,8 @@ from deviceplugin.fault_memory import read_memory, saved, write_memory
 from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
 from deviceplugin.latest import Latest
-from deviceplugin.model import Device, DeviceID, Fault, Finding
+from deviceplugin.model import Device, DeviceID, Fault
+from deviceplugin.vendor import Finding
 
 log = structlog.get_logger()
 

@@ -154,20 +154,6 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a look at the health of one GPU found: its whole set of faults, parts included.
-
-    `events` were seen to happen and cannot be asked again. `mark` is a reading that only grows
-    until a driver reload or a reset sets it back; `reset` says that one was seen.
-    """
-
-    faults: tuple[Fault, ...] = ()
-    events: tuple[Fault, ...] = ()
-    mark: int | None = None
-    reset: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VendorStatus:
     """How a vendor module is doing; `error` is None while it serves."""
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import partial
 
 from deviceplugin.errors import CallTimeoutError, DevicePluginError
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.supervise import DriverThread
-from deviceplugin.vendor import HealthProbe, Vendor
+from deviceplugin.vendor import Finding, HealthProbe, Vendor
 
 NO_ANSWER, UNREADABLE = "no_answer", "unreadable"
 

@@ -6,13 +6,14 @@ optional Protocols below as the hardware allows. `docs/vendors.md` tells how to 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from threading import Event
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, Finding
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault
 
 Sections = Mapping[str, msgspec.Struct]
 
@@ -82,6 +83,20 @@ class HealthMonitor(Protocol):
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Watch until `stop` is set or the set of devices changes; blocking, on its own thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a look at the health of one GPU found: its whole set of faults, parts included.
+
+    `events` were seen to happen and cannot be asked again. `mark` is a reading that only grows
+    until a driver reload or a reset sets it back; `reset` says that one was seen.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    events: tuple[Fault, ...] = ()
+    mark: int | None = None
+    reset: bool = False
 
 
 @runtime_checkable

@@ -48,27 +48,32 @@ class DaemonProcess:
     process: subprocess.Popen[bytes]
     log_path: Path
 
-    def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """The log's events, those of one name if given."""
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def events(self, name: str | None = None, **fields: object) -> list[dict[str, Any]]:
+        """The log's events, those of one name and with these fields if given."""
         whole, _, _ = self.log_path.read_text().rpartition(
             "\n"
         )  # the last one may be being written
         lines = whole.splitlines()
         events = [json.loads(line) for line in lines if line.startswith("{")]
-        return [e for e in events if name is None or e["event"] == name]
+        named = [e for e in events if name is None or e["event"] == name]
+        return [e for e in named if fields.items() <= e.items()]
 
-    async def wait_event(self, name: str, **fields: object) -> dict[str, Any]:
+    async def wait_event(
+        self, name: str, timeout_s: float = WAIT_S, **fields: object
+    ) -> dict[str, Any]:
         """The first event with these fields; raises TimeoutError with the log."""
         try:
-            async with asyncio.timeout(WAIT_S):
-                while True:
-                    for event in self.events(name):
-                        if fields.items() <= event.items():
-                            return event
+            async with asyncio.timeout(timeout_s):
+                while not (found := self.events(name, **fields)):  # noqa: ASYNC110  # a file
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
             text = f"no event {name} {fields} in:\n{self.log_path.read_text()[-4000:]}"
             raise TimeoutError(text) from error
+        return found[0]
 
     async def until(
         self, done: Callable[[], object], what: Callable[[], object] = lambda: "done"
@@ -85,7 +90,7 @@ class DaemonProcess:
     def descriptors(self) -> list[str]:
         """What its open file descriptors lead to."""
         found = []
-        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
                 found.append(os.readlink(link))
         return found
@@ -153,6 +158,11 @@ class Rig:
         run = [sys.executable, "-m", "deviceplugin", "run", *self._directories(), *arguments]
         return [*self.wrapper, *run]
 
+    def healthy(self, resource: str) -> set[str]:
+        """The ids that a pod could get."""
+        listed = self.stub.devices(resource).values()
+        return {device.id for device in listed if device.health == "Healthy"}
+
     async def capacity(self, wanted: Mapping[str, int]) -> None:
         """Wait until the node's capacity is exactly this."""
         await self.stub.wait_for(
@@ -188,6 +198,20 @@ class Rig:
 def eight_a100() -> Scenario:
     """Eight A100 on an NVSwitch."""
     return Scenario(gpus=tuple(with_nvswitch([a100_40gb(index) for index in range(8)])))
+
+
+def boot(host_root: Path, number: int = 1) -> None:
+    """Give the node this boot's id."""
+    path = host_root / "proc/sys/kernel/random/boot_id"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"00000000-0000-0000-0000-{number:012d}\n")
+
+
+def two_a100(root: Path) -> NvmlDouble:
+    """Two A100 and their files below `root`."""
+    double = NvmlDouble(root, scenario=Scenario(gpus=(a100_40gb(0), a100_40gb(1))))
+    write_host_tree(root, double.scenario)
+    return double
 
 
 def nvidia_node(rig: Rig) -> NvmlDouble:

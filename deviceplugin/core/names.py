@@ -1,10 +1,11 @@
-"""Names of extended resources, as the kubelet checks them, and ids of devices; pure."""
+"""Which names of resources, ids of devices and paths of sockets can be used, and why not; pure."""
 
 import re
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 # An id stands in lists separated by commas, in CDI names and in logs.
 MAX_ID = 63
+MAX_SOCKET_PATH = 107  # man 7 unix: sun_path has 108 bytes, the last one is zero
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
@@ -34,4 +35,11 @@ def id_problem(text: str) -> str | None:
         return f"it has more than {MAX_ID} characters"
     if not (text.isascii() and text.isprintable()) or set(text) & set(" ,"):
         return "it has characters other than printable ASCII without spaces and commas"
+    return None
+
+
+def socket_path_problem(path: str) -> str | None:
+    """Why no unix socket can lie at `path`, None where one can."""
+    if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_PATH:
+        return f"a socket path has at most {MAX_SOCKET_PATH} bytes"
     return None

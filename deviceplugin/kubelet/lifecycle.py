@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from deviceplugin.core.names import socket_path_problem
 from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.recorder import Recorder
@@ -33,7 +34,6 @@ log = structlog.get_logger()
 DEVICE_PLUGINS = "device-plugins"
 # The kubelet wipes sockets at the top level of its directory when it starts, never below it.
 OWN_DIRECTORY = "deviceplugin"
-MAX_SOCKET_PATH = 107
 REGISTER_S = 12.0  # the kubelet dials back inside Register, for up to 10 s
 STREAM_S = 10.0  # a registered kubelet opens its stream within milliseconds
 STOP_S = 0.5
@@ -63,8 +63,8 @@ def endpoint_of(name: ResourceName) -> str:
 
 def check_socket_path(path: Path) -> None:
     """Raise RegistrationError for a path that is too long to be a unix socket."""
-    if len(str(path).encode()) > MAX_SOCKET_PATH:
-        raise RegistrationError(f"{path}: a socket path has at most {MAX_SOCKET_PATH} bytes")
+    if problem := socket_path_problem(str(path)):
+        raise RegistrationError(f"{path}: {problem}")
 
 
 class Backoff:

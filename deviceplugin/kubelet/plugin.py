@@ -43,7 +43,6 @@ OPTIONS = pluginapi.DevicePluginOptions(
 )
 # Changes closer together than this are one message; the first of a burst goes out at once.
 BURST_S = 0.03  # with what an event takes itself, a fault is listed within 50 ms
-MAX_KEPT = 256  # answers of a resource; edits that are merged anew for each call fill it
 _CODES = {
     Refusal.EMPTY: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.DUPLICATE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -117,7 +116,6 @@ class ResourcePlugin:
         self.lost = asyncio.Event()
         self._answer, self._prefer, self._recorder = answer, prefer, recorder
         self._state = Latest((0, offer(resource)))
-        self._messages: dict[int, tuple[ContainerEdits, bytes]] = {}
 
     @property
     def resource(self) -> Resource:
@@ -170,7 +168,7 @@ class ResourcePlugin:
             while state[0] == epoch:
                 if state[1].message != sent:
                     sent = state[1].message
-                    self._recorder.listed(self.name, len(sent))
+                    self._recorder.listed(self.name)
                     yield sent
                     await self._pause(epoch)
                     state = self._state.value
@@ -238,22 +236,11 @@ class ResourcePlugin:
             raise AllocationError(Refusal.FAILED, f"{self.name}: {error}") from error
         finally:
             self.in_flight.end(asked)
-        response = self._response(edits)
+        message = self._message(edits)
         self._recorder.allocated(self.name)
         # The line is written while the answer is on its way.
         told = partial(log.info, "allocated", resource=self.name, devices=asked)
         asyncio.get_running_loop().call_soon(told)
-        return response
-
-    def _response(self, edits: ContainerEdits) -> bytes:
-        """The edits as a message, made once of the same edits."""
-        kept = self._messages.get(id(edits))
-        if kept is not None:
-            return kept[1]
-        message = self._message(edits)
-        if len(self._messages) >= MAX_KEPT:
-            self._messages.clear()
-        self._messages[id(edits)] = (edits, message)  # which keeps the id from being another's
         return message
 
     def _message(self, edits: ContainerEdits) -> bytes:

@@ -21,7 +21,7 @@ class Recorder(Protocol):
     def registered(self, resource: ResourceName, *, accepted: bool) -> None:
         """A registration was answered by the kubelet."""
 
-    def listed(self, resource: ResourceName, size_bytes: int) -> None:
+    def listed(self, resource: ResourceName) -> None:
         """A list was sent on a stream."""
 
     def kubelet_restarted(self) -> None:

@@ -71,7 +71,7 @@ class Metrics:
     def registered(self, resource: ResourceName, *, accepted: bool) -> None:
         self._registrations.inc(resource, "accepted" if accepted else "refused")
 
-    def listed(self, resource: ResourceName, size_bytes: int) -> None:
+    def listed(self, resource: ResourceName) -> None:
         self._lists.inc(resource)
 
     def kubelet_restarted(self) -> None:

@@ -16,8 +16,8 @@ from deviceplugin.model import (
     Discovery,
     Fault,
     FaultClass,
-    Finding,
 )
+from deviceplugin.vendor import Finding
 from deviceplugin.vendor_loop import Around, VendorLoop
 
 GPU = Device(id=DeviceID("gpu-0"), vendor="acme")

@@ -115,8 +115,3 @@ class Node:
     def ids(self) -> Mapping[str, list[str]]:
         """Everything that is listed."""
         return {name: sorted(self.rig.stub.devices(name)) for name in self.full}
-
-    def healthy(self, resource: str) -> set[str]:
-        """The ids that a pod could get."""
-        listed = self.rig.stub.devices(resource).values()
-        return {device.id for device in listed if device.health == "Healthy"}

@@ -14,11 +14,11 @@ import pytest
 
 from deviceplugin.testing.amd import MI210, MI300X, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
-from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
+from tests.fakes.nvml import write_host_tree
 from tests.fakes.syscalls import Call, Faults, Point
 from tests.faults.node import AMD, INTEL, Node
 from tests.faults.recovery import Recovering
-from tests.rig import environment
+from tests.rig import environment, two_a100
 
 ONE_CALL, FROM_THEN_ON = 1, 0xFFFFFFFF
 ERRORS = [errno.ENOENT, errno.ENODEV, errno.EIO]
@@ -39,7 +39,7 @@ def intel(root: Path) -> None:
 
 
 def nvidia(root: Path) -> None:
-    double = NvmlDouble(root, scenario=Scenario(gpus=(a100_40gb(0), a100_40gb(1))))
+    double = two_a100(root)
     double.set_mig(1, ["3g.20gb", "1g.5gb"])
     write_host_tree(root, double.scenario)
 

@@ -16,14 +16,14 @@ from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
 from deviceplugin.kubelet.wire import list_message
-from deviceplugin.model import Device, Discovery, Finding, Inventory
+from deviceplugin.model import Device, Discovery, Inventory
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.surroundings import read_surroundings
 from deviceplugin.testing import amd as amd_node
 from deviceplugin.testing import intel as intel_node
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.tree import write_tree
-from deviceplugin.vendor import Vendor
+from deviceplugin.vendor import Finding, Vendor
 from deviceplugin.vendors import amd, intel
 from tests.fuzz.surface import Source, Surface, directory, is_line
 

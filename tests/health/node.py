@@ -1,31 +1,29 @@
-"""A node with NVML double, kubelet stub and the daemon as a process of its own."""
+"""A node of which the tests of health look at faults, cordons and the daemon's log."""
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.fakes.nvml import NvmlDouble
-
-BOOT_ID = "proc/sys/kernel/random/boot_id"
+from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, boot, run_command
 
 
 @dataclass
 class Node:
-    """One node's directories; `daemon` is the running process, `log` what it wrote."""
+    """NVIDIA GPUs below `base`; `daemon` is the newest process."""
 
     base: Path
     double: NvmlDouble
     kubelet: KubeletStub
-    daemon: asyncio.subprocess.Process | None = None
-    log: list[dict[str, Any]] = field(default_factory=list)
-    _reader: "asyncio.Task[None] | None" = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    daemon: DaemonProcess | None = None
+
+    def __post_init__(self) -> None:
+        self.rig = Rig(self.base)
+        self.rig.host_root, self.rig.stub = self.root, self.kubelet
 
     @property
     def root(self) -> Path:
@@ -33,88 +31,42 @@ class Node:
 
     @property
     def state(self) -> Path:
-        return self.base / "state"
+        return self.rig.state_dir
 
     def boot(self, number: int) -> None:
-        """The kernel's boot id, and a driver that has just been loaded."""
-        path = self.root / BOOT_ID
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"00000000-0000-0000-0000-{number:012d}\n")
+        boot(self.root, number)
 
     def configure(self, **health: object) -> None:
-        (self.base / "config.yaml").write_text(json.dumps({"health": health}))
+        self.config = self.rig.config(json.dumps({"health": health}))
 
     async def start(
         self, vendors: str = "nvidia", environ: Mapping[str, str] | None = None
     ) -> None:
-        """Start the daemon; returns when the kubelet has the first list of nvidia.com/gpu."""
-        flags = [
-            f"--config={self.base / 'config.yaml'}",
-            f"--host-root={self.root}",
-            f"--kubelet-dir={self.kubelet.kubelet_dir}",
-            f"--state-dir={self.state}",
-            f"--cdi-dir={self.base / 'cdi'}",
-            "--metrics-address=",
-            f"--vendors={vendors}",
-        ]
-        self.daemon = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "deviceplugin",
-            "run",
-            *flags,
-            env={**os.environ, **(environ or {})},
-            stderr=asyncio.subprocess.PIPE,
-            limit=1 << 20,
-        )
-        self._reader = asyncio.create_task(self._read(self.daemon))
+        flags = ("--config", str(self.config), "--vendors", vendors)
+        self.daemon = self.rig.start(*flags, **(environ or {}))
 
     async def stop(self) -> None:
-        if self.daemon is not None and self.daemon.returncode is None:
-            self.daemon.terminate()
-            await asyncio.wait_for(self.daemon.wait(), 20)
-        if self._reader is not None:
-            await self._reader
+        if self.daemon is not None:
+            await self.daemon.stop()
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
-        while line := await process.stderr.readline():
-            try:
-                self.log.append(json.loads(line))
-            except ValueError:
-                self.log.append({"event": "not_json", "line": line.decode()})
-            self._news.set()
-
-    async def logged(self, event: str, timeout_s: float = 20.0, **fields: object) -> dict[str, Any]:
-        """Wait for a log event with these fields; those already there count."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for entry in self.log:
-                    if entry.get("event") == event and fields.items() <= entry.items():
-                        return entry
-                self._news.clear()
-                await self._news.wait()
+    async def logged(
+        self, event: str, timeout_s: float = WAIT_S, **fields: object
+    ) -> dict[str, Any]:
+        """Wait for a log event of the newest daemon; those already there count."""
+        assert self.daemon is not None
+        return await self.daemon.wait_event(event, timeout_s, **fields)
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Exit status and output of an operator's command."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "deviceplugin",
-            *arguments,
-            f"--state-dir={self.state}",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode()
+        state = f"--state-dir={self.state}"
+        done = await asyncio.to_thread(run_command, *arguments, state)
+        return done.returncode, done.stdout + done.stderr
 
-    def healthy(self, resource: str = "nvidia.com/gpu") -> set[str]:
-        listed = self.kubelet.devices(resource).values()
-        return {device.id for device in listed if device.health == "Healthy"}
+    def healthy(self, resource: str = GPU) -> set[str]:
+        return self.rig.healthy(resource)
 
     async def lists(
-        self, expected: set[str], resource: str = "nvidia.com/gpu", timeout_s: float = 20.0
+        self, expected: set[str], resource: str = GPU, timeout_s: float = WAIT_S
     ) -> None:
         """Wait until exactly these ids are listed Healthy to this kubelet's live stream."""
         await self.kubelet.wait_registered(resource, timeout_s=timeout_s)

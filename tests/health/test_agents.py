@@ -1,9 +1,7 @@
 """The vendors' agents on their sockets: what they say, and what their absence costs."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +75,8 @@ def test_an_agents_word_is_a_fault_of_the_device_it_means(
 
 
 @pytest.fixture
-def socket_path() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="a", dir="/tmp"))
-    yield directory / "agent.sock"
-    shutil.rmtree(directory)
+def socket_path(short_dir: Path) -> Path:
+    return short_dir / "agent.sock"
 
 
 @dataclass

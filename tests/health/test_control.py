@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import shutil
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,8 @@ PART = Device(id=DeviceID("MIG-a"), vendor="nvidia", parent=GPU.id, pci_address=
 
 
 @pytest.fixture
-def state_dir() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="c", dir="/tmp"))
-    yield directory
-    shutil.rmtree(directory)
+def state_dir(short_dir: Path) -> Path:
+    return short_dir
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from deviceplugin.core.health import (
 from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.health_section import HealthSection, RepeatSection
 from deviceplugin.inventory import InventoryStore
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding, Health
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Health
+from deviceplugin.vendor import Finding
 
 GPU, PART, OTHER = DeviceID("GPU-a"), DeviceID("MIG-a"), DeviceID("GPU-b")
 POLICY = HoldPolicy(hold_s=10, hold_max_s=100, flap_limit=4, flap_window_s=1000)

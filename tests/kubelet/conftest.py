@@ -64,9 +64,8 @@ class Recorded:
         assert resource == GPU
         self.registrations.append(accepted)
 
-    def listed(self, resource: ResourceName, size_bytes: int) -> None:
+    def listed(self, resource: ResourceName) -> None:
         assert resource == GPU
-        assert size_bytes >= 0
         self.lists += 1
 
     def kubelet_restarted(self) -> None:

@@ -1,106 +1,34 @@
-"""A daemon as a process of its own, below short directories, with NVML double and kubelet stub."""
+"""Two GPUs that the daemon shares, on a node that must come out of each test in order."""
 
-import asyncio
 import json
-import shutil
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from deviceplugin.testing.kubelet import KubeletStub
-from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
+from tests.rig import DaemonProcess, Rig, two_a100
 
 
-@dataclass
-class Node:
-    """A simulated node: `root` is its file tree, `kubelet` the stub."""
+def start(rig: Rig, config: dict[str, Any]) -> DaemonProcess:
+    """A daemon with a configuration."""
+    path = rig.config(json.dumps(config))
+    return rig.start("--vendors", "nvidia", "--config", str(path))
 
-    root: Path
-    double: NvmlDouble
-    kubelet: KubeletStub
-    daemons: list["asyncio.subprocess.Process"] = field(default_factory=list)
 
-    async def start(self, config: dict[str, Any] | str, *flags: str) -> None:
-        """Start the daemon with a configuration."""
-        path = self.root / "config.yaml"
-        path.write_text(config if isinstance(config, str) else json.dumps(config))
-        places = {
-            "--host-root": self.root / "host",
-            "--kubelet-dir": self.root / "k",
-            "--state-dir": self.root / "state",
-            "--cdi-dir": self.root / "cdi",
-            "--metrics-address": "",
-            "--vendors": "nvidia",
-            "--config": path,
-        }
-        arguments = [str(word) for pair in places.items() for word in pair]
-        with (self.root / "log").open("ab") as log:
-            daemon = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "deviceplugin",
-                "run",
-                *arguments,
-                *flags,
-                stderr=log,
-                stdout=log,
-            )
-        self.daemons.append(daemon)
-
-    async def stop(self) -> None:
-        """Let the daemon end as at SIGTERM."""
-        daemon = self.daemons.pop()
-        if daemon.returncode is None:
-            daemon.terminate()
-        assert await asyncio.wait_for(daemon.wait(), 10) == 0, self.log
-
-    async def kill(self) -> None:
-        daemon = self.daemons.pop()
-        daemon.kill()
-        await daemon.wait()
-
-    @property
-    def log(self) -> str:
-        return (self.root / "log").read_text()
-
-    async def polls(self, count: int) -> None:
-        """Wait until the ledger has asked so often from now on; the stub tells nobody of it."""
-        service = self.kubelet.pod_resources
-        wanted = service.calls + count
-        async with asyncio.timeout(20):
-            while service.calls < wanted:  # noqa: ASYNC110  # nothing tells of a List
-                await asyncio.sleep(0.05)
-
-    async def allocatable(self, resource: str, count: int, timeout_s: float) -> None:
-        """Wait until so many ids of the resource are healthy."""
-        await self.kubelet.wait_for(
-            lambda: self.kubelet.allocatable().get(resource) == count,
-            timeout_s,
-            f"{count} of {resource}",
-        )
+async def polls(rig: Rig, count: int) -> None:
+    """Wait until the ledger has asked so often from now on; the stub tells nobody of it."""
+    service = rig.stub.pod_resources
+    wanted = service.calls + count
+    await rig.daemons[-1].until(lambda: service.calls >= wanted)
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="s"))
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-async def node(root: Path) -> AsyncIterator[Node]:
-    """Two A100-40GB."""
-    double = NvmlDouble(root / "host", scenario=Scenario(gpus=(a100_40gb(0), a100_40gb(1))))
-    write_host_tree(root / "host", double.scenario)
-    async with KubeletStub(root / "k") as kubelet:
-        node = Node(root, double, kubelet)
-        yield node
-        while node.daemons:  # killed, a daemon would leave its MPS behind
-            await node.stop()
-        assert kubelet.crashes == []
-        assert kubelet.violations == []
+async def rig(rig: Rig) -> AsyncIterator[Rig]:
+    """Two A100-40GB and a kubelet that nothing wrong was done to."""
+    two_a100(rig.host_root)
+    await rig.stub.start()
+    yield rig
+    for daemon in rig.daemons:  # killed, one would leave its MPS behind
+        assert await daemon.stop() == 0, daemon.log_path.read_text()
+    assert rig.stub.crashes == []
+    assert rig.stub.violations == []

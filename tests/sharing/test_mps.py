@@ -1,6 +1,5 @@
 """MPS: the control daemon is a child of ours, gates the resource and is started again."""
 
-import asyncio
 import json
 import os
 import signal
@@ -11,8 +10,9 @@ import pytest
 
 from deviceplugin.model import ResourceName
 from deviceplugin.mps import limits, services_of
+from tests.rig import Rig
 from tests.sharing.builders import gpu, inventory, sharing
-from tests.sharing.conftest import Node
+from tests.sharing.conftest import polls, start
 
 GPU = "nvidia.com/gpu"
 # As the real one: in front with -f, else a client that reads commands.
@@ -34,27 +34,27 @@ RULES = {"rules": [{"offers": [{"replicas": 4, "sharing": "mps"}]}]}
 
 
 @pytest.fixture
-def mps_root(node: Node) -> Path:
+def mps_root(rig: Rig) -> Path:
     """The MPS root of the node, and its control program in the driver's place."""
-    program = node.root / "host/usr/bin/nvidia-cuda-mps-control"
+    program = rig.host_root / "usr/bin/nvidia-cuda-mps-control"
     program.write_text(PROGRAM.format(python=sys.executable))
     program.chmod(0o755)
-    root = node.root / "host/run/nvidia/mps"
+    root = rig.host_root / "run/nvidia/mps"
     root.mkdir(parents=True)
     return root
 
 
-async def test_the_resource_waits_for_mps_and_suffers_from_its_death(node: Node, mps_root: Path):
+async def test_the_resource_waits_for_mps_and_suffers_from_its_death(rig: Rig, mps_root: Path):
     (mps_root / "hold").write_text("")
-    await node.start(RULES)
-    await node.kubelet.wait_registered(GPU)
-    await node.polls(1)
-    assert node.kubelet.allocatable() == {GPU: 0}
-    assert node.kubelet.capacity() == {GPU: 8}
+    start(rig, RULES)
+    await rig.stub.wait_registered(GPU)
+    await polls(rig, 1)
+    assert rig.stub.allocatable() == {GPU: 0}
+    assert rig.stub.capacity() == {GPU: 8}
     (mps_root / "hold").unlink()
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await rig.allocatable({GPU: 8}, timeout_s=10)
 
-    admission = await node.kubelet.admit("p", {"c": {GPU: 1}})
+    admission = await rig.stub.admit("p", {"c": {GPU: 1}})
     answer = admission.of("c", GPU).answer
     assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
     assert answer.envs["GPU_SHARE_ISOLATION"] == "memory"
@@ -73,53 +73,50 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(node: Node,
     (mps_root / "hold").write_text("")
     (mps_root / "nvidia.com/gpu/pipe/control").unlink()
     os.kill(pid, signal.SIGKILL)
-    await node.allocatable(GPU, 0, timeout_s=3)
+    await rig.allocatable({GPU: 0}, timeout_s=3)
     (mps_root / "hold").unlink()
-    await node.allocatable(GPU, 8, timeout_s=15)
+    await rig.allocatable({GPU: 8}, timeout_s=15)
 
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
-    await node.stop()
+    assert await rig.daemons[-1].stop() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-async def test_no_directory_of_mps_can_be_written_by_others(node: Node, mps_root: Path):
-    await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+async def test_no_directory_of_mps_can_be_written_by_others(rig: Rig, mps_root: Path):
+    start(rig, RULES)
+    await rig.allocatable({GPU: 8}, timeout_s=10)
     for name in ("shm", "nvidia.com/gpu/pipe", "nvidia.com/gpu/log"):
         assert (mps_root / name).stat().st_mode & 0o022 == 0
 
 
-async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(
-    node: Node, mps_root: Path
-):
-    await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(rig: Rig, mps_root: Path):
+    start(rig, RULES)
+    await rig.allocatable({GPU: 8}, timeout_s=10)
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
-    await node.kill()
-    await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await rig.daemons.pop().stop(signal.SIGKILL)
+    await rig.allocatable({GPU: 0})
+    start(rig, RULES)
+    await rig.allocatable({GPU: 8}, timeout_s=10)
     assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
     os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_changed_configuration_leaves_the_daemon_of_containers_alone(
-    node: Node, mps_root: Path
+    rig: Rig, mps_root: Path
 ):
-    await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+    start(rig, RULES)
+    await rig.allocatable({GPU: 8}, timeout_s=10)
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
-    messages = node.kubelet.messages(GPU)
+    messages = rig.stub.messages(GPU)
     hidden = {"offers": ["exclude"], "match": {"index": 9}}
-    (node.root / "config.yaml").write_text(json.dumps({"rules": [*RULES["rules"], hidden]}))
-    async with asyncio.timeout(10):
-        while "configuration_reloaded" not in node.log:  # noqa: ASYNC110  # a log tells nobody
-            await asyncio.sleep(0.01)
-    await node.polls(2)
+    rig.config(json.dumps({"rules": [*RULES["rules"], hidden]}))
+    await rig.daemons[-1].wait_event("configuration_reloaded")
+    await polls(rig, 2)
     assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
     os.kill(pid, 0)
-    assert node.kubelet.allocatable() == {GPU: 8}
-    assert node.kubelet.messages(GPU) == messages
+    assert rig.stub.allocatable() == {GPU: 8}
+    assert rig.stub.messages(GPU) == messages
 
 
 def test_slices_have_limits_of_their_own_and_the_server_none():

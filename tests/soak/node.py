@@ -8,7 +8,7 @@ from deviceplugin.testing.amd import V620_HOST, amd_tree, switch_mode
 from deviceplugin.testing.intel import B60, set_vfs, vf_address, write_intel_node
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble, gpu_uuid
-from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, Rig, nvidia_node
+from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, Rig, boot, nvidia_node
 from tests.vendors.amd.amd_nodes import mi300x
 
 AMD, AMD_SLICE = "amd.com/gpu", "amd.com/mxgpu-4gb-vfio"
@@ -17,7 +17,6 @@ SHARED, MEMORY = "nvidia.com/gpu.shared", "nvidia.com/gpu-memory-10gi"
 STEADY = (GPU, SHARED, AMD, AMD_SLICE)  # there whatever happens
 WHOLE = {GPU: 6, SHARED: 8, MEMORY: 6, MIG_1G: 9, MIG_2G: 1, MIG_3G: 1}
 WHOLE |= {AMD: 8, AMD_SLICE: 8, INTEL: 4, INTEL_SLICE: 2}
-BOOT_ID = "proc/sys/kernel/random/boot_id"
 CUTS = (("1g.5gb",) * 7, ("3g.20gb", "2g.10gb", "1g.5gb", "1g.5gb"), ())
 VFS = ((4, 2), (2, 2), (0, 0))
 QUOTA = 4227858432
@@ -35,8 +34,7 @@ class SoakNode:
 
     def __init__(self, rig: Rig) -> None:
         self.root = rig.host_root
-        (self.root / BOOT_ID).parent.mkdir(parents=True)
-        (self.root / BOOT_ID).write_text("00000000-0000-0000-0000-000000000001\n")
+        boot(self.root)
         self.nvml: NvmlDouble = nvidia_node(rig)
         self._gpus = (mi300x(),)
         self._vfs = VFS[0]

@@ -1,8 +1,6 @@
 """A kubelet stub in a short directory, and plugins that end with the test."""
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +13,8 @@ Join = Callable[..., Awaitable[RawPlugin]]
 
 
 @pytest.fixture
-def kubelet_dir() -> Iterator[Path]:
-    # unix socket paths end at 107 bytes: pytest's own tmp_path is too long on some machines
-    directory = Path(tempfile.mkdtemp(prefix="k"))
-    yield directory
-    shutil.rmtree(directory)
+def kubelet_dir(short_dir: Path) -> Path:
+    return short_dir
 
 
 class FakeClock:

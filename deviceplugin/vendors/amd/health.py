@@ -9,7 +9,8 @@ from deviceplugin.host.hardware import Readings, read_hardware
 from deviceplugin.host.hardware_faults import error_events, standing_faults
 from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.host.pci import DEVICES
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.vendor import Finding
 
 RAS = "amd.ras"
 _COUNTERS = "_err_count"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
+from deviceplugin.vendor import Finding
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.finding import NAME
 from deviceplugin.vendors.amd.health import AmdHealth

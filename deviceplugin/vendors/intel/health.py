@@ -7,7 +7,8 @@ from deviceplugin.host import Host
 from deviceplugin.host.hardware import Readings, read_hardware
 from deviceplugin.host.hardware_faults import error_events, standing_faults
 from deviceplugin.host.pci import DEVICES
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.vendor import Finding
 
 _WORDS: Mapping[str, FaultClass] = {
     "warning": FaultClass.WARN,

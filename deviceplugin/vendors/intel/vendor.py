@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
+from deviceplugin.vendor import Finding
 from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.drm_query import MemoryQuery
 from deviceplugin.vendors.intel.edits import answer, cdi_spec

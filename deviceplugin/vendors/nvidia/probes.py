@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deviceplugin.errors import LibraryError
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Finding
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.vendor import Finding
 from deviceplugin.vendors.nvidia.library import GPU_IS_LOST, UNINITIALIZED, Nvml
 
 RECOVERY_ACTION_FIELD = 230  # nvml.h, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION

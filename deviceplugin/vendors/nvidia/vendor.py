@@ -8,8 +8,8 @@ from deviceplugin.core.edits import merge_edits
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Finding
-from deviceplugin.vendor import HealthReport
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
+from deviceplugin.vendor import Finding, HealthReport
 from deviceplugin.vendors.nvidia import cdi, edits
 from deviceplugin.vendors.nvidia.devices import naming_for
 from deviceplugin.vendors.nvidia.discovery import (

@@ -12,8 +12,8 @@ from deviceplugin.model import Device, Fault
 from deviceplugin.vendors.nvidia import create
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
-from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb
-from tests.fakes.nvml.host import write_host_tree
+from tests.fakes.nvml import NvmlDouble, write_host_tree
+from tests.rig import two_a100
 
 
 @dataclass
@@ -63,6 +63,6 @@ class Machine:
 
 def machine_at(root: Path) -> Machine:
     """Two A100 below `root`."""
-    double = NvmlDouble(root, scenario=Scenario(gpus=(a100_40gb(0), a100_40gb(1))))
+    double = two_a100(root)
     sections = {"nvidia": NvidiaSection(), "mig": MigSection()}
     return Machine(root, double, create(Host(root), sections))
