@@ -11,6 +11,7 @@ from typing import Any
 
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.fakes.nvml import NvmlDouble
+from tests.rig import WAIT_S
 
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
@@ -72,7 +73,7 @@ class Node:
     async def stop(self) -> None:
         if self.daemon is not None and self.daemon.returncode is None:
             self.daemon.terminate()
-            await asyncio.wait_for(self.daemon.wait(), 20)
+            await asyncio.wait_for(self.daemon.wait(), WAIT_S)
         if self._reader is not None:
             await self._reader
 
@@ -85,15 +86,17 @@ class Node:
                 self.log.append({"event": "not_json", "line": line.decode()})
             self._news.set()
 
-    async def logged(self, event: str, timeout_s: float = 20.0, **fields: object) -> dict[str, Any]:
+    async def logged(self, event: str, **fields: object) -> dict[str, Any]:
         """Wait for a log event with these fields; those already there count."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for entry in self.log:
-                    if entry.get("event") == event and fields.items() <= entry.items():
-                        return entry
+        async with asyncio.timeout(WAIT_S):
+            while not (found := self.has_logged(event, **fields)):
                 self._news.clear()
                 await self._news.wait()
+        return found[0]
+
+    def has_logged(self, event: str, **fields: object) -> list[dict[str, Any]]:
+        """The log's events of this name with these fields."""
+        return [e for e in self.log if e.get("event") == event and fields.items() <= e.items()]
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Exit status and output of an operator's command."""
@@ -114,7 +117,7 @@ class Node:
         return {device.id for device in listed if device.health == "Healthy"}
 
     async def lists(
-        self, expected: set[str], resource: str = "nvidia.com/gpu", timeout_s: float = 20.0
+        self, expected: set[str], resource: str = "nvidia.com/gpu", timeout_s: float = WAIT_S
     ) -> None:
         """Wait until exactly these ids are listed Healthy to this kubelet's live stream."""
         await self.kubelet.wait_registered(resource, timeout_s=timeout_s)

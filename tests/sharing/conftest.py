@@ -14,6 +14,7 @@ import pytest
 
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
+from tests.rig import WAIT_S
 
 
 @dataclass
@@ -57,12 +58,13 @@ class Node:
         daemon = self.daemons.pop()
         if daemon.returncode is None:
             daemon.terminate()
-        assert await asyncio.wait_for(daemon.wait(), 10) == 0, self.log
+        assert await asyncio.wait_for(daemon.wait(), WAIT_S) == 0, self.log
 
     async def kill(self) -> None:
         daemon = self.daemons.pop()
         daemon.kill()
         await daemon.wait()
+        await self.kubelet.wait_for(lambda: not any(self.kubelet.allocatable().values()))
 
     @property
     def log(self) -> str:
@@ -72,15 +74,15 @@ class Node:
         """Wait until the ledger has asked so often from now on; the stub tells nobody of it."""
         service = self.kubelet.pod_resources
         wanted = service.calls + count
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while service.calls < wanted:  # noqa: ASYNC110  # nothing tells of a List
                 await asyncio.sleep(0.05)
 
-    async def allocatable(self, resource: str, count: int, timeout_s: float) -> None:
+    async def allocatable(self, resource: str, count: int) -> None:
         """Wait until so many ids of the resource are healthy."""
         await self.kubelet.wait_for(
             lambda: self.kubelet.allocatable().get(resource) == count,
-            timeout_s,
+            WAIT_S,
             f"{count} of {resource}",
         )
 

@@ -22,35 +22,35 @@ async def started(node: Node) -> None:
 async def test_a_slice_takes_its_gpu_from_the_other_forms_until_it_is_freed(node: Node) -> None:
     await started(node)
     admission = await node.kubelet.admit("p", {"c": {MEMORY: 3}})
-    await node.allocatable(GPU, 1, timeout_s=1)
-    await node.allocatable(SHARED, 4, timeout_s=1)
+    await node.allocatable(GPU, 1)
+    await node.allocatable(SHARED, 4)
     assert node.kubelet.allocatable()[MEMORY] == 2 * EACH
     answer = admission.of("c", MEMORY).answer
     uuid = answer.envs["NVIDIA_VISIBLE_DEVICES"]
     assert answer.envs["GPU_SHARE_MEMORY_BYTES"] == f"{uuid}={3 << 30}"
     assert answer.envs["GPU_SHARE_MEMORY_MIB"] == f"{uuid}=3072"
     node.kubelet.remove_pod("p")
-    await node.allocatable(GPU, 2, timeout_s=6)
-    await node.allocatable(SHARED, 8, timeout_s=1)
+    await node.allocatable(GPU, 2)
+    await node.allocatable(SHARED, 8)
 
 
 async def test_the_form_survives_a_restart_of_the_daemon(node: Node) -> None:
     await started(node)
     await node.kubelet.admit("p", {"c": {MEMORY: 3}})
-    await node.allocatable(GPU, 1, timeout_s=1)
+    await node.allocatable(GPU, 1)
     await node.kill()
     await node.start(FORMS)
     await node.kubelet.wait_for(lambda: len(node.kubelet.registrations) == 6)
-    await node.allocatable(GPU, 1, timeout_s=3)
-    await node.allocatable(MEMORY, 2 * EACH, timeout_s=1)
+    await node.allocatable(GPU, 1)
+    await node.allocatable(MEMORY, 2 * EACH)
     node.kubelet.remove_pod("p")
-    await node.allocatable(GPU, 2, timeout_s=6)
+    await node.allocatable(GPU, 2)
 
 
 async def test_the_form_survives_a_restart_of_the_kubelet(node: Node) -> None:
     await started(node)
     await node.kubelet.admit("p", {"c": {GPU: 1}})
-    await node.allocatable(MEMORY, EACH, timeout_s=1)
+    await node.allocatable(MEMORY, EACH)
     await node.kubelet.restart()
     await node.kubelet.wait_registered(GPU, SHARED, MEMORY)
     await node.polls(4)
@@ -97,6 +97,6 @@ async def test_without_pod_resources_only_the_first_form_is_handed_out(node: Nod
 async def test_a_slice_of_a_running_init_container_keeps_the_whole_gpu_away(node: Node) -> None:
     await started(node)
     await node.kubelet.admit("p", {"c": {}}, init_containers={"i": {MEMORY: 1}})
-    await node.allocatable(GPU, 1, timeout_s=1)
+    await node.allocatable(GPU, 1)
     await node.polls(4)
     assert node.kubelet.allocatable()[GPU] == 1

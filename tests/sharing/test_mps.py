@@ -11,6 +11,7 @@ import pytest
 
 from deviceplugin.model import ResourceName
 from deviceplugin.mps import limits, services_of
+from tests.rig import WAIT_S
 from tests.sharing.builders import gpu, inventory, sharing
 from tests.sharing.conftest import Node
 
@@ -23,7 +24,8 @@ logs = pathlib.Path(os.environ["CUDA_MPS_LOG_DIRECTORY"])
 if sys.argv[1:] == ["-f"]:
     while (pipe.parents[2] / "hold").exists():
         time.sleep(0.02)
-    (pipe / "control").write_text(str(os.getpid()))
+    (pipe / "new").write_text(str(os.getpid()))
+    (pipe / "new").rename(pipe / "control")
     signal.pause()
 if not (pipe / "control").exists():
     sys.exit(1)
@@ -52,7 +54,7 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(node: Node,
     assert node.kubelet.allocatable() == {GPU: 0}
     assert node.kubelet.capacity() == {GPU: 8}
     (mps_root / "hold").unlink()
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await node.allocatable(GPU, 8)
 
     admission = await node.kubelet.admit("p", {"c": {GPU: 1}})
     answer = admission.of("c", GPU).answer
@@ -73,9 +75,9 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(node: Node,
     (mps_root / "hold").write_text("")
     (mps_root / "nvidia.com/gpu/pipe/control").unlink()
     os.kill(pid, signal.SIGKILL)
-    await node.allocatable(GPU, 0, timeout_s=3)
+    await node.allocatable(GPU, 0)
     (mps_root / "hold").unlink()
-    await node.allocatable(GPU, 8, timeout_s=15)
+    await node.allocatable(GPU, 8)
 
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     await node.stop()
@@ -85,7 +87,7 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(node: Node,
 
 async def test_no_directory_of_mps_can_be_written_by_others(node: Node, mps_root: Path):
     await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await node.allocatable(GPU, 8)
     for name in ("shm", "nvidia.com/gpu/pipe", "nvidia.com/gpu/log"):
         assert (mps_root / name).stat().st_mode & 0o022 == 0
 
@@ -94,11 +96,11 @@ async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(
     node: Node, mps_root: Path
 ):
     await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await node.allocatable(GPU, 8)
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     await node.kill()
     await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await node.allocatable(GPU, 8)
     assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
     os.kill(pid, signal.SIGKILL)
 
@@ -107,12 +109,12 @@ async def test_a_changed_configuration_leaves_the_daemon_of_containers_alone(
     node: Node, mps_root: Path
 ):
     await node.start(RULES)
-    await node.allocatable(GPU, 8, timeout_s=10)
+    await node.allocatable(GPU, 8)
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     messages = node.kubelet.messages(GPU)
     hidden = {"offers": ["exclude"], "match": {"index": 9}}
     (node.root / "config.yaml").write_text(json.dumps({"rules": [*RULES["rules"], hidden]}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while "configuration_reloaded" not in node.log:  # noqa: ASYNC110  # a log tells nobody
             await asyncio.sleep(0.01)
     await node.polls(2)
