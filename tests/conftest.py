@@ -7,12 +7,19 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.nvml import NvmlDouble
 from tests.faults.recovery import pytest_terminal_summary
 from tests.rig import Rig, nvidia_node
 
 __all__ = ["pytest_terminal_summary"]  # at the top of tests, where every run of pytest finds it
+
+# The same inputs every time, however slow the machine: `make fuzz` looks for new ones.
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture

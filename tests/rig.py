@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, with_nvswitch, wri
 
 GPU = "nvidia.com/gpu"
 MIG_1G, MIG_2G, MIG_3G = (f"nvidia.com/mig-{p}" for p in ("1g.5gb", "2g.10gb", "3g.20gb"))
-WAIT_S = 20.0
-END_S = 5.0
+WAIT_S = 60.0  # ends a test that has failed; no test is about this time
+END_S = 20.0
+ROUNDS = 6  # a start makes two or three discoveries by itself
 
 
 def environment() -> dict[str, str]:
@@ -35,7 +36,7 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
         [sys.executable, "-m", "deviceplugin", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
         env=environment() | variables,
     )
@@ -99,6 +100,29 @@ class DaemonProcess:
         """Status and body of the metrics endpoint."""
         address = (await self.wait_event("metrics_served"))["address"]
         return await asyncio.to_thread(fetch, f"http://{address}{path}")
+
+    async def answers(self, path: str, status: int = 200) -> str:
+        """Wait until the endpoint gives this status; the body. A probe may meet one slow moment."""
+        async with asyncio.timeout(WAIT_S):
+            while (answer := await self.http(path))[0] != status:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.05)
+        return answer[1]
+
+    async def discoveries(self, vendor: str) -> float:
+        """How many of the vendor's looks were more than a glance."""
+        _, metrics = await self.http("/metrics")
+        line = f'deviceplugin_discovery_duration_seconds_count{{vendor="{vendor}"}} '
+        return sum(float(x[len(line) :]) for x in metrics.splitlines() if x.startswith(line))
+
+    async def follows_signs(self, vendor: str, sign: Callable[[], Awaitable[None]]) -> None:
+        """Wait until ROUNDS times a sign of change brought a discovery: unasked, one comes a
+        minute."""
+        async with asyncio.timeout(WAIT_S):
+            for _ in range(ROUNDS):
+                before = await self.discoveries(vendor)
+                while await self.discoveries(vendor) == before:
+                    await sign()
+                    await asyncio.sleep(0.05)
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit status."""
@@ -225,7 +249,7 @@ def nvidia_node(rig: Rig) -> NvmlDouble:
 
 def fetch(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
+        with urllib.request.urlopen(url, timeout=WAIT_S) as answer:  # noqa: S310  # our own http URL
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

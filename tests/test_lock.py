@@ -6,6 +6,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from deviceplugin.lock import only_daemon
+from tests.rig import WAIT_S
 
 
 async def test_the_second_waits_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -18,14 +19,14 @@ async def test_the_second_waits_until_the_first_has_ended(tmp_path: Path) -> Non
     with capture_logs() as logs:
         async with only_daemon(tmp_path):
             waiting = asyncio.create_task(second())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 while True:
                     if logs:
                         break
                     await asyncio.sleep(0.01)
             assert [entry["event"] for entry in logs] == ["waiting_for_other_daemon"]
             assert not serving.is_set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await serving.wait()
         await waiting
     assert len(logs) == 1  # told once, however long it waits

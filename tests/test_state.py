@@ -14,6 +14,7 @@ from deviceplugin.inventory import InventoryStore
 from deviceplugin.latest import Latest
 from deviceplugin.model import Device, DeviceID, Fault, VendorStatus
 from deviceplugin.supervise import DriverThread, keep, start_guarded
+from tests.rig import WAIT_S
 
 
 def device(name: str, vendor: str = "one") -> Device:
@@ -100,7 +101,7 @@ async def test_waiting_for_a_value_counts_the_present_one() -> None:
 
 async def test_a_call_gives_its_result_from_the_vendors_thread() -> None:
     thread = DriverThread("example")
-    assert await thread.call(threading.current_thread, 5) is not threading.main_thread()
+    assert await thread.call(threading.current_thread, WAIT_S) is not threading.main_thread()
 
 
 async def test_a_call_that_hangs_costs_those_behind_it_no_more_than_their_deadlines() -> None:
@@ -109,7 +110,7 @@ async def test_a_call_that_hangs_costs_those_behind_it_no_more_than_their_deadli
         with pytest.raises(CallTimeoutError, match="example: no answer within"):
             await thread.call(gate.wait, 0.02)
     gate.set()
-    assert await thread.call(lambda: "answer", 5) == "answer"
+    assert await thread.call(lambda: "answer", WAIT_S) == "answer"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ async def test_whatever_a_vendor_raises_is_a_vendors_error(
         raise raised
 
     with pytest.raises(caught, match=re.escape(str(raised))):
-        await DriverThread("example").call(fail, 5)
+        await DriverThread("example").call(fail, WAIT_S)
 
 
 async def test_a_round_has_an_error_in_the_place_of_a_call_that_fails() -> None:
@@ -131,7 +132,7 @@ async def test_a_round_has_an_error_in_the_place_of_a_call_that_fails() -> None:
         raise ValueError("odd")
 
     thread = DriverThread("example")
-    first, failed, last = await thread.call_each([lambda: "a", fail, lambda: "c"], 5)
+    first, failed, last = await thread.call_each([lambda: "a", fail, lambda: "c"], WAIT_S)
     assert (first, last) == ("a", "c")
     assert isinstance(failed, VendorError)
     assert not thread.busy
@@ -141,19 +142,19 @@ async def test_a_round_ends_at_the_first_call_that_hangs() -> None:
     thread, gate = DriverThread("example"), threading.Event()
     made: list[str] = []
     calls = [lambda: made.append("a"), gate.wait, lambda: made.append("c")]
-    first, hung = await thread.call_each(calls, 0.05)
+    first, hung = await thread.call_each(calls, 3)  # time enough for the first
     assert first is None
     assert isinstance(hung, CallTimeoutError)
     assert thread.busy
     gate.set()
-    assert await thread.call(lambda: made, 5) == ["a"]
+    assert await thread.call(lambda: made, WAIT_S) == ["a"]
 
 
 async def test_the_deadline_of_a_round_is_that_of_each_call() -> None:
-    """Three calls, each shorter than the deadline, together longer."""
+    """Ten calls, each much shorter than the deadline, together longer."""
     gate = threading.Event()
-    calls = [lambda: gate.wait(0.8)] * 3
-    assert await DriverThread("example").call_each(calls, 2) == [False] * 3
+    calls = [lambda: gate.wait(0.35)] * 10
+    assert await DriverThread("example").call_each(calls, 3) == [False] * 10
 
 
 async def test_a_kept_task_outlives_its_failures() -> None:
@@ -176,7 +177,7 @@ def test_a_guarded_thread_ends_quietly_with_its_failure() -> None:
         raise ValueError("odd")
 
     thread = start_guarded("example", fail)
-    thread.join(5)
+    thread.join(WAIT_S)
     assert not thread.is_alive()
 
 
@@ -192,14 +193,14 @@ def test_the_inventory_is_sorted_whatever_the_order(names: list[str]) -> None:
 
 async def test_a_closed_thread_ends_after_the_calls_that_were_made() -> None:
     thread, gate = DriverThread("example"), threading.Event()
-    worker = await thread.call(threading.current_thread, 5)
-    slow = asyncio.create_task(thread.call(gate.wait, 5))
+    worker = await thread.call(threading.current_thread, WAIT_S)
+    slow = asyncio.create_task(thread.call(gate.wait, WAIT_S))
     await asyncio.sleep(0)
     thread.close()
-    late = asyncio.create_task(thread.call(threading.current_thread, 5))
+    late = asyncio.create_task(thread.call(threading.current_thread, WAIT_S))
     gate.set()
     assert await slow
     other = await late
     for ended in (worker, other):
-        await asyncio.to_thread(ended.join, 5)
+        await asyncio.to_thread(ended.join, WAIT_S)
         assert not ended.is_alive()

@@ -226,7 +226,7 @@ class KubeletStub(NodeView):
     async def wait_for(
         self,
         predicate: Callable[[], object],
-        timeout_s: float | None = 10.0,
+        timeout_s: float | None = 30.0,
         what: str = "a condition",
     ) -> None:
         """Wait until the predicate is true, tested after each change; TimeoutError says `what`."""
@@ -237,7 +237,7 @@ class KubeletStub(NodeView):
             text = f"{what} did not come within {timeout_s} s; {self.summary()}"
             raise TimeoutError(text) from error
 
-    async def wait_registered(self, *resources: str, timeout_s: float | None = 10.0) -> None:
+    async def wait_registered(self, *resources: str, timeout_s: float | None = 30.0) -> None:
         """Wait until each resource has a live stream and its first list in this generation."""
         await self.wait_for(
             lambda: all(self._is_registered(name) for name in resources),

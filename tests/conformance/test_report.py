@@ -25,6 +25,7 @@ from deviceplugin.testing.conformance.verdict import (
     verdicts,
 )
 from tests.conformance.defects import DEFECTS, started_as
+from tests.rig import WAIT_S
 
 RECORDED = {1, 2, 3, 6, 7, 13, 20, 21, 22, 23, 25, 26, 30, 32, 33, 34}  # judged from every list
 FINDINGS = [passed(1, "seen"), passed(1, "again"), failed(2, "a <tag>\x00"), skipped(3, "no hook")]
@@ -186,7 +187,7 @@ def test_the_exit_status_tells_whether_a_line_failed(
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (status, ""), ended.stderr

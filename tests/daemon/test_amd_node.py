@@ -120,9 +120,9 @@ async def test_cpx_to_spx_turns_eight_devices_into_one_and_back(rig: Rig) -> Non
     await rig.capacity({CPX: 8})
     for _ in range(2):
         gpus = switch_mode(rig.host_root, gpus, gpus[0].address, "SPX")
-        await rig.allocatable({GPU: 1, CPX: 0}, timeout_s=6)
+        await rig.allocatable({GPU: 1, CPX: 0})
         gpus = switch_mode(rig.host_root, gpus, gpus[0].address, "CPX")
-        await rig.allocatable({GPU: 0, CPX: 8}, timeout_s=6)
+        await rig.allocatable({GPU: 0, CPX: 8})
     assert rig.stub.crashes == []
 
 
@@ -131,9 +131,9 @@ async def test_a_function_bound_elsewhere_and_back_leaves_and_returns(rig: Rig) 
     await rig.capacity({VM_SLICE: 8})
     driver = f"/sys/devices/pci0000:40/{V620_HOST.vf_address(0)}/driver"
     remove(rig.host_root, driver)
-    await rig.allocatable({VM_SLICE: 7}, timeout_s=6)
+    await rig.allocatable({VM_SLICE: 7})
     write_tree(rig.host_root, f"{driver} -> ../../../bus/pci/drivers/vfio-pci")
-    await rig.allocatable({VM_SLICE: 8}, timeout_s=6)
+    await rig.allocatable({VM_SLICE: 8})
 
 
 async def test_a_vfio_node_that_goes_takes_its_function_off_the_list_of_healthy_ones(
@@ -142,6 +142,6 @@ async def test_a_vfio_node_that_goes_takes_its_function_off_the_list_of_healthy_
     daemon = await serving(rig, NODES["gim-v620"])
     await rig.capacity({VM_SLICE: 8})
     remove(rig.host_root, "/dev/vfio/219")
-    await rig.allocatable({VM_SLICE: 7}, timeout_s=6)
+    await rig.allocatable({VM_SLICE: 7})
     fault = await daemon.wait_event("fault", code="missing-node")
     assert "/dev/vfio/219" in fault["reason"]

@@ -70,8 +70,8 @@ async def test_a_node_serves_what_its_tree_holds(rig: Rig, name: str) -> None:
 async def test_a_gpu_with_broken_firmware_is_told_and_not_served(rig: Rig) -> None:
     daemon = await serving(rig, tree("survivability"))
     assert "firmware" in (await daemon.wait_event("fault", code="survivability_mode"))["action"]
-    status, _ = await daemon.http("/readyz")
-    assert (status, rig.stub.capacity()) == (200, {})
+    await daemon.answers("/readyz")
+    assert rig.stub.capacity() == {}
 
 
 async def test_a_simple_framebuffers_stale_link_breaks_nothing(rig: Rig) -> None:
@@ -116,9 +116,9 @@ async def test_numvfs_from_0_to_6_and_back_moves_the_resources_each_time(rig: Ri
     await rig.capacity({GPU: 1})
     for _ in range(3):
         set_vfs(rig.host_root, B60, 6, QUOTA, ["xe", "xe", "xe", "xe", "vfio-pci", "vfio-pci"])
-        await rig.allocatable({GPU: 0, SLICE: 4, VM_SLICE: 2}, timeout_s=6)
+        await rig.allocatable({GPU: 0, SLICE: 4, VM_SLICE: 2})
         set_vfs(rig.host_root, B60, 0)
-        await rig.allocatable({GPU: 1, SLICE: 0, VM_SLICE: 0}, timeout_s=6)
+        await rig.allocatable({GPU: 1, SLICE: 0, VM_SLICE: 0})
     assert rig.stub.crashes == []
     assert daemon.events("task_failed") == []
 
@@ -129,7 +129,7 @@ async def test_functions_bound_elsewhere_move_from_one_resource_to_the_other(rig
     await serving(rig, "")
     await rig.capacity({SLICE: 6})
     set_vfs(rig.host_root, B60, 6, QUOTA, ["vfio-pci", "vfio-pci"])
-    await rig.allocatable({SLICE: 4}, timeout_s=6)
+    await rig.allocatable({SLICE: 4})
     await rig.allocatable({VM_SLICE: 2})
 
 
@@ -137,7 +137,7 @@ async def test_a_card_that_is_removed_leaves_the_node(rig: Rig) -> None:
     await serving(rig, tree("integrated-and-discrete"))
     await rig.capacity({GPU: 2})
     remove(rig.host_root, "/sys/bus/pci/devices/0000:04:00.0")
-    await rig.allocatable({GPU: 1}, timeout_s=6)
+    await rig.allocatable({GPU: 1})
 
 
 async def test_a_vfio_node_that_goes_takes_its_function_off_the_list_of_healthy_ones(
@@ -148,6 +148,6 @@ async def test_a_vfio_node_that_goes_takes_its_function_off_the_list_of_healthy_
     daemon = await serving(rig, "")
     await rig.capacity({SLICE: 4, VM_SLICE: 2})
     remove(rig.host_root, f"/dev/vfio/{iommu_group(B60, 5)}")
-    await rig.allocatable({VM_SLICE: 1}, timeout_s=6)
+    await rig.allocatable({VM_SLICE: 1})
     fault = await daemon.wait_event("fault", code="vfio_node_missing")
     assert fault["device"] == vf_address(B60, 5)

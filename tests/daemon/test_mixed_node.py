@@ -10,7 +10,7 @@ from deviceplugin.testing.amd import V620_HOST, amd_tree
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
-from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, DaemonProcess, Rig, run_command
+from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, WAIT_S, DaemonProcess, Rig, run_command
 from tests.third_party.plugin import WELL_BEHAVED, install, spoilt
 from tests.vendors.amd.amd_nodes import mi300x
 
@@ -71,7 +71,7 @@ async def test_a_vendor_that_fails_for_a_while_leaves_the_others_alone(
     daemon = node.start()
     await node.capacity(THREE)
     nvml.hang("nvmlDeviceGetMemoryInfo", gpu=2)
-    await node.allocatable(dict.fromkeys(NVIDIA, 0), timeout_s=30)
+    await node.allocatable(dict.fromkeys(NVIDIA, 0))
     others = {name: count for name, count in THREE.items() if name not in NVIDIA}
     assert others.items() <= node.stub.allocatable().items()
     await node.one_of_each(others)
@@ -91,7 +91,7 @@ async def test_a_vendor_needs_no_edit_outside_its_package(node: Rig) -> None:
     assert given.envs == {"GREETING": "good day"}
     assert set(given.devices) < {"/dev/example/a", "/dev/example/b"}
     write_tree(node.host_root, "/dev/example/c c 1:3")
-    await node.allocatable({THING: 3}, timeout_s=6)
+    await node.allocatable({THING: 3})
 
 
 def test_a_third_partys_section_is_checked_like_ours(node: Rig) -> None:
@@ -372,9 +372,8 @@ async def others_are_served(node: Rig, daemon: DaemonProcess) -> None:
     await node.one_of_each(THREE)
     # What a vendor listed under our name before we looked is Unhealthy until no pod can hold it.
     await node.stub.wait_for(
-        lambda: THREE.items() <= node.stub.capacity().items(), timeout_s=30, what="nothing more"
+        lambda: THREE.items() <= node.stub.capacity().items(), WAIT_S, "nothing more"
     )
-    status, _ = await daemon.http("/healthz")
-    assert status == 200
+    await daemon.answers("/healthz")
     assert node.stub.crashes == []
     assert daemon.events("task_failed") == []

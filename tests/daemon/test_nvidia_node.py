@@ -9,7 +9,7 @@ import pytest
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.pods import AdmissionError
 from tests.fakes.nvml import MIG_CONFIG_EVENT, NvmlDouble, write_host_tree
-from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, DaemonProcess, Rig, run_command
+from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, WAIT_S, DaemonProcess, Rig, run_command
 
 ALL = {GPU: 6, MIG_1G: 9, MIG_2G: 1, MIG_3G: 1}
 GPU_3 = "GPU-33333333-3333-3333-3333-333333333333"
@@ -19,20 +19,8 @@ async def serving(rig: Rig, *arguments: str, **variables: str) -> DaemonProcess:
     """A daemon whose resources are all listed."""
     await rig.stub.start()
     daemon = rig.start(*arguments, **variables)
-    await capacity(rig, ALL)
+    await rig.capacity(ALL)
     return daemon
-
-
-async def capacity(rig: Rig, wanted: dict[str, int]) -> None:
-    await rig.stub.wait_for(lambda: rig.stub.capacity() == wanted, what=f"capacity {wanted}")
-
-
-async def allocatable(rig: Rig, name: str, count: int, timeout_s: float = 10.0) -> None:
-    await rig.stub.wait_for(
-        lambda: rig.stub.allocatable().get(name) == count,
-        timeout_s=timeout_s,
-        what=f"{count} allocatable of {name}",
-    )
 
 
 async def test_every_gpu_and_mig_profile_is_a_resource(rig: Rig, nvml: NvmlDouble) -> None:
@@ -75,7 +63,7 @@ async def test_a_lost_gpu_turns_only_its_own_devices_unhealthy_and_comes_back(
 ) -> None:
     daemon = await serving(rig)
     nvml.lose(3)
-    await allocatable(rig, GPU, 5)
+    await rig.allocatable({GPU: 5})
     unhealthy = [i for i, seen in rig.stub.devices(GPU).items() if seen.health == "Unhealthy"]
     assert unhealthy == [GPU_3]
     assert rig.stub.allocatable() == ALL | {GPU: 5}
@@ -83,7 +71,7 @@ async def test_a_lost_gpu_turns_only_its_own_devices_unhealthy_and_comes_back(
     assert fault["code"] == "gpu_lost"
     assert "reboot" in fault["action"]
     nvml.recover(3)
-    await allocatable(rig, GPU, 6)
+    await rig.allocatable({GPU: 6})
 
 
 async def test_losing_a_mig_gpu_takes_all_its_instances_and_no_other(
@@ -91,8 +79,8 @@ async def test_losing_a_mig_gpu_takes_all_its_instances_and_no_other(
 ) -> None:
     await serving(rig)
     nvml.lose(6)
-    await allocatable(rig, MIG_1G, 7)
-    await allocatable(rig, MIG_3G, 0)
+    await rig.allocatable({MIG_1G: 7})
+    await rig.allocatable({MIG_3G: 0})
     assert rig.stub.allocatable() == {GPU: 6, MIG_1G: 7, MIG_2G: 0, MIG_3G: 0}
     assert rig.stub.capacity() == ALL
 
@@ -103,20 +91,23 @@ async def test_a_new_mig_layout_changes_the_resources_without_a_restart(
     await serving(rig)
     nvml.set_mig(6, ["4g.20gb"])
     write_host_tree(rig.host_root, nvml.scenario)
-    await rig.stub.wait_registered("nvidia.com/mig-4g.20gb", timeout_s=6)
-    await allocatable(rig, "nvidia.com/mig-4g.20gb", 1)
-    await allocatable(rig, MIG_3G, 0)
+    await rig.stub.wait_registered("nvidia.com/mig-4g.20gb")
+    await rig.allocatable({"nvidia.com/mig-4g.20gb": 1})
+    await rig.allocatable({MIG_3G: 0})
     assert rig.stub.crashes == []
 
 
-async def test_an_nvml_event_makes_a_new_mig_layout_known_at_once(
-    rig: Rig, nvml: NvmlDouble
-) -> None:
-    await serving(rig)
+async def test_an_nvml_event_brings_a_discovery_before_its_time(rig: Rig, nvml: NvmlDouble) -> None:
+    daemon = await serving(rig)
+
+    async def change() -> None:
+        nvml.raise_event(0, 0, type=MIG_CONFIG_EVENT)
+
+    await daemon.follows_signs("nvidia", change)
     nvml.set_mig(7, ["7g.40gb"])
     write_host_tree(rig.host_root, nvml.scenario)
-    nvml.raise_event(0, 0, type=MIG_CONFIG_EVENT)
-    await rig.stub.wait_registered("nvidia.com/mig-7g.40gb", timeout_s=3)
+    await change()
+    await rig.stub.wait_registered("nvidia.com/mig-7g.40gb")
 
 
 async def test_ids_that_a_pod_holds_stay_listed_until_it_ends(rig: Rig, nvml: NvmlDouble) -> None:
@@ -125,10 +116,8 @@ async def test_ids_that_a_pod_holds_stay_listed_until_it_ends(rig: Rig, nvml: Nv
     (held,) = rig.stub.devices(MIG_3G)
     nvml.set_mig(6, ["4g.20gb"])
     await rig.stub.wait_registered("nvidia.com/mig-4g.20gb")
-    await allocatable(rig, MIG_2G, 0)
-    await rig.stub.wait_for(
-        lambda: rig.stub.capacity().get(MIG_2G) == 0, timeout_s=30, what="unheld ids gone"
-    )
+    await rig.allocatable({MIG_2G: 0})
+    await rig.stub.wait_for(lambda: rig.stub.capacity().get(MIG_2G) == 0, WAIT_S, "unheld ids gone")
     assert [(i, seen.health) for i, seen in rig.stub.devices(MIG_3G).items()] == [
         (held, "Unhealthy")
     ]
@@ -161,14 +150,12 @@ async def test_a_wiped_directory_is_filled_again(rig: Rig, nvml: NvmlDouble) -> 
 async def test_a_kubelet_that_comes_later_is_found(rig: Rig, nvml: NvmlDouble) -> None:
     daemon = rig.start()
     await daemon.wait_event("resource_added", resource=GPU)
-    status, reason = await daemon.http("/readyz")
-    assert (status, "no kubelet listens" in reason) == (503, True)
+    assert "no kubelet listens" in await daemon.answers("/readyz", 503)
     await rig.stub.start()
-    await capacity(rig, ALL)
+    await rig.capacity(ALL)
     for name in ALL:
         await daemon.wait_event("registered", resource=name)
-    status, _ = await daemon.http("/readyz")
-    assert status == 200
+    await daemon.answers("/readyz")
 
 
 async def test_a_driver_that_comes_later_is_found(rig: Rig, nvml: NvmlDouble) -> None:
@@ -177,7 +164,7 @@ async def test_a_driver_that_comes_later_is_found(rig: Rig, nvml: NvmlDouble) ->
     daemon = rig.start()
     await daemon.wait_event("vendor_waits", vendor="nvidia")
     nvml.install()
-    await rig.stub.wait_registered(GPU, timeout_s=10)
+    await rig.stub.wait_registered(GPU)
 
 
 async def test_a_stream_ended_by_the_kubelet_is_registered_again(
@@ -186,7 +173,7 @@ async def test_a_stream_ended_by_the_kubelet_is_registered_again(
     await serving(rig)
     await rig.stub.disconnect(GPU)
     await rig.stub.wait_for(lambda: rig.stub.live_streams(GPU) == 1, what="a new stream")
-    await allocatable(rig, GPU, 6)
+    await rig.allocatable({GPU: 6})
     assert [r.resource for r in rig.stub.registrations].count(MIG_1G) == 1
 
 
@@ -203,8 +190,7 @@ async def test_a_second_daemon_waits_and_takes_over(rig: Rig, nvml: NvmlDouble) 
     first = await serving(rig)
     second = rig.start()
     await second.wait_event("waiting_for_other_daemon")
-    status, reason = await second.http("/readyz")
-    assert (status, "another daemon" in reason) == (503, True)
+    assert "another daemon" in await second.answers("/readyz", 503)
     first.process.kill()
     await second.wait_event("registered", resource=GPU)
     await rig.stub.wait_for(lambda: rig.stub.allocatable() == ALL, what="all lists")
@@ -224,14 +210,11 @@ async def test_a_hung_driver_call_marks_the_vendor_and_not_the_daemon(
 ) -> None:
     daemon = await serving(rig)
     nvml.hang("nvmlDeviceGetMemoryInfo", gpu=2)
-    await rig.stub.wait_for(
-        lambda: set(rig.stub.allocatable().values()) == {0}, timeout_s=30, what="all unhealthy"
-    )
-    status, _ = await daemon.http("/healthz")
-    assert status == 200
+    await rig.allocatable(dict.fromkeys(ALL, 0))
+    await daemon.answers("/healthz")
     assert (await daemon.wait_event("vendor_waits", vendor="nvidia"))["reason"]
     nvml.unhang()
-    await rig.stub.wait_for(lambda: rig.stub.allocatable() == ALL, what="all healthy again")
+    await rig.allocatable(ALL)
 
 
 async def test_a_daemon_whose_driver_hangs_still_ends_on_sigterm(
@@ -250,7 +233,7 @@ async def test_an_unhealthy_device_is_refused_with_the_reason_on_the_pod(
 ) -> None:
     await serving(rig)
     nvml.lose(6)
-    await allocatable(rig, MIG_3G, 0)
+    await rig.allocatable({MIG_3G: 0})
     (device_id,) = rig.stub.devices(MIG_3G)
     with pytest.raises(Exception, match=f"{MIG_3G}: device {device_id} is unhealthy"):
         await rig.stub.allocate(MIG_3G, [device_id])

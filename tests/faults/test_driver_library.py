@@ -19,7 +19,7 @@ import pytest
 from deviceplugin.testing.amd import amd_tree
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import MIG_CONFIG_EVENT, Gpu, NvmlDouble, Scenario, gpu_uuid
-from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, DaemonProcess, Rig
+from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, WAIT_S, DaemonProcess, Rig
 from tests.vendors.amd.amd_nodes import mi300x
 
 AMD = "amd.com/gpu"
@@ -27,8 +27,7 @@ ALL = {GPU: 6, MIG_1G: 9, MIG_2G: 1, MIG_3G: 1}
 NONE = dict.fromkeys(ALL, 0)
 WITHOUT_GPU_2, WITHOUT_GPU_7 = ALL | {GPU: 5}, ALL | {MIG_1G: 2}
 UUID_OF = [gpu_uuid(index).encode() for index in range(8)]
-LOOKS = 'deviceplugin_discovery_duration_seconds_count{vendor="nvidia"} '
-WAIT_S = 60.0
+NOTHING = os.path.realpath(os.devnull)
 T = TypeVar("T")
 Spoil = Callable[[NvmlDouble], None]
 RecordProperty = Callable[[str, object], None]
@@ -62,8 +61,7 @@ class Node:
         assert self.rig.stub.capacity() == ALL | {AMD: 8}
         assert self.rig.stub.allocatable()[AMD] == 8
         await self.rig.one_of_each([AMD])
-        status, _ = await self.daemon.http("/healthz")
-        assert status == 200
+        await self.daemon.answers("/healthz")
         assert self.rig.stub.crashes == []
 
     async def looks(self) -> None:
@@ -73,15 +71,13 @@ class Node:
 
     async def _looks(self) -> float:
         self.nvml.raise_event(0, 0, type=MIG_CONFIG_EVENT)
-        _, metrics = await self.daemon.http("/metrics")
-        (found,) = (x for x in metrics.splitlines() if x.startswith(LOOKS))
-        return float(found.removeprefix(LOOKS))
+        return await self.daemon.discoveries("nvidia")
 
     async def recovers(self, record_property: RecordProperty, name: str) -> None:
         """Let the library behave; tell the time until all that was there is served again."""
         began = time.monotonic()
         self.nvml.write(self.truth)
-        await self.rig.allocatable(ALL, WAIT_S)
+        await self.rig.allocatable(ALL)
         record_property("recovery_s", (name, round(time.monotonic() - began, 3)))
         await self.unharmed()
         assert self.daemon.events("vendor_raised") == []
@@ -300,10 +296,10 @@ async def test_a_library_that_hangs_from_the_start_keeps_no_other_vendor_waiting
     config = rig.config(f"nvidia: {{library_process: {str(child).lower()}}}")
     daemon = rig.start("--config", str(config))
     await daemon.wait_event("vendor_waits", vendor="nvidia")
-    assert rig.stub.capacity() == {AMD: 8}
+    await rig.capacity({AMD: 8})
     started_s = time.monotonic()
     nvml.write(truth)
-    await rig.allocatable(ALL, WAIT_S)
+    await rig.allocatable(ALL)
     told = (f"NVML hangs{where(child)} at the start", round(time.monotonic() - started_s, 3))
     record_property("recovery_s", told)
 
@@ -350,7 +346,7 @@ async def test_a_library_that_crashes_from_the_start_is_found_when_it_is_mended(
     assert "it died of SIGABRT" in told["reason"]
     started_s = time.monotonic()
     nvml.write(truth)
-    await rig.allocatable(ALL, WAIT_S)
+    await rig.allocatable(ALL)
     told_s = round(time.monotonic() - started_s, 3)
     record_property("recovery_s", ("NVML's process crashes at the start", told_s))
 
@@ -396,7 +392,7 @@ async def test_a_hung_child_ends_with_the_daemon_however_that_ends(
 
 def _wait_end(process: psutil.Process) -> None:
     """An orphan that has ended may stay a zombie where nobody reaps it."""
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + WAIT_S
     with suppress(psutil.NoSuchProcess):
         while process.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < ends, "it is still there"
@@ -406,7 +402,7 @@ def _wait_end(process: psutil.Process) -> None:
 async def test_the_child_has_nothing_open_that_is_the_daemons(rig: Rig, nvml: NvmlDouble) -> None:
     node = await started(rig, nvml, child=True)
     ours, theirs = map(open_files, (node.daemon.process.pid, (await node.child()).pid))
-    assert set(theirs.values()) & set(ours.values()) <= {ours[2], "/dev/null"}
+    assert set(theirs.values()) & set(ours.values()) <= {ours[2], NOTHING}
     assert not [name for name in theirs.values() if ".sock" in name or "kubelet" in name]
     assert sum(name.startswith("socket:") for name in theirs.values()) <= 4
 

@@ -133,8 +133,7 @@ async def test_a_strange_kubelet_is_outlived(
     with strange_peer(node.rig.stub.kubelet_socket, STRANGE[how]):
         for name in node.full:
             await daemon.wait_event("not_registered", resource=name)
-        status, _ = await daemon.http("/healthz")
-        assert status == 200
+        await daemon.answers("/healthz")
     await node.rig.stub.start()
     with recovering(f"kubelet that {how}"):
         await node.right()
@@ -163,7 +162,7 @@ async def test_a_register_that_is_refused_fifty_times_is_tried_until_it_is_accep
     refusals += ["not now"] * 50
     await node.rig.stub.start()
     node.start()
-    await node.rig.stub.wait_for(lambda: len(refusals) <= 40, 60)
+    await node.rig.stub.wait_for(lambda: len(refusals) <= 40, 2 * WAIT_S)
     del refusals[2:]  # the rest of fifty would take minutes: it asks at most every 5 s by then
     with recovering("kubelet that refused Register ten times in a row"):
         await node.right()

@@ -14,7 +14,7 @@ from deviceplugin.testing.tree import remove
 from tests.fakes.syscalls import CHANGING, Call, Point
 from tests.faults.node import AMD, GPUS, INTEL, Node
 from tests.faults.recovery import Recovering
-from tests.rig import DaemonProcess
+from tests.rig import WAIT_S, DaemonProcess
 
 FAULTS = {
     "full": (errno.ENOSPC, Call.CREATE | Call.WRITE | Call.FSYNC | Call.MKDIR | Call.BIND),
@@ -153,7 +153,7 @@ def remount(daemon: DaemonProcess, directory: Path, mode: str) -> None:
     enter = ["nsenter", f"--target={daemon.process.pid}", "--mount"]
     user = [] if os.getuid() == 0 else ["--user", "--preserve-credentials"]
     mount = ["mount", "-o", f"remount,{mode}", str(directory)]
-    subprocess.run([*enter, *user, *mount], check=True, timeout=10)
+    subprocess.run([*enter, *user, *mount], check=True, timeout=WAIT_S)
 
 
 async def test_file_systems_that_fill_up_or_turn_read_only(
@@ -169,6 +169,7 @@ async def test_file_systems_that_fill_up_or_turn_read_only(
     inner = inside / str(state)[1:]
     assert "No space left on device" in await node.order("cordon", first, inner)
     write_amd_node(node.rig.host_root, GPUS[:3])
+    await node.lists({AMD: 1, INTEL: 1})
     await daemon.wait_event("vendor_waits", vendor="amd")
     assert node.rig.stub.allocatable() == {AMD: 1, INTEL: 1}
     for filler in fillers:

@@ -18,7 +18,7 @@ from tests.fakes.nvml import write_host_tree
 from tests.fakes.syscalls import Call, Faults, Point
 from tests.faults.node import AMD, INTEL, Node
 from tests.faults.recovery import Recovering
-from tests.rig import environment, two_a100
+from tests.rig import WAIT_S, environment, two_a100
 
 ONE_CALL, FROM_THEN_ON = 1, 0xFFFFFFFF
 ERRORS = [errno.ENOENT, errno.ENODEV, errno.EIO]
@@ -79,7 +79,7 @@ def look(short_dir: Path) -> Callable[..., Looks]:
             env=environment() | faults.environment,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
@@ -133,7 +133,7 @@ async def test_a_read_that_blocks_costs_its_vendor_until_it_returns(
 ) -> None:
     await node.up()
     node.faults.hang(Point(Call.READ, f"{node.rig.host_root}/sys/devices", 0, 1))
-    await node.rig.stub.wait_for(lambda: 0 in node.rig.stub.allocatable().values(), 30)
+    await node.rig.stub.wait_for(lambda: 0 in node.rig.stub.allocatable().values(), WAIT_S)
     left = [name for name, count in node.rig.stub.allocatable().items() if count]
     assert len(left) == 1
     await node.rig.one_of_each(left)

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 _endings: list[Callable[[], Awaitable[object]]] = []
 
 

@@ -41,10 +41,11 @@ def exposition(data: bytes) -> None:
 
 
 def _request(port: int, data: bytes) -> bytes:
-    peer = socket.create_connection(("127.0.0.1", port), timeout=10)
+    peer = socket.create_connection(("127.0.0.1", port), timeout=60)
     with peer, contextlib.suppress(ConnectionError):
         peer.sendall(data)
-        peer.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # ENOTCONN: the server has reset the connection already
+            peer.shutdown(socket.SHUT_WR)
         return b"".join(_parts(peer))
     return b""
 

@@ -35,7 +35,7 @@ def _changed(change: tuple[bytes, list[tuple[int, int, bytes]]]) -> bytes:
     return data
 
 
-@pytest.mark.timeout(0 if TIMES else 120)
+@pytest.mark.timeout(0 if TIMES else 300)
 @pytest.mark.parametrize("name", sorted(SURFACES))
 def test_any_bytes_are_a_value_or_an_error_of_ours(name: str) -> None:
     surface = SURFACES[name]

@@ -56,6 +56,11 @@ class Node:
         assert self.daemon is not None
         return await self.daemon.wait_event(event, timeout_s, **fields)
 
+    def has_logged(self, event: str, **fields: object) -> bool:
+        """Whether the newest daemon's log has such an event by now."""
+        assert self.daemon is not None
+        return any(fields.items() <= told.items() for told in self.daemon.events(event))
+
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Exit status and output of an operator's command."""
         state = f"--state-dir={self.state}"

@@ -16,6 +16,7 @@ from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.pb import exporter_amd_pb2 as amd
 from deviceplugin.pb import exporter_intel_pb2 as intel
 from deviceplugin.pb import exporter_nvidia_pb2 as nvidia
+from tests.rig import WAIT_S
 
 DEVICES = (
     Device(id=DeviceID("amd-1"), vendor="amd", pci_address="0000:63:00.0"),
@@ -141,7 +142,7 @@ async def test_an_agent_is_heard_over_its_socket(
     dialect, told = BY_VENDOR[vendor], Told()
     server = await serve(dialect, socket_path, answer)
     listening = asyncio.create_task(Listener(dialect, socket_path, told).run(lambda: DEVICES))
-    faults = await asyncio.wait_for(told.sets.get(), 10)
+    faults = await asyncio.wait_for(told.sets.get(), WAIT_S)
     assert [fault.kind for fault in faults] == [FaultClass.RESET]
     listening.cancel()
     await asyncio.wait([listening])
@@ -168,10 +169,8 @@ async def test_an_agent_that_sends_something_else_is_lost_and_not_believed(
     with capture_logs() as logs:
         listener = Listener(dialect, socket_path, told)
         listening = asyncio.create_task(listener.run(lambda: DEVICES))
-        async with asyncio.timeout(10):
-            while True:
-                if "health_agent_lost" in {entry["event"] for entry in logs}:
-                    break
+        async with asyncio.timeout(WAIT_S):
+            while not any(entry["event"] == "health_agent_lost" for entry in logs):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert not listening.done()
     assert told.sets.empty()

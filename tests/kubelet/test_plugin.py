@@ -7,6 +7,7 @@ import grpc.aio
 import pytest
 
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
+from deviceplugin.kubelet.plugin import BURST_S
 from deviceplugin.kubelet.wire import container_response, list_message
 from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
@@ -51,12 +52,14 @@ async def test_equal_content_is_not_sent_again(served: Served) -> None:
 
 
 async def test_a_burst_of_changes_is_few_messages_and_ends_with_the_newest(served: Served) -> None:
+    started_s = asyncio.get_running_loop().time()
     for number in range(1000):
         served.plugin.show(resource("a", "b", "c", unhealthy="ab"[number % 2]))
         await asyncio.sleep(0)
     served.plugin.show(resource("a", "b"))
     await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == 2)
-    assert served.stub.messages(GPU) < 10
+    pauses = (asyncio.get_running_loop().time() - started_s) / BURST_S
+    assert served.stub.messages(GPU) <= 3 + pauses  # the one before the burst, its first, its last
 
 
 async def test_every_stream_gets_every_change(served: Served) -> None:

@@ -28,6 +28,7 @@ from deviceplugin.surroundings import declared_problems, read_surroundings
 from deviceplugin.testing.tree import write_tree
 from tests.policies import boxes
 from tests.policies.boxes import NAME, Box
+from tests.rig import WAIT_S
 
 BOX = Box(boxes.pcie_only(8))
 Make = Callable[..., Placement]
@@ -98,7 +99,7 @@ async def test_turns_go_on_after_a_restart(make: Make, tmp_path: Path) -> None:
     assert ask(first, 2) == ask(first, 2) == ("g00", "g01")
     first.handed_out(BOX.resource, BOX.resource.devices[:2])
     assert ask(first, 1) == ("g02",)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while not (tmp_path / STATE_FILE).exists():  # noqa: ASYNC110  # written by a thread
             await asyncio.sleep(0)
     serving.cancel()
@@ -116,7 +117,7 @@ async def test_a_state_directory_that_cannot_be_written_stops_nothing(
     placement.handed_out(BOX.resource, BOX.resource.devices[:1])
     with capture_logs() as logs:
         serving = asyncio.create_task(placement.follow(inventories, resources))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not any(  # noqa: ASYNC110  # told by the log only
                 e["event"] == "state_not_written" for e in logs
             ):
@@ -150,7 +151,7 @@ async def test_a_changed_inventory_is_prepared_while_it_is_served(make: Make) ->
     serving = asyncio.create_task(placement.follow(inventories, resources))
     inventories.set(BOX.inventory)
     resources.set(MappingProxyType({NAME: BOX.resource}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while not prepared(placement):  # noqa: ASYNC110  # it tells nobody
             await asyncio.sleep(0)
     layout = placement.context.layouts[NAME]

@@ -24,35 +24,35 @@ async def started(rig: Rig) -> None:
 async def test_a_slice_takes_its_gpu_from_the_other_forms_until_it_is_freed(rig: Rig) -> None:
     await started(rig)
     admission = await rig.stub.admit("p", {"c": {MEMORY: 3}})
-    await rig.allocatable({GPU: 1}, timeout_s=1)
-    await rig.allocatable({SHARED: 4}, timeout_s=1)
+    await rig.allocatable({GPU: 1})
+    await rig.allocatable({SHARED: 4})
     assert rig.stub.allocatable()[MEMORY] == 2 * EACH
     answer = admission.of("c", MEMORY).answer
     uuid = answer.envs["NVIDIA_VISIBLE_DEVICES"]
     assert answer.envs["GPU_SHARE_MEMORY_BYTES"] == f"{uuid}={3 << 30}"
     assert answer.envs["GPU_SHARE_MEMORY_MIB"] == f"{uuid}=3072"
     rig.stub.remove_pod("p")
-    await rig.allocatable({GPU: 2}, timeout_s=6)
-    await rig.allocatable({SHARED: 8}, timeout_s=1)
+    await rig.allocatable({GPU: 2})
+    await rig.allocatable({SHARED: 8})
 
 
 async def test_the_form_survives_a_restart_of_the_daemon(rig: Rig) -> None:
     await started(rig)
     await rig.stub.admit("p", {"c": {MEMORY: 3}})
-    await rig.allocatable({GPU: 1}, timeout_s=1)
+    await rig.allocatable({GPU: 1})
     await rig.daemons.pop().stop(signal.SIGKILL)
     start(rig, FORMS)
     await rig.stub.wait_for(lambda: len(rig.stub.registrations) == 6)
-    await rig.allocatable({GPU: 1}, timeout_s=3)
-    await rig.allocatable({MEMORY: 2 * EACH}, timeout_s=1)
+    await rig.allocatable({GPU: 1})
+    await rig.allocatable({MEMORY: 2 * EACH})
     rig.stub.remove_pod("p")
-    await rig.allocatable({GPU: 2}, timeout_s=6)
+    await rig.allocatable({GPU: 2})
 
 
 async def test_the_form_survives_a_restart_of_the_kubelet(rig: Rig) -> None:
     await started(rig)
     await rig.stub.admit("p", {"c": {GPU: 1}})
-    await rig.allocatable({MEMORY: EACH}, timeout_s=1)
+    await rig.allocatable({MEMORY: EACH})
     await rig.stub.restart()
     await rig.stub.wait_registered(GPU, SHARED, MEMORY)
     await polls(rig, 4)
@@ -99,6 +99,6 @@ async def test_without_pod_resources_only_the_first_form_is_handed_out(rig: Rig)
 async def test_a_slice_of_a_running_init_container_keeps_the_whole_gpu_away(rig: Rig) -> None:
     await started(rig)
     await rig.stub.admit("p", {"c": {}}, init_containers={"i": {MEMORY: 1}})
-    await rig.allocatable({GPU: 1}, timeout_s=1)
+    await rig.allocatable({GPU: 1})
     await polls(rig, 4)
     assert rig.stub.allocatable()[GPU] == 1

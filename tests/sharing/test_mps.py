@@ -23,7 +23,8 @@ logs = pathlib.Path(os.environ["CUDA_MPS_LOG_DIRECTORY"])
 if sys.argv[1:] == ["-f"]:
     while (pipe.parents[2] / "hold").exists():
         time.sleep(0.02)
-    (pipe / "control").write_text(str(os.getpid()))
+    (pipe / "new").write_text(str(os.getpid()))
+    (pipe / "new").rename(pipe / "control")
     signal.pause()
 if not (pipe / "control").exists():
     sys.exit(1)
@@ -52,7 +53,7 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(rig: Rig, m
     assert rig.stub.allocatable() == {GPU: 0}
     assert rig.stub.capacity() == {GPU: 8}
     (mps_root / "hold").unlink()
-    await rig.allocatable({GPU: 8}, timeout_s=10)
+    await rig.allocatable({GPU: 8})
 
     admission = await rig.stub.admit("p", {"c": {GPU: 1}})
     answer = admission.of("c", GPU).answer
@@ -73,9 +74,9 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(rig: Rig, m
     (mps_root / "hold").write_text("")
     (mps_root / "nvidia.com/gpu/pipe/control").unlink()
     os.kill(pid, signal.SIGKILL)
-    await rig.allocatable({GPU: 0}, timeout_s=3)
+    await rig.allocatable({GPU: 0})
     (mps_root / "hold").unlink()
-    await rig.allocatable({GPU: 8}, timeout_s=15)
+    await rig.allocatable({GPU: 8})
 
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     assert await rig.daemons[-1].stop() == 0
@@ -85,19 +86,19 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(rig: Rig, m
 
 async def test_no_directory_of_mps_can_be_written_by_others(rig: Rig, mps_root: Path):
     start(rig, RULES)
-    await rig.allocatable({GPU: 8}, timeout_s=10)
+    await rig.allocatable({GPU: 8})
     for name in ("shm", "nvidia.com/gpu/pipe", "nvidia.com/gpu/log"):
         assert (mps_root / name).stat().st_mode & 0o022 == 0
 
 
 async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(rig: Rig, mps_root: Path):
     start(rig, RULES)
-    await rig.allocatable({GPU: 8}, timeout_s=10)
+    await rig.allocatable({GPU: 8})
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     await rig.daemons.pop().stop(signal.SIGKILL)
     await rig.allocatable({GPU: 0})
     start(rig, RULES)
-    await rig.allocatable({GPU: 8}, timeout_s=10)
+    await rig.allocatable({GPU: 8})
     assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
     os.kill(pid, signal.SIGKILL)
 
@@ -106,7 +107,7 @@ async def test_a_changed_configuration_leaves_the_daemon_of_containers_alone(
     rig: Rig, mps_root: Path
 ):
     start(rig, RULES)
-    await rig.allocatable({GPU: 8}, timeout_s=10)
+    await rig.allocatable({GPU: 8})
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     messages = rig.stub.messages(GPU)
     hidden = {"offers": ["exclude"], "match": {"index": 9}}

@@ -236,7 +236,7 @@ async def test_several_resources_are_merged_and_the_first_value_stays(stub, join
 
 async def test_direct_calls_reach_the_plugin_as_given(stub, join):
     plugin = await join(stub, *gpus(3), preferring=lambda wanted: ["gpu-2"])
-    answer = await stub.allocate(GPU, ["gpu-2", "gpu-0"], timeout_s=5)
+    answer = await stub.allocate(GPU, ["gpu-2", "gpu-0"], timeout_s=60)
     assert answer.container_responses[0].envs["GPUS"] == "gpu-0,gpu-2"
     assert plugin.allocated == [["gpu-2", "gpu-0"]]
     assert await stub.prefer(GPU, ["gpu-1", "gpu-2"], [], 1) == {"gpu-2"}

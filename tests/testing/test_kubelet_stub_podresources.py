@@ -10,6 +10,7 @@ import pytest
 
 from deviceplugin.pb import podresources_v1_pb2 as podapi
 from deviceplugin.pb import podresources_v1_pb2_grpc as podrpc
+from tests.rig import WAIT_S
 from tests.testing.rawplugin import GPU, RawPlugin, device
 
 
@@ -58,7 +59,7 @@ async def test_pods_are_listed_again_once_admitted_after_a_restart(stub, join, l
     await join(stub, device("a"))
     await stub.admit("p", {"c": {GPU: 1}})
     await stub.restart()
-    wait = {"wait_for_ready": True, "timeout": 10}
+    wait = {"wait_for_ready": True, "timeout": WAIT_S}
     assert not (await lister.List(podapi.ListPodResourcesRequest(), **wait)).pod_resources
     await stub.readmit_all()
     (pod,) = (await lister.List(podapi.ListPodResourcesRequest())).pod_resources
@@ -122,5 +123,5 @@ async def test_the_command_shows_capacity_and_ends_on_sigterm(kubelet_dir):
         f"pod-0: {GPU} a\n".encode(),
     ]
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), WAIT_S) == 0
     await plugin.stop()

@@ -1,6 +1,7 @@
 """Instances of the plugin that come and go, by the command that starts it."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -36,7 +37,7 @@ async def _roll(session: Session) -> AsyncIterator[Finding]:
         await first.end(signal.SIGTERM, END_S)
     session.plugin, ended_s = second, time.monotonic()
     try:
-        await asyncio.sleep(session.settings.settle_s)  # for what the old one's end brings
+        await session.settle()  # for what the old one's end brings
         await session.wait_all("in a rolling update")
     except LostError as error:
         gone = "" if second.status is None else f"; the new one ended: {second.tail()}"
@@ -45,6 +46,7 @@ async def _roll(session: Session) -> AsyncIterator[Finding]:
     last_s = max(opened.at_s for opened in session.record.opened)
     limit_s = session.settings.limit(TAKEN_OVER_S)
     yield timed(14, "the last registration", [max(0.0, last_s - ended_s)], limit_s)
+    await _seen_by_the_kubelet(session, 1)
     live = {name: session.stub.live_streams(name) for name in session.names}
     session.record.rolling = False
     wrong = [f"{name}: {count} streams" for name, count in live.items() if count != 1]
@@ -92,7 +94,18 @@ async def end_plugin(session: Session) -> AsyncIterator[Finding]:
     stuck = [f"{len(hanging)} Allocate calls hang"] if hanging else []
     late = [f"it took {took_s:.1f} s, limit {limit_s:.1f} s"] if took_s > limit_s else []
     yield judged(17, stuck + left + late, f"ended after {took_s:.2f} s with calls under way")
+    await _seen_by_the_kubelet(session, 0)
     yield judged(16, _still_there(session, sockets), "streams ended, nobody accepts")
+
+
+async def _seen_by_the_kubelet(session: Session, streams: int) -> None:
+    """A process that has ended is waited for by us, and the end of its streams told by gRPC: the
+    kubelet may hear of it later, and is waited for too."""
+    with contextlib.suppress(TimeoutError):
+        await session.stub.wait_for(
+            lambda: all(session.stub.live_streams(name) == streams for name in session.names),
+            session.settings.timeout_s,
+        )
 
 
 def _still_there(session: Session, sockets: Iterable[Path]) -> Iterator[str]:

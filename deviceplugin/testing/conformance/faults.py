@@ -113,7 +113,7 @@ async def _break(session: Session, witnesses: list[Witness]) -> AsyncIterator[Fi
         asking.cancel()
         await asyncio.wait([asking])
     at_s = _changed_at_s(session, started_s)
-    await asyncio.sleep(session.settings.settle_s)
+    await session.settle()
     async for finding in _judge_broken(session, before, witnesses):
         yield finding
     yield timed(69, "a failure was listed", [at_s], session.settings.limit(SEEN_S))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import grpc
 
 from deviceplugin.testing.conformance.record import Record
+from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.conformance.verdict import Finding, judged
 from deviceplugin.testing.happenings import Asked
 from deviceplugin.testing.names import is_extended_resource_name
@@ -13,17 +14,20 @@ from deviceplugin.testing.plugin_client import RpcError
 from deviceplugin.testing.registration import VERSION, Registration
 
 DEADLINE_S = 12.0
-ON_THE_WAY_S = 0.5  # of a deadline may be spent before the request is read
+ON_THE_WAY_S = 0.5  # of a deadline may be spent before the request is read; stretched, half of it
 
 
-def judge_registrations(record: Record, accepted: Sequence[Registration]) -> Iterator[Finding]:
+def judge_registrations(
+    record: Record, accepted: Sequence[Registration], settings: Settings
+) -> Iterator[Finding]:
     """Findings about lines 1, 2, 3, 6, 7, 13 and 20; none without a Register."""
     asked = record.asked
     if not asked:
         return
     count = f"{len(asked)} Registers"
     names = sorted({one.request.resource_name for one in asked})
-    yield judged(3, _bad_requests(asked), f"{count}, {_deadlines(asked)}")
+    least_s = DEADLINE_S - min(settings.limit(ON_THE_WAY_S), DEADLINE_S / 2)
+    yield judged(3, _bad_requests(asked, least_s), f"{count}, {_deadlines(asked)}")
     yield judged(6, _bad_names(names), ", ".join(names))
     yield judged(1, _silent(record), f"the socket accepted when Register came, {count}")
     mute = list(_mute(record))
@@ -35,14 +39,14 @@ def judge_registrations(record: Record, accepted: Sequence[Registration]) -> Ite
         yield _shared_sockets(accepted)
 
 
-def _bad_requests(asked: Sequence[Asked]) -> Iterator[str]:
+def _bad_requests(asked: Sequence[Asked], least_s: float) -> Iterator[str]:
     for one in asked:
         name, request = one.request.resource_name, one.request
         if request.version != VERSION:
             yield f"{name}: version {request.version!r}"
         if request.endpoint.startswith("/"):
             yield f"{name}: endpoint {request.endpoint!r} is absolute"
-        if one.remaining_s is not None and one.remaining_s < DEADLINE_S - ON_THE_WAY_S:
+        if one.remaining_s is not None and one.remaining_s < least_s:
             yield f"{name}: a deadline of {one.remaining_s:.1f} s"
 
 

@@ -19,20 +19,21 @@ async def probe_readiness(session: Session) -> AsyncIterator[Finding]:
     if url is None:
         yield skipped(67, "no probe is known: give --readiness-url")
         return
+    limit_s = min(session.settings.limit(CHANGES_S), session.settings.timeout_s)
     problems = []
-    if not await _becomes(url, ready=True):
+    if not await _becomes(url, limit_s, ready=True):
         problems.append(f"{url} is not ready although every resource is listed")
     await session.stub.stop()
-    if not await _becomes(url, ready=False):
+    if not await _becomes(url, limit_s, ready=False):
         problems.append(f"{url} stays ready without a kubelet")
     await session.stub.restart()
     await session.wait_all("after the kubelet was away")
     yield judged(67, problems, f"{url} is ready with the kubelet and not without")
 
 
-async def _becomes(url: str, *, ready: bool) -> bool:
-    """Whether the probe says so within a few seconds."""
-    deadline_s = time.monotonic() + CHANGES_S
+async def _becomes(url: str, limit_s: float, *, ready: bool) -> bool:
+    """Whether the probe says so in time."""
+    deadline_s = time.monotonic() + limit_s
     while time.monotonic() < deadline_s:
         if await asyncio.to_thread(_is_ready, url) is ready:
             return True

@@ -49,7 +49,7 @@ async def stir_directory(session: Session) -> AsyncIterator[Finding]:
         os.replace(path, path.with_name("conformance-checkpoint"))
         session.stub.kubelet_socket.chmod(mode & 0o777)
     session.stub.socket_dir.joinpath("conformance-checkpoint").unlink()
-    await asyncio.sleep(session.settings.settle_s)
+    await session.settle()
     more = len(session.record.asked) - before
     problems = [f"{more} Registers because files beside the kubelet's socket changed"]
     yield judged(13, problems if more else [], "none because of other files")
@@ -118,7 +118,7 @@ async def restart_kubelet(session: Session) -> AsyncIterator[Finding]:
     yield timed(10, "after an absence", [away_s], session.settings.limit(BACKOFF_S))
     yield passed(4, f"served again after {len(times_s)} restarts, {_where(session)}")
     yield judged(24, _moved(known, session), f"the same ids after {len(times_s)} restarts")
-    await asyncio.sleep(session.settings.settle_s)
+    await session.settle()
     for finding in _leaks(session, before, len(times_s)):
         yield finding
 

@@ -82,7 +82,7 @@ async def run_suite(settings: Settings) -> Result:
                 findings += await _all_stages(session)
         finally:
             await _go_down(session)
-    findings += judge_registrations(session.record, session.stub.registrations)
+    findings += judge_registrations(session.record, session.stub.registrations, settings)
     findings += judge_lists(session.record, session.stub.manager.faults, settings)
     return Result(session.names, verdicts(findings))
 

@@ -22,6 +22,7 @@ Topology: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...] | None]]
 
 EARLY_S = 0.5
 END_S = 20.0
+SETTLE_PARTS = 10
 
 
 class LostError(Exception):
@@ -103,8 +104,14 @@ class Session:
         seen = -1
         while seen != len(self.record.happenings):
             seen = len(self.record.happenings)
-            await asyncio.sleep(self.settings.settle_s)
+            await self.settle()
         self.names = tuple(name for name in sorted(self.stub.capacity()) if self.is_listed(name))
+
+    async def settle(self) -> None:
+        """Give what is about to happen its time, in parts: a machine that stands still for a
+        moment takes one of them."""
+        for _ in range(SETTLE_PARTS):
+            await asyncio.sleep(self.settings.settle_s / SETTLE_PARTS)
 
     async def wait_all(self, when: str) -> None:
         """Until every resource is registered and listed with the kubelet that runs."""

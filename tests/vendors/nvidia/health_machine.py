@@ -13,7 +13,7 @@ from deviceplugin.vendors.nvidia import create
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
 from tests.fakes.nvml import NvmlDouble, write_host_tree
-from tests.rig import two_a100
+from tests.rig import WAIT_S, two_a100
 
 
 @dataclass
@@ -52,12 +52,12 @@ class Machine:
         arguments = (self.devices(), report, stop)
         thread = threading.Thread(target=self.vendor.watch_health, args=arguments, daemon=True)
         thread.start()
-        report.looks.get(timeout=10)  # it has registered
+        report.looks.get(timeout=WAIT_S)  # it has registered
         try:
             yield report
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(WAIT_S)
             assert not thread.is_alive()
 
 

@@ -8,6 +8,7 @@ from deviceplugin.model import DeviceID, FaultClass
 from deviceplugin.vendors.nvidia.events import NvmlEvent, faults_of
 from deviceplugin.vendors.nvidia.xids import XIDS, xid_of
 from tests.fakes.nvml.cards import gpu_uuid
+from tests.rig import WAIT_S
 from tests.vendors.nvidia.health_machine import Machine
 
 GPU = gpu_uuid(0)
@@ -53,7 +54,7 @@ def test_each_xid_of_the_driver_arrives_in_its_documented_class(machine: Machine
     with machine.watching() as report:
         for code in DOCUMENTED:
             machine.double.raise_event(0, xid=code)
-        faults = [report.events.get(timeout=10) for _ in DOCUMENTED]
+        faults = [report.events.get(timeout=WAIT_S) for _ in DOCUMENTED]
     assert {int(f.code): f.kind for f in faults} == DOCUMENTED
     assert {f.device for f in faults} == {GPU}
     assert all(f.reason and f.action for f in faults)
@@ -77,7 +78,7 @@ def test_other_events_are_faults_too(
 ) -> None:
     with machine.watching() as report:
         machine.double.raise_event(1, xid=0, type=bit)
-        fault = report.events.get(timeout=10)
+        fault = report.events.get(timeout=WAIT_S)
     assert (fault.device, fault.code, fault.kind.withdraws) == (gpu_uuid(1), code, withdraws)
 
 
@@ -85,7 +86,7 @@ def test_other_events_are_faults_too(
 def test_changes_ask_for_another_look(machine: Machine, bit: int) -> None:
     with machine.watching() as report:
         machine.double.raise_event(0, xid=0, type=bit)
-        report.looks.get(timeout=10)
+        report.looks.get(timeout=WAIT_S)
         assert report.events.empty()
 
 
@@ -96,7 +97,7 @@ def test_a_gpu_that_refuses_to_be_watched_does_not_keep_the_others_from_it(
     machine.double.fail("nvmlDeviceRegisterEvents", 999, gpu=0)
     with machine.watching() as report:
         machine.double.raise_event(1, xid=13)
-        assert report.events.get(timeout=10).device == gpu_uuid(1)
+        assert report.events.get(timeout=WAIT_S).device == gpu_uuid(1)
 
 
 def test_an_event_reaches_the_instances_that_it_names_and_no_other(machine: Machine) -> None:

@@ -31,6 +31,7 @@ from deviceplugin.vendors.nvidia.wire import (
     Failed,
 )
 from tests.fakes.nvml import NvmlDouble
+from tests.rig import WAIT_S
 from tests.vendors.nvidia.conftest import MakeVendor
 from tests.vendors.nvidia.health_machine import Report
 
@@ -93,11 +94,11 @@ def test_events_are_told_until_nobody_listens(node: NvmlDouble, make_vendor: Mak
     report, stop = Report(), threading.Event()
     thread = threading.Thread(target=vendor.watch_health, args=(devices, report, stop))
     thread.start()
-    report.looks.get(timeout=10)  # it has registered
+    report.looks.get(timeout=WAIT_S)  # it has registered
     node.raise_event(2, 79)
-    assert report.events.get(timeout=10).device == devices[2].id
+    assert report.events.get(timeout=WAIT_S).device == devices[2].id
     stop.set()
-    thread.join(10)
+    thread.join(WAIT_S)
     assert not thread.is_alive()
 
 
@@ -124,13 +125,14 @@ def test_its_end_is_named(session: ProcessSession, node: NvmlDouble, how: Any, w
 def test_a_crash_in_a_look_that_is_not_repeated_costs_no_device(
     session: ProcessSession, node: NvmlDouble
 ) -> None:
-    node.slow("nvmlDeviceGetName", 200)
+    node.hang("nvmlDeviceGetName")
     with ThreadPoolExecutor(1) as pool:
         seen = pool.submit(session.see)
         while not (children := psutil.Process().children()):
             assert not seen.done()
         children[0].kill()
-        assert len(seen.result(20).look.gpus) == 4
+        node.unhang()
+        assert len(seen.result(WAIT_S).look.gpus) == 4
     assert [child.pid for child in psutil.Process().children()] != [children[0].pid]
 
 
@@ -211,7 +213,7 @@ def test_what_is_no_message_is_refused(ends: tuple[Channel, socket.socket], sent
     theirs.sendall(sent)
     theirs.close()
     with pytest.raises(NO_MESSAGE):
-        channel.receive(Answer, 1.0)  # type: ignore[arg-type]
+        channel.receive(Answer, WAIT_S)  # type: ignore[arg-type]
 
 
 @given(st.binary(max_size=200))
@@ -220,7 +222,7 @@ def test_bytes_of_any_kind_are_a_message_or_refused(body: bytes) -> None:
     with Channel(ours) as channel, theirs:
         theirs.sendall(frame(body))
         try:
-            message = channel.receive(Answer, 1.0)  # type: ignore[arg-type]
+            message = channel.receive(Answer, WAIT_S)  # type: ignore[arg-type]
         except NO_MESSAGE:
             return
         assert isinstance(message, Answer)
@@ -246,5 +248,5 @@ def test_an_error_arrives_as_itself(
     channel, theirs = ends
     with Channel(theirs.dup()) as other:
         other.send(Failed.of(error))
-    arrived = channel.receive(Failed, 1.0).error()
+    arrived = channel.receive(Failed, WAIT_S).error()
     assert (type(arrived), str(arrived)) == (type(error), str(error))
