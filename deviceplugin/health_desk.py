@@ -28,6 +28,8 @@ from deviceplugin.vendor import Finding
 log = structlog.get_logger()
 
 REPORTER = "deviceplugin.memory"
+MAX_TOLD = 1000  # series; devices and codes come and go
+OTHERS = ("other", "other", "other")
 MAX_WAIT_S = 60.0  # the clock may be set while a wait runs
 SAVE_S = 3.0
 
@@ -53,6 +55,7 @@ class HealthDesk:
         self.memory = Latest(Memory())
         self._kept: Latest[tuple[Memory, str] | None] = Latest(None)  # what is saved, or why not
         self.told: Counter[tuple[str, str, str]] = Counter()
+        self._full = False
         self._take(section)
 
     def use(self, section: HealthSection) -> None:
@@ -82,9 +85,26 @@ class HealthDesk:
         kept = judged(fault, self._verdicts)
         if kept is None:
             return
-        self.told[kept.device, kept.source, kept.code] += 1
+        known = kept.key in self.told or len(self.told) < MAX_TOLD
+        self.told[kept.key if known else OTHERS] += 1
         moment = Moment(now=self._now(), boot=self._boot)
-        self._remember(remembering.remember(self.memory.value, kept, moment, self._policy))
+        memory = remembering.remember(self.memory.value, kept, moment, self._policy)
+        self._tell_full(kept, memory)
+        self._remember(memory)
+
+    def _tell_full(self, fault: Fault, memory: Memory) -> None:
+        """Once, until there is room again."""
+        left_out = fault.key not in memory.faults
+        if left_out and not self._full:
+            log.error(
+                "fault_memory_full",
+                faults=len(memory.faults),
+                device=fault.device,
+                reason=f"{fault.source}/{fault.code} is not remembered: {fault.reason}",
+                action="deviceplugin health shows what is; uncordon --forget-faults what is well",
+            )
+        full = len(memory.faults) >= remembering.MAX_FAULTS
+        self._full = full and (left_out or self._full)
 
     def found(
         self, vendor: str, devices: Sequence[Device], findings: Mapping[DeviceID, Finding]

@@ -1,6 +1,7 @@
 """CDI specifications (cncf-tags/container-device-interface) as JSON documents; pure."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from deviceplugin.model import CdiSpec, ContainerEdits, DeviceNode, Hook, Mount
@@ -14,6 +15,14 @@ _MOUNT_OPTIONS = ("nosuid", "nodev", "rbind", "rprivate")
 def file_name(kind: str) -> str:
     """The name of the file of a kind: `vendor-class.json`."""
     return f"{kind.replace('/', '-')}.json"
+
+
+def usable(spec: CdiSpec) -> CdiSpec:
+    """The spec without devices that have no edits of their own, as one whose nodes are missing:
+    for one of those a runtime refuses the whole file (container-device-interface, pkg/cdi,
+    Device.validate: "empty device edits")."""
+    named = {name: edits for name, edits in spec.devices.items() if _edits(edits)}
+    return replace(spec, devices=named)
 
 
 def document(spec: CdiSpec) -> bytes:

@@ -15,10 +15,12 @@ from deviceplugin.model import DeviceID, Fault, FaultClass
 
 OPERATOR = "deviceplugin.operator"
 CORDON = "cordon"
-MAX_FAULTS = 1000
+MAX_FAULTS = 1000  # and as many histories of faults that came back after reboots
 _ENDED_BY_REBOOT = frozenset({FaultClass.RESET, FaultClass.REBOOT})
 
 Key = tuple[DeviceID, str, str]
+BootTimes = tuple[tuple[str, float], ...]  # boot id, Unix seconds
+Boots = Mapping[Key, BootTimes]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -79,18 +81,21 @@ class Memory:
     reading of a counter that only a driver reload or a reset sets back."""
 
     faults: Mapping[Key, Remembered] = field(default_factory=lambda: MappingProxyType({}))
-    boots: Mapping[Key, tuple[tuple[str, float], ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    boots: Boots = field(default_factory=lambda: MappingProxyType({}))
     cordons: Mapping[DeviceID, Cordon] = field(default_factory=lambda: MappingProxyType({}))
     marks: Mapping[DeviceID, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def remember(memory: Memory, fault: Fault, moment: Moment, policy: MemoryPolicy) -> Memory:
-    """The memory after `fault` was told; a known one only moves its times."""
+    """The memory after `fault` was told; a known one only moves its times.
+
+    In a full memory what takes a device away drives out what merely was told, else it stays as
+    it is.
+    """
     known = memory.faults.get(fault.key)
     if known is None and len(memory.faults) >= MAX_FAULTS:
-        return memory
+        room = _with_room(memory) if fault.kind.withdraws else memory
+        return memory if room is memory else remember(room, fault, moment, policy)
     boots = _boots(memory.boots.get(fault.key, ()), fault, moment, policy)
     rule = policy.repeats.get(name_of(fault))
     times = (*(known.times if known else ()), moment.now)[-(rule.count if rule else 1) :]
@@ -102,13 +107,28 @@ def remember(memory: Memory, fault: Fault, moment: Moment, policy: MemoryPolicy)
     )
     if known is not None and (known.fault.kind is entry.fault.kind or not boots):
         entry = replace(known, times=times)
-    history = _with(memory.boots, fault.key, boots) if boots else memory.boots
+    history = _recent(memory.boots, fault.key, boots, moment.now - policy.boots_s)
     return replace(memory, faults=_with(memory.faults, fault.key, entry), boots=history)
 
 
-def _boots(
-    old: tuple[tuple[str, float], ...], fault: Fault, moment: Moment, policy: MemoryPolicy
-) -> tuple[tuple[str, float], ...]:
+def _with_room(memory: Memory) -> Memory:
+    """Without the oldest of what takes nothing away; the same where there is no such."""
+    told = {key: r.times[-1] for key, r in memory.faults.items() if not r.fault.kind.withdraws}
+    oldest = min(told, key=lambda key: (told[key], key), default=None)
+    return memory if oldest is None else only(memory, lambda r: r.fault.key != oldest)
+
+
+def _recent(history: Boots, key: Key, boots: BootTimes, since: float) -> Boots:
+    """The history with `boots`, without what is older than `since` (Unix seconds): devices and
+    codes come and go, and this is saved. At most MAX_FAULTS, the latest."""
+    if not boots:
+        return history
+    kept = {k: b for k, b in history.items() if k != key and b and b[-1][1] > since}
+    latest = sorted(kept, key=lambda k: kept[k][-1][1])[-(MAX_FAULTS - 1) :]
+    return MappingProxyType({**{k: kept[k] for k in latest}, key: boots})
+
+
+def _boots(old: BootTimes, fault: Fault, moment: Moment, policy: MemoryPolicy) -> BootTimes:
     """The boots in which a fault came that a reset or reboot should have ended."""
     if fault.kind not in _ENDED_BY_REBOOT or moment.boot is None:
         return old

@@ -1,7 +1,12 @@
-"""What each vendor's agent says, as faults of our devices; pure but for what a stream adds up."""
+"""What each vendor's agent says, as faults of our devices; pure but for what a stream adds up.
+
+An agent is another program, so of its words only complaints are kept, each cut to size, and of no
+more names than MAX_NAMES.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -10,17 +15,36 @@ from deviceplugin.lines import one_line
 from deviceplugin.model import Device, Fault, FaultClass
 from deviceplugin.pb import exporter_amd_pb2, exporter_intel_pb2, exporter_nvidia_pb2
 
-# What an agent said last, by its name for the device; a stream may speak of one device at a time.
-Said = Mapping[str, Any]  # Any: one of the generated messages
+MAX_NAMES = 256
+MAX_COMPLAINTS = 16  # about one GPU
+MAX_NAME = 253  # characters; what Kubernetes allows a name to have
 _ASK = "see the agent's log and the kernel log for this GPU"
 _SEVERITIES = {2: FaultClass.WARN, 3: FaultClass.RESET, 4: FaultClass.HARDWARE}
+
+# A fault's code, its reason and its class.
+Complaint = tuple[str, str, FaultClass]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What an agent holds against the GPU of an `identity`: a UUID or a PCI address in small
+    letters."""
+
+    identity: str
+    complaints: tuple[Complaint, ...]
+
+
+# What stands against GPUs, by the agent's name for each, what was said last at the end; a stream
+# may speak of one GPU at a time.
+Said = Mapping[str, Word]
+NOTHING_SAID: Said = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """How to ask an agent and how to read it; `streams` where it goes on answering by itself.
 
-    `hear` adds an answer to what was said before, `faults_of` makes faults of all of it.
+    `hear` adds an answer to what was said before, `meant` finds the devices of an identity.
     """
 
     vendor: str
@@ -30,75 +54,99 @@ class Dialect:
     request: Any
     answer: Any
     hear: Callable[[Said, Any], Said]
-    faults_of: Callable[[Said, Sequence[Device]], Iterator[Fault]]
+    meant: Callable[[str, Sequence[Device]], Sequence[Device]]
 
     @property
     def source(self) -> str:
         """The source of its faults."""
         return f"{self.vendor}.agent"
 
+    def faults_of(self, said: Said, devices: Sequence[Device]) -> Iterator[Fault]:
+        """What was said, as far as it is about `devices`."""
+        own = [device for device in devices if device.vendor == self.vendor]
+        for word in said.values():
+            for device in self.meant(word.identity, own):
+                yield from (_fault(self.source, device, complaint) for complaint in word.complaints)
+
+
+def bounded(said: Said, dialect: Dialect, devices: Sequence[Device]) -> Said:
+    """At most MAX_NAMES of what was said: of our devices first, then what was said last.
+
+    A GPU that is not ours may be one that discovery has not found yet, so it is not left out.
+    """
+    if len(said) <= MAX_NAMES:
+        return said
+    latest = dict(reversed(list(said.items())))
+    ours = {n: w for n, w in latest.items() if dialect.meant(w.identity, devices)}
+    kept = dict(islice({**ours, **latest}.items(), MAX_NAMES))
+    return {name: word for name, word in said.items() if name in kept}
+
+
+def _kept(words: Iterable[tuple[str, str, Iterable[Complaint]]]) -> Said:
+    """Words by name, of a name, an identity and complaints each; a GPU that nothing is said
+    against needs no memory."""
+    kept: dict[str, Word] = {}
+    for name, identity, complaints in words:
+        first = tuple(islice(complaints, MAX_COMPLAINTS))
+        if first and max(len(name), len(identity)) <= MAX_NAME:
+            kept[name] = Word(identity=identity.lower(), complaints=first)
+    return kept
+
 
 def _hear_amd(_: Said, answer: Any) -> Said:
-    return {state.Device: state for state in answer.GPUState}
-
-
-def _amd_faults(said: Said, devices: Sequence[Device]) -> Iterator[Fault]:
     """Only the literal word takes a device away: unknown is not unhealthy."""
-    for address, state in said.items():
-        if state.Health == "unhealthy":
-            row = ("unhealthy", "AMD's metrics exporter calls it unhealthy", FaultClass.RESET)
-            yield from _faults("amd", _at(address, devices), row)
+    row = ("unhealthy", "AMD's metrics exporter calls it unhealthy", FaultClass.RESET)
+    bad = (s.Device for s in answer.GPUState if s.Health == "unhealthy")
+    return _kept((address.lower(), address, (row,)) for address in bad)
 
 
 def _hear_intel(_: Said, answer: Any) -> Said:
-    return {device.info.pci.bdf: device for device in answer.devices}
+    told = ((device.info.pci.bdf, device.health) for device in answer.devices)
+    return _kept((address.lower(), address, _intel_complaints(health)) for address, health in told)
 
 
-def _intel_faults(said: Said, devices: Sequence[Device]) -> Iterator[Fault]:
-    for address, device in said.items():
-        for status in device.health:
-            kind = _SEVERITIES.get(status.severity)
-            if kind is not None:
-                text = _words(status.reason, status.message)
-                row = (one_line(status.name, 63) or "health", f"xpumd: {text}", kind)
-                yield from _faults("intel", _at(address, devices), row)
+def _intel_complaints(health: Iterable[Any]) -> Iterator[Complaint]:
+    for status in health:
+        kind = _SEVERITIES.get(status.severity)
+        if kind is not None:
+            text = _words(status.reason, status.message)
+            yield one_line(status.name, 63) or "health", f"xpumd: {text}", kind
 
 
 def _hear_nvidia(said: Said, answer: Any) -> Said:
-    name = answer.object.metadata.name or answer.object.spec.uuid
-    others = {key: gpu for key, gpu in said.items() if key != name}
-    return others if answer.type == "DELETED" else {**others, name: answer.object}
+    """A GPU has one name, the last that was used for it."""
+    gpu = answer.object
+    name, uuid = gpu.metadata.name or gpu.spec.uuid, gpu.spec.uuid or gpu.metadata.name
+    others = {k: w for k, w in said.items() if k != name and w.identity != uuid.lower()}
+    if answer.type == "DELETED":
+        return others
+    return {**others, **_kept([(name, uuid, _nvidia_complaints(gpu.status))])}
 
 
-def _nvidia_faults(said: Said, devices: Sequence[Device]) -> Iterator[Fault]:
+def _nvidia_complaints(status: Any) -> Iterator[Complaint]:
     """A GPU that is not ready is taken away; other conditions are told, whatever they mean."""
-    for gpu in said.values():
-        uuid = gpu.spec.uuid or gpu.metadata.name
-        found = [device for device in devices if device.id.lower() == uuid.lower()]
-        for condition in gpu.status.conditions:
-            good = condition.type in ("Ready", "Healthy")
-            if condition.status == ("False" if good else "True"):
-                kind = FaultClass.RESET if good else FaultClass.WARN
-                code = one_line(condition.type, 63) or "condition"
-                text = _words(condition.reason, condition.message, gpu.status.recommended_action)
-                row = (code, f"device API: {code}: {text}", kind)
-                yield from _faults("nvidia", found, row)
+    for condition in status.conditions:
+        good = condition.type in ("Ready", "Healthy")
+        if condition.status == ("False" if good else "True"):
+            code = one_line(condition.type, 63) or "condition"
+            text = _words(condition.reason, condition.message, status.recommended_action)
+            kind = FaultClass.RESET if good else FaultClass.WARN
+            yield code, f"device API: {code}: {text}", kind
 
 
-def _at(address: str, devices: Sequence[Device]) -> list[Device]:
-    here = {d.id for d in devices if d.pci_address == address.lower()}
-    return [d for d in devices if d.id in here and d.parent not in here]
+def _at(address: str, devices: Sequence[Device]) -> Sequence[Device]:
+    """The whole devices at a PCI address."""
+    here = {d.id: d for d in devices if d.pci_address == address}
+    return [d for d in here.values() if d.parent not in here]
 
 
-def _faults(
-    vendor: str, devices: Iterable[Device], row: tuple[str, str, FaultClass]
-) -> Iterator[Fault]:
-    code, reason, kind = row
-    for device in devices:
-        source = f"{vendor}.agent"
-        yield Fault(
-            device=device.id, source=source, code=code, reason=reason, kind=kind, action=_ASK
-        )
+def _of_uuid(uuid: str, devices: Sequence[Device]) -> Sequence[Device]:
+    return [device for device in devices if device.id.lower() == uuid]
+
+
+def _fault(source: str, device: Device, complaint: Complaint) -> Fault:
+    code, reason, kind = complaint
+    return Fault(device=device.id, source=source, code=code, reason=reason, kind=kind, action=_ASK)
 
 
 def _words(*texts: str) -> str:
@@ -115,7 +163,7 @@ DIALECTS = (
         request=empty_pb2.Empty(),
         answer=exporter_amd_pb2.GPUStateResponse,
         hear=_hear_amd,
-        faults_of=_amd_faults,
+        meant=_at,
     ),
     Dialect(
         vendor="intel",
@@ -125,7 +173,7 @@ DIALECTS = (
         request=exporter_intel_pb2.WatchDeviceHealthRequest(),
         answer=exporter_intel_pb2.DeviceHealthResponse,
         hear=_hear_intel,
-        faults_of=_intel_faults,
+        meant=_at,
     ),
     Dialect(
         vendor="nvidia",
@@ -135,6 +183,6 @@ DIALECTS = (
         request=exporter_nvidia_pb2.WatchGpusRequest(),
         answer=exporter_nvidia_pb2.WatchGpusResponse,
         hear=_hear_nvidia,
-        faults_of=_nvidia_faults,
+        meant=_of_uuid,
     ),
 )

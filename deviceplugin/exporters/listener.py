@@ -12,7 +12,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from deviceplugin.exporters.dialects import Dialect, Said
+from deviceplugin.exporters.dialects import MAX_NAMES, NOTHING_SAID, Dialect, bounded
 from deviceplugin.model import Device, Fault
 
 log = structlog.get_logger()
@@ -22,6 +22,9 @@ POLL_S = 30.0
 RETRY_S = 10.0
 # An agent that says nothing for so long is not believed any more; our own sources remain.
 STALE_S = 120.0
+# Room for 512 GPUs with 1 KiB each; what is read of a message takes many times its size.
+MAX_ANSWER_BYTES = 512 * 1024
+_OPTIONS = (("grpc.max_receive_message_length", MAX_ANSWER_BYTES),)
 
 Tell = Callable[[str, Sequence[Fault]], None]
 
@@ -32,7 +35,8 @@ class Listener:
     def __init__(self, dialect: Dialect, path: Path, tell: Tell) -> None:
         self._dialect, self._path, self._tell = dialect, path, tell
         self._devices: Callable[[], Sequence[Device]] = tuple
-        self._said: Said = {}
+        self._said = NOTHING_SAID
+        self._crowded = False
         self._problem: str | None = None
         self._heard_at: float | None = None
 
@@ -47,8 +51,8 @@ class Listener:
 
     async def _listen(self) -> None:
         try:
-            async with grpc.aio.insecure_channel(f"unix:{self._path}") as channel:
-                self._said = {}
+            async with grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
+                self._said = NOTHING_SAID
                 async for data in self._answers(channel):
                     self._hear(self._dialect.answer.FromString(data))
             self._lost("the agent ended its answers")
@@ -77,9 +81,23 @@ class Listener:
         if self._heard_at is None or self._problem is not None:
             log.info("health_agent_answers", agent=self._dialect.source, socket=str(self._path))
         self._problem, self._heard_at = None, asyncio.get_running_loop().time()
-        self._said = self._dialect.hear(self._said, answer)
-        faults = self._dialect.faults_of(self._said, self._devices())
+        devices, said = self._devices(), self._dialect.hear(self._said, answer)
+        self._said = bounded(said, self._dialect, devices)
+        if len(self._said) < len(said):
+            self._tell_crowded()
+        faults = self._dialect.faults_of(self._said, devices)
         self._tell(self._dialect.source, tuple({fault.key: fault for fault in faults}.values()))
+
+    def _tell_crowded(self) -> None:
+        """Once: such an agent goes on."""
+        if not self._crowded:
+            log.warning(
+                "health_agent_crowded",
+                agent=self._dialect.source,
+                reason=f"it complains of more than {MAX_NAMES} GPUs",
+                kept="what it says of this node's GPUs, then what it said last",
+            )
+        self._crowded = True
 
     def _lost(self, problem: str) -> None:
         if problem != self._problem:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from deviceplugin.core.cdi import document, file_name
+from deviceplugin.core.cdi import document, file_name, usable
 from deviceplugin.core.claims import precedes
 from deviceplugin.errors import FilesError
 from deviceplugin.model import CdiSpec
@@ -59,11 +59,11 @@ class CdiFiles:
 
 
 def write_cdi_files(directory: Path, specs: Iterable[CdiSpec]) -> None:
-    """Write the file of each spec, remove it where the spec has no devices; blocking.
+    """Write the file of each spec, remove it where no device of the spec is usable; blocking.
 
     Raises OSError where the directory cannot be written; files written before stay.
     """
-    for spec in specs:
+    for spec in map(usable, specs):
         path = directory / file_name(spec.kind)
         if spec.devices:
             if write_atomically(path, document(spec)):

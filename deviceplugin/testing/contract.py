@@ -19,7 +19,9 @@ def contract_problems(vendor: Vendor, host: Host) -> list[str]:
     problems += _discovery_problems(vendor, first)
     for device in first.devices:
         problems += [f"{device.id}: {problem}" for problem in _device_problems(device, host)]
-    offered = [device for device in first.devices if device.resource]
+    taken = {fault.device for fault in first.faults if fault.kind.withdraws}
+    given = (d for d in first.devices if taken.isdisjoint((d.id, d.parent)))
+    offered = [device for device in given if device.resource]
     for devices in [*([d] for d in offered), *map(list, _pairs(offered))]:
         problems += _edit_problems(vendor, devices, host)
     return problems

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from deviceplugin.control import FILE, MAX_REASON, Control, ControlError, ask_daemon
 from deviceplugin.core.claims import fault_problem
-from deviceplugin.exporters.dialects import DIALECTS
+from deviceplugin.exporters.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
 from deviceplugin.health_desk import HealthDesk, hold_policy
 from deviceplugin.health_section import HealthSection
 from deviceplugin.inventory import InventoryStore
@@ -170,13 +170,14 @@ def agents(data: bytes) -> None:
     told."""
     source = Source(data)
     dialect = source.choice(DIALECTS)
-    said: dict[str, object] = {}
+    said = NOTHING_SAID
     for part in source.rest().split(b"\xff\xff\xff\xff"):
         try:
             answer = dialect.answer.FromString(part)
         except DecodeError:
             return
-        said = dict(dialect.hear(said, answer))
+        said = bounded(dialect.hear(said, answer), dialect, DEVICES)
+        assert len(said) <= MAX_NAMES
         faults = list(dialect.faults_of(said, DEVICES))
         for fault in faults:
             assert fault_problem(fault) is None

@@ -1,7 +1,8 @@
 """The vendors' agents on their sockets: what they say, and what their absence costs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import gc
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,17 @@ import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from deviceplugin.exporters.dialects import DIALECTS, Dialect
-from deviceplugin.exporters.listener import Listener
+from deviceplugin.exporters.dialects import (
+    DIALECTS,
+    MAX_COMPLAINTS,
+    MAX_NAME,
+    MAX_NAMES,
+    NOTHING_SAID,
+    Dialect,
+    Word,
+    bounded,
+)
+from deviceplugin.exporters.listener import MAX_ANSWER_BYTES, Listener
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.pb import exporter_amd_pb2 as amd
 from deviceplugin.pb import exporter_intel_pb2 as intel
@@ -39,10 +49,12 @@ def intel_answer(severity: int) -> intel.DeviceHealthResponse:
     return intel.DeviceHealthResponse(devices=[device])
 
 
-def nvidia_answer(kind: str, type_: str, status: str) -> nvidia.WatchGpusResponse:
+def nvidia_answer(
+    kind: str, type_: str, status: str, uuid: str = "GPU-1"
+) -> nvidia.WatchGpusResponse:
     gpu = nvidia.Gpu(
-        metadata=nvidia.GpuMetadata(name="gpu-1"),
-        spec=nvidia.GpuSpec(uuid="GPU-1"),
+        metadata=nvidia.GpuMetadata(name=uuid.lower()),
+        spec=nvidia.GpuSpec(uuid=uuid),
         status=nvidia.GpuStatus(conditions=[nvidia.Condition(type=type_, status=status)]),
     )
     return nvidia.WatchGpusResponse(type=kind, object=gpu)
@@ -75,6 +87,90 @@ def test_an_agents_word_is_a_fault_of_the_device_it_means(
     assert all(f.reason and f.action and f.source == dialect.source for f in faults)
 
 
+def test_what_an_agent_invents_is_not_kept_without_end() -> None:
+    dialect, said = BY_VENDOR["nvidia"], NOTHING_SAID
+    said = dialect.hear(said, nvidia_answer("ADDED", "Ready", "False"))
+    for number in range(3 * MAX_NAMES):
+        answer = nvidia_answer("ADDED", "Ready", "False", f"GPU-no-{number}")
+        said = bounded(dialect.hear(said, answer), dialect, DEVICES)
+    assert len(said) == MAX_NAMES
+    assert [fault.device for fault in dialect.faults_of(said, DEVICES)] == ["GPU-1"]
+    newest = Device(id=DeviceID(f"GPU-no-{number}"), vendor="nvidia")  # found after it was told
+    assert [fault.device for fault in dialect.faults_of(said, [newest])] == [newest.id]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "answer"),
+    [
+        (
+            "amd",
+            amd.GPUStateResponse(
+                GPUState=[
+                    amd.GPUState(Health="unhealthy", Device=f"{number:04x}:63:00.0")
+                    for number in range(2 * MAX_NAMES)
+                ]
+            ),
+        ),
+        (
+            "intel",
+            intel.DeviceHealthResponse(
+                devices=[
+                    intel.DeviceHealth(
+                        info=intel.Info(pci=intel.PciInfo(bdf=f"{number:04x}:03:00.0")),
+                        health=[intel.HealthStatus(name="memory", severity=3)],
+                    )
+                    for number in range(2 * MAX_NAMES)
+                ]
+            ),
+        ),
+    ],
+    ids=["amd", "intel"],
+)
+def test_of_one_long_answer_our_own_devices_are_kept(vendor: str, answer: Any) -> None:
+    dialect = BY_VENDOR[vendor]
+    said = bounded(dialect.hear(NOTHING_SAID, answer), dialect, DEVICES)
+    assert len(said) == MAX_NAMES
+    assert len(list(dialect.faults_of(said, DEVICES))) == 1
+
+
+def test_a_gpu_that_nothing_is_said_against_needs_no_memory() -> None:
+    dialect = BY_VENDOR["nvidia"]
+    said = dialect.hear(NOTHING_SAID, nvidia_answer("ADDED", "Ready", "False"))
+    assert dialect.hear(said, nvidia_answer("MODIFIED", "Ready", "True")) == {}
+    assert BY_VENDOR["amd"].hear(NOTHING_SAID, amd_answer("healthy")) == {}
+    assert BY_VENDOR["intel"].hear(NOTHING_SAID, intel_answer(1)) == {}
+
+
+def test_of_one_gpu_some_complaints_are_kept_each_cut_to_size() -> None:
+    conditions = [
+        nvidia.Condition(type=f"Xid{number}" + "x" * 1000, status="True", message="m" * 10000)
+        for number in range(1000)
+    ]
+    gpu = nvidia.Gpu(
+        spec=nvidia.GpuSpec(uuid="GPU-1"), status=nvidia.GpuStatus(conditions=conditions)
+    )
+    said = NOTHING_SAID
+    for number in range(3):  # one GPU under several names is one GPU
+        gpu.metadata.name = f"name-{number}"
+        said = BY_VENDOR["nvidia"].hear(said, nvidia.WatchGpusResponse(type="ADDED", object=gpu))
+    faults = list(BY_VENDOR["nvidia"].faults_of(said, DEVICES))
+    assert len(faults) == MAX_COMPLAINTS
+    assert max(len(fault.code) + len(fault.reason) for fault in faults) < 500
+
+
+def test_a_name_longer_than_any_is_not_kept() -> None:
+    answer = nvidia_answer("ADDED", "Ready", "False", "G" * (MAX_NAME + 1))
+    assert BY_VENDOR["nvidia"].hear(NOTHING_SAID, answer) == {}
+
+
+def test_an_agent_speaks_of_its_own_vendors_gpus_alone() -> None:
+    dialect = BY_VENDOR["amd"]
+    answer = amd.GPUStateResponse(
+        GPUState=[amd.GPUState(Health="unhealthy", Device="0000:03:00.0")]
+    )
+    assert list(dialect.faults_of(dialect.hear(NOTHING_SAID, answer), DEVICES)) == []
+
+
 @pytest.fixture
 def socket_path(short_dir: Path) -> Path:
     return short_dir / "agent.sock"
@@ -100,18 +196,20 @@ class Told:
         self.sets.put_nowait(faults)
 
 
-async def serve(dialect: Dialect, path: Path, answer: Any) -> grpc.aio.Server:
+async def serve(dialect: Dialect, path: Path, *answers: Any) -> grpc.aio.Server:
+    """An agent that says the answers, one after the other where it streams."""
     service, method = dialect.method.strip("/").split("/")
     coding = {
         "request_deserializer": type(dialect.request).FromString,
-        "response_serializer": type(answer).SerializeToString,
+        "response_serializer": type(answers[0]).SerializeToString,
     }
 
     async def one(_: Any, __: Any) -> Any:
-        return answer
+        return answers[0]
 
     async def stream(_: Any, __: Any) -> AsyncIterator[Any]:
-        yield answer
+        for answer in answers:
+            yield answer
         await asyncio.Future()
 
     handler = (
@@ -126,6 +224,14 @@ async def serve(dialect: Dialect, path: Path, answer: Any) -> grpc.aio.Server:
     server.add_insecure_port(f"unix:{path}")
     await server.start()
     return server
+
+
+async def logged(logs: Sequence[Mapping[str, Any]], event: str) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            if event in {entry["event"] for entry in logs}:
+                return
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +275,45 @@ async def test_an_agent_that_sends_something_else_is_lost_and_not_believed(
     with capture_logs() as logs:
         listener = Listener(dialect, socket_path, told)
         listening = asyncio.create_task(listener.run(lambda: DEVICES))
-        async with asyncio.timeout(WAIT_S):
-            while not any(entry["event"] == "health_agent_lost" for entry in logs):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await logged(logs, "health_agent_lost")
     assert not listening.done()
+    assert told.sets.empty()
+    listening.cancel()
+    await asyncio.wait([listening])
+    await server.stop(None)
+
+
+async def test_an_agent_that_goes_on_inventing_gpus_is_told_once_and_costs_little(
+    socket_path: Path,
+) -> None:
+    dialect, told = BY_VENDOR["nvidia"], Told()
+    names = ["GPU-1", *(f"GPU-no-{number}" for number in range(3 * MAX_NAMES)), "GPU-last"]
+    answers = [nvidia_answer("ADDED", "Ready", "False", name) for name in names]
+    server = await serve(dialect, socket_path, *answers)
+    with capture_logs() as logs:
+        listener = Listener(dialect, socket_path, told)
+        listening = asyncio.create_task(listener.run(lambda: DEVICES))
+        for _ in names:
+            faults = await asyncio.wait_for(told.sets.get(), 10)
+    assert [fault.device for fault in faults] == ["GPU-1"]
+    assert [e["agent"] for e in logs if e["event"] == "health_agent_crowded"] == ["nvidia.agent"]
+    gc.collect()
+    assert sum(isinstance(thing, Word) for thing in gc.get_objects()) <= MAX_NAMES
+    listening.cancel()
+    await asyncio.wait([listening])
+    await server.stop(None)
+
+
+async def test_an_answer_that_is_too_long_is_not_read(socket_path: Path) -> None:
+    dialect, told = BY_VENDOR["amd"], Told()
+    answer = amd_answer("unhealthy")
+    answer.GPUState[0].AssociatedWorkload.append("w" * MAX_ANSWER_BYTES)
+    server = await serve(dialect, socket_path, answer)
+    with capture_logs() as logs:
+        listening = asyncio.create_task(Listener(dialect, socket_path, told).run(lambda: DEVICES))
+        await logged(logs, "health_agent_lost")
+    assert [entry["event"] for entry in logs] == ["health_agent_lost"]
+    assert logs[0]["reason"].startswith("RESOURCE_EXHAUSTED")
     assert told.sets.empty()
     listening.cancel()
     await asyncio.wait([listening])

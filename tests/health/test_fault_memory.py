@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from deviceplugin.core.memory import (
     MAX_FAULTS,
@@ -12,6 +13,7 @@ from deviceplugin.core.memory import (
     Memory,
     MemoryPolicy,
     Moment,
+    Remembered,
     Repeat,
     after_boot,
     after_reset,
@@ -23,7 +25,10 @@ from deviceplugin.core.memory import (
     remember,
     standing,
 )
-from deviceplugin.fault_memory import FILE, read_memory, saved, write_memory
+from deviceplugin.fault_memory import FILE, MAX_BYTES, read_memory, saved, write_memory
+from deviceplugin.health_desk import MAX_TOLD, OTHERS, HealthDesk
+from deviceplugin.health_section import HealthSection
+from deviceplugin.inventory import InventoryStore
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 GPU, PART = DeviceID("GPU-a"), DeviceID("MIG-a")
@@ -111,6 +116,30 @@ def test_the_number_of_remembered_faults_is_bounded() -> None:
     assert len(memory.faults) == MAX_FAULTS
 
 
+def test_in_a_full_memory_what_takes_a_device_away_drives_out_what_was_merely_told() -> None:
+    memory = Memory()
+    for number in range(MAX_FAULTS):
+        memory = told(memory, event(FaultClass.APP, str(number)), now=float(number))
+    memory = told(memory, event(FaultClass.REBOOT, "79"), now=float(MAX_FAULTS))
+    assert len(memory.faults) == MAX_FAULTS
+    codes = {code for _, _, code in memory.faults}
+    assert "79" in codes - {"0"}
+    assert {"1", str(MAX_FAULTS - 1)} <= codes
+
+
+def test_the_reboots_that_are_remembered_are_bounded_and_end_with_their_time() -> None:
+    memory = Memory()
+    for number in range(MAX_FAULTS + 20):  # as instances that come, fail and go
+        gone = event(FaultClass.RESET, device=DeviceID(f"MIG-{number}"))
+        memory = told(memory, gone, now=float(number))
+        memory = after_reset(memory, {gone.device})
+    assert len(memory.boots) == MAX_FAULTS
+    assert (DeviceID(f"MIG-{number}"), "nvidia.xid", "1") in memory.boots
+    memory = told(memory, event(FaultClass.RESET), now=31 * 86400.0)
+    assert list(memory.boots) == [(GPU, "nvidia.xid", "1")]
+    assert len(saved(memory)) < MAX_BYTES
+
+
 def test_the_same_reset_fault_after_two_reboots_asks_for_an_inspection() -> None:
     memory, fault = Memory(), event(FaultClass.RESET, "119")
     for boot in ("one", "two"):
@@ -185,3 +214,20 @@ def test_a_known_fault_keeps_the_time_when_it_began() -> None:
     )
     (found,) = standing(memory, 9.0, POLICY)
     assert found == replace(event(FaultClass.RESET), since=1.0)
+
+
+def test_a_full_memory_is_told_once_and_events_are_counted_all_the_same() -> None:
+    desk = HealthDesk(InventoryStore(lambda: 100.0), HealthSection(), "boot")
+    known = event(FaultClass.HARDWARE, "0")
+    entry = Remembered(fault=known, boot="boot", mark=None, times=(100.0,))
+    codes = [event(FaultClass.HARDWARE, str(number)) for number in range(MAX_FAULTS)]
+    desk.memory.set(Memory(faults={f.key: replace(entry, fault=f) for f in codes}))
+    desk.told.update({fault.key: 1 for fault in codes[:MAX_TOLD]})
+    with capture_logs() as logs:
+        for number in range(3):
+            desk.happened(event(FaultClass.HARDWARE, f"another-{number}"))
+            desk.happened(known)
+    assert desk.memory.value.faults.keys() == {fault.key for fault in codes}
+    assert [entry["event"] for entry in logs] == ["fault_memory_full"]
+    assert len(desk.told) == MAX_TOLD + 1
+    assert (desk.told[OTHERS], desk.told[known.key]) == (3, 4)

@@ -54,6 +54,18 @@ def test_a_cdi_file_is_written_for_its_kind_and_removed_without_devices(tmp_path
     write_cdi_files(tmp_path, [spec()])
 
 
+def test_a_device_without_edits_is_left_out_as_runtimes_would_refuse_the_whole_file(
+    tmp_path: Path,
+) -> None:
+    empty = {"lame": ContainerEdits(), "dumb": ContainerEdits()}
+    both = CdiSpec(kind=KIND, devices={**empty, **spec("a").devices})
+    write_cdi_files(tmp_path, [both])
+    content = json.loads((tmp_path / FILE).read_text())
+    assert [d["name"] for d in content["devices"]] == ["a"]
+    write_cdi_files(tmp_path, [CdiSpec(kind=KIND, devices=empty, common=both.devices["a"])])
+    assert os.listdir(tmp_path) == []
+
+
 def test_other_programs_cdi_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "nvidia.yaml").write_text("theirs")
     write_cdi_files(tmp_path, [spec()])

@@ -92,8 +92,11 @@ def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Finding:
 
 
 def _hidden(whole: Finding, parts: Finding) -> Finding:
-    """A physical function is not offered while its virtual functions are: it is the same memory."""
-    serving = {d.attributes.get("physical_function") for d in parts.devices if d.resource}
+    """A physical function is not offered while one of its virtual functions can be given: it is the
+    same memory."""
+    unusable = {f.device for f in parts.faults if f.kind.withdraws}
+    usable = (d for d in parts.devices if d.resource and d.id not in unusable)
+    serving = {d.attributes.get("physical_function") for d in usable}
     hidden = {d.id for d in whole.devices if d.pci_address in serving}
     devices = (replace(d, resource=None) if d.id in hidden else d for d in whole.devices)
     # What its own node lacks must not take away functions that have theirs.

@@ -32,13 +32,13 @@ def merged(findings: Iterable[Finding]) -> Finding:
 
 
 def offered(device: Device, *faults: Fault, node: KfdNode | None = None) -> Finding:
-    """A device as it is, with faults that do not take it away."""
+    """A device under its resource's name; a fault that takes it away has it listed Unhealthy."""
     numbers = ((node.number, device.id),) if node else ()
     return Finding(devices=(device,), faults=faults, kfd_nodes=numbers)
 
 
 def withheld(device: Device, *faults: Fault) -> Finding:
-    """A device that is known and not offered, and why."""
+    """A device that has no resource's name, and why: not its own, or one that cannot be told."""
     return Finding(devices=(replace(device, resource=None),), faults=faults)
 
 

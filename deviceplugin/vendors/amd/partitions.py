@@ -88,12 +88,12 @@ def _read_partition(
         drm = _read_drm(host, gpu, node)
     except DiscoveryError as error:
         return withheld(device, faults.unreadable(device.id, error))
-    if missing := missing_render_node(host, drm):
-        return withheld(device, faults.missing_node(device.id, missing))
     if reason := _unsettled(gpu, device, node):
         return withheld(device, faults.unsettled(device.id, reason))
-    paths = container_nodes(host, drm, settings.amd)
-    return offered(replace(device, nodes=paths), node=node)
+    device = replace(device, nodes=container_nodes(host, drm, settings.amd))
+    if missing := missing_render_node(host, drm):
+        return offered(device, faults.missing_node(device.id, missing), node=node)
+    return offered(device, node=node)
 
 
 def _unsettled(gpu: Gpu, device: Device, node: KfdNode) -> str | None:

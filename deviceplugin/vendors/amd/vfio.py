@@ -15,7 +15,7 @@ from deviceplugin.host.sriov import (
 )
 from deviceplugin.model import Device, Fault, frozen
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import Finding, merged, withheld
+from deviceplugin.vendors.amd.finding import Finding, merged, offered, withheld
 from deviceplugin.vendors.amd.frame_buffers import FrameBuffer, read_frame_buffer
 from deviceplugin.vendors.amd.gpus import read_product
 from deviceplugin.vendors.amd.library import read_frame_buffers
@@ -47,8 +47,10 @@ def read_vm_functions(
         except DiscoveryError as error:
             alone.append(withheld(device, faults.unreadable(device.id, error)))
             continue
-        if group is None or buffer is None:
-            alone.append(_without(device, group))
+        if buffer is None:
+            alone.append(withheld(device, unknown_size(device)))
+        elif group is None:
+            alone.append(_without_group(sized(device, section, buffer, VFIO_SUFFIX)))
         else:
             units.setdefault(group, []).append((device, buffer))
     return merged([*(_read_unit(host, section, g, units[g]) for g in units), *alone])
@@ -63,10 +65,8 @@ def _read_told(host: Host, functions: Sequence[VirtualFunction]) -> Mapping[str,
     return {a: FrameBuffer(memory_bytes=size, source="amdsmi") for a, size in sizes.items()}
 
 
-def _without(device: Device, group: str | None) -> Finding:
-    if group is not None:
-        return withheld(device, unknown_size(device))
-    return withheld(
+def _without_group(device: Device) -> Finding:
+    return offered(
         device,
         faults.not_usable(
             device.id,
@@ -90,10 +90,11 @@ def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) 
             dict(device.attributes) | {"iommu_group": group, "functions": ",".join(addresses)}
         ),
     )
-    if problem := next(_unit_problems(host, group, device, set(addresses)), None):
-        return withheld(device, problem)
     nodes = (n for address in addresses for n in read_vfio_nodes(host, address))
-    return checked(section, replace(device, nodes=tuple(dict.fromkeys(nodes))))
+    device = replace(device, nodes=tuple(dict.fromkeys(nodes)))
+    if problem := next(_unit_problems(host, group, device, set(addresses)), None):
+        return (offered if problem.kind.withdraws else withheld)(device, problem)
+    return checked(section, device)
 
 
 def _unit_problems(host: Host, group: str, device: Device, ours: set[str]) -> Iterator[Fault]:

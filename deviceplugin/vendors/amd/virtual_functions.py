@@ -132,10 +132,10 @@ def _read_one(host: Host, settings: Settings, vf: VirtualFunction, topology: Top
         return withheld(device, faults.unreadable(device.id, error))
     if buffer is None:
         return withheld(device, unknown_size(device))
-    if missing := missing_render_node(host, gpu.nodes):
-        return withheld(device, faults.missing_node(device.id, missing))
     device = replace(device, nodes=container_nodes(host, gpu.nodes, settings.amd))
     device = _with(sized(device, settings.mxgpu, buffer), node_attributes(node))
+    if missing := missing_render_node(host, gpu.nodes):
+        return offered(device, faults.missing_node(device.id, missing), node=node)
     return merged([checked(settings.mxgpu, device, node), _kfd_finding(device, node, topology)])
 
 

@@ -112,7 +112,7 @@ def _offer_whole(
 ) -> Finding:
     device, own = found
     if missing := missing_render_node(host, gpu.nodes):
-        return withheld(device, faults.missing_node(device.id, missing))
+        return offered(device, faults.missing_node(device.id, missing), node=own)
     if own is None:
         return offered(device, faults.without_kfd(device.id, topology.why_missing))
     return offered(device, node=own)

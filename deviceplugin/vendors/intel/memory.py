@@ -51,9 +51,14 @@ def is_slice(gpu: Gpu, memory: Memory | None) -> bool:
 
     The PCI id is that of the whole board; only a size clearly below every such board's tells.
     """
-    if not (gpu.may_be_guest and gpu.product and memory and memory.source in EXACT_SOURCES):
+    if not (gpu.may_be_guest and gpu.product and memory and is_exact(memory)):
         return False
     return memory.bytes < (gpu.product.smallest_bytes or 0) * _WHOLE_SHARE
+
+
+def is_exact(memory: Memory | None) -> bool:
+    """Whether the driver itself told the size, of this very function."""
+    return memory is not None and memory.source in EXACT_SOURCES
 
 
 def parse_bar_bytes(text: str, line: int) -> int | None:

@@ -43,14 +43,16 @@ def found_single(look: Look, function: VirtualFunction) -> Found:
         return _found(look, function, Offer(), ())
     if gpu.driver not in DRM_DRIVERS:
         return _found(look, function, Offer(), (faults.unused_driver(gpu.address, gpu.driver),))
+    missing = look.missing(gpu.nodes)
+    problems = (faults.missing_node(gpu.address, missing),) if missing else ()
     if not gpu.nodes:
-        return _found(look, function, Offer(), (faults.no_drm(gpu.address, gpu.driver),))
-    if missing := look.missing(gpu.nodes):
-        return _found(look, function, Offer(), (faults.missing_node(gpu.address, missing),))
+        problems = (faults.no_drm(gpu.address, gpu.driver),)
     terms = slice_terms(look.xe, gpu, function.memory)
     name = drm_name(look.intel, terms.profile, gpu.driver) if terms.profile else None
-    offer = _offer(look, terms, name if terms.offered else None, gpu.nodes)
-    return _found(look, function, offer, terms.faults, attributes.of_instance(terms.instance))
+    nodes = tuple(node for node in gpu.nodes if node not in missing)
+    offer = _offer(look, terms, name if terms.offered else None, nodes)
+    instance = attributes.of_instance(terms.instance)
+    return _found(look, function, offer, problems + terms.faults, instance)
 
 
 def vfio_units(functions: Sequence[VirtualFunction]) -> tuple[tuple[VirtualFunction, ...], ...]:
@@ -68,7 +70,7 @@ def found_unit(look: Look, unit: Sequence[VirtualFunction]) -> tuple[Found, ...]
     problems = _vfio_problems(look, unit)
     addresses = tuple(function.gpu.address for function in unit)
     nodes = dict.fromkeys(n for a in addresses for n in read_vfio_nodes(look.host, a))
-    name = vfio_name(terms.profile) if terms.profile and terms.offered and not problems else None
+    name = vfio_name(terms.profile) if terms.profile and terms.offered else None
     first, *others = unit
     offered = _found(
         look,

@@ -6,7 +6,7 @@ from deviceplugin.model import Fault, FaultClass
 from deviceplugin.vendors.intel import attributes, faults
 from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, Gpu
 from deviceplugin.vendors.intel.look import Board, Found, Look, Offer, make_device
-from deviceplugin.vendors.intel.memory import is_slice, read_local_memory, read_tiles
+from deviceplugin.vendors.intel.memory import is_exact, is_slice, read_local_memory, read_tiles
 from deviceplugin.vendors.intel.names import drm_name
 from deviceplugin.vendors.intel.slices import Terms, slice_terms
 
@@ -20,12 +20,12 @@ def read_board(look: Look, gpu: Gpu) -> Board:
 
 
 def found_board(look: Look, board: Board) -> Found:
-    """The GPU as a device: offered whole, or hidden while it is divided or unusable."""
+    """The GPU as a device: offered whole, or hidden while it is divided."""
     gpu, problems = board.gpu, _problems(look, board.gpu)
     missing = look.missing(gpu.nodes)
     offer = Offer(nodes=tuple(node for node in gpu.nodes if node not in missing))
     terms = Terms(offered=False)
-    if gpu.driver in DRM_DRIVERS and gpu.nodes and not missing and not _is_divided(gpu):
+    if gpu.driver in DRM_DRIVERS and not _is_divided(gpu):
         terms = _terms(look, board)
         offer = _offer(look, gpu, terms, offer)
     if board.problems:
@@ -46,9 +46,12 @@ def _is_divided(gpu: Gpu) -> bool:
 
 
 def _terms(look: Look, board: Board) -> Terms:
-    if is_slice(board.gpu, board.memory):
-        return slice_terms(look.xe, board.gpu, board.memory)
-    return Terms(offered=True)
+    """Inside a virtual machine only a GPU that works tells by its size whether it is a slice."""
+    gpu, memory = board.gpu, board.memory
+    if is_slice(gpu, memory):
+        return slice_terms(look.xe, gpu, memory)
+    lame = not gpu.nodes or look.missing(gpu.nodes)
+    return Terms(offered=not (gpu.may_be_guest and lame and not is_exact(memory)))
 
 
 def _offer(look: Look, gpu: Gpu, terms: Terms, base: Offer) -> Offer:

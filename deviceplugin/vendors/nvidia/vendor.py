@@ -22,7 +22,12 @@ from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Sight
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vgpu import guest_edits
-from deviceplugin.vendors.nvidia.vgpu_host import HostVgpus, is_for_machines, machine_edits
+from deviceplugin.vendors.nvidia.vgpu_host import (
+    HostVgpus,
+    is_for_machines,
+    machine_edits,
+    node_faults,
+)
 
 
 class NvidiaVendor:
@@ -57,7 +62,8 @@ class NvidiaVendor:
             vgpus = self._vgpus(self._trace, ())
             if not vgpus:
                 raise
-            return Discovery(devices=vgpus)  # a host for virtual machines alone
+            faults = tuple(node_faults(self._trace, vgpus))
+            return Discovery(devices=vgpus, faults=faults)  # a host for virtual machines alone
         return self._discover(self._trace, sight)
 
     def unchanged(self) -> bool:
@@ -109,7 +115,7 @@ class NvidiaVendor:
         self._known = by_address((*devices, *missing))
         return Discovery(
             devices=(*devices, *missing),
-            faults=(*faults, *losses),
+            faults=(*faults, *node_faults(host, devices), *losses),
             driver_version=self._driver_version,
             library_version=sight.library_version,
         )

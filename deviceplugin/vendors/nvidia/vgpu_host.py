@@ -22,7 +22,16 @@ from deviceplugin.host.sriov import (
     read_vfio_nodes,
     read_virtual_functions,
 )
-from deviceplugin.model import ContainerEdits, Device, DeviceID, DeviceNode, ResourceName, frozen
+from deviceplugin.model import (
+    ContainerEdits,
+    Device,
+    DeviceID,
+    DeviceNode,
+    Fault,
+    FaultClass,
+    ResourceName,
+    frozen,
+)
 
 MDEV = "/sys/bus/mdev/devices"
 VENDOR_ID = 0x10DE
@@ -115,6 +124,22 @@ def resource_of(name: str) -> ResourceName:
 def is_for_machines(device: Device) -> bool:
     """Whether a device is for virtual machines."""
     return KIND in device.attributes
+
+
+def node_faults(host: Host, devices: Iterable[Device]) -> Iterator[Fault]:
+    """The vGPUs that no virtual machine can open."""
+    for device in filter(is_for_machines, devices):
+        missing = [] if host.exists(VFIO_CONTAINER) else [VFIO_CONTAINER]
+        missing += [] if device.nodes else ["the node of its IOMMU group in /dev/vfio"]
+        if missing:
+            yield Fault(
+                device=device.id,
+                source="nvidia.vgpu",
+                code="vfio_node_missing",
+                reason=f"{' and '.join(missing)}: not there",
+                action="load vfio and the vGPU driver, turn the IOMMU on, mount the host's /dev",
+                kind=FaultClass.SETUP,
+            )
 
 
 def machine_edits(devices: Sequence[Device]) -> ContainerEdits:

@@ -135,8 +135,10 @@ def look(root: Path, text: str, **given: object) -> Discovery:
 
 
 def offered(discovery: Discovery, resource: str | None = None) -> list[Device]:
-    """The devices that are offered, as `resource` where it is given."""
-    found = [device for device in discovery.devices if device.resource]
+    """The devices that can be given to somebody, as `resource` where it is given."""
+    taken = {fault.device for fault in discovery.faults if fault.kind.withdraws}
+    listed = [device for device in discovery.devices if device.resource]
+    found = [device for device in listed if taken.isdisjoint((device.id, device.parent))]
     return [device for device in found if resource is None or device.resource == resource]
 
 

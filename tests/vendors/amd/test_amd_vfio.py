@@ -128,7 +128,7 @@ def test_a_missing_vfio_node_costs_what_needs_it(tmp_path: Path, node: str, left
     assert {f.reason for f in found.faults} == {f"{node} does not exist"}
 
 
-def test_a_function_without_an_iommu_group_is_not_offered(tmp_path: Path) -> None:
+def test_a_function_without_an_iommu_group_is_not_given(tmp_path: Path) -> None:
     vendor = vendor_at(tmp_path, NODES["gim-v620"])
     remove(tmp_path, f"{VF}.3/iommu_group")
     found = vendor.discover()

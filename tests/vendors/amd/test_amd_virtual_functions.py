@@ -72,6 +72,16 @@ def test_a_gpu_serves_whole_while_none_of_its_functions_does(tmp_path: Path) -> 
     assert [d.id for d in offered(vendor.discover(), "amd.com/gpu")] == ["0000:c3:00.0"]
 
 
+def test_a_gpu_serves_whole_beside_functions_that_cannot_be_given(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, on_host_for_containers())
+    remove(tmp_path, "/dev/dri/renderD140")
+    assert {d.resource for d in offered(vendor.discover())} == {"amd.com/mxgpu-4gb"}
+    remove(tmp_path, "/dev/dri/renderD141")
+    found = vendor.discover()
+    assert [d.id for d in offered(found)] == ["0000:c3:00.0"]
+    assert [d.resource for d in found.devices if d.parent] == ["amd.com/mxgpu-4gb"] * 2
+
+
 def test_a_function_whose_memory_is_nonsense_costs_itself_only(tmp_path: Path) -> None:
     text = on_host_for_containers() + f"\n{VF}.1/mem_info_vram_total = lost"
     found = look(tmp_path, text)
@@ -131,7 +141,7 @@ def test_a_guest_function_whose_size_nothing_tells_is_not_offered(tmp_path: Path
     assert [f.code for f in found.faults] == ["vf-not-usable"]
 
 
-def test_a_guest_function_without_its_render_node_is_not_offered(tmp_path: Path) -> None:
+def test_a_guest_function_without_its_render_node_is_not_given(tmp_path: Path) -> None:
     vendor = vendor_at(tmp_path, NODES["guest-v620-vf"])
     remove(tmp_path, "/dev/dri/renderD128")
     found = vendor.discover()

@@ -169,7 +169,7 @@ def test_the_trees_of_this_folder_are_all_in_use() -> None:
     assert {path.stem for path in TREES.glob("*.tree")} <= set(NODES)
 
 
-def test_a_gpu_without_a_drm_device_is_not_offered(tmp_path: Path) -> None:
+def test_a_gpu_without_a_drm_device_is_not_given(tmp_path: Path) -> None:
     vendor = vendor_at(tmp_path, NODES["no-numa"])
     remove(tmp_path, "/sys/devices/pci0000:60/0000:63:00.0/drm")
     found = vendor.discover()

@@ -56,10 +56,12 @@ def make_vendor(root: Path) -> MakeVendor:
 
 @pytest.fixture
 def offered() -> Callable[[Discovery], dict[str, int]]:
-    """How many devices each resource of a discovery has."""
+    """How many devices that can be given to somebody each resource of a discovery has."""
 
     def count(discovery: Discovery) -> dict[str, int]:
-        return dict(Counter(d.resource for d in discovery.devices if d.resource))
+        taken = {fault.device for fault in discovery.faults if fault.kind.withdraws}
+        given = (d for d in discovery.devices if taken.isdisjoint((d.id, d.parent)))
+        return dict(Counter(d.resource for d in given if d.resource))
 
     return count
 

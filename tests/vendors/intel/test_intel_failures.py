@@ -107,7 +107,7 @@ def test_a_quota_directory_that_cannot_be_listed_is_named(root, make_vendor, off
     ],
     ids=["the driver made no nodes", "the node is not in /dev"],
 )
-def test_a_slice_without_nodes_is_not_offered(gone, code, node, make_vendor, offered, codes):
+def test_a_slice_without_nodes_is_not_given(gone, code, node, make_vendor, offered, codes):
     remove(node, *gone)
     discovery = make_vendor().discover()
     assert offered(discovery) == {**BOTH, "intel.com/xe-4gb": 1}

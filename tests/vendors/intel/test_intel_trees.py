@@ -130,6 +130,16 @@ def test_a_guest_function_whose_driver_tells_nothing_has_no_size(make_vendor, de
     assert gpu.memory_bytes is None
 
 
+def test_a_guest_function_that_cannot_be_asked_whether_it_is_a_slice_has_no_name(
+    make_vendor, root, device
+):
+    vendor = make_vendor("guest-vf")
+    (root / "dev/dri/card0").unlink()
+    discovery = vendor.discover()
+    assert device(discovery, "0000:06:00.0").resource is None
+    assert [(fault.code, fault.kind) for fault in discovery.faults] == [("node_missing", "setup")]
+
+
 def test_a_whole_gpu_given_to_a_guest_stays_a_whole_gpu(make_vendor, offered):
     vendor = make_vendor("guest-vf", query=lambda driver, node: 25669140480)
     assert offered(vendor.discover()) == {"intel.com/gpu": 1}

@@ -153,7 +153,7 @@ def test_functions_without_a_driver_are_counted_and_the_gpu_stays_hidden(
     assert not fault.kind.withdraws
 
 
-def test_a_vfio_function_without_its_group_node_is_a_fault_and_not_offered(
+def test_a_vfio_function_without_its_group_node_is_a_fault_and_not_given(
     node, make_vendor, offered, codes
 ):
     set_vfs(node, B60, 6, QUOTA, SPLIT)
@@ -164,7 +164,7 @@ def test_a_vfio_function_without_its_group_node_is_a_fault_and_not_offered(
     assert "/dev/vfio/41" in discovery.faults[0].reason
 
 
-def test_a_vfio_function_without_an_iommu_is_not_offered(node, make_vendor, codes):
+def test_a_vfio_function_without_an_iommu_is_not_given(node, make_vendor, codes):
     set_vfs(node, B60, 1, QUOTA, ["vfio-pci"])
     (node / "sys/bus/pci/devices/0000:04:00.1/iommu_group").unlink()
     assert codes(make_vendor().discover()) == [("0000:04:00.1", "no_iommu_group")]
@@ -193,7 +193,7 @@ def test_a_shared_group_is_named_by_its_smallest_function(node, make_vendor, off
     assert offered(make_vendor().discover()) == {"intel.com/xe-4gb-vfio": 1}
 
 
-def test_a_group_that_the_host_still_uses_is_not_offered(node, make_vendor, offered, codes):
+def test_a_group_that_the_host_still_uses_is_not_given(node, make_vendor, offered, codes):
     set_vfs(node, B60, 2, QUOTA, ["xe", "vfio-pci"])
     path = "/sys/devices/pci0000:00/0000:04:00.2"
     write_tree(node, f"{path}/iommu_group -> ../../../kernel/iommu_groups/37")
