@@ -107,17 +107,11 @@ def effective(config: Config) -> dict[str, Any]:
         "kubelet_dir": str(config.kubelet_dir),
         "cdi_dir": str(config.cdi_dir),
         "state_dir": str(config.state_dir),
-        "metrics_address": address_text(address) if address else "",
+        "metrics_address": configuration.address_text(address) if address else "",
         "log_level": config.log_level,
         "log_format": config.log_format,
         **{name: msgspec.to_builtins(section) for name, section in config.sections.items()},
     }
-
-
-def address_text(address: tuple[str, int]) -> str:
-    """HOST:PORT as it is configured."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _usable(config: Config) -> list[str]:

@@ -215,6 +215,12 @@ def parse_address(setting: Setting) -> tuple[str, int] | None:
     return (match[1] or match[2] or "0.0.0.0"), int(match[3])
 
 
+def address_text(address: tuple[str, int]) -> str:
+    """HOST:PORT or [IPV6]:PORT, as `parse_address` takes it."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def parse_choice(setting: Setting, choices: tuple[str, ...]) -> str:
     """One of `choices`; raises ConfigError."""
     if setting.value not in choices:

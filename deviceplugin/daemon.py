@@ -8,7 +8,7 @@ from functools import partial
 import structlog
 
 from deviceplugin.claims import Claims, Terms, terms_of
-from deviceplugin.config import Config
+from deviceplugin.config import Config, address_text
 from deviceplugin.core.allocation import devices_of
 from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import DevicePluginError
@@ -255,8 +255,8 @@ async def _serve_http(app: App, address: tuple[str, int]) -> None:
     try:
         server = await asyncio.to_thread(HttpServer, app, address)
     except OSError as error:
-        raise DevicePluginError(f"{address[0]}:{address[1]}: {error.strerror}") from error
-    log.info("metrics_served", address=f"{address[0]}:{server.port}")
+        raise DevicePluginError(f"{address_text(address)}: {error.strerror}") from error
+    log.info("metrics_served", address=address_text((address[0], server.port)))
     try:
         await asyncio.Future()
     finally:

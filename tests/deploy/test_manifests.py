@@ -1,6 +1,8 @@
 """What a person applies to a cluster: strict, consistent with the daemon, and enough for it."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ import yaml
 
 from deviceplugin.cli import cli
 from deviceplugin.core.names import name_problem
+from deviceplugin.core.sharing_sections import MpsSettings
+from deviceplugin.exporters.dialects import DIALECTS, Dialect
 from deviceplugin.outputs import metrics_server
 from tests.rig import run_command
 
@@ -19,6 +23,7 @@ DEPLOY = ROOT / "deploy"
 FILES = sorted(DEPLOY.rglob("*.yaml"))
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
+PATCHES = sorted(path.name for path in (DEPLOY / "patches").glob("*.yaml"))
 # Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
 # debugfs is for root on the host alone; the boot id is the same in every container's own /proc.
 # The daemon's own process is in its own /proc.
@@ -174,6 +179,9 @@ def test_the_kustomization_names_files_and_objects_that_exist(daemonset: Any) ->
     names = re.findall(r"- (?:path: )?(\S+\.yaml)", text)
     assert {"config.yaml", "daemonset.yaml", "patches/nvidia.yaml"} <= set(names)
     assert all((DEPLOY / name).exists() for name in names)
+    assert {name for name in names if name.startswith("patches/")} == {
+        f"patches/{name}" for name in PATCHES
+    }
     for name in names:
         if name.startswith("patches/"):
             patch = load(name)
@@ -188,6 +196,79 @@ def test_only_the_mig_patch_adds_a_capability() -> None:
     assert [name for name, text in texts.items() if "SYS_ADMIN]" in text] == ["nvidia-mig.yaml"]
     monitors = [n for n, text in texts.items() if "name: NVIDIA_MIG_MONITOR_DEVICES" in text]
     assert monitors == ["nvidia-mig.yaml"]
+
+
+def patched(name: str) -> tuple[Any, Any]:
+    """What a patch says of the pod and of its container."""
+    pod = load(f"patches/{name}")["spec"]["template"]["spec"]
+    (container,) = pod.get("containers", [{"name": "deviceplugin"}])
+    assert container["name"] == "deviceplugin"
+    return pod, container
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.vendor)
+def test_an_agents_patch_mounts_the_directory_of_its_socket_and_nothing_else(
+    dialect: Dialect,
+) -> None:
+    folder, name = str(Path(dialect.socket).parent), f"agent-{dialect.vendor}"
+    pod, container = patched(f"{name}.yaml")
+    assert pod.keys() == {"containers", "volumes"}
+    assert container.keys() == {"name", "volumeMounts"}
+    # Directory would keep the pod from nodes without the agent.
+    volume = {"name": name, "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
+    assert pod["volumes"] == [volume]
+    assert container["volumeMounts"] == [
+        {"name": name, "mountPath": HOST_ROOT + folder, "readOnly": True}
+    ]
+
+
+def test_the_patch_for_mps_mounts_its_root_where_clients_are_told_that_it_is() -> None:
+    pod, container = patched("nvidia-mps.yaml")
+    root = MpsSettings().root
+    assert {v["name"]: v["hostPath"]["path"] for v in pod["volumes"]} == {
+        "mps": root,
+        "mps-shm": f"{root}/shm",
+    }
+    assert {v["hostPath"]["type"] for v in pod["volumes"]} == {"DirectoryOrCreate"}
+    assert container["volumeMounts"] == [
+        {"name": "mps", "mountPath": root},
+        {"name": "mps-shm", "mountPath": "/dev/shm"},  # clients have it there
+    ]
+    assert container["env"] == [{"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility"}]
+    assert "securityContext" not in container
+
+
+def test_all_patches_together_are_mounts_that_do_not_meet(pod: Any, container: Any) -> None:
+    volumes, mounts = list(pod["volumes"]), list(container["volumeMounts"])
+    for name in PATCHES:
+        changed, inside = patched(name)
+        volumes += changed.get("volumes", [])
+        mounts += inside.get("volumeMounts", [])
+    names, paths = [v["name"] for v in volumes], [m["mountPath"] for m in mounts]
+    assert len(set(names)) == len(names)
+    assert len(set(paths)) == len(paths)
+    assert {m["name"] for m in mounts} == set(names)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl to build with")
+@pytest.mark.parametrize("left_out", ["nvidia.yaml", "nvidia-mig.yaml"])
+def test_kustomize_builds_the_daemonset_with_all_patches(tmp_path: Path, left_out: str) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    path = tmp_path / "deploy" / "kustomization.yaml"
+    text = re.sub(r"(?m)^# (?=( *- path: |patches:))", "", path.read_text())
+    path.write_text(re.sub(rf"(?m)^ *- path: patches/{left_out}$", "", text))
+    command = ["kubectl", "kustomize", str(path.parent)]
+    built = subprocess.run(command, capture_output=True, text=True, check=True)
+    objects = {o["kind"]: o for o in yaml.safe_load_all(built.stdout)}
+    spec = objects["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    mounted = {m["mountPath"] for m in container["volumeMounts"]}
+    assert {"/etc/deviceplugin", "/run/nvidia/mps", "/host/run/xpumd"} <= mounted
+    assert {e["name"]: e.get("value") for e in container["env"]}[
+        "NVIDIA_DRIVER_CAPABILITIES"
+    ] == "compute,utility"
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 @pytest.mark.parametrize(
