@@ -4,12 +4,15 @@ Removing an id that is held, or that an Allocate in flight names, can crash the 
 (devicemanager, allocateContainerResources and generateDeviceTopologyHints). There is no word from
 the kubelet that a device was released: an id is let go when two PodResources answers in a row show
 no holder and no Allocate named it lately, since a running init container is not in that answer.
+The ledger, whose claims count as holders here, may free an id sooner: its mistake costs a refusal.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from deviceplugin.core.resources import Resources, with_tombstones
+from deviceplugin.core.usage import Key
+from deviceplugin.kubelet.ledger import MISSING_ANSWERS, QUIET_S
 from deviceplugin.kubelet.podresources import Holders
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -19,11 +22,6 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
-
-UNHELD_ANSWERS = 2
-QUIET_S = 120.0
-
-Key = tuple[ResourceName, AdvertisedID]
 
 
 class Retention:
@@ -66,7 +64,7 @@ class Retention:
         for key in list(self._gone):
             held_now = key[1] in holders.get(key[0], {})
             self._unheld[key] = 0 if held_now else self._unheld.get(key, 0) + 1
-            if self._unheld[key] >= UNHELD_ANSWERS and self._quiet(key):
+            if self._unheld[key] >= MISSING_ANSWERS and self._quiet(key):
                 self._let_go(key)
 
     def _bury_held(self, there: Mapping[ResourceName, frozenset[AdvertisedID]]) -> None:

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from deviceplugin.core.resources import Resources
 from deviceplugin.kubelet.retention import QUIET_S, Retention
 from deviceplugin.model import (
@@ -108,3 +111,30 @@ def test_ids_of_resources_that_are_not_ours_are_none_of_our_business() -> None:
     retention.apply(plan("a"))
     retention.observe({ResourceName("other.com/x"): {AdvertisedID("x"): None}})
     assert listed(retention.apply(plan("a"))) == {"a": "Healthy"}
+
+
+IDS = st.sets(st.sampled_from("ab"))
+
+
+@given(named=IDS, steps=st.lists(st.tuples(st.booleans(), IDS), min_size=4))
+def test_no_id_goes_that_a_pod_may_hold(
+    named: set[str], steps: list[tuple[bool, set[str]]]
+) -> None:
+    busy = Busy()
+    busy.ago_s = dict.fromkeys(named, QUIET_S - 1)
+    retention = Retention(busy)
+    answers: list[set[str]] = []
+    planned: set[str] = set()
+    before: set[str] = set()
+    for answered, ids in steps:
+        if answered:
+            answers.append(ids)
+            retention.observe(held(*ids))
+        else:
+            planned = ids
+        now = set(listed(retention.apply(plan(*sorted(planned)))))
+        assert planned <= now
+        for gone in before - now:
+            assert len(answers) >= 2
+            assert gone not in answers[-1] | answers[-2] | named
+        before = now
