@@ -36,7 +36,7 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
         [sys.executable, "-m", "deviceplugin", *arguments],
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=2 * WAIT_S,
         check=False,
         env=environment() | variables,
     )

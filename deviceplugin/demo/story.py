@@ -17,7 +17,7 @@ from deviceplugin.demo.scenario import Scenario, Step
 from deviceplugin.tables import table
 from deviceplugin.testing.kubelet import KubeletStub
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 async def run_demo(scenario: Scenario, *, keep: bool) -> None:

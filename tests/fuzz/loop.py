@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 DEADLINE_S = 60.0
+# gRPC has one queue a process: what is left of the loop of an earlier test comes to ours.
+OF_OTHER_LOOPS = "Exception in callback PollerCompletionQueue._handle_events"
 _endings: list[Callable[[], Awaitable[object]]] = []
 
 
@@ -20,7 +22,9 @@ class Complaints(logging.Handler):
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(f"{record.name}: {record.getMessage()} {record.exc_info or ''}")
+        text = record.getMessage()
+        if OF_OTHER_LOOPS not in text:
+            self.told.append(f"{record.name}: {text} {record.exc_info or ''}")
 
     def take(self) -> list[str]:
         taken, self.told = self.told, []

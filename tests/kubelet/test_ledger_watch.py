@@ -48,8 +48,10 @@ async def test_the_kubelet_is_asked_when_it_has_done_with_an_allocate(short_dir:
             lambda: False,
         )
         with watch.allocating():
+            while asked_s.empty():  # the stub may not answer in time
+                await watch.ask()  # as an Allocate does that has to know
             task = asyncio.create_task(watch.watch())
-            await watch.ask()  # as an Allocate does that has to know
+            await asyncio.sleep(0)  # it waits for the end
             ended_s = now_s()
         first_s, second_s = await asked_s.get(), await asked_s.get()
         task.cancel()

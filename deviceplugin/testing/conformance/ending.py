@@ -46,7 +46,7 @@ async def _roll(session: Session) -> AsyncIterator[Finding]:
     last_s = max(opened.at_s for opened in session.record.opened)
     limit_s = session.settings.limit(TAKEN_OVER_S)
     yield timed(14, "the last registration", [max(0.0, last_s - ended_s)], limit_s)
-    await _seen_by_the_kubelet(session, 1)
+    await seen_by_the_kubelet(session, 1)
     live = {name: session.stub.live_streams(name) for name in session.names}
     session.record.rolling = False
     wrong = [f"{name}: {count} streams" for name, count in live.items() if count != 1]
@@ -94,11 +94,11 @@ async def end_plugin(session: Session) -> AsyncIterator[Finding]:
     stuck = [f"{len(hanging)} Allocate calls hang"] if hanging else []
     late = [f"it took {took_s:.1f} s, limit {limit_s:.1f} s"] if took_s > limit_s else []
     yield judged(17, stuck + left + late, f"ended after {took_s:.2f} s with calls under way")
-    await _seen_by_the_kubelet(session, 0)
+    await seen_by_the_kubelet(session, 0)
     yield judged(16, _still_there(session, sockets), "streams ended, nobody accepts")
 
 
-async def _seen_by_the_kubelet(session: Session, streams: int) -> None:
+async def seen_by_the_kubelet(session: Session, streams: int) -> None:
     """A process that has ended is waited for by us, and the end of its streams told by gRPC: the
     kubelet may hear of it later, and is waited for too."""
     with contextlib.suppress(TimeoutError):
