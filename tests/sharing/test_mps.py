@@ -97,7 +97,7 @@ async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(rig: Ri
     await rig.daemons.pop().stop(signal.SIGKILL)
     await rig.allocatable({GPU: 0})
     start(rig, RULES)
-    await rig.allocatable({GPU: 8}, timeout_s=10)
+    await rig.allocatable({GPU: 8})
     assert int((mps_root / "nvidia.com/gpu/pipe/control").read_text()) == pid
     os.kill(pid, signal.SIGKILL)
 
