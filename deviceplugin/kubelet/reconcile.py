@@ -32,8 +32,9 @@ class Endpoints:
         run: Callable[[Endpoint], "asyncio.Task[None]"],
     ) -> None:
         self._make, self._run = make, run
+        self._wanted: Resources = {}
         self._running: dict[ResourceName, Running] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[ResourceName, asyncio.Task[None]] = {}
 
     async def follow(self, resources: Latest[Resources]) -> None:
         """Bring the endpoints in line with each newest set of resources; until cancelled."""
@@ -45,39 +46,46 @@ class Endpoints:
 
     def problems(self) -> Iterable[str]:
         """The resources that the kubelet does not watch now."""
-        return [name for name, r in sorted(self._running.items()) if not r.endpoint.ready]
+        return [name for name in sorted(self._wanted) if not self._is_ready(name)]
 
     def busy_since(self, name: ResourceName, device_id: AdvertisedID) -> float | None:
         """Seconds since an Allocate named the id, 0 while one runs, None if never."""
         running = self._running.get(name)
         return running.endpoint.plugin.in_flight.seconds_since(device_id) if running else None
 
+    def _is_ready(self, name: ResourceName) -> bool:
+        running = self._running.get(name)
+        return running is not None and running.endpoint.ready
+
     def _reconcile(self, wanted: Resources) -> None:
+        self._wanted = wanted
         for name, resource in wanted.items():
-            running = self._running.get(name)
-            if running is None:
-                endpoint = self._make(resource)
-                self._running[name] = Running(endpoint, self._run(endpoint))
-                log.info("resource_added", resource=name, devices=len(resource.devices))
-            else:
+            if running := self._running.get(name):
                 running.endpoint.plugin.show(resource)
+            elif name not in self._ending:  # the socket is still the old one's; see _retire
+                self._start(resource)
         for name in [name for name in self._running if name not in wanted]:
-            task = asyncio.create_task(self._retire(name, self._running.pop(name)))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._ending[name] = asyncio.create_task(self._retire(name, self._running.pop(name)))
+
+    def _start(self, resource: Resource) -> None:
+        endpoint = self._make(resource)
+        self._running[resource.name] = Running(endpoint, self._run(endpoint))
+        log.info("resource_added", resource=resource.name, devices=len(resource.devices))
 
     async def _retire(self, name: ResourceName, running: Running) -> None:
         """Say with an empty list that there is nothing left, then end: without the list the
-        kubelet would keep the old capacity for five minutes."""
+        kubelet would keep the old capacity for five minutes. The resource may be wanted again."""
         plugin: ResourcePlugin = running.endpoint.plugin
         plugin.show(replace(plugin.resource, devices=()))
         await asyncio.sleep(2 * BURST_S)
         await _cancel(running.task)
         log.info("resource_removed", resource=name)
+        del self._ending[name]
+        self._reconcile(self._wanted)
 
     async def _stop_all(self) -> None:
         tasks = [running.task for running in self._running.values()]
-        await asyncio.gather(*map(_cancel, [*tasks, *self._ending]))
+        await asyncio.gather(*map(_cancel, [*tasks, *self._ending.values()]))
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
