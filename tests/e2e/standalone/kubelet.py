@@ -82,6 +82,10 @@ class Containerd:
         address = ("--address", str(self._socket), "--namespace", "k8s.io")
         return self._sandbox.run("ctr", *address, *arguments)
 
+    def containers(self) -> list[str]:
+        """The ids of all that run, pods' own among them; nothing where it has ended."""
+        return self.ctr("containers", "list", "-q").split() if self.listens() else []
+
 
 @dataclass(frozen=True)
 class Rejection:

@@ -68,11 +68,11 @@ class StandaloneNode:
 
     def close(self) -> None:
         """End everything inside; the machine is as it was."""
+        # Without cgroups of its own for pods the kubelet leaves their place to containerd.
+        left = [self.cgroup, *(f"k8s.io/{name}" for name in self.containerd.containers())]
         self.sandbox.close()
-        for controller in _CONTROLLERS.glob(f"*/{self.cgroup}"):
-            _remove_cgroup(controller)
-        if (_CONTROLLERS / self.cgroup).exists():
-            _remove_cgroup(_CONTROLLERS / self.cgroup)
+        for path in (found for name in left for found in _cgroups(name)):
+            _remove_cgroup(path)
 
     async def restart_kubelet(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the kubelet and start it again, until every device can be allocated."""
@@ -203,6 +203,12 @@ def _nodes(host_root: Path) -> dict[str, Node]:
     files = sorted(path for path in (host_root / "dev").rglob("*") if path.is_file())
     paths = [f"/{path.relative_to(host_root)}" for path in files]
     return {path: Node(path, _EXPERIMENTAL_MAJOR, minor) for minor, path in enumerate(paths)}
+
+
+def _cgroups(name: str) -> list[Path]:
+    """The cgroup of each controller (version 1), or the one (version 2)."""
+    found = [*_CONTROLLERS.glob(f"*/{name}"), _CONTROLLERS / name]
+    return [path for path in found if path.is_dir()]
 
 
 def _remove_cgroup(path: Path) -> None:
