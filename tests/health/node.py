@@ -89,12 +89,12 @@ class Node:
     async def logged(self, event: str, **fields: object) -> dict[str, Any]:
         """Wait for a log event with these fields; those already there count."""
         async with asyncio.timeout(WAIT_S):
-            while not (found := self.has_logged(event, **fields)):
+            while not (entries := self.found(event, **fields)):
                 self._news.clear()
                 await self._news.wait()
-        return found[0]
+        return entries[0]
 
-    def has_logged(self, event: str, **fields: object) -> list[dict[str, Any]]:
+    def found(self, event: str, **fields: object) -> list[dict[str, Any]]:
         """The log's events of this name with these fields."""
         return [e for e in self.log if e.get("event") == event and fields.items() <= e.items()]
 
