@@ -7,6 +7,7 @@ a file STATE/broken makes a device fail. It watches by polling every few millise
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.pb import deviceplugin_v1beta1_pb2_grpc as rpc
 
 POLL_S = 0.003
+OVERLOOKED_S = 8.0
 COUNT = 3
 KNOWN = ("gpu", "nic")
 Context = Any  # grpc's context is generic over messages that do not matter here
@@ -38,6 +40,8 @@ class Plugin(rpc.DevicePluginServicer):
         self.kubelet = self.directory / "kubelet.sock"
         self.options = pluginapi.DevicePluginOptions(get_preferred_allocation_available=True)
         self.registered_with: object = None
+        self.registered_s = 0.0
+        self.watched = False
         self.epoch = 0
         self.streams = 0
 
@@ -85,6 +89,7 @@ class Plugin(rpc.DevicePluginServicer):
     ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         epoch, sent = self.epoch, None
         self.streams += 1
+        self.watched = True
         try:
             while epoch == self.epoch:
                 if (message := self.message()) != sent:
@@ -145,19 +150,27 @@ class Plugin(rpc.DevicePluginServicer):
 
     def wants_registration(self) -> bool:
         identity = read_identity(self.kubelet)
-        return identity != self.registered_with and is_listening(self.kubelet)
+        wanted = identity != self.registered_with or self.is_overlooked()
+        return wanted and is_listening(self.kubelet)
+
+    def is_overlooked(self) -> bool:
+        """Whether no stream came of a registration: the end of another instance's, which the
+        kubelet hears of late, takes it down before."""
+        return not self.watched and time.monotonic() > self.registered_s + OVERLOOKED_S
 
     async def register_again(self) -> None:
         self.epoch += 1
         while self.streams:
             await asyncio.sleep(POLL_S)
         identity = read_identity(self.kubelet)
+        self.watched = False
         try:
             await self.register()
         except grpc.aio.AioRpcError:
             await asyncio.sleep(0.05)
         else:
             self.registered_with = identity
+            self.registered_s = time.monotonic()
 
     def request(self) -> pluginapi.RegisterRequest:
         return pluginapi.RegisterRequest(

@@ -56,10 +56,10 @@ class Node:
         assert self.daemon is not None
         return await self.daemon.wait_event(event, timeout_s, **fields)
 
-    def has_logged(self, event: str, **fields: object) -> bool:
-        """Whether the newest daemon's log has such an event by now."""
+    def found(self, event: str, **fields: object) -> list[dict[str, Any]]:
+        """The events of this name with these fields in the newest daemon's log."""
         assert self.daemon is not None
-        return any(fields.items() <= told.items() for told in self.daemon.events(event))
+        return [told for told in self.daemon.events(event) if fields.items() <= told.items()]
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Exit status and output of an operator's command."""

@@ -25,7 +25,7 @@ async def registered(node: Node, expected: set[str] = BOTH) -> None:
 async def watched(node: Node) -> None:
     """The daemon takes events: an XID without consequence was told."""
     async with asyncio.timeout(WAIT_S):
-        while not node.has_logged("fault", code="14"):
+        while not node.found("fault", code="14"):
             node.double.raise_event(1, xid=14)
             await asyncio.sleep(0.2)
 

@@ -173,7 +173,7 @@ def main() -> int:
     if scene.watch.broken:
         sys.stdout.write(f"seed {seed}; everything is left in {directory}\n")
         return 1
-    shutil.rmtree(directory)
+    shutil.rmtree(directory, ignore_errors=True)  # gRPC removes sockets of its own meanwhile
     return 0
 
 
