@@ -81,9 +81,9 @@ class Inotify:
 
 
 def parse_events(data: bytes) -> Iterator[Event]:
-    """The events of one read; the kernel gives whole ones only."""
+    """The whole events in what was read; the kernel gives no others."""
     at = 0
-    while at < len(data):
+    while at + _EVENT.size <= len(data):
         _, mask, _, length = _EVENT.unpack_from(data, at)
         at += _EVENT.size
         name = data[at : at + length].rstrip(b"\0")

@@ -1,7 +1,10 @@
 """Text and messages of the kernel: every parser of the host and of the vendors."""
 
+import os
 import re
+import struct
 
+from deviceplugin.host.inotify import parse_events
 from deviceplugin.host.numbers import (
     numbered,
     parse_decimal,
@@ -66,6 +69,13 @@ def addresses(data: bytes) -> None:
     assert parse_address(address) == address
     assert re.fullmatch(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", address)
     assert parse_address(f" {address.upper()}\n") == address
+
+
+def inotify(data: bytes) -> None:
+    """Events are as many as there is room for, and none is longer than what was read."""
+    events = list(parse_events(data))
+    assert len(events) <= len(data) // 16
+    assert all(len(os.fsencode(event.name)) <= len(data) for event in events)
 
 
 def uevents(data: bytes) -> None:
@@ -170,6 +180,14 @@ SURFACES = {
         target=addresses,
         seeds=(b"0000:3a:00.0", b"00010000:3A:00.7"),
         words=(b"0000:", b"3a", b":", b".0", b" ", *NUMBERS),
+    ),
+    "inotify": Surface(
+        target=inotify,
+        seeds=(
+            struct.pack("=iIII16s", 1, 0x100, 0, 16, b"kubelet.sock"),
+            struct.pack("=iIII", -1, 0x4000, 0, 0),
+        ),
+        words=(b"\0" * 4, b"\x10\0\0\0", b"\xff" * 4),
     ),
     "uevents": Surface(target=uevents, seeds=(BIND, WEDGED, b"libudev\0"), words=EVENT_WORDS),
     "amd_texts": Surface(
