@@ -10,7 +10,6 @@ import structlog
 from deviceplugin.claims import Claims, Terms, terms_of
 from deviceplugin.config import Config, address_text
 from deviceplugin.core.allocation import devices_of
-from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.health_wiring import HealthWiring
 from deviceplugin.host import Host
@@ -191,8 +190,8 @@ class Daemon:
         return Endpoint(plugin, self._kubelet, self._metrics, self._seed)
 
     def _prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
-        """Sharing first says which ids make sense together, then the policy chooses."""
-        return self._side.placement.prefer(resource, narrow(resource, preference))
+        """As the newest configuration has it."""
+        return self._side.placement.prefer(resource, preference)
 
     def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
         return self._keep(endpoint.plugin.name, endpoint.run)

@@ -7,7 +7,7 @@ from typing import Any
 
 from deviceplugin.config import Config
 from deviceplugin.core.policies.explain import Question, explain
-from deviceplugin.core.sharing import narrow
+from deviceplugin.core.sharing import narrow, shared
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory import InventoryStore
@@ -57,7 +57,7 @@ async def explain_once(
     return explain(
         Question(
             resource=resource,
-            preference=narrow(resource, _preference(resource, asked)),
+            preference=narrow(shared(resource), _preference(resource, asked)),
             context=placement.context,
             name=name,
             policy=load_policy(name),

@@ -25,6 +25,7 @@ from deviceplugin.core.policies import (
 from deviceplugin.core.policies.loads import loads_of
 from deviceplugin.core.policies.rotation import last_handed_out
 from deviceplugin.core.resources import Resources
+from deviceplugin.core.sharing import narrow
 from deviceplugin.host import Host
 from deviceplugin.latest import Latest
 from deviceplugin.model import (
@@ -121,9 +122,11 @@ class Placement:
         return default_policy(self._context.layout(resource))
 
     def prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
-        """The ids that the resource's policy would give; changes nothing."""
+        """Sharing says which ids make sense together, then the resource's policy chooses; changes
+        nothing."""
         policy = self._settings.policies[self.policy_of(resource)]
-        return prefer(resource, preference, self.context, policy)
+        sensible = narrow(self._context.layout(resource).shared, preference)
+        return prefer(resource, sensible, self.context, policy)
 
     def handed_out(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         """A container got `entries`: the next turn is the GPU's after them.

@@ -1,8 +1,9 @@
 """What a container may have of shared devices: limits, choice and the edits that tell it; pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from deviceplugin.core.shares import MIB, share_bytes
 from deviceplugin.core.sharing_sections import DEVICE_MEMORY, DEVICE_SM, MPS_MEMORY, MPS_THREADS
@@ -40,7 +41,7 @@ def check_request(resource: Resource, entries: Sequence[AdvertisedDevice]) -> No
         text = f"maximum request size for shared resources is {most}; found {len(entries)}"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
     counts = Counter(entry.device for entry in entries)
-    gpus = {_gpu(entry) for entry in entries}
+    gpus = {_gpu(entry.device, entry.share) for entry in entries}
     if resource.distinct and len(gpus) < len(entries):
         text = f"{len(entries)} different GPUs are asked for, {len(gpus)} have a free replica"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
@@ -48,9 +49,9 @@ def check_request(resource: Resource, entries: Sequence[AdvertisedDevice]) -> No
         _check_spread(resource, len(entries), len(counts))
 
 
-def _gpu(entry: AdvertisedDevice) -> DeviceID:
-    """The physical GPU behind an entry."""
-    return (entry.share.whole if entry.share else None) or entry.device
+def _gpu(device: DeviceID, share: Share | None) -> DeviceID:
+    """The physical GPU that a device is or is a part of."""
+    return (share.whole if share else None) or device
 
 
 def _check_spread(resource: Resource, size: int, used: int) -> None:
@@ -68,86 +69,93 @@ def _capacities(resource: Resource) -> Mapping[DeviceID, int]:
     return {e.device: e.share.count if e.share else 1 for e in resource.devices}
 
 
-def narrow(resource: Resource, preference: Preference) -> Preference:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """The ids of each device in a list, in its order, and which share of the device each id is,
+    None for all of it.
+
+    Made once for each list: a question may name tens of thousands of ids.
+    """
+
+    resource: Resource
+    ids: Mapping[DeviceID, Sequence[AdvertisedID]]
+    share: Mapping[DeviceID, Share | None]
+
+
+def shared(resource: Resource) -> Shared:
+    """A resource's list by device."""
+    ids: dict[DeviceID, list[AdvertisedID]] = {}
+    for entry in resource.devices:
+        ids.setdefault(entry.device, []).append(entry.id)
+    return Shared(
+        resource=resource, ids=ids, share={entry.device: entry.share for entry in resource.devices}
+    )
+
+
+def narrow(listed: Shared, preference: Preference) -> Preference:
     """The question with only those ids left that sharing wants; the same for unshared devices.
 
     Slices come from as few GPUs as possible, from the fullest that has room; replicas from
     different GPUs, the least shared first, or the most shared with the policy `packed`.
     """
-    chosen, free = _listed(resource, preference)
-    shares = [entry.share for entry in (*chosen, *(ids[0] for ids in free.values()))]
-    if not any(shares):
+    available, must = preference.available, preference.must_include & preference.available
+    held = _counts(listed, must)
+    free = {d: n - held.get(d, 0) for d, n in _counts(listed, available).items()}
+    shares = [share for device in free if (share := listed.share[device])]
+    if not shares:
         return preference
-    missing = preference.size - len(chosen)
-    pick = _pick_slices if any(s and s.unit_bytes for s in shares) else _pick_replicas
-    chosen += pick(resource, free, chosen, missing)
-    return replace(preference, available=_with_unlisted(chosen, preference))
+    pick = _pick_slices if any(share.unit_bytes for share in shares) else _pick_replicas
+    picked = pick(listed, free, held, preference.size - sum(held.values()))
+    others = available - must if must else available
+    ids = {i for device in held for i in listed.ids[device] if i in must}
+    for device, count in picked.items():
+        ids.update(islice((i for i in listed.ids[device] if i in others), count))
+    if len(ids) < preference.size:
+        return preference  # it may know ids that we do not, and would choose by chance
+    return replace(preference, available=frozenset(ids))
 
 
-def _listed(
-    resource: Resource, preference: Preference
-) -> tuple[list[AdvertisedDevice], dict[DeviceID, list[AdvertisedDevice]]]:
-    """Of what is listed and available the ids that must be in, and the others of each device,
-    which all have one share."""
-    available, must = preference.available, preference.must_include
-    chosen: list[AdvertisedDevice] = []
-    free: dict[DeviceID, list[AdvertisedDevice]] = {}
-    for entry in resource.devices:
-        if entry.id not in available:
-            continue
-        if entry.id in must:
-            chosen.append(entry)
-        else:
-            free.setdefault(entry.device, []).append(entry)
-    return chosen, free
-
-
-def _with_unlisted(
-    chosen: Iterable[AdvertisedDevice], preference: Preference
-) -> frozenset[AdvertisedID]:
-    """The kubelet may know ids that we do not: too few ids would let it choose by chance."""
-    ids = frozenset(entry.id for entry in chosen)
-    return ids if len(ids) >= preference.size else preference.available
+def _counts(listed: Shared, ids: Set[AdvertisedID]) -> dict[DeviceID, int]:
+    """How many of `ids` each device has, without those that have none."""
+    if not ids:
+        return {}
+    counts = {device: sum(map(ids.__contains__, its)) for device, its in listed.ids.items()}
+    return {device: count for device, count in counts.items() if count}
 
 
 def _pick_slices(
-    resource: Resource,
-    free: Mapping[DeviceID, Sequence[AdvertisedDevice]],
-    chosen: Sequence[AdvertisedDevice],
-    missing: int,
-) -> list[AdvertisedDevice]:
-    started = {entry.device for entry in chosen}
-    picked: list[AdvertisedDevice] = []
-    left = dict(free)
+    listed: Shared, free: Mapping[DeviceID, int], held: Mapping[DeviceID, int], missing: int
+) -> Mapping[DeviceID, int]:
+    picked: dict[DeviceID, int] = {}
+    left = {device: count for device, count in free.items() if count}
     while missing > 0 and left:
-        begun = {device: ids for device, ids in left.items() if device in started} or left
-        fitting = [d for d, ids in begun.items() if len(ids) >= missing]
-        sign = -1 if resource.policy == "spread" or not fitting else 1
-        device = min(fitting or begun, key=lambda d: (sign * len(begun[d]), d))
-        picked += left[device][:missing]
-        missing -= len(left.pop(device)[:missing])
+        begun = {device: count for device, count in left.items() if device in held} or left
+        fitting = [device for device, count in begun.items() if count >= missing]
+        sign = -1 if listed.resource.policy == "spread" or not fitting else 1
+        device = min(fitting or begun, key=lambda d: (sign * begun[d], d))
+        picked[device] = min(missing, left.pop(device))
+        missing -= picked[device]
     return picked
 
 
 def _pick_replicas(
-    resource: Resource,
-    free: Mapping[DeviceID, Sequence[AdvertisedDevice]],
-    chosen: Sequence[AdvertisedDevice],
-    missing: int,
-) -> list[AdvertisedDevice]:
-    sign = -1 if resource.policy == PACKED else 1
-    capacities = _capacities(resource)
-    gpus = {e.device: _gpu(e) for entries in free.values() for e in entries}
-    taken = Counter(map(_gpu, chosen))
-    left = {device: list(ids) for device, ids in free.items()}
-    picked: list[AdvertisedDevice] = []
-    for _ in range(min(missing, sum(map(len, left.values())))):
+    listed: Shared, free: Mapping[DeviceID, int], held: Mapping[DeviceID, int], missing: int
+) -> Mapping[DeviceID, int]:
+    sign = -1 if listed.resource.policy == PACKED else 1
+    gpus = {device: _gpu(device, share) for device, share in listed.share.items()}
+    capacities = {device: share.count if share else 1 for device, share in listed.share.items()}
+    taken: Counter[DeviceID] = Counter()
+    for device, count in held.items():
+        taken[gpus[device]] += count
+    left, picked = dict(free), Counter[DeviceID]()
+    for _ in range(min(missing, sum(left.values()))):
         device = min(
-            (d for d, ids in left.items() if ids),
-            key=lambda d: (taken[gpus[d]], sign * (capacities[d] - len(left[d])), d),
+            (d for d, count in left.items() if count),
+            key=lambda d: (taken[gpus[d]], sign * (capacities[d] - left[d]), d),
         )
         taken[gpus[device]] += 1
-        picked.append(left[device].pop(0))
+        picked[device] += 1
+        left[device] -= 1
     return picked
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deviceplugin.core.sharing import check_request, narrow, share_edits
+from deviceplugin.core.sharing import check_request, narrow, share_edits, shared
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import Preference
 from tests.sharing.builders import GIB, gpu, instance, inventory, sharing
@@ -37,7 +37,7 @@ def entries(found, wanted):
 
 def chosen(found, size, available, must=()):
     asked = Preference(available=frozenset(available), must_include=frozenset(must), size=size)
-    picked = narrow(found, asked).available
+    picked = narrow(shared(found), asked).available
     assert len(picked) == size
     assert set(must) <= set(picked)
     return sorted(GPUS.index(next(g for g in GPUS if i.startswith(g.id))) for i in picked)
@@ -81,7 +81,7 @@ def test_partitions_of_one_gpu_are_not_distinct():
     (found,) = sharing(rule).plan(inventory(*parents, *parts)).resources.values()
     every = tuple(entry.id for entry in found.devices)
     asked = Preference(available=frozenset(every), must_include=frozenset(), size=2)
-    picked = narrow(found, asked).available
+    picked = narrow(shared(found), asked).available
     check_request(found, entries(found, picked))
     same = [entry for entry in found.devices if entry.device in (parts[0].id, parts[1].id)]
     with pytest.raises(AllocationError, match="2 different GPUs"):
@@ -97,7 +97,7 @@ def test_a_preference_for_whole_gpus_is_left_alone():
     whole = resource("whole")
     every = frozenset(entry.id for entry in whole.devices)
     asked = Preference(available=every, must_include=frozenset(), size=1)
-    assert narrow(whole, asked) is asked
+    assert narrow(shared(whole), asked) is asked
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deviceplugin.core.policies.topology import Topology
+from deviceplugin.core.sharing import Shared, shared
 from deviceplugin.model import AdvertisedDevice, AdvertisedID, DeviceID, Health, Resource
 
 # Shares of a GPU are billionths, so that equal shares are equal and 60,000 slices still count.
@@ -23,6 +24,7 @@ class Layout:
     """
 
     resource: Resource
+    shared: Shared
     topology: Topology
     gpus: tuple[DeviceID, ...]
     listed: tuple[AdvertisedID, ...]
@@ -47,6 +49,7 @@ def layout_of(resource: Resource, topology: Topology) -> Layout:
     costs = tuple(tuple(topology.between(one, other).cost for other in gpus) for one in gpus)
     return Layout(
         resource=resource,
+        shared=shared(resource),
         topology=topology,
         gpus=gpus,
         listed=tuple(entry.id for entry in resource.devices),
