@@ -106,10 +106,10 @@ def narrow(listed: Shared, preference: Preference) -> Preference:
         return preference
     pick = _pick_slices if any(share.unit_bytes for share in shares) else _pick_replicas
     picked = pick(listed, free, held, preference.size - sum(held.values()))
-    others = available - must if must else available
     ids = {i for device in held for i in listed.ids[device] if i in must}
     for device, count in picked.items():
-        ids.update(islice((i for i in listed.ids[device] if i in others), count))
+        others = (i for i in listed.ids[device] if i in available and i not in must)
+        ids.update(islice(others, count))
     if len(ids) < preference.size:
         return preference  # it may know ids that we do not, and would choose by chance
     return replace(preference, available=frozenset(ids))
