@@ -7,7 +7,7 @@ from typing import Any
 
 from deviceplugin.config import Config
 from deviceplugin.core.policies.explain import Question, explain
-from deviceplugin.core.sharing import narrow, shared
+from deviceplugin.core.sharing import narrow
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory import InventoryStore
@@ -54,10 +54,11 @@ async def explain_once(
     await placement.look(store.current)
     await placement.lay_out(list(resources.values()))
     name = asked.policy or placement.policy_of(resource)
+    layout = placement.context.layout(resource)
     return explain(
         Question(
             resource=resource,
-            preference=narrow(shared(resource), _preference(resource, asked)),
+            preference=narrow(layout.shared, _preference(resource, asked)),
             context=placement.context,
             name=name,
             policy=load_policy(name),

@@ -57,7 +57,7 @@ def _gpu(device: DeviceID, share: Share | None) -> DeviceID:
 def _check_spread(resource: Resource, size: int, used: int) -> None:
     """Slices come from one GPU, unless the request is larger than any GPU."""
     needed, left = 0, size
-    for capacity in sorted(_capacities(resource).values(), reverse=True):
+    for capacity in sorted(_capacities(_shares(resource)).values(), reverse=True):
         if left > 0:
             needed, left = needed + 1, left - capacity
     if used > needed:
@@ -65,8 +65,12 @@ def _check_spread(resource: Resource, size: int, used: int) -> None:
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
 
 
-def _capacities(resource: Resource) -> Mapping[DeviceID, int]:
-    return {e.device: e.share.count if e.share else 1 for e in resource.devices}
+def _shares(resource: Resource) -> Mapping[DeviceID, Share | None]:
+    return {entry.device: entry.share for entry in resource.devices}
+
+
+def _capacities(shares: Mapping[DeviceID, Share | None]) -> Mapping[DeviceID, int]:
+    return {device: share.count if share else 1 for device, share in shares.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +91,7 @@ def shared(resource: Resource) -> Shared:
     ids: dict[DeviceID, list[AdvertisedID]] = {}
     for entry in resource.devices:
         ids.setdefault(entry.device, []).append(entry.id)
-    return Shared(
-        resource=resource, ids=ids, share={entry.device: entry.share for entry in resource.devices}
-    )
+    return Shared(resource=resource, ids=ids, share=_shares(resource))
 
 
 def narrow(listed: Shared, preference: Preference) -> Preference:
@@ -143,7 +145,7 @@ def _pick_replicas(
 ) -> Mapping[DeviceID, int]:
     sign = -1 if listed.resource.policy == PACKED else 1
     gpus = {device: _gpu(device, share) for device, share in listed.share.items()}
-    capacities = {device: share.count if share else 1 for device, share in listed.share.items()}
+    capacities = _capacities(listed.share)
     taken: Counter[DeviceID] = Counter()
     for device, count in held.items():
         taken[gpus[device]] += count
