@@ -8,7 +8,7 @@ import grpc
 import psutil
 
 from bench import daemon
-from deviceplugin.tables import table
+from deviceplugin.runtime.tables import table
 
 
 def main() -> None:

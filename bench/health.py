@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from deviceplugin.control import ask_daemon
+from deviceplugin.runtime.control import ask_daemon
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb
 from tests.fakes.nvml.cards import gpu_uuid

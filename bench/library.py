@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from deviceplugin.host import Host
-from deviceplugin.tables import table
+from deviceplugin.runtime.tables import table
 from deviceplugin.vendors.nvidia import create
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deviceplugin.core.policies import BUILT_IN, Context, Surroundings, prefer, topology_of
 from deviceplugin.model import AdvertisedID, Preference, Resource
-from tests.policies import boxes
-from tests.policies.boxes import Box
-from tests.policies.churn import churn, first_fit, ours, pair_score, pairs_of
+from deviceplugin.placement.prefer import BUILT_IN, prefer
+from deviceplugin.placement.topology import Surroundings, topology_of
+from deviceplugin.placement.view import Context
+from tests.placement import boxes
+from tests.placement.boxes import Box
+from tests.placement.churn import churn, first_fit, ours, pair_score, pairs_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from bench.calls import Timed, allocation, echo, preference, timed
 from bench.nodes import GPUS, Bench, Node, many_resources, node_of, too_many, vendors_of
 from bench.plainkubelet import Stream
 from bench.scale_tables import report
-from deviceplugin.control import ask_daemon
+from deviceplugin.runtime.control import ask_daemon
 from tests.rig import DaemonProcess, fetch
 
 SIZES = (8, 64, 512, 10_000, 60_000)

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deviceplugin.config import decode_sections
+from deviceplugin.config.schema import decode_sections
 from deviceplugin.demo.scenario import Node, Scenario, Step
+from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.host import Host
-from deviceplugin.registry import load_vendors
 from deviceplugin.testing.amd import DEMO_GPUS, V620_HOST, switch_mode, write_amd_node
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.nvidia_node import NvidiaNode

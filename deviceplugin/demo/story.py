@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from deviceplugin.config import Config
-from deviceplugin.daemon import Daemon
+from deviceplugin.config.config import Config
+from deviceplugin.daemon.daemon import Daemon
 from deviceplugin.demo.scenario import Scenario, Step
-from deviceplugin.tables import table
+from deviceplugin.runtime.tables import table
 from deviceplugin.testing.kubelet import KubeletStub
 
 WAIT_S = 60.0

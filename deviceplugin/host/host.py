@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deviceplugin.errors import DiscoveryError, ExhaustedError, VendorError
 from deviceplugin.host.numbers import parse_integer
-from deviceplugin.lines import one_line
+from deviceplugin.names import one_line
 
 MAX_FILE_BYTES = 1 << 20
 MAX_LINKS = 40  # the kernel's own limit

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import structlog
 
-from deviceplugin.kubelet.ledger import SETTLED_S, Ledger
-from deviceplugin.kubelet.podresources import (
+from deviceplugin.kubelet.podresources import PodResources
+from deviceplugin.kubelet.socket import SocketIdentity, read_identity
+from deviceplugin.resources.ledger import (
+    SETTLED_S,
     Holders,
     HoldersUnknownError,
     Holding,
-    PodResources,
+    Ledger,
     by_resource,
 )
-from deviceplugin.kubelet.socketwatch import SocketIdentity, read_identity
 
 log = structlog.get_logger()
 

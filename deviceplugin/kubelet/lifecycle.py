@@ -16,17 +16,12 @@ import grpc
 import grpc.aio
 import structlog
 
-from deviceplugin.core.names import socket_path_problem
 from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.recorder import Recorder
-from deviceplugin.kubelet.socketwatch import (
-    KubeletSocket,
-    SocketIdentity,
-    is_listening,
-    read_identity,
-)
+from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
 from deviceplugin.model import ResourceName
+from deviceplugin.names import socket_path_problem
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
 log = structlog.get_logger()

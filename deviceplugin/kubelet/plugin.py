@@ -17,11 +17,9 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from deviceplugin.core.allocation import select
 from deviceplugin.errors import AllocationError, CallTimeoutError, DevicePluginError, Refusal
 from deviceplugin.kubelet import wire
 from deviceplugin.kubelet.recorder import Recorder
-from deviceplugin.latest import Latest
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -31,6 +29,8 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.resources.allocation import select
+from deviceplugin.runtime.latest import Latest
 
 log = structlog.get_logger()
 T = TypeVar("T")

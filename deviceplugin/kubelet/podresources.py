@@ -1,7 +1,6 @@
 """Which devices pods hold, from the kubelet's PodResources API (v1 List and Get)."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +8,21 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID, ResourceName
 from deviceplugin.pb import podresources_v1_pb2 as podresources
-
-# For each resource the ids that are held, with the NUMA node the kubelet has for them.
-Holders = Mapping[ResourceName, Mapping[AdvertisedID, int | None]]
+from deviceplugin.resources.ledger import Answer, Holder, HoldersUnknownError, Holding
 
 _TIMEOUT_S = 2.0
+
+
 # A reply about 50,000 devices passes gRPC's default of 4 MiB.
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.http2.bdp_probe", 0),  # a network's bandwidth is no matter here
 )
+
+
 _SERVICE = "/v1.PodResourcesLister/"
-
-
-class HoldersUnknownError(DevicePluginError):
-    """The API is not there or does not answer: nobody can say what pods hold."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Holder:
-    """The container that holds a device."""
-
-    namespace: str
-    pod: str
-    container: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """A device that a container holds; a device of several NUMA nodes has one for each."""
-
-    resource: ResourceName
-    id: AdvertisedID
-    numa_node: int | None
-    holder: Holder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """All active pods (namespace, name), and what their containers hold."""
-
-    pods: frozenset[tuple[str, str]]
-    holdings: tuple[Holding, ...]
 
 
 class PodResources:
@@ -117,14 +86,6 @@ class PodResources:
             raise HoldersUnknownError(text) from error
         except DecodeError as error:
             raise HoldersUnknownError(f"{self._path}: {method}: {error}") from error
-
-
-def by_resource(holdings: Iterable[Holding]) -> Holders:
-    """The ids of holdings, by resource."""
-    held: dict[ResourceName, dict[AdvertisedID, int | None]] = {}
-    for holding in holdings:
-        held.setdefault(holding.resource, {})[holding.id] = holding.numa_node
-    return held
 
 
 def _holdings(pods: Iterable[podresources.PodResources]) -> Iterator[Holding]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from deviceplugin.core.resources import Resources
 from deviceplugin.kubelet.lifecycle import Endpoint
 from deviceplugin.kubelet.plugin import BURST_S, ResourcePlugin
-from deviceplugin.latest import Latest
 from deviceplugin.model import AdvertisedID, Resource, ResourceName
+from deviceplugin.resources.plan import Resources
+from deviceplugin.runtime.latest import Latest
 
 log = structlog.get_logger()
 

@@ -10,10 +10,6 @@ The ledger, whose claims count as holders here, may free an id sooner: its mista
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from deviceplugin.core.resources import Resources, with_tombstones
-from deviceplugin.core.usage import Key
-from deviceplugin.kubelet.ledger import MISSING_ANSWERS, QUIET_S
-from deviceplugin.kubelet.podresources import Holders
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -22,6 +18,9 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
+from deviceplugin.resources.ledger import MISSING_ANSWERS, QUIET_S, Holders
+from deviceplugin.resources.plan import Resources, with_tombstones
+from deviceplugin.resources.usage import Key
 
 
 class Retention:

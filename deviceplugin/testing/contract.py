@@ -6,9 +6,9 @@ assert contract_problems(create(Host(root), sections), Host(root)) == []
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from deviceplugin.core.names import id_problem, name_problem
 from deviceplugin.host import Host
 from deviceplugin.model import Device, Discovery
+from deviceplugin.names import id_problem, name_problem
 from deviceplugin.vendor import Vendor
 
 

@@ -22,11 +22,7 @@ from deviceplugin.testing.nodeview import NodeView
 from deviceplugin.testing.plugin_client import Options
 from deviceplugin.testing.podresources import PodResourcesKnobs, PodResourcesService
 from deviceplugin.testing.pods import Admission, Pod, Requests
-from deviceplugin.testing.registration import (
-    RegisterKnobs,
-    RegistrationLog,
-    Registrations,
-)
+from deviceplugin.testing.registration import RegisterKnobs, RegistrationLog, Registrations
 from deviceplugin.testing.stalesocket import (
     Handler,
     remove_directory,

@@ -15,9 +15,10 @@ from threading import Event, Thread
 import grpc
 import grpc.aio
 
-from deviceplugin.kubelet.podresources import HoldersUnknownError, PodResources
-from deviceplugin.kubelet.socketwatch import is_listening
+from deviceplugin.kubelet.podresources import PodResources
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.resources.ledger import HoldersUnknownError
 from tests.conformance.smallplugin import POLL_S, Plugin, main
 
 PREFER, ALLOCATE, RESTART, BREAK, CHANGE = 38, 44, 9, 27, 14  # a line of each stage

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from deviceplugin.kubelet.socketwatch import is_listening, read_identity
+from deviceplugin.kubelet.socket import is_listening, read_identity
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.pb import deviceplugin_v1beta1_pb2_grpc as rpc
 

@@ -35,15 +35,15 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        *("deviceplugin.demo", "deviceplugin.testing", "deviceplugin.explain"),
-        *("deviceplugin.tables", "kubernetes", "prometheus_client", "psutil", "pynvml"),
+        *("deviceplugin.demo", "deviceplugin.testing", "deviceplugin.cli.explain"),
+        *("deviceplugin.runtime.tables", "kubernetes", "prometheus_client", "psutil", "pynvml"),
         *("ssl", "_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
     ],
 )
 def test_run_does_not_load_what_it_does_not_need(module: str, loaded: set[str]) -> None:
-    assert "deviceplugin.daemon" in loaded
+    assert "deviceplugin.daemon.daemon" in loaded
     assert module not in loaded
 
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from deviceplugin.cli import cli
-from deviceplugin.core.names import name_problem
-from deviceplugin.core.sharing_sections import MpsSettings
-from deviceplugin.exporters.dialects import DIALECTS, Dialect
-from deviceplugin.outputs import metrics_server
+from deviceplugin.health.dialects import DIALECTS, Dialect
+from deviceplugin.metrics import http as metrics_server
+from deviceplugin.names import name_problem
+from deviceplugin.resources.section import MpsSettings
 from tests.rig import run_command
 
 ROOT = Path(__file__).parents[2]

@@ -13,14 +13,15 @@ import msgspec
 import pytest
 
 from deviceplugin.cli import cli
+from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.errors import Refusal
 from deviceplugin.host import Host
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.kubelet.metrics import Metrics
+from deviceplugin.metrics.registry import Registry
 from deviceplugin.model import FaultClass
-from deviceplugin.outputs.exposition import Registry
-from deviceplugin.outputs.metrics import Metrics, StateCollector
-from deviceplugin.registry import load_vendors
-from deviceplugin.scheduling import SchedulingSection
+from deviceplugin.placement.section import SchedulingSection
+from deviceplugin.resources.metrics import StateCollector
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.tree import write_tree
 from tests.rig import run_command
@@ -180,7 +181,7 @@ def found_in(pattern: str, *paths: Path) -> set[str]:
 def test_every_log_event_is_described() -> None:
     calls = r'log\.(?:info|warning|error|exception)\(\s*"(\w+)"'
     paths = [path for path in CODE.rglob("*.py") if "testing" not in path.parts]
-    journal = found_in(r'yield "(\w+)"|^ +"(\w+)",$', CODE / "core/journal.py")
+    journal = found_in(r'yield "(\w+)"|^ +"(\w+)",$', CODE / "inventory/changes.py")
     events = found_in(calls, *paths) | {name for pair in journal for name in pair if name}
     text = text_of("docs/operations.md")
     assert {name for name in events if f"`{name}`" not in text} == set()
@@ -188,7 +189,7 @@ def test_every_log_event_is_described() -> None:
 
 def test_every_fault_of_nvidia_is_described() -> None:
     codes = r'(?:code=|_told\(\s*\w+, |GPU_IS_LOST: |RESET_REQUIRED: )"([a-z]+_[a-z_]+)"'
-    found = found_in(codes, *(CODE / "vendors/nvidia").glob("*.py"), CODE / "vendor_loop.py")
+    found = found_in(codes, *(CODE / "vendors/nvidia").glob("*.py"), CODE / "discovery/loop.py")
     text = text_of("docs/operations.md")
     assert {"gpu_lost", "not_single", "node_missing"} <= found
     assert {code for code in found if f"`{code}`" not in text} == set()

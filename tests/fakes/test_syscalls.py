@@ -32,7 +32,7 @@ CALLS = {
 }
 PROGRAM = """
 import os, socket, sys
-from deviceplugin.host.inotify import Inotify, Mask
+from deviceplugin.runtime.inotify import Inotify, Mask
 d = sys.argv[1]
 def listening():
     l = socket.socket(socket.AF_UNIX)

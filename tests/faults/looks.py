@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from deviceplugin.discovery.loop import Around, VendorLoop
 from deviceplugin.host import Host
-from deviceplugin.inventory import InventoryStore
-from deviceplugin.logs import configure_logs
-from deviceplugin.sharing import SOURCE, sharing_of
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.resources.plan import SOURCE, sharing_of
+from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import Vendor
-from deviceplugin.vendor_loop import Around, VendorLoop
 from tests.fakes.syscalls import READING, Faults, Point
 
 MOST = 2000

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deviceplugin.control import ControlError, ask_daemon
+from deviceplugin.runtime.control import ControlError, ask_daemon
 from deviceplugin.testing.amd import MI210, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
 from tests.fakes.syscalls import Faults

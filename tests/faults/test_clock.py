@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from deviceplugin.control import ask_daemon
+from deviceplugin.runtime.control import ask_daemon
 from tests.faults.node import AMD, EACH, MEMORY, Node
 from tests.faults.recovery import Recovering
 

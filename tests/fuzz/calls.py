@@ -13,10 +13,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from deviceplugin.core.policies import BUILT_IN, Policy, prefer
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.placement.prefer import BUILT_IN, prefer
+from deviceplugin.placement.view import Policy
 from tests.fuzz.loop import at_the_end, run
 from tests.fuzz.surface import Source, Surface, is_line
 from tests.kubelet.conftest import Answer, Recorded, resource

@@ -4,7 +4,8 @@ import math
 import re
 from types import MappingProxyType
 
-from deviceplugin.core.memory import (
+from deviceplugin.health.policy import Verdicts, judged, name_of
+from deviceplugin.health.records import (
     Memory,
     MemoryPolicy,
     Moment,
@@ -15,16 +16,14 @@ from deviceplugin.core.memory import (
     remember,
     standing,
 )
-from deviceplugin.core.names import id_problem, name_problem
-from deviceplugin.core.rules import fits
-from deviceplugin.core.shares import form_of, form_text, share_ids
-from deviceplugin.core.sharing_sections import Match, Offer, Rule
-from deviceplugin.core.sizes import size_class
-from deviceplugin.core.verdicts import Verdicts, judged, name_of
 from deviceplugin.model import DeviceID, Fault, FaultClass, Share
-from deviceplugin.units import parse_bytes
+from deviceplugin.names import id_problem, name_problem, size_class
+from deviceplugin.resources.rules import fits
+from deviceplugin.resources.section import Match, Offer, Rule
+from deviceplugin.resources.shares import form_of, form_text, share_ids
+from deviceplugin.schema import parse_bytes
 from tests.fuzz.surface import Source, Surface, text_of
-from tests.sharing.builders import GIB, gpu
+from tests.resources.builders import GIB, gpu
 
 MAX_BYTES = 1 << 60
 KINDS = tuple(FaultClass)

@@ -10,24 +10,22 @@ from typing import Any
 
 import yaml
 
-from deviceplugin.cli_settings import effective, load
-from deviceplugin.config import (
+from deviceplugin.config.config import (
     Config,
     Setting,
-    decode_sections,
     parse_address,
     parse_choice,
     parse_directory,
     parse_node_name,
     parse_vendors,
 )
-from deviceplugin.core_sections import CORE_SECTIONS
+from deviceplugin.config.load import CORE_SECTIONS, effective, load
+from deviceplugin.config.schema import decode_sections
 from deviceplugin.errors import ConfigError
-from deviceplugin.health_section import with_health_variables
-from deviceplugin.planner import Plan
-from deviceplugin.sharing import sharing_of
+from deviceplugin.health.section import with_health_variables
+from deviceplugin.resources.plan import Plan, sharing_of
 from tests.fuzz.surface import Source, Surface, directory, is_line, text_of
-from tests.sharing.builders import gpu, instance, inventory
+from tests.resources.builders import gpu, instance, inventory
 
 GPUS = (gpu(0), gpu(1, product="Tesla T4"), gpu(2, resource=None))
 NODE = inventory(*GPUS, instance(GPUS[2], 0), instance(GPUS[2], 1))

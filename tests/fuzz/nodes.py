@@ -9,16 +9,16 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from deviceplugin.config import decode_sections
-from deviceplugin.core.claims import checked
-from deviceplugin.core.resources import plan_resources
+from deviceplugin.config.schema import decode_sections
+from deviceplugin.discovery.admission import checked
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
 from deviceplugin.kubelet.wire import list_message
 from deviceplugin.model import Device, Discovery, Inventory
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
-from deviceplugin.surroundings import read_surroundings
+from deviceplugin.placement.pci_topology import read_surroundings
+from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing import amd as amd_node
 from deviceplugin.testing import intel as intel_node
 from deviceplugin.testing.contract import contract_problems

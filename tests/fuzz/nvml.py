@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from deviceplugin.config import decode_sections
-from deviceplugin.core.claims import checked
-from deviceplugin.core.resources import plan_resources
+from deviceplugin.config.schema import decode_sections
+from deviceplugin.discovery.admission import checked
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.kubelet.wire import container_response, list_message
 from deviceplugin.model import Inventory
+from deviceplugin.resources.plan import plan_resources
 from deviceplugin.vendors import nvidia
 from tests.fakes.nvml import (
     NvmlDouble,

@@ -15,19 +15,16 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from deviceplugin.control import FILE, MAX_REASON, Control, ControlError, ask_daemon
-from deviceplugin.core.claims import fault_problem
-from deviceplugin.exporters.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
-from deviceplugin.health_desk import HealthDesk, hold_policy
-from deviceplugin.health_section import HealthSection
-from deviceplugin.inventory import InventoryStore
-from deviceplugin.kubelet.podresources import (
-    HoldersUnknownError,
-    PodResources,
-    by_resource,
-)
+from deviceplugin.discovery.admission import fault_problem
+from deviceplugin.health.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
+from deviceplugin.health.section import HealthSection
+from deviceplugin.health.tracker import HealthDesk, hold_policy
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.pb import podresources_v1_pb2 as podresources
+from deviceplugin.resources.ledger import HoldersUnknownError, by_resource
+from deviceplugin.runtime.control import FILE, MAX_REASON, Control, ControlError, ask_daemon
 from tests.fuzz.loop import at_the_end, run
 from tests.fuzz.surface import Source, Surface, is_line
 from tests.health.test_agents import DEVICES, amd_answer, intel_answer, nvidia_answer

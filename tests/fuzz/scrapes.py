@@ -7,10 +7,9 @@ from functools import cache
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deviceplugin.outputs.exposition import Family
-from deviceplugin.outputs.http_server import HttpServer
-from deviceplugin.outputs.metrics import Metrics
-from deviceplugin.outputs.metrics_server import application
+from deviceplugin.kubelet.metrics import Metrics
+from deviceplugin.metrics.http import HttpServer, application
+from deviceplugin.metrics.registry import Family
 from tests.fuzz.loop import at_the_end
 from tests.fuzz.surface import Source, Surface, text_of
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import structlog
 
-from deviceplugin.core.memory import MemoryPolicy, after_boot, next_lapse, standing
-from deviceplugin.fault_memory import FILE, read_memory, saved, write_memory
-from deviceplugin.placement import STATE_FILE, read_turns
+from deviceplugin.health.file import FILE, read_memory, saved, write_memory
+from deviceplugin.health.records import MemoryPolicy, after_boot, next_lapse, standing
+from deviceplugin.placement.service import STATE_FILE, read_turns
 from tests.fuzz.surface import Surface, directory, is_line
 
 POLICY = MemoryPolicy()

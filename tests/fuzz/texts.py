@@ -4,17 +4,12 @@ import os
 import re
 import struct
 
-from deviceplugin.host.inotify import parse_events
-from deviceplugin.host.numbers import (
-    numbered,
-    parse_decimal,
-    parse_hexadecimal,
-    parse_integer,
-)
+from deviceplugin.health.uevents import address_of, bound_anew, wedged_faults
+from deviceplugin.host.numbers import numbered, parse_decimal, parse_hexadecimal, parse_integer
 from deviceplugin.host.pci import parse_address
 from deviceplugin.host.uevents import parse_uevent
-from deviceplugin.host.wedged import address_of, bound_anew, wedged_faults
 from deviceplugin.model import Device, DeviceID, LinkKind
+from deviceplugin.runtime.inotify import parse_events
 from deviceplugin.vendors.amd import frame_buffers as amd_memory
 from deviceplugin.vendors.amd.gpus import parse_unique_id
 from deviceplugin.vendors.amd.health import parse_bad_pages, parse_counter
@@ -26,8 +21,8 @@ from deviceplugin.vendors.amd.kfd import (
     parse_properties,
 )
 from deviceplugin.vendors.intel import memory as intel_memory
-from deviceplugin.vendors.intel.drm_query import parse_regions
-from deviceplugin.vendors.nvidia.partitions import parse_mig_minors, suffix_of
+from deviceplugin.vendors.intel.reader import parse_regions
+from deviceplugin.vendors.nvidia.mig import parse_mig_minors, suffix_of
 from deviceplugin.vendors.nvidia.vgpu_host import parse_types, resource_of
 from tests.fuzz.surface import Surface, is_line, text_of
 

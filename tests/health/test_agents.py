@@ -11,7 +11,8 @@ import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from deviceplugin.exporters.dialects import (
+from deviceplugin.health.agents import MAX_ANSWER_BYTES, Listener
+from deviceplugin.health.dialects import (
     DIALECTS,
     MAX_COMPLAINTS,
     MAX_NAME,
@@ -21,7 +22,6 @@ from deviceplugin.exporters.dialects import (
     Word,
     bounded,
 )
-from deviceplugin.exporters.listener import MAX_ANSWER_BYTES, Listener
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.pb import exporter_amd_pb2 as amd
 from deviceplugin.pb import exporter_intel_pb2 as intel

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.control import FILE, Control, ControlError, ask_daemon
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.health_desk import HealthDesk, hold_policy
-from deviceplugin.health_section import HealthSection
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.section import HealthSection
+from deviceplugin.health.tracker import HealthDesk, hold_policy
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.metrics.registry import Registry
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
-from deviceplugin.outputs.exposition import Registry
-from deviceplugin.outputs.health_metrics import HealthCollector
+from deviceplugin.runtime.control import FILE, Control, ControlError, ask_daemon
 
 GPU = Device(id=DeviceID("GPU-a"), vendor="nvidia", pci_address="0000:07:00.0")
 PART = Device(id=DeviceID("MIG-a"), vendor="nvidia", parent=GPU.id, pci_address="0000:07:00.0")

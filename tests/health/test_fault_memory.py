@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from deviceplugin.core.memory import (
+from deviceplugin.health.file import FILE, MAX_BYTES, read_memory, saved, write_memory
+from deviceplugin.health.records import (
     MAX_FAULTS,
     Cordon,
     Memory,
@@ -25,10 +26,9 @@ from deviceplugin.core.memory import (
     remember,
     standing,
 )
-from deviceplugin.fault_memory import FILE, MAX_BYTES, read_memory, saved, write_memory
-from deviceplugin.health_desk import MAX_TOLD, OTHERS, HealthDesk
-from deviceplugin.health_section import HealthSection
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.health.section import HealthSection
+from deviceplugin.health.tracker import MAX_TOLD, OTHERS, HealthDesk
+from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 GPU, PART = DeviceID("GPU-a"), DeviceID("MIG-a")

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deviceplugin.core.health import (
+from deviceplugin.health.section import HealthSection, RepeatSection
+from deviceplugin.health.tracker import HealthDesk, hold_policy
+from deviceplugin.inventory.conditions import (
     Condition,
     HoldPolicy,
     advance,
@@ -12,9 +14,7 @@ from deviceplugin.core.health import (
     hold_s,
     next_change,
 )
-from deviceplugin.health_desk import HealthDesk, hold_policy
-from deviceplugin.health_section import HealthSection, RepeatSection
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Health
 from deviceplugin.vendor import Finding
 

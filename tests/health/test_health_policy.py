@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from deviceplugin.config import decode_sections
-from deviceplugin.core.verdicts import Verdicts, judged
-from deviceplugin.core_sections import CORE_SECTIONS
+from deviceplugin.config.load import CORE_SECTIONS
+from deviceplugin.config.schema import decode_sections
 from deviceplugin.errors import ConfigError
-from deviceplugin.health_section import HealthSection, with_health_variables
+from deviceplugin.health.policy import Verdicts, judged
+from deviceplugin.health.section import HealthSection, with_health_variables
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 

@@ -4,9 +4,9 @@ from types import MappingProxyType
 
 import pytest
 
-from deviceplugin.core.health import RECOVERING, SOURCE
-from deviceplugin.core.health_report import cleared_by
-from deviceplugin.core.memory import CORDON, OPERATOR, Memory, MemoryPolicy, Moment, remember
+from deviceplugin.health.records import CORDON, OPERATOR, Memory, MemoryPolicy, Moment, remember
+from deviceplugin.health.report import cleared_by
+from deviceplugin.inventory.conditions import RECOVERING, SOURCE
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 GPU = DeviceID("GPU-1")

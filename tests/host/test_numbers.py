@@ -2,12 +2,7 @@
 
 import pytest
 
-from deviceplugin.host.numbers import (
-    numbered,
-    parse_decimal,
-    parse_hexadecimal,
-    parse_integer,
-)
+from deviceplugin.host.numbers import numbered, parse_decimal, parse_hexadecimal, parse_integer
 
 
 @pytest.mark.parametrize(

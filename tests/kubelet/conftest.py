@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.core.policies import prefer
 from deviceplugin.errors import Refusal
 from deviceplugin.kubelet.lifecycle import Endpoint
 from deviceplugin.kubelet.plugin import ResourcePlugin
-from deviceplugin.kubelet.socketwatch import KubeletSocket
+from deviceplugin.kubelet.socket import KubeletSocket
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -21,6 +20,7 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
+from deviceplugin.placement.prefer import prefer
 from deviceplugin.testing.kubelet import KubeletStub
 
 GPU = ResourceName("example.com/gpu")

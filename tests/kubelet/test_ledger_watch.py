@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.kubelet.ledger import SETTLED_S, Ledger
 from deviceplugin.kubelet.ledger_watch import LedgerWatch, settling_s
+from deviceplugin.resources.ledger import SETTLED_S, Ledger
 from deviceplugin.testing.kubelet import KubeletStub
 
 

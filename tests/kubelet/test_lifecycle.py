@@ -7,17 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.core.policies import prefer
 from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.lifecycle import Backoff, Endpoint, check_socket_path, endpoint_of
 from deviceplugin.kubelet.plugin import ResourcePlugin
-from deviceplugin.kubelet.socketwatch import (
-    KubeletSocket,
-    SocketIdentity,
-    is_listening,
-    read_identity,
-)
+from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
 from deviceplugin.model import ResourceName
+from deviceplugin.placement.prefer import prefer
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.kubelet.conftest import GPU, Answer, Recorded, Served, resource
 from tests.rig import WAIT_S

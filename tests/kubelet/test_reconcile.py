@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deviceplugin.core.policies import prefer
-from deviceplugin.core.resources import Resources
 from deviceplugin.kubelet.lifecycle import Endpoint
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
-from deviceplugin.kubelet.socketwatch import KubeletSocket
-from deviceplugin.latest import Latest
+from deviceplugin.kubelet.socket import KubeletSocket
 from deviceplugin.model import Resource
-from deviceplugin.supervise import keep
+from deviceplugin.placement.prefer import prefer
+from deviceplugin.resources.plan import Resources
+from deviceplugin.runtime.keep import keep
+from deviceplugin.runtime.latest import Latest
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.kubelet.conftest import GPU, Answer, Recorded, resource
 from tests.rig import WAIT_S

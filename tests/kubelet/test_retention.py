@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceplugin.core.resources import Resources
 from deviceplugin.kubelet.retention import QUIET_S, Retention
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -15,6 +14,7 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
+from deviceplugin.resources.plan import Resources
 
 GPU = ResourceName("example.com/gpu")
 

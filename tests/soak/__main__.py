@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Iterator
 from functools import partial
 from pathlib import Path
 
-from deviceplugin.tables import table
+from deviceplugin.runtime.tables import table
 from deviceplugin.testing.kubelet import KubeletStub
 from tests.rig import Rig
 from tests.soak.actors import PATIENCE_S, Scene, cast, configure, forget

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from deviceplugin.control import ask_daemon
+from deviceplugin.runtime.control import ask_daemon
 from deviceplugin.testing.pods import AdmissionError
 from tests.fakes.nvml import gpu_uuid
 from tests.rig import DaemonProcess, Rig, fetch

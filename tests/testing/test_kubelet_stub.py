@@ -9,8 +9,8 @@ import grpc
 import psutil
 import pytest
 
-from deviceplugin.host.inotify import Inotify, Mask
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.runtime.inotify import Inotify, Mask
 from deviceplugin.testing.happenings import Asked, Ended, Listed, Opened, Refused
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.names import is_extended_resource_name

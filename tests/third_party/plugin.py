@@ -8,7 +8,7 @@ import threading
 
 from deviceplugin.errors import UnavailableError
 from deviceplugin.model import ContainerEdits, Device, DeviceNode, Discovery, Fault, frozen
-from deviceplugin.sections import Section
+from deviceplugin.schema import Section
 
 NAME = "example"
 

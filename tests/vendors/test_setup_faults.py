@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pytest
 
-from deviceplugin.config import decode_sections
-from deviceplugin.core.resources import plan_resources
+from deviceplugin.config.schema import decode_sections
 from deviceplugin.host import Host
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import FaultClass, Health, Inventory
+from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.amd import V620_HOST, write_amd_node
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.intel import (

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from deviceplugin.kubelet.socketwatch import is_listening
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.testing.conformance.report import FORMATS
 from deviceplugin.testing.conformance.runner import run_suite
 from deviceplugin.testing.conformance.settings import Settings

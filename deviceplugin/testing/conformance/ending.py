@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
-from deviceplugin.kubelet.socketwatch import is_listening
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.testing.conformance.session import END_S, LostError, Session
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
 from deviceplugin.testing.plugin_client import RpcError

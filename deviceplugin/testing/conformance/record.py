@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from deviceplugin.kubelet.socketwatch import is_listening
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.testing.happenings import Asked, Ended, Happening, Listed, Opened, Refused
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from deviceplugin.host import Host
 from deviceplugin.vendor import Sections
-from deviceplugin.vendors.amd.finding import NAME
+from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.settings import AmdSection, MxgpuSection, RocmSection, parse_sections
 from deviceplugin.vendors.amd.vendor import AmdVendor
 

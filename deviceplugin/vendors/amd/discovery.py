@@ -9,7 +9,7 @@ from deviceplugin.host.modules import read_module_version
 from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
 from deviceplugin.model import Device, DeviceID, Discovery, FaultClass
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import NAME, Finding, merged, withheld
+from deviceplugin.vendors.amd.found import NAME, Finding, merged, withheld
 from deviceplugin.vendors.amd.gpus import AMDGPU
 from deviceplugin.vendors.amd.kfd import Topology, read_topology
 from deviceplugin.vendors.amd.links import KnownLinks, with_links

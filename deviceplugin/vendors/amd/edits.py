@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from deviceplugin.core.edits import merge_edits
-from deviceplugin.core.virtual_machines import VfioFunction, vfio_edits
+from deviceplugin.edits import VfioFunction, merge_edits, vfio_edits
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceNode, ResourceName, frozen
 from deviceplugin.vendors.amd.settings import Settings
 from deviceplugin.vendors.amd.virtual_functions import VFIO

@@ -5,11 +5,14 @@ physical function's reserve and the number of functions for 3., the arithmetic. 
 BAR 0, a power of two that is at least the frame buffer.
 """
 
+import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol, cast
 
-from deviceplugin.errors import DiscoveryError
+from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.modules import DEBUGFS
 from deviceplugin.host.numbers import parse_hexadecimal
@@ -17,9 +20,15 @@ from deviceplugin.host.pci import DEVICES, read_function
 from deviceplugin.vendors.amd.models import MODELS
 
 MIB = 1 << 20
+
+
 # GIM keeps this much for the physical function unless pf_fb_size says otherwise.
 DEFAULT_RESERVE_BYTES = 256 * MIB
+
+
 GRANULE_BYTES = 16 * MIB
+
+
 _SETTING = re.compile(r"\s*([\w.]+)\s*=\s*(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10})\s*")
 
 
@@ -85,3 +94,55 @@ def _read_gim_settings(host: Host, physical: str) -> Mapping[str, int]:
 def _read_bar(host: Host, address: str) -> FrameBuffer | None:
     size = parse_bar_bytes(host.read_text(f"{DEVICES}/{address}/resource") or "")
     return FrameBuffer(memory_bytes=size, source="BAR 0, upper bound") if size else None
+
+
+GIM_NODE = "/dev/gim-smi0"
+
+
+class _Amdsmi(Protocol):
+    """The five names of amdsmi that we use (smi-lib/py/interface/README.md)."""
+
+    AmdSmiException: type[Exception]
+
+    def amdsmi_init(self) -> object: ...
+    def amdsmi_shut_down(self) -> object: ...
+    def amdsmi_get_vf_handle_from_bdf(self, bdf: str) -> object: ...
+    def amdsmi_get_vf_info(self, handle: object) -> Mapping[str, Mapping[str, int]]: ...
+
+
+def read_frame_buffers(host: Host, addresses: Iterable[str]) -> Mapping[str, int]:
+    """Bytes of frame buffer by VF address, as GIM itself tells; empty without GIM or amdsmi.
+
+    Raises LibraryError where amdsmi is there and cannot talk to the driver.
+    """
+    if not host.exists(GIM_NODE) or (amdsmi := _load()) is None:
+        return {}
+    try:
+        amdsmi.amdsmi_init()
+    except amdsmi.AmdSmiException as error:
+        raise LibraryError("amdsmi_init", getattr(error, "err_code", -1), str(error)) from error
+    try:
+        sizes = {address: _read_size(amdsmi, address) for address in addresses}
+    finally:
+        with suppress(amdsmi.AmdSmiException):
+            amdsmi.amdsmi_shut_down()
+    return {address: size for address, size in sizes.items() if size is not None}
+
+
+def _load() -> _Amdsmi | None:
+    """The Python package raises OSError or KeyError where its C library is missing."""
+    try:
+        module = importlib.import_module("amdsmi")
+    except (ImportError, OSError, KeyError):
+        return None
+    return cast("_Amdsmi", module) if hasattr(module, "AmdSmiException") else None
+
+
+def _read_size(amdsmi: _Amdsmi, address: str) -> int | None:
+    """`fb_size` of amdsmi_get_vf_info is in MB (2^20); None for a VF that it does not know, and
+    from the guest build of amdsmi, which lacks the call."""
+    try:
+        handle = amdsmi.amdsmi_get_vf_handle_from_bdf(address)
+        return int(amdsmi.amdsmi_get_vf_info(handle)["fb"]["fb_size"]) * MIB or None
+    except (amdsmi.AmdSmiException, AttributeError, KeyError, TypeError, ValueError):
+        return None

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Link, LinkKind
-from deviceplugin.vendors.amd.finding import Finding
+from deviceplugin.vendors.amd.found import Finding
 from deviceplugin.vendors.amd.kfd import KfdLink, Topology, read_links
 
 RENEWED_LOOKS = 12

@@ -14,7 +14,7 @@ from deviceplugin.host.drm import DrmNodes, read_drm_nodes, render_device, rende
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import (
+from deviceplugin.vendors.amd.found import (
     WHOLE,
     Finding,
     known,

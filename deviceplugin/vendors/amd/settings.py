@@ -10,9 +10,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from deviceplugin.core.names import name_problem
-from deviceplugin.core.sizes import size_class
-from deviceplugin.sections import Instance, Scheduling, Section
+from deviceplugin.names import name_problem, size_class
+from deviceplugin.schema import Instance, Scheduling, Section
 
 T = TypeVar("T")
 # How the container runtime learns of the devices; device nodes are given in any case.

@@ -1,17 +1,43 @@
-"""The AMD vendor as the daemon sees it: host and settings, and the functions that do the work."""
+"""The AMD vendor: what `create` returns."""
 
 from collections.abc import Sequence
 
+from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
-from deviceplugin.host.trace import TracingHost
+from deviceplugin.host.drm import MINORS
+from deviceplugin.host.kfd import TOPOLOGY
+from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
 from deviceplugin.vendor import Finding
 from deviceplugin.vendors.amd import discovery, edits
-from deviceplugin.vendors.amd.finding import NAME
+from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
+from deviceplugin.vendors.amd.kfd import read_generation
 from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
-from deviceplugin.vendors.amd.trace import trace_of
+
+_BURNT_IN = ("/unique_id", "/product_name", "/mem_info_vram_total")
+
+
+# The kernel counts a generation whenever a node, which is a partition, comes or goes.
+_COUNTED = (f"{TOPOLOGY}/nodes/", f"{MINORS}/renderD")
+
+
+def trace_of(host: Host) -> TracingHost:
+    """A host for one discovery. Of KFD's nodes and the render minors of partitions it holds the
+    names and the generation, and everything where these cannot be read."""
+    if read_generation(host) is None:
+        return traced(host)
+    trace = traced(host, _is_constant)
+    try:
+        trace.read_names(MINORS)
+    except DiscoveryError:  # a discovery can do without the names
+        return traced(host)
+    return trace
+
+
+def _is_constant(path: str) -> bool:
+    return path.startswith(_COUNTED) or path.endswith(_BURNT_IN)
 
 
 class AmdVendor:

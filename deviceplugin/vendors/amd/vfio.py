@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from deviceplugin.core.virtual_machines import VFIO_CONTAINER
+from deviceplugin.edits import VFIO_CONTAINER
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import DEVICES
@@ -15,10 +15,13 @@ from deviceplugin.host.sriov import (
 )
 from deviceplugin.model import Device, Fault, frozen
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import Finding, merged, offered, withheld
-from deviceplugin.vendors.amd.frame_buffers import FrameBuffer, read_frame_buffer
+from deviceplugin.vendors.amd.found import Finding, merged, offered, withheld
+from deviceplugin.vendors.amd.frame_buffers import (
+    FrameBuffer,
+    read_frame_buffer,
+    read_frame_buffers,
+)
 from deviceplugin.vendors.amd.gpus import read_product
-from deviceplugin.vendors.amd.library import read_frame_buffers
 from deviceplugin.vendors.amd.settings import VFIO_SUFFIX, MxgpuSection
 from deviceplugin.vendors.amd.virtual_functions import (
     VirtualFunction,

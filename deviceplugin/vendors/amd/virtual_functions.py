@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from deviceplugin.core.sizes import size_class
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import PciFunction
 from deviceplugin.host.sriov import read_physical_function, read_virtual_functions
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
+from deviceplugin.names import size_class
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import (
+from deviceplugin.vendors.amd.found import (
     NAME,
     Finding,
     known,

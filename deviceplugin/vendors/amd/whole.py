@@ -9,7 +9,7 @@ from deviceplugin.host import Host
 from deviceplugin.host.pci import PciFunction
 from deviceplugin.model import Device, DeviceID, frozen
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.finding import (
+from deviceplugin.vendors.amd.found import (
     NAME,
     WHOLE,
     Finding,

@@ -12,9 +12,9 @@ import msgspec
 
 from deviceplugin.host import Host
 from deviceplugin.vendor import Sections
-from deviceplugin.vendors.intel.drm_query import query_memory
+from deviceplugin.vendors.intel.found import NAME
 from deviceplugin.vendors.intel.health import IntelHealth
-from deviceplugin.vendors.intel.look import NAME
+from deviceplugin.vendors.intel.reader import query_memory
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 from deviceplugin.vendors.intel.vendor import IntelVendor
 

@@ -9,11 +9,10 @@ from deviceplugin.host import Host
 from deviceplugin.host.modules import read_module_version
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.vendors.intel import faults
-from deviceplugin.vendors.intel.drm_query import MemoryQuery
 from deviceplugin.vendors.intel.edits import BY_PATH_DIRECTORY
+from deviceplugin.vendors.intel.found import NAME, Board, Found, Look
 from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, VFIO_DRIVERS, Gpu, read_addresses, read_gpu
-from deviceplugin.vendors.intel.look import NAME, Board, Found, Look
-from deviceplugin.vendors.intel.monitoring import read_consumers
+from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 from deviceplugin.vendors.intel.virtual_functions import (
     VirtualFunction,
@@ -22,7 +21,7 @@ from deviceplugin.vendors.intel.virtual_functions import (
     read_virtual_function,
     vfio_units,
 )
-from deviceplugin.vendors.intel.whole import found_board, read_board
+from deviceplugin.vendors.intel.whole import found_board, read_board, read_consumers
 
 
 def discover(host: Host, query: MemoryQuery, intel: IntelSettings, xe: XeSettings) -> Discovery:

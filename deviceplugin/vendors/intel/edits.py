@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from types import MappingProxyType
 
-from deviceplugin.core.edits import merge_edits
-from deviceplugin.core.virtual_machines import VfioFunction, vfio_edits
+from deviceplugin.edits import VfioFunction, merge_edits, vfio_edits
 from deviceplugin.model import (
     CdiSpec,
     ContainerEdits,
@@ -15,7 +14,7 @@ from deviceplugin.model import (
     ResourceName,
     frozen,
 )
-from deviceplugin.vendors.intel import attributes
+from deviceplugin.vendors.intel import naming as attributes
 from deviceplugin.vendors.intel.settings import Strategy
 
 CDI_KIND = "k8s.device-plugin.intel.com/gpu"

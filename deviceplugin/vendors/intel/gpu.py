@@ -7,11 +7,7 @@ from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.drm import DrmNodes, read_drm_nodes
 from deviceplugin.host.pci import DEVICES, PciFunction, read_bus, read_function
-from deviceplugin.host.sriov import (
-    read_iommu_group,
-    read_physical_function,
-    read_virtual_functions,
-)
+from deviceplugin.host.sriov import read_iommu_group, read_physical_function, read_virtual_functions
 from deviceplugin.vendors.intel.products import PRODUCTS, Product
 
 INTEL = 0x8086

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
-from deviceplugin.host.hardware import Readings, read_hardware
-from deviceplugin.host.hardware_faults import error_events, standing_faults
 from deviceplugin.host.pci import DEVICES
+from deviceplugin.host.pci_faults import error_events, standing_faults
+from deviceplugin.host.readings import Readings, read_hardware
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import Finding
 

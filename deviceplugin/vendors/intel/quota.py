@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from deviceplugin.vendors.intel.found import Board
 from deviceplugin.vendors.intel.gpu import Gpu
-from deviceplugin.vendors.intel.look import Board
 from deviceplugin.vendors.intel.memory import Memory, debugfs_path
 from deviceplugin.vendors.intel.reader import Reader
 

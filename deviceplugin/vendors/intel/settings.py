@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from deviceplugin.core.names import name_problem
-from deviceplugin.core.sizes import size_class
-from deviceplugin.sections import Instance, Scheduling, Section
+from deviceplugin.names import name_problem, size_class
+from deviceplugin.schema import Instance, Scheduling, Section
 
 Naming = Literal["native", "driver"]
 Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]

@@ -8,10 +8,10 @@ from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
 from deviceplugin.vendor import Finding
 from deviceplugin.vendors.intel.discovery import discover
-from deviceplugin.vendors.intel.drm_query import MemoryQuery
 from deviceplugin.vendors.intel.edits import answer, cdi_spec
+from deviceplugin.vendors.intel.found import NAME
 from deviceplugin.vendors.intel.health import IntelHealth
-from deviceplugin.vendors.intel.look import NAME
+from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
 

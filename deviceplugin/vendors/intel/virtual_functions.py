@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deviceplugin.core.virtual_machines import VFIO_CONTAINER
+from deviceplugin.edits import VFIO_CONTAINER
 from deviceplugin.host.pci import read_function
 from deviceplugin.host.sriov import read_group_members, read_vfio_nodes, vfio_group_node
 from deviceplugin.model import NOTHING, Fault, ResourceName
-from deviceplugin.vendors.intel import attributes, faults
+from deviceplugin.vendors.intel import faults
+from deviceplugin.vendors.intel import naming as attributes
+from deviceplugin.vendors.intel.found import Board, Found, Look, Offer, make_device
 from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, VFIO_DRIVERS, Gpu
-from deviceplugin.vendors.intel.look import Board, Found, Look, Offer, make_device
 from deviceplugin.vendors.intel.memory import Memory
-from deviceplugin.vendors.intel.names import drm_name, vfio_name
+from deviceplugin.vendors.intel.naming import Terms, drm_name, slice_terms, vfio_name
 from deviceplugin.vendors.intel.quota import read_quota
-from deviceplugin.vendors.intel.slices import Terms, slice_terms
 
 # Drivers that the kernel lets stay in a group given to a guest (Documentation/driver-api/vfio.rst).
 _HARMLESS_DRIVERS = VFIO_DRIVERS | {None, "pcieport", "pci-stub"}

@@ -35,8 +35,6 @@ def create(host: Host, sections: Sections, open_library: OpenNvml = open_nvml) -
 def _session(host: Host, settings: NvidiaSection, open_library: OpenNvml) -> Session:
     if not settings.library_process:
         return NvmlSession(host, settings.driver_root, open_library)
-    from deviceplugin.vendors.nvidia.process_session import (  # noqa: PLC0415  # where asked for
-        ProcessSession,
-    )
+    from deviceplugin.vendors.nvidia.child.session import ProcessSession  # noqa: PLC0415  # where asked for
 
     return ProcessSession(host, settings.driver_root)

@@ -6,19 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deviceplugin.host import Host
-from deviceplugin.model import (
-    Device,
-    DeviceID,
-    Fault,
-    FaultClass,
-    Isolation,
-    ResourceName,
-    frozen,
-)
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Isolation, ResourceName, frozen
 from deviceplugin.vendors.nvidia.gpus import Gpu
-from deviceplugin.vendors.nvidia.partitions import MigInstance, capability_nodes, resource_suffix
+from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, resource_suffix
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
-from deviceplugin.vendors.nvidia.vgpu import HOST_VGPU, as_vgpu
+from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, as_vgpu
 
 SOURCE = "nvidia.layout"
 WHOLE = ResourceName("nvidia.com/gpu")

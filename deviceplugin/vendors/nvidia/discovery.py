@@ -11,7 +11,7 @@ from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Link
 from deviceplugin.vendors.nvidia.devices import Naming, devices_of_gpu
 from deviceplugin.vendors.nvidia.gpus import DISPLAYS, Gpu, read_gpu, read_handle, read_pci_address
 from deviceplugin.vendors.nvidia.library import GPU_IS_LOST, RESET_REQUIRED, Nvml
-from deviceplugin.vendors.nvidia.partitions import read_mig_minors
+from deviceplugin.vendors.nvidia.mig import read_mig_minors
 
 VENDOR_ID = 0x10DE
 SOURCE = "nvidia.nvml"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deviceplugin.vendors.nvidia.library import Nvml, nonsense
-from deviceplugin.vendors.nvidia.partitions import MigInstance, read_instances
+from deviceplugin.vendors.nvidia.mig import MigInstance, read_instances
 
 # nvmlDeviceArchitecture_t
 _ARCHITECTURES = {

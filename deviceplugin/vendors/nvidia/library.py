@@ -7,10 +7,9 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from deviceplugin.core.names import id_problem
 from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
-from deviceplugin.lines import one_line
+from deviceplugin.names import id_problem, one_line
 
 FILE = "libnvidia-ml.so.1"
 FOLDERS = (

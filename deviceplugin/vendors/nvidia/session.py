@@ -1,21 +1,55 @@
-"""What the vendor asks of NVML, whole answers at once; the session that asks in this process."""
+"""What of NVML's answers changes while its driver stays loaded: the GPUs and their MIG layout.
 
-from collections.abc import Sequence
+A GPU's name, minor, address, architecture and capability do not; ECC and virtualization mode change
+with a reset, after which a uevent or the regular look reads them.
+"""
+
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Protocol
+from typing import Any, Protocol
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import HealthReport
-from deviceplugin.vendors.nvidia.discovery import Look, look
+from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Look, look
 from deviceplugin.vendors.nvidia.events import watch_events
-from deviceplugin.vendors.nvidia.glimpse import Glimpse, read_glimpse
+from deviceplugin.vendors.nvidia.gpus import read_handle
 from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
+from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
 from deviceplugin.vendors.nvidia.probes import Answers, read_answers
+
+Glimpse = tuple[Hashable, ...]
+
+
+def read_glimpse(nvml: Nvml) -> Glimpse:
+    """A value that differs where the GPUs or their instances do; LibraryError for a lost GPU."""
+    count = nvml.count("nvmlDeviceGetCount", MAX_GPUS)
+    return tuple(_read_gpu(nvml, read_handle(nvml, index)) for index in range(count))
+
+
+def _read_gpu(nvml: Nvml, handle: Any) -> Hashable:
+    """The memory is asked because the GPU itself answers: the library knows UUIDs by heart."""
+    memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
+    mig = nvml.ask("nvmlDeviceGetMigMode", handle)
+    instances: Glimpse = ()
+    if mig and mig[0]:
+        slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, handle)
+        instances = tuple(_read_instance(nvml, handle, slot) for slot in range(slots))
+    return (nvml.uuid(handle), memory and memory.total, mig and tuple(mig), instances)
+
+
+def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
+    """Its UUID comes from the numbers of its parts, its attributes from its profile."""
+    handle = read_instance_handle(nvml, gpu, slot)
+    if handle is None:
+        return None
+    found = nvml.call("nvmlDeviceGetAttributes_v2", handle)
+    slices = (found.gpuInstanceSliceCount, found.computeInstanceSliceCount)
+    return (nvml.uuid(handle), slices, found.memorySizeMB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

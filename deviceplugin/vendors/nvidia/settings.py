@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from deviceplugin.sections import Instance, Scheduling, Section
+from deviceplugin.schema import Instance, Scheduling, Section
 
 MigStrategy = Literal["none", "single", "mixed"]
 ListStrategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]

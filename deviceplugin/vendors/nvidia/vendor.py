@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
-from deviceplugin.core.edits import merge_edits
+from deviceplugin.edits import merge_edits
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
 from deviceplugin.vendor import Finding, HealthReport
-from deviceplugin.vendors.nvidia import cdi, edits
+from deviceplugin.vendors.nvidia import edits
+from deviceplugin.vendors.nvidia import edits as cdi
 from deviceplugin.vendors.nvidia.devices import naming_for
 from deviceplugin.vendors.nvidia.discovery import (
     by_address,
@@ -21,7 +22,7 @@ from deviceplugin.vendors.nvidia.discovery import (
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Sight
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
-from deviceplugin.vendors.nvidia.vgpu import guest_edits
+from deviceplugin.vendors.nvidia.vgpu_guest import guest_edits
 from deviceplugin.vendors.nvidia.vgpu_host import (
     HostVgpus,
     is_for_machines,

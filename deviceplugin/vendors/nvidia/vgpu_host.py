@@ -7,21 +7,17 @@ and `creatable_vgpu_types` (driver branch 550 and newer).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from deviceplugin.core.edits import merge_edits
-from deviceplugin.core.virtual_machines import (
+from deviceplugin.edits import (
     VFIO_CONTAINER,
     VfioFunction,
     kubevirt_variable,
+    merge_edits,
     vfio_edits,
 )
 from deviceplugin.host import Host
 from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.host.pci import DEVICES, read_bus, read_function, read_numa_node
-from deviceplugin.host.sriov import (
-    read_physical_function,
-    read_vfio_nodes,
-    read_virtual_functions,
-)
+from deviceplugin.host.sriov import read_physical_function, read_vfio_nodes, read_virtual_functions
 from deviceplugin.model import (
     ContainerEdits,
     Device,

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from amd_nodes import NODES, Denied, look, mi300x, offered, vendor_at
 
-from deviceplugin.core.resources import plan_resources
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import FaultClass
+from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.amd import DEMO_GPUS, amd_tree, switch_mode
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors import amd

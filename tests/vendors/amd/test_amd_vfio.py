@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from amd_nodes import NODES, Denied, look, offered, vendor_at
 
-from deviceplugin.core.allocation import devices_of, select
-from deviceplugin.core.resources import plan_resources
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.host import Host
-from deviceplugin.inventory import InventoryStore
+from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import FaultClass
+from deviceplugin.resources.allocation import devices_of, select
+from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.amd import V620_HOST, amd_tree
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.tree import remove, write_tree

@@ -11,8 +11,8 @@ from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors.intel import SECTIONS, IntelVendor
-from deviceplugin.vendors.intel.drm_query import MemoryQuery
 from deviceplugin.vendors.intel.health import IntelHealth
+from deviceplugin.vendors.intel.reader import MemoryQuery
 
 TREES = Path(__file__).parent / "trees"
 

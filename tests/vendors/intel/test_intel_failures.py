@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.core.resources import plan_resources
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.model import Discovery, Health, Inventory
+from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.intel import B60, FLEX_170, set_vfs, write_intel_node
 from deviceplugin.testing.tree import remove, write_tree
 

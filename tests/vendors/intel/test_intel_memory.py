@@ -14,7 +14,8 @@ from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.testing.intel import B60, FLEX_170, MAX_1550, IntelGpu, write_intel_node
 from deviceplugin.testing.tree import write_tree
-from deviceplugin.vendors.intel.drm_query import (
+from deviceplugin.vendors.intel.memory import parse_bar_bytes, parse_vram_size
+from deviceplugin.vendors.intel.reader import (
     I915_QUERY,
     XE_DEVICE_QUERY,
     parse_regions,
@@ -22,7 +23,6 @@ from deviceplugin.vendors.intel.drm_query import (
     query_memory,
     query_xe,
 )
-from deviceplugin.vendors.intel.memory import parse_bar_bytes, parse_vram_size
 
 D = f"/sys/devices/pci0000:00/{B60.address}"
 DEBUGFS = f"/sys/kernel/debug/dri/{B60.address}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.config import decode_sections
+from deviceplugin.config.schema import decode_sections
 from deviceplugin.host import Host
 from deviceplugin.vendors import nvidia
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor

@@ -8,10 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from deviceplugin.core.cdi import document, file_name
+from deviceplugin.cdi.spec import document, file_name
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import CdiSpec, ContainerEdits
-from deviceplugin.vendors.nvidia.partitions import parse_mig_minors, profile_name, suffix_of
+from deviceplugin.vendors.nvidia.mig import parse_mig_minors, profile_name, suffix_of
 from tests.fakes.nvml import NvmlDouble
 from tests.vendors.nvidia.conftest import MakeVendor
 

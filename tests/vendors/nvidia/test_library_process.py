@@ -23,13 +23,8 @@ from deviceplugin.errors import (
     VendorError,
 )
 from deviceplugin.host import Host
-from deviceplugin.vendors.nvidia.process_session import ProcessSession
-from deviceplugin.vendors.nvidia.wire import (
-    MAX_BYTES,
-    Answer,
-    Channel,
-    Failed,
-)
+from deviceplugin.vendors.nvidia.child.session import ProcessSession
+from deviceplugin.vendors.nvidia.child.wire import MAX_BYTES, Answer, Channel, Failed
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import WAIT_S
 from tests.vendors.nvidia.conftest import MakeVendor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.config import decode
+from deviceplugin.config.schema import decode
 from deviceplugin.errors import ConfigError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Isolation
@@ -16,7 +16,7 @@ from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors.nvidia import create
 from deviceplugin.vendors.nvidia.gpus import Gpu
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
-from deviceplugin.vendors.nvidia.vgpu import as_vgpu, guest_edits, type_of
+from deviceplugin.vendors.nvidia.vgpu_guest import as_vgpu, guest_edits, type_of
 from deviceplugin.vendors.nvidia.vgpu_host import HostVgpus, parse_types
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
 

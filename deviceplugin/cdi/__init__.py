@@ -1,0 +1,1 @@
+"""CDI files: how devices are described to container runtimes."""

@@ -1,0 +1,72 @@
+"""CDI files in the directory that container runtimes read."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import structlog
+
+from deviceplugin.cdi.spec import document, file_name, precedes, usable
+from deviceplugin.errors import FilesError
+from deviceplugin.model import CdiSpec
+from deviceplugin.runtime.files import write_atomically
+
+log = structlog.get_logger()
+
+
+class CdiFiles:
+    """The files below `directory`; a kind is one vendor's, the earliest in `order` that claims it.
+
+    Called on the vendors' threads, hence the lock: who owns a kind and whose content its file has
+    must not come apart.
+    """
+
+    def __init__(self, directory: Path, order: Sequence[str]) -> None:
+        self._directory, self._order = directory, order
+        self._owners: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def write(self, vendor: str, specs: Iterable[CdiSpec]) -> None:
+        """Write a vendor's files; raises FilesError where it cannot, or may not."""
+        specs = tuple(specs)
+        with self._lock:
+            for spec in specs:
+                self._claim(vendor, spec.kind)
+            try:
+                write_cdi_files(self._directory, specs)
+            except OSError as error:
+                raise FilesError(f"{self._directory}: {error.strerror}") from error
+
+    def _claim(self, vendor: str, kind: str) -> None:
+        owner = self._owners.setdefault(kind, vendor)
+        if owner == vendor:
+            return
+        if precedes(vendor, owner, self._order):
+            self._owners[kind] = vendor
+            self._tell(owner, vendor, kind)
+            return
+        self._tell(vendor, owner, kind)
+        raise FilesError(f"the CDI kind {kind} is that of vendor {owner}")
+
+    def _tell(self, refused: str, owner: str, kind: str) -> None:
+        """Once: the claim may come again with every discovery."""
+        if (refused, kind) not in self._told:
+            self._told.add((refused, kind))
+            reason = f"the CDI kind {kind} is that of vendor {owner}"
+            log.error("claim_refused", vendor=refused, device=None, reason=reason)
+
+
+def write_cdi_files(directory: Path, specs: Iterable[CdiSpec]) -> None:
+    """Write the file of each spec, remove it where no device of the spec is usable; blocking.
+
+    Raises OSError where the directory cannot be written; files written before stay.
+    """
+    for spec in map(usable, specs):
+        path = directory / file_name(spec.kind)
+        if spec.devices:
+            if write_atomically(path, document(spec)):
+                log.info("cdi_file_written", path=str(path), devices=len(spec.devices))
+        elif path.exists():
+            path.unlink(missing_ok=True)
+            log.info("cdi_file_removed", path=str(path))

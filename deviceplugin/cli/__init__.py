@@ -1,0 +1,245 @@
+"""The command line: the only reader of argv."""
+
+import asyncio
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+import structlog
+import yaml
+
+from deviceplugin.cli.operator import operator_commands
+from deviceplugin.config.config import Config, Setting, parse_choice
+from deviceplugin.config.load import PREFIX, effective, load
+from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.host import Host
+from deviceplugin.runtime.logs import configure_logs
+from deviceplugin.vendor import VendorModule
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ABOUT = """One Kubernetes device plugin daemon per node for every GPU on it.
+
+Every flag has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
+file; a flag wins over the environment, the environment over the file.
+"""
+_HELP = {
+    "config": "A YAML file, or a directory of them.",
+    "node_name": "Name of this Kubernetes node; by default the host name.",
+    "vendors": "Vendors to serve, comma-separated; by default all that are installed.",
+    "host_root": "Where the host's /sys, /proc and /dev are seen. Default /.",
+    "kubelet_dir": "The kubelet's directory. Default /var/lib/kubelet.",
+    "cdi_dir": "Where CDI files are written. Default /var/run/cdi.",
+    "state_dir": "Where state is kept. Default /var/lib/deviceplugin.",
+    "metrics_address": "HOST:PORT of /metrics, /healthz and /readyz; empty switches it off.",
+    "log_level": "debug, info, warning or error. Default info.",
+    "log_format": "json or console. Default json.",
+}
+_DAEMON_FLAGS = tuple(_HELP)
+_LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
+
+
+def _flags(names: Iterable[str]) -> Callable[[F], F]:
+    """The options `names`, each as text: their meaning is checked in one place for all origins."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(list(names)):
+            flag = f"--{name.replace('_', '-')}"
+            command = click.option(flag, name, metavar="TEXT", help=_HELP[name])(command)
+        return command
+
+    return decorate
+
+
+@click.group(help=_ABOUT, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="deviceplugin")
+def cli() -> None:
+    pass
+
+
+@cli.command(help="Serve this node's GPUs to the kubelet until SIGTERM.")
+@_flags(_DAEMON_FLAGS)
+def run(**flags: str | None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until we listen to it: it would end us
+    config, modules = load(flags)
+    configure_logs(config.log_level, config.log_format)
+    for note in config.notes:
+        structlog.get_logger().warning("setting_without_effect", setting=note)
+    asyncio.run(_serve(config, modules, flags))
+
+
+@cli.command(help="Show this node's GPUs and the resources that they make.")
+@_flags(_LOOK_FLAGS)
+@click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
+def discover(form: str | None, **flags: str | None) -> None:
+    choice = Setting(form or os.environ.get(f"{PREFIX}FORMAT", "table"), "--format")
+    form = parse_choice(choice, ("table", "json", "yaml"))
+    config, modules = load(flags)
+    configure_logs("error", "console")
+    click.echo(_render(asyncio.run(_look(config, modules)), form), nl=False)
+
+
+@cli.command(help="Check the configuration and print what it amounts to.")
+@_flags(_DAEMON_FLAGS)
+def check(**flags: str | None) -> None:
+    config, _ = load(flags)
+    for note in config.notes:
+        click.echo(f"without effect: {note}", err=True)
+    for status in config.skipped:
+        click.echo(f"deviceplugin: {status.error}", err=True)
+    click.echo(_yaml(effective(config)), nl=False)
+
+
+@cli.command("explain", help="Show which devices a container would get, why, and what came next.")
+@_flags((*_LOOK_FLAGS, "state_dir"))
+@click.option("--resource", metavar="TEXT", required=True, help="The extended resource.")
+@click.option("--size", type=click.IntRange(min=0), required=True, help="How many devices.")
+@click.option("--available", metavar="IDS", help="Comma-separated; by default all healthy ids.")
+@click.option("--must-include", metavar="IDS", default="", help="Comma-separated ids.")
+@click.option("--policy", metavar="TEXT", help="By default the one that the daemon would use.")
+@click.option("--format", "form", metavar="TEXT", help="table (default) or json.")
+def explain_choice(size: int, form: str | None, **flags: str | None) -> None:
+    from deviceplugin.cli.explain import (  # noqa: PLC0415  # not a part of `run`
+        Asked,
+        explain_once,
+        explanation_text,
+    )
+
+    form = parse_choice(Setting(form or "table", "--format"), ("table", "json"))
+    available = flags.pop("available")
+    asked = Asked(
+        resource=str(flags.pop("resource")),
+        size=size,
+        available=None if available is None else _ids(available),
+        must_include=_ids(flags.pop("must_include") or ""),
+        policy=flags.pop("policy"),
+    )
+    config, modules = load(flags)
+    configure_logs("error", "console")
+    document = asyncio.run(explain_once(config, modules, asked))
+    text = explanation_text(document)
+    click.echo(text if form == "table" else json.dumps(document, indent=2) + "\n", nl=False)
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")
+@click.option("--scenario", metavar="TEXT", default="nvidia", help="The simulated node.")
+@click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
+def demo(scenario: str, *, keep: bool) -> None:
+    from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`
+
+    name = parse_choice(Setting(scenario, "--scenario"), tuple(SCENARIOS))
+    configure_logs("error", "console")
+    asyncio.run(run_demo(SCENARIOS[name], keep=keep))
+
+
+async def _serve(
+    config: Config, modules: Sequence[VendorModule], flags: Mapping[str, str | None]
+) -> None:
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    from deviceplugin.config.reload import Origin  # noqa: PLC0415
+    from deviceplugin.daemon.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
+    from deviceplugin.daemon.generation import with_vendors  # noqa: PLC0415
+
+    origin = Origin(config=config, load=partial(load, flags), describe=effective, asked=asked)
+    config, vendors = await with_vendors(config, modules)
+    _raise_descriptor_limit()
+    seed = random.SystemRandom().getrandbits(32)
+    daemon = Daemon(config, vendors, _steady_clock(), seed, origin)
+    serving = asyncio.create_task(daemon.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    await asyncio.wait([serving])
+    if not serving.cancelled():
+        serving.result()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each client is a descriptor; nobody else gets less by it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Unix seconds that do not jump when the clock is set: what they are for is how long ago."""
+    offset_s = time.time() - time.monotonic()
+    return lambda: offset_s + time.monotonic()
+
+
+async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
+    from deviceplugin.discovery.loop import look_once  # noqa: PLC0415
+    from deviceplugin.inventory.store import InventoryStore  # noqa: PLC0415
+    from deviceplugin.resources.plan import SOURCE, sharing_of  # noqa: PLC0415
+    from deviceplugin.resources.report import report  # noqa: PLC0415
+
+    store = InventoryStore(time.time)
+    for status in config.skipped:
+        store.set_status(status)
+    vendors = await create_vendors(
+        modules, Host(config.host_root), config.sections, store.set_status
+    )
+    order = tuple(vendor.name for vendor in vendors)
+    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
+    sharing = sharing_of(config.sections)
+    store.set_faults(SOURCE, sharing.faults(store.current))
+    return report(config.node_name, store.current, sharing.plan(store.current))
+
+
+def _render(report: dict[str, Any], form: str) -> str:
+    from deviceplugin.cli.tables import report_text  # noqa: PLC0415
+
+    renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
+        "table": report_text,
+        "json": lambda document: json.dumps(document, indent=2) + "\n",
+        "yaml": _yaml,
+    }
+    return renderers[form](report)
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(document))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _ask(state_dir: str | None, config: str | None, request: dict[str, str]) -> dict[str, Any]:
+    """The answer of the daemon that the flags mean."""
+    from deviceplugin.runtime.control import ask_daemon  # noqa: PLC0415  # not a part of `run`
+
+    settings, _ = load({"state_dir": state_dir, "config": config})
+    return ask_daemon(settings.state_dir, request)
+
+
+for _command in operator_commands(_ask):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """The console script: exit 2 and one line for anything the person got wrong."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines are no log events of ours
+    try:
+        cli.main(standalone_mode=False)
+    except ConfigError as error:
+        _end(str(error))
+    except DevicePluginError as error:
+        _end(str(error), 1)
+    except click.ClickException as error:
+        _end(" ".join(error.format_message().split()))
+    except click.exceptions.Abort:
+        sys.exit(130)
+
+
+def _end(text: str, status: int = 2) -> None:
+    click.echo(f"deviceplugin: {text}", err=True)
+    sys.exit(status)

@@ -1,0 +1,132 @@
+"""The command `explain`: one discovery, one question to a policy, and the answer as text."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deviceplugin.config.config import Config
+from deviceplugin.discovery.loop import look_once
+from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.errors import ConfigError
+from deviceplugin.host import Host
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import AdvertisedID, Health, Preference, Resource, ResourceName
+from deviceplugin.placement.explain import Question, explain
+from deviceplugin.placement.narrow import narrow
+from deviceplugin.placement.registry import load_policy
+from deviceplugin.placement.service import Placement, settings_of
+from deviceplugin.resources.plan import sharing_of
+from deviceplugin.runtime.tables import table
+from deviceplugin.vendor import VendorModule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The flags of the command; `available` None is every healthy id, `policy` None the one that
+    the daemon would use."""
+
+    resource: str
+    size: int
+    available: tuple[str, ...] | None
+    must_include: tuple[str, ...]
+    policy: str | None
+
+
+async def explain_once(
+    config: Config, modules: Sequence[VendorModule], asked: Asked
+) -> dict[str, Any]:
+    """The choice and its runners-up on the hardware as it is now.
+
+    Raises ConfigError for a resource, an id or a policy that is not there.
+    """
+    store, host = InventoryStore(time.time), Host(config.host_root)
+    vendors = await create_vendors(modules, host, config.sections, store.set_status)
+    order = tuple(vendor.name for vendor in vendors)
+    for vendor in vendors:
+        await look_once(vendor, store, order)
+    resources = sharing_of(config.sections).plan(store.current).resources
+    resource = resources.get(ResourceName(asked.resource))
+    if resource is None:
+        known = ", ".join(resources) or "a resource that this node has; it has none"
+        raise ConfigError("--resource", asked.resource, f"one of {known}")
+    placement = Placement(host, settings_of(config), config.state_dir)
+    await placement.recall()
+    await placement.look(store.current)
+    await placement.lay_out(list(resources.values()))
+    name = asked.policy or placement.policy_of(resource)
+    layout = placement.context.layout(resource)
+    return explain(
+        Question(
+            resource=resource,
+            preference=narrow(layout.shared, _preference(resource, asked)),
+            context=placement.context,
+            name=name,
+            policy=load_policy(name),
+        )
+    )
+
+
+def _preference(resource: Resource, asked: Asked) -> Preference:
+    listed = {entry.id for entry in resource.devices}
+    for flag, ids in (
+        ("--available", asked.available or ()),
+        ("--must-include", asked.must_include),
+    ):
+        for device_id in ids:
+            if device_id not in listed:
+                raise ConfigError(flag, device_id, f"an id of {resource.name}")
+    healthy = (entry.id for entry in resource.devices if entry.health is Health.HEALTHY)
+    available = healthy if asked.available is None else map(AdvertisedID, asked.available)
+    return Preference(
+        available=frozenset(available),
+        must_include=frozenset(map(AdvertisedID, asked.must_include)),
+        size=asked.size,
+    )
+
+
+def explanation_text(document: dict[str, Any]) -> str:
+    """The document as tables."""
+    return "\n\n".join(_sections(document)) + "\n"
+
+
+def _sections(document: dict[str, Any]) -> Iterator[str]:
+    must = ", ".join(document["must_include"]) or "none"
+    yield (
+        f"{document['resource']}: {document['size']} of {document['available']},"
+        f" policy {document['policy']}, must include {must}"
+    )
+    choices = [("chosen", document["chosen"])]
+    choices += [(str(n), other) for n, other in enumerate(document["runners_up"], 2)]
+    yield table(
+        ("CHOICE", "POLICY", "LINKS", "REST", "GPUS", "PAIRS"),
+        [(label, *_row(choice)) for label, choice in choices],
+    )
+    yield table(
+        ("CHOSEN", "GPU", "PCI", "NUMA", "IN USE BEFORE"),
+        [_gpu_row(gpu) for gpu in document["chosen"]["gpus"]],
+    )
+    yield "ids: " + " ".join(document["chosen"]["ids"])
+    yield "Scores: less is better, compared from left to right; see docs/placement.md."
+
+
+def _row(choice: dict[str, Any]) -> tuple[str, ...]:
+    score = choice["score"]
+    gpus = [
+        (gpu["pci_address"] or gpu["gpu"]) + (f" ×{gpu['count']}" if gpu["count"] > 1 else "")
+        for gpu in choice["gpus"]
+    ]
+    pairs = [f"{number} {relation}" for relation, number in choice["pairs"].items()]
+    numbers = (str(score[part]) for part in ("policy", "links", "rest"))
+    return (*numbers, ", ".join(gpus), ", ".join(pairs) or "-")
+
+
+def _gpu_row(gpu: dict[str, Any]) -> tuple[str, ...]:
+    numa = gpu["numa_node"]
+    return (
+        str(gpu["count"]),
+        gpu["gpu"],
+        gpu["pci_address"] or "-",
+        "-" if numa is None else str(numa),
+        f"{gpu['in_use_before_percent']} %",
+    )

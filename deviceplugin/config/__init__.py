@@ -1,0 +1,1 @@
+"""The configuration: its files, sections, errors, and reloads."""

@@ -1,0 +1,107 @@
+"""The frozen Config, and how each of its own settings is parsed."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from deviceplugin.config.files import Source
+from deviceplugin.errors import ConfigError
+from deviceplugin.model import VendorStatus
+from deviceplugin.vendor import Sections
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+LOG_FORMATS = ("json", "console")
+
+
+_LABEL = "[0-9A-Za-z_-]{1,63}"
+
+
+_ADDRESS = re.compile(rf"(?:\[([0-9a-fA-F:.]+)\]|({_LABEL}(?:\.{_LABEL})*|)):([0-9]{{1,5}})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that the daemon is told; `vendors` None means all that are installed.
+
+    `notes` say what was configured and has no effect, `skipped` which installed vendors cannot be
+    used, and why; `source` is None without a file.
+    """
+
+    node_name: str
+    vendors: tuple[str, ...] | None = None
+    host_root: Path = Path("/")
+    kubelet_dir: Path = Path("/var/lib/kubelet")
+    cdi_dir: Path = Path("/var/run/cdi")
+    state_dir: Path = Path("/var/lib/deviceplugin")
+    metrics_address: tuple[str, int] | None = ("127.0.0.1", 9440)
+    log_level: str = "info"
+    log_format: str = "json"
+    sections: Sections = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+    skipped: tuple[VendorStatus, ...] = ()
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value with the name under which the person gave it."""
+
+    value: object
+    label: str
+
+
+def parse_address(setting: Setting) -> tuple[str, int] | None:
+    """`HOST:PORT` or `[IPV6]:PORT`; empty text switches the endpoint off (None)."""
+    text = str(setting.value)
+    if not text:
+        return None
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise ConfigError(setting.label, text, "HOST:PORT, or nothing to switch it off")
+    return (match[1] or match[2] or "0.0.0.0"), int(match[3])
+
+
+def address_text(address: tuple[str, int]) -> str:
+    """HOST:PORT or [IPV6]:PORT, as `parse_address` takes it."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_choice(setting: Setting, choices: tuple[str, ...]) -> str:
+    """One of `choices`; raises ConfigError."""
+    if setting.value not in choices:
+        raise ConfigError(setting.label, setting.value, "one of " + ", ".join(choices))
+    return str(setting.value)
+
+
+def parse_directory(setting: Setting) -> Path:
+    """An absolute path; that it exists is not asked for, it may come later."""
+    text = setting.value
+    if not isinstance(text, str) or not text.startswith("/"):
+        raise ConfigError(setting.label, text, "an absolute path of a directory")
+    return Path(text)
+
+
+def parse_vendors(setting: Setting, installed: Iterable[str]) -> tuple[str, ...]:
+    """Vendor names as a list or comma-separated text, each installed and named once."""
+    value = setting.value
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not names:
+        raise ConfigError(setting.label, value, "a list of vendors such as nvidia,amd")
+    stripped = tuple(dict.fromkeys(str(name).strip() for name in names))
+    for name in stripped:
+        if name not in installed:
+            raise ConfigError(setting.label, name, "one of " + ", ".join(installed))
+    return stripped
+
+
+def parse_node_name(setting: Setting) -> str:
+    """A Kubernetes node name: a DNS subdomain."""
+    text = setting.value
+    if not isinstance(text, str) or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", text):
+        raise ConfigError(setting.label, text, "a node name (lower-case DNS subdomain)")
+    return text

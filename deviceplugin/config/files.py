@@ -1,0 +1,133 @@
+"""The configuration files: which there are, what is in them, and a fingerprint of both."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deviceplugin.config.schema import Raw
+from deviceplugin.config.yaml import parse_yaml
+from deviceplugin.errors import ConfigError
+
+FILE_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+MAX_LINKS = 40  # as many as the kernel follows
+
+
+State = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The path as it was given, and the state of its files just before they were read."""
+
+    path: Path
+    state: State
+
+
+def config_files(path: Path) -> Sequence[Path]:
+    """The file itself, or those of a directory in the order of their names; raises OSError.
+
+    Names with a dot in front are a ConfigMap mount's own business.
+    """
+    if not path.is_dir():
+        return (path,)
+    names = (f for f in path.iterdir() if f.suffix in FILE_SUFFIXES and f.name[0] != ".")
+    return sorted(names)
+
+
+def read_state(path: Path) -> State:
+    """What is another value whenever a file came, went, or may have other content; never raises."""
+    try:
+        return tuple(_state_of(file) for file in config_files(path))
+    except OSError as error:
+        return ((str(path), _name_of(error)),)
+
+
+def _state_of(file: Path) -> tuple[str, ...]:
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        return (str(file), _name_of(error))
+    # The change time too: a file that becomes readable has no other.
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return (str(file), *map(str, numbers))
+
+
+def _name_of(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def read_directories(path: Path) -> Sequence[Path]:
+    """The directories in which something happens when the configuration changes.
+
+    A file may be a link to another place, and the whole directory too: a ConfigMap's mount changes
+    by a new target of its link `..data`.
+    """
+    found = dict.fromkeys(_parents(path))
+    if path.is_dir():
+        found[path] = None
+    try:
+        for file in config_files(path):
+            found |= dict.fromkeys(_parents(file))
+    except OSError:  # it has just gone: its parent tells when it is back
+        return tuple(found)
+    return tuple(found)
+
+
+def _parents(path: Path) -> Iterator[Path]:
+    for _ in range(MAX_LINKS):
+        yield path.parent
+        try:
+            path = path.parent / os.readlink(path)
+        except OSError:  # no link
+            return
+
+
+MAX_FILE_BYTES = 1 << 20
+
+
+def read_config_files(path: Path) -> Raw:
+    """The content of a YAML file, or of all of a directory's, a later name over an earlier one.
+
+    Raises ConfigError for a file that cannot be read, is no mapping, or says a key twice.
+    """
+    try:
+        files = config_files(path)
+    except OSError as error:
+        text = f"a readable directory ({error.strerror})"
+        raise ConfigError("--config", str(path), text) from error
+    merged: Raw = {}
+    for file in files:
+        merged = _merge(merged, _read_file(file))
+    return merged
+
+
+def _read_file(path: Path) -> Raw:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError("--config", str(path), f"a readable file ({error.strerror})") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
+    try:
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError("--config", str(path), f"YAML ({error})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError("--config", str(path), "a mapping of keys to values")
+    return content
+
+
+def _merge(base: Raw, over: Raw) -> Raw:
+    both = {
+        key: _merge(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | over | both

@@ -1,0 +1,141 @@
+"""Flags, environment and files put together: the settings of a command, and what they amount to.
+
+With cli/ the only reader of the environment.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deviceplugin.config.config import (
+    LOG_FORMATS,
+    LOG_LEVELS,
+    Config,
+    Setting,
+    address_text,
+    parse_address,
+    parse_choice,
+    parse_directory,
+    parse_node_name,
+    parse_vendors,
+)
+from deviceplugin.config.files import Source, read_config_files, read_state
+from deviceplugin.config.nvidia_v1 import is_v1, translate
+from deviceplugin.config.schema import check_keys, decode_sections
+from deviceplugin.discovery.registry import installed_vendors, load_vendors
+from deviceplugin.health.section import HealthSection, with_health_variables
+from deviceplugin.model import VendorStatus
+from deviceplugin.placement import section as scheduling
+from deviceplugin.placement.registry import installed_policies
+from deviceplugin.resources.mps_settings import find_control
+from deviceplugin.resources.section import Rule, SharingSection
+from deviceplugin.schema import Isolation
+from deviceplugin.vendor import VendorModule
+
+PREFIX = "DEVICEPLUGIN_"
+_PARSERS: Mapping[str, Callable[[Setting], object]] = {
+    "node_name": parse_node_name,
+    "host_root": parse_directory,
+    "kubelet_dir": parse_directory,
+    "cdi_dir": parse_directory,
+    "state_dir": parse_directory,
+    "metrics_address": parse_address,
+    "log_level": lambda setting: parse_choice(setting, LOG_LEVELS),
+    "log_format": lambda setting: parse_choice(setting, LOG_FORMATS),
+}
+
+
+def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule]]:
+    """The configuration of all origins and the vendor modules that it names."""
+    given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
+    path = given.get("config")
+    source = _source(Path(str(path.value))) if path else None
+    raw = read_config_files(source.path) if source else {}
+    raw, notes = translate(raw) if is_v1(raw) else (raw, ())
+    raw = with_health_variables(raw, os.environ)
+    known_settings = (*_PARSERS, "vendors")
+    settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
+    vendors = settings.get("vendors")
+    installed = tuple(installed_vendors())
+    names = parse_vendors(vendors, installed) if vendors else None
+    skipped: list[VendorStatus] = []
+    all_modules = load_vendors(None, skipped.append)
+    if names:
+        load_vendors(names)  # what is asked for by name must be usable
+        skipped = []
+    schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
+    schemas |= CORE_SECTIONS
+    if skipped:
+        skipped = _with_sections(skipped, raw.keys() - {*known_settings, *schemas})
+    else:
+        check_keys(raw, (*known_settings, *schemas))
+    sections = decode_sections(raw, schemas)
+    scheduling.check_policies(sections, installed_policies())
+    values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
+    config = Config(
+        **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
+        vendors=names,
+        sections=sections,
+        notes=notes,
+        skipped=tuple(skipped),
+        source=source,
+    )
+    find_control(config)
+    wanted = names or tuple(module.NAME for module in all_modules)
+    return config, [module for name in wanted for module in all_modules if name == module.NAME]
+
+
+def _with_sections(skipped: Iterable[VendorStatus], unknown: Iterable[str]) -> list[VendorStatus]:
+    """Keys that nobody knows may be those of a vendor that cannot be loaded: told, not refused."""
+    keys = ", ".join(sorted(unknown))
+    hint = f"; keys of the configuration that may be its own: {keys}" if keys else ""
+    return [replace(status, error=f"{status.error}{hint}") for status in skipped]
+
+
+def _source(path: Path) -> Source:
+    return Source(path, read_state(path))
+
+
+def _given(name: str, flag: str | None) -> Setting | None:
+    if flag is not None:
+        return Setting(flag, f"--{name.replace('_', '-')}")
+    variable = f"{PREFIX}{name.upper()}"
+    if variable in os.environ:
+        return Setting(os.environ[variable], variable)
+    return None
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The configuration as one document, every default filled in."""
+    address = config.metrics_address
+    return {
+        "node_name": config.node_name,
+        "vendors": list(config.vendors or _usable(config)),
+        "host_root": str(config.host_root),
+        "kubelet_dir": str(config.kubelet_dir),
+        "cdi_dir": str(config.cdi_dir),
+        "state_dir": str(config.state_dir),
+        "metrics_address": address_text(address) if address else "",
+        "log_level": config.log_level,
+        "log_format": config.log_format,
+        **{name: msgspec.to_builtins(section) for name, section in config.sections.items()},
+    }
+
+
+def _usable(config: Config) -> list[str]:
+    skipped = {status.name for status in config.skipped}
+    return [name for name in installed_vendors() if name not in skipped]
+
+
+CORE_SECTIONS: Mapping[str, Any] = {
+    "health": HealthSection,
+    "isolation": Isolation | None,
+    "rules": tuple[Rule, ...] | None,
+    "sharing": SharingSection,
+    **scheduling.SECTIONS,
+}

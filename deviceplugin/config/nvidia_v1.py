@@ -1,0 +1,202 @@
+"""The configuration file of NVIDIA's own device plugin (`version: v1`) in our terms; pure.
+
+Accepted as it is, strictly: a key that does not exist there is an error. What that plugin parses
+and then discards (`resources`, `rename`, `devices`) works here; what has no meaning here is told.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from deviceplugin.config.nvidia_v1_flags import plugin_settings, unserved
+from deviceplugin.config.schema import Raw, decode
+from deviceplugin.errors import ConfigError
+from deviceplugin.names import name_problem
+from deviceplugin.schema import Section
+
+KEYS = ("version", "flags", "resources", "sharing", "imex")
+PREFIX = "nvidia.com/"
+_DEVICE = re.compile(r"\d+(:\d+)?|(GPU|MIG)-[0-9a-fA-F/-]+|MIG-GPU-[0-9a-fA-F/-]+")
+RawRule = dict[str, Any]
+T = TypeVar("T", dict[str, Any], list[Any])
+
+
+class Pattern(Section, frozen=True):
+    """Devices whose product or profile is like `pattern` have this resource name."""
+
+    pattern: str
+    name: str
+
+    def __post_init__(self) -> None:
+        """Check the name with the prefix that it gets where it has none."""
+        _check_name(self.name)
+
+
+class Patterns(Section, frozen=True):
+    """`resources`."""
+
+    gpus: tuple[Pattern, ...] = ()
+    mig: tuple[Pattern, ...] = ()
+
+
+class Shared(Section, frozen=True):
+    """An entry of `sharing.*.resources`."""
+
+    name: str
+    replicas: int
+    rename: str | None = None
+    devices: Literal["all"] | int | tuple[int | str, ...] = "all"
+
+    def __post_init__(self) -> None:
+        """Check what the schema of that plugin says in words."""
+        _check_name(self.name)
+        if self.rename is not None:
+            _check_name(self.rename)
+        if self.replicas < 2:
+            raise ValueError(f"replicas {self.replicas} is less than 2")
+        if isinstance(self.devices, int) and self.devices < 1:
+            raise ValueError(f"devices {self.devices} is not a number above 0")
+        for device in self.devices if isinstance(self.devices, tuple) else ():
+            if not _DEVICE.fullmatch(str(device)):
+                raise ValueError(f"devices: {device!r} is neither an index nor a UUID")
+
+
+class Method(Section, frozen=True, rename="camel"):
+    """`sharing.timeSlicing` or `sharing.mps`; more than one replica: by default only refused
+    with MPS."""
+
+    resources: tuple[Shared, ...]
+    rename_by_default: bool = False
+    fail_requests_greater_than_one: bool | None = None
+
+    def __post_init__(self) -> None:
+        """A block that shares nothing is a mistake."""
+        if not self.resources:
+            raise ValueError("resources is empty")
+
+
+class Methods(Section, frozen=True, rename="camel"):
+    """`sharing`."""
+
+    time_slicing: Method | None = None
+    mps: Method | None = None
+
+
+class Imex(Section, frozen=True, rename="camel"):
+    """`imex`."""
+
+    channel_ids: tuple[Literal[0], ...] = msgspec.field(default=(), name="channelIDs")
+    required: bool = False
+
+
+def _check_name(name: str) -> None:
+    if problem := name_problem(_full(name)):
+        raise ValueError(f"name {name!r}: {problem}")
+
+
+def _full(name: str) -> str:
+    return name if "/" in name else f"{PREFIX}{name}"
+
+
+def is_v1(raw: Raw) -> bool:
+    """Whether the file is one of NVIDIA's plugin; raises ConfigError for another version of it."""
+    if "version" not in raw:
+        return False
+    if raw["version"] != "v1":
+        raise ConfigError("version", raw["version"], "v1, the version of NVIDIA's plugin, or none")
+    return True
+
+
+def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
+    """Our configuration for such a file, and what of the file has no effect here.
+
+    Keys of ours beside it (a directory of files) stay and win. Raises ConfigError.
+    """
+    ours = {key: value for key, value in raw.items() if key not in KEYS}
+    flags = raw.get("flags") or {}
+    patterns = decode(raw.get("resources") or {}, Patterns, "resources")
+    methods = decode(raw.get("sharing") or {}, Methods, "sharing")
+    imex = decode(raw.get("imex") or {}, Imex, "imex")
+    settings = plugin_settings(flags)
+    notes = unserved(flags)
+    if imex.channel_ids:
+        notes.append("imex.channelIDs: IMEX channels are not handed out yet")
+    if methods.mps and methods.time_slicing:
+        notes.append("sharing.timeSlicing: sharing.mps is there too and wins")
+    rules = list(_rules(patterns, methods, settings.policy))
+    return {
+        **ours,
+        "nvidia": settings.nvidia | _ours(ours, "nvidia", {}),
+        # There a guest's vGPU is a plain GPU, and a host's are another plugin's.
+        "vgpu": {"enabled": False} | _ours(ours, "vgpu", {}),
+        "rules": _ours(ours, "rules", []) + rules,
+        "sharing": {"mps": {"root": settings.mps_root}} if settings.mps_root else {},
+    }, tuple(notes)
+
+
+def _ours(raw: Raw, key: str, empty: T) -> T:
+    """A section of ours; what it holds is checked with all others."""
+    found = raw.get(key) or empty
+    if not isinstance(found, type(empty)):
+        raise ConfigError(key, found, "keys and values" if empty == {} else "a list")
+    return found
+
+
+def _rules(patterns: Patterns, methods: Methods, policy: str) -> Iterator[RawRule]:
+    """Named devices first, as the first rule that fits decides; then those with natural names."""
+    method, kind = methods.mps or methods.time_slicing, "mps" if methods.mps else "time-slicing"
+    terms = _terms(method, kind, policy) if method else {}
+    shared = method.resources if method else ()
+    for selector, listed in (("product", patterns.gpus), ("profile", patterns.mig)):
+        for pattern in listed:
+            match = {"vendor": "nvidia", selector: _glob(pattern.pattern)}
+            name = _full(pattern.name)
+            for entry in shared:
+                if _full(entry.name) == name and method:
+                    yield from _shares(match, entry, method, terms)
+            yield {"match": match, "offers": [{"whole": True, "name": name}]}
+    for entry in shared:
+        match = {"vendor": "nvidia", "resource": _full(entry.name)}
+        if method:
+            yield from _shares(match, entry, method, terms)
+
+
+def _terms(method: Method, kind: str, policy: str) -> RawRule:
+    fail = method.fail_requests_greater_than_one
+    one = kind == "mps" if fail is None else fail
+    return {
+        "sharing": kind,
+        "max_per_container": 1 if one else "unlimited",
+        "policy": policy,
+    }
+
+
+def _shares(match: RawRule, entry: Shared, method: Method, terms: RawRule) -> Iterator[RawRule]:
+    """The replicas of an entry, a rule for each kind of selection in `devices`."""
+    name = _full(entry.rename or entry.name)
+    if method.rename_by_default and entry.rename is None:
+        name = f"{name}.shared"
+    offer = {"replicas": entry.replicas, "name": name, **terms}
+    for selection in _selections(entry):
+        count = selection.pop("count", None)
+        yield {"match": match | selection, "count": count, "offers": [offer]}
+
+
+def _selections(entry: Shared) -> Iterator[RawRule]:
+    devices = entry.devices
+    if not isinstance(devices, tuple):
+        yield {} if devices == "all" else {"count": devices}
+        return
+    uuids = [str(device) for device in devices if "-" in str(device)]
+    places = [str(device) for device in devices if "-" not in str(device)]
+    if places:
+        yield {"index": places}
+    if uuids:
+        yield {"uuid": uuids}
+
+
+def _glob(pattern: str) -> str:
+    """Only `*` is special there."""
+    return re.sub(r"([?\[])", r"[\1]", pattern)

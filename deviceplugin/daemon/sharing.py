@@ -1,0 +1,88 @@
+"""Sharing put together: planner, ledger, the guard of forms and MPS, and their tasks."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deviceplugin.config.config import Config
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.kubelet.ledger_watch import LedgerWatch
+from deviceplugin.kubelet.retention import Retention
+from deviceplugin.model import AdvertisedID, ResourceName
+from deviceplugin.resources.forms import Forms
+from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.mps import MpsSupervisor
+from deviceplugin.resources.mps_settings import find_control
+from deviceplugin.resources.plan import Sharing, sharing_of
+from deviceplugin.resources.planner import Planner
+
+BusySince = Callable[[ResourceName, AdvertisedID], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a configuration says of sharing; `mps_program` None where no rule needs it."""
+
+    sharing: Sharing
+    mps_program: str | None
+    mps_root: Path
+
+
+def terms_of(config: Config) -> Terms:
+    """Raises ConfigError where a rule shares through MPS and the program is not to be had."""
+    sharing = sharing_of(config.sections)
+    root = config.host_root / sharing.mps.root.lstrip("/")
+    return Terms(sharing, find_control(config), root)
+
+
+class Claims:
+    """What decides who may have which device; `busy_since` as Retention has it."""
+
+    def __init__(self, config: Config, store: InventoryStore, busy_since: BusySince) -> None:
+        terms = terms_of(config)
+        self.sharing = terms.sharing
+        self.ledger = Ledger(time.monotonic)
+        self._mps = MpsSupervisor(terms.mps_program, terms.mps_root, self._mps_changed)
+        self._store = store
+        self.planner = Planner(
+            store, Retention(busy_since), self.ledger, self.sharing, self._mps.faults
+        )
+        self._watch = LedgerWatch(
+            self.ledger,
+            config.kubelet_dir / "pod-resources" / "kubelet.sock",
+            self.planner.observe,
+            lambda: self.planner.contested,
+        )
+        self.forms = Forms(
+            self.ledger,
+            self._watch,
+            lambda: self.planner.current.choices,
+            lambda: store.current.devices,
+        )
+
+    def use(self, terms: Terms) -> None:
+        """Share by other terms from now on; what pods hold they keep."""
+        self.sharing = terms.sharing
+        self._mps.use(terms.mps_program, terms.mps_root)
+        self.planner.use(terms.sharing)
+
+    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """What runs for as long as the daemon serves, by name."""
+        return {
+            "plan": self._plan,
+            "ledger": self._watch.watch,
+            "ledger_plan": self.planner.follow_ledger,
+            "mps": self._follow_mps,
+        }
+
+    async def _plan(self) -> None:
+        """Not before the kubelet was asked what pods hold: the first list has that too."""
+        await self._watch.asked.wait()
+        await self.planner.plan()
+
+    async def _follow_mps(self) -> None:
+        await self._mps.follow(self.planner.resources, lambda: self._store.current.devices)
+
+    def _mps_changed(self) -> None:
+        self.planner.set_faults()

@@ -1,0 +1,1 @@
+"""Vendors at work: which are installed, their discoveries, probes and health watches."""

@@ -1,0 +1,90 @@
+"""What containers get: the vendors' container edits, with a deadline, checked on the host."""
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from deviceplugin.edits import merge_edits
+from deviceplugin.errors import AllocationError, DevicePluginError, Refusal, VendorError
+from deviceplugin.host import Host
+from deviceplugin.model import ContainerEdits, Device, DeviceID, ResourceName
+from deviceplugin.runtime.threads import DriverThread
+from deviceplugin.vendor import Vendor
+
+ALLOCATE_S = 5.0
+MAX_KEPT = 4096
+Key = tuple[ResourceName | None, DeviceID]
+_NONE = ContainerEdits()
+
+
+class Answers:
+    """Asks the vendors, each on a thread of its own, and keeps what they said of one device.
+
+    Container edits are a pure function of the devices: the same device has the same edits until
+    discovery finds it changed. So they are asked for each single device when it is first offered,
+    and what they said is kept.
+    """
+
+    def __init__(self, host: Host, vendors: Mapping[str, Vendor]) -> None:
+        self._host, self._vendors = host, vendors
+        self._threads = {name: DriverThread(f"{name}-answers") for name in vendors}
+        self._kept: dict[Key, tuple[Device, ContainerEdits]] = {}
+
+    async def edits(self, devices: Sequence[Device], shares: ContainerEdits) -> ContainerEdits:
+        """What a container with these devices (of one vendor) and `shares` gets.
+
+        Raises AllocationError where a node or mount is missing on the host, VendorError where
+        the vendor fails, CallTimeoutError where it does not answer within ALLOCATE_S.
+        """
+        edits = await self._of_vendor(devices)
+        if shares != _NONE:
+            edits = merge_edits([edits, shares])
+        # On the loop: a look into /dev is a look into memory, cheaper than another thread.
+        for path in _host_paths(edits):
+            if not self._host.exists(path):
+                raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
+        return edits
+
+    def close(self) -> None:
+        """Answer what was asked, and nothing more."""
+        for thread in self._threads.values():
+            thread.close()
+
+    async def prepare(self, devices: Iterable[Device]) -> None:
+        """Ask for each of these that is not known as it is now.
+
+        One call at a time, so that an allocation waits for one at most; the answer to a vendor
+        that fails here is the allocation's own failure.
+        """
+        for device in devices:
+            if device.vendor in self._vendors:  # not that of one that was just taken out
+                with contextlib.suppress(DevicePluginError):
+                    await self._of_vendor([device])
+
+    async def _of_vendor(self, devices: Sequence[Device]) -> ContainerEdits:
+        first = devices[0]
+        key = (first.resource, first.id)
+        kept = self._kept.get(key) if len(devices) == 1 else None
+        if kept is not None and (kept[0] is first or kept[0] == first):
+            return kept[1]
+        ask = partial(_whole_edits, self._vendors[first.vendor], devices)
+        edits = await self._threads[first.vendor].call(ask, ALLOCATE_S)
+        if len(devices) == 1:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = (first, edits)
+        return edits
+
+
+def _whole_edits(vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
+    """The vendor's edits, gone through once on its own thread: nonsense fails there, not here."""
+    edits = merge_edits([vendor.container_edits(devices)])
+    for path in _host_paths(edits):
+        if not path.startswith("/"):
+            raise VendorError(f"{vendor.name}: {path!r} is not a host path")
+    return edits
+
+
+def _host_paths(edits: ContainerEdits) -> Sequence[str]:
+    paths = [node.host_path for node in edits.device_nodes]
+    return [*paths, *(mount.host_path for mount in edits.mounts)]

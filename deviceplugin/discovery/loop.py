@@ -1,0 +1,253 @@
+"""One vendor's discoveries: asks again when something happens, at the latest after five seconds.
+
+Whatever the vendor does, raise, hang or lie, costs its own devices only.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from deviceplugin.discovery.admission import Refused, admitted, checked
+from deviceplugin.discovery.change_check import Glances
+from deviceplugin.discovery.probe import Prober
+from deviceplugin.discovery.watch import HealthWatch
+from deviceplugin.errors import (
+    CallTimeoutError,
+    DevicePluginError,
+    ExhaustedError,
+    FilesError,
+    UnavailableError,
+    VendorError,
+)
+from deviceplugin.health.section import HealthSection
+from deviceplugin.health.tracker import HealthDesk
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import CdiSpec, Device, DeviceID, Discovery, Fault, FaultClass, VendorStatus
+from deviceplugin.runtime.threads import DriverThread
+from deviceplugin.vendor import CdiSource, Closable, Vendor
+
+log = structlog.get_logger()
+
+INTERVAL_S = 5.0
+BURST_S = 0.2
+DISCOVERY_S = 10.0
+CLOSE_S = 5.0
+
+WriteFiles = Callable[[str, Sequence[CdiSpec]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a vendor's loop tells, and where it stands among the others.
+
+    `write_files` writes what must be there before a device is announced; it runs on the vendor's
+    thread. `discovered(vendor, seconds)` is told each discovery's time, `desk` all word of health.
+    `order` has all vendors: an id or a resource name that two claim is the earlier one's.
+    `clock` gives seconds.
+    """
+
+    write_files: WriteFiles = lambda *_: None
+    discovered: Callable[[str, float], None] = lambda *_: None
+    desk: HealthDesk | None = None
+    order: Sequence[str] = ()
+    clock: Callable[[], float] = time.monotonic
+
+
+class VendorLoop:
+    """Keeps the store's devices and faults of one vendor true."""
+
+    def __init__(self, vendor: Vendor, store: InventoryStore, around: Around) -> None:
+        self.vendor = vendor
+        self.looked = asyncio.Event()
+        self._ended = False
+        self._store, self._around = store, around
+        self._refused: frozenset[Refused] = frozenset()
+        self._thread = DriverThread(f"{vendor.name}-driver")
+        self._wake = asyncio.Event()
+        self._written: tuple[Device, ...] | None = None
+        self._devices: Sequence[Device] = ()
+        self._desk = around.desk or HealthDesk(store, HealthSection(), None)
+        self._watch = HealthWatch(vendor, self._desk, self._wake)
+        self._prober = Prober(vendor, self._desk.call_deadline_s)
+        self._glances = Glances(vendor, around.clock)
+
+    def wake(self) -> None:
+        """Something may have changed: discover soon."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """A discovery at every sign of change, until cancelled."""
+        while True:
+            await self.look()
+            self._watch.follow(self._devices)
+            await self._pause()
+
+    async def look(self) -> None:
+        """A discovery within its deadline, whatever comes of it, or a glance that spares it."""
+        if self._wake.is_set():
+            self._glances.forget()
+        self._wake.clear()
+        self._glances.expect(self._listed())
+        started = time.perf_counter()
+        try:
+            looked = await self._thread.call(self._look, DISCOVERY_S)
+        except DevicePluginError as error:
+            self._failed(error)
+        else:
+            if looked is None:
+                await self._probe(self._devices)
+                return
+            await self._found(*looked)
+        self.looked.set()
+        self._around.discovered(self.vendor.name, time.perf_counter() - started)
+
+    async def _found(
+        self, discovery: Discovery, refused: tuple[Refused, ...], problem: FilesError | None
+    ) -> None:
+        found = self._admitted(discovery, refused)
+        await self._probe(found.devices)
+        self._succeeded(found, problem)
+        if problem or found.faults or self._refused:
+            self._glances.forget()
+        else:
+            self._glances.settle(self._listed())
+
+    def _listed(self) -> Sequence[DeviceID]:
+        devices = self._store.current.devices.values()
+        return [device.id for device in devices if device.vendor == self.vendor.name]
+
+    async def _probe(self, devices: Sequence[Device]) -> None:
+        """Ask how they are before they are listed, so that no ill one is ever listed Healthy."""
+        findings = await self._prober.probe(devices)
+        self._desk.found(self.vendor.name, devices, findings)
+
+    def stop(self) -> None:
+        """Let the health watch end; what it still says is not heard."""
+        self._ended = True
+        self._watch.end()
+
+    async def idle(self) -> None:
+        """Wait until no discovery runs, at most for its deadline."""
+        with contextlib.suppress(CallTimeoutError):
+            await self._thread.call(lambda: None, DISCOVERY_S)
+
+    async def close(self) -> None:
+        """Stop, let the driver go and end the threads; one that hangs ends when its call does."""
+        self.stop()
+        if isinstance(self.vendor, Closable):
+            try:
+                await self._thread.call(self.vendor.close, CLOSE_S)
+            except VendorError as error:
+                log.warning("vendor_not_closed", vendor=self.vendor.name, error=str(error))
+        self._thread.close()
+        self._prober.close()
+
+    async def _pause(self) -> None:
+        ended = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_S):
+                await self._wake.wait()
+        if (early_s := ended + BURST_S - time.monotonic()) > 0:
+            await asyncio.sleep(early_s)
+
+    def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None] | None:
+        """What a discovery finds, None where a glance says that it would find nothing new."""
+        if self._glances.suffices():
+            return None
+        discovery, refused = checked(self.vendor.name, self.vendor.discover())
+        known = self._ended or discovery.devices == self._written
+        if known or not isinstance(self.vendor, CdiSource):
+            return discovery, refused, None
+        try:
+            self._around.write_files(self.vendor.name, self.vendor.cdi_specs(discovery.devices))
+        except FilesError as error:
+            return discovery, refused, error
+        self._written = discovery.devices
+        return discovery, refused, None
+
+    def _admitted(self, discovery: Discovery, refused: tuple[Refused, ...]) -> Discovery:
+        """The discovery without what is another vendor's; weaker vendors give way at once."""
+        devices = self._store.current.devices.values()
+        claim = admitted(self.vendor.name, discovery.devices, devices, self._around.order)
+        for vendor, kept in claim.displaced.items():
+            log.error("vendor_displaced", vendor=vendor, by=self.vendor.name)
+            self._store.set_devices(vendor, kept)
+        every = frozenset(refused + claim.refused)
+        for one in sorted(every - self._refused, key=lambda r: (r.device, r.reason)):
+            name = self.vendor.name
+            log.error("claim_refused", vendor=name, device=one.device, reason=one.reason)
+        self._refused = every
+        return replace(discovery, devices=claim.devices)
+
+    def _succeeded(self, discovery: Discovery, problem: FilesError | None) -> None:
+        """Take it over; without their files new devices are not announced, gone ones still go."""
+        name = self.vendor.name
+        known = self._store.current.devices
+        devices = [d for d in discovery.devices if problem is None or d.id in known]
+        self._store.set_faults(f"{name}:driver", ())
+        self._store.set_faults(f"{name}:discovery", discovery.faults)
+        self._store.set_faults(f"{name}:files", self._stale(devices, problem))
+        self._store.set_devices(name, devices)
+        self._store.set_status(
+            VendorStatus(
+                name=name,
+                driver_version=discovery.driver_version,
+                library_version=discovery.library_version,
+                error=str(problem) if problem else self._prober.problem,
+            )
+        )
+        self._devices = devices
+
+    def _stale(self, devices: Sequence[Device], problem: FilesError | None) -> list[Fault]:
+        """Devices that are not any more what their files say, which cannot be written."""
+        before = {device.id: device.nodes for device in self._written or ()}
+        changed = [d for d in devices if before.get(d.id, d.nodes) != d.nodes]
+        return [_stale_files(device, problem) for device in changed if problem]
+
+    def _failed(self, error: DevicePluginError) -> None:
+        """Keep the last devices, each faulted: a pod may hold them, and they may come back."""
+        name = self.vendor.name
+        self._glances.forget()
+        if isinstance(error, ExhaustedError):  # no word about the devices: as they were
+            self._store.set_status(VendorStatus(name=name, error=str(error)))
+            return
+        known = [d for d in self._store.current.devices.values() if d.vendor == name]
+        self._store.set_faults(f"{name}:driver", [_fault(device, error) for device in known])
+        self._store.set_status(VendorStatus(name=name, error=str(error)))
+        self._devices = []
+        if isinstance(error, UnavailableError):
+            self._glances.settle(self._listed())
+
+
+async def look_once(vendor: Vendor, store: InventoryStore, order: Sequence[str] = ()) -> None:
+    """One discovery into the store, without files and without a health watch."""
+    loop = VendorLoop(vendor, store, Around(order=order))
+    await loop.look()
+    loop.stop()
+
+
+def _stale_files(device: Device, problem: FilesError) -> Fault:
+    return Fault(
+        device=device.id,
+        source=f"{device.vendor}.files",
+        code="stale_files",
+        reason=f"its nodes have changed and its CDI file cannot be written: {problem}",
+        action="make room in the CDI directory and let it be written",
+        kind=FaultClass.SETUP,
+    )
+
+
+def _fault(device: Device, error: DevicePluginError) -> Fault:
+    absent = isinstance(error, UnavailableError)
+    return Fault(
+        device=device.id,
+        source=f"{device.vendor}.driver",
+        code="driver_absent" if absent else "driver_failed",
+        reason=str(error),
+        action="load the driver" if absent else "see the vendor's messages in the kernel log",
+        kind=FaultClass.REBOOT,
+    )

@@ -1,0 +1,75 @@
+"""Asking a vendor's GPUs how they are, each within a deadline; a probe that hangs is a fault."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from deviceplugin.errors import CallTimeoutError, DevicePluginError
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.runtime.threads import DriverThread
+from deviceplugin.vendor import Finding, HealthProbe, Vendor
+
+NO_ANSWER, UNREADABLE = "no_answer", "unreadable"
+
+
+class Prober:
+    """The probes of one vendor, on a thread of their own; `problem` says what hangs, if any."""
+
+    def __init__(self, vendor: Vendor, deadline_s: float) -> None:
+        self._vendor, self._deadline_s = vendor, deadline_s
+        self._thread = DriverThread(f"{vendor.name}-probe")
+        self._last: dict[DeviceID, Finding] = {}
+        self.problem: str | None = None
+
+    async def probe(self, devices: Sequence[Device]) -> Mapping[DeviceID, Finding]:
+        """What was found of each whole GPU; of one that cannot be asked, what was found before."""
+        vendor = self._vendor
+        if not isinstance(vendor, HealthProbe):
+            return {}
+        whole = [device for device in devices if device.parent is None]
+        findings = {d.id: self._last.get(d.id, Finding()) for d in whole}
+        if not self._thread.busy:
+            self.problem = None
+            probes = [partial(vendor.probe_health, device) for device in whole]
+            answers = await self._thread.call_each(probes, self._deadline_s)
+            for device, answer in zip(whole, answers, strict=False):  # none behind one that hangs
+                findings[device.id] = self._finding(device, answer)
+        self._last = {i: Finding(faults=found.faults) for i, found in findings.items()}
+        return findings
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._thread.close()
+
+    def _finding(self, device: Device, answer: Finding | DevicePluginError) -> Finding:
+        if isinstance(answer, Finding):
+            return answer
+        before = self._last.get(device.id, Finding())
+        if isinstance(answer, CallTimeoutError):
+            self.problem = f"health of {device.id}: {answer}"
+            return self._with(before, self._hung(device, answer))
+        return self._with(before, self._failed(device, answer))
+
+    def _with(self, before: Finding, fault: Fault) -> Finding:
+        others = [f for f in before.faults if f.source != fault.source]
+        return replace(before, faults=(*others, fault), events=())
+
+    def _hung(self, device: Device, error: DevicePluginError) -> Fault:
+        return Fault(
+            device=device.id,
+            source=f"{device.vendor}.probe",
+            code=NO_ANSWER,
+            reason=f"a driver call about it does not return: {error}",
+            action="see the kernel log; reset the GPU or reboot the node",
+            kind=FaultClass.RESET,
+        )
+
+    def _failed(self, device: Device, error: DevicePluginError) -> Fault:
+        return Fault(
+            device=device.id,
+            source=f"{device.vendor}.probe",
+            code=UNREADABLE,
+            reason=f"its health cannot be read, the last known stands: {error}",
+            action="see the kernel log if this stays",
+            kind=FaultClass.WARN,
+        )

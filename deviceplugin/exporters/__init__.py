@@ -1,1 +1,0 @@
-"""Health that the vendors' own agents tell on node-local sockets: optional, never trusted alone."""

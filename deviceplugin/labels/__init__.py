@@ -1,0 +1,1 @@
+"""Node labels made from what is known of the devices."""

@@ -1,0 +1,19 @@
+"""Node labels that tell what isolates the containers of each resource; pure."""
+
+from collections.abc import Mapping
+
+from deviceplugin.resources.plan import Resources
+
+SUFFIX = ".isolation"
+
+
+def isolation_labels(resources: Resources) -> Mapping[str, str]:
+    """`<resource>.isolation` to its level, for instance `nvidia.com/gpu.isolation: hardware`.
+
+    A name that would pass the 63 characters of a label's name is left out.
+    """
+    return {
+        f"{name}{SUFFIX}": str(resource.isolation)
+        for name, resource in sorted(resources.items())
+        if len(name.partition("/")[2]) + len(SUFFIX) <= 63
+    }

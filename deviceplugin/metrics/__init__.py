@@ -1,0 +1,1 @@
+"""The metrics endpoint: series, their text, and the HTTP server."""

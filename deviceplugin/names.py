@@ -1,0 +1,74 @@
+"""Names of resources, ids of devices, paths of sockets, lines of text: what can be used; pure."""
+
+import re
+
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+# An id stands in lists separated by commas, in CDI names and in logs.
+MAX_ID = 63
+
+
+MAX_SOCKET_PATH = 107  # man 7 unix: sun_path has 108 bytes, the last one is zero
+
+
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+
+
+def name_problem(name: str) -> str | None:  # noqa: PLR0911  # one return a rule
+    """Why `name` is no extended resource (IsExtendedResourceName), None where it is one."""
+    prefix, slash, rest = name.partition("/")
+    if not slash:
+        return "it has no domain before a slash"
+    if "kubernetes.io/" in name:
+        return "the domain kubernetes.io is reserved"
+    if name.startswith("requests."):
+        return "it starts with 'requests.'"
+    if len(prefix) > 244 or not _SUBDOMAIN.fullmatch(prefix):
+        return "the domain is not a lower-case DNS subdomain of at most 244 characters"
+    if len(rest) > 63:
+        return "the part after the slash has more than 63 characters"
+    if not _NAME.fullmatch(rest):
+        return "the part after the slash has characters other than letters, digits, '-', '_', '.'"
+    return None
+
+
+def id_problem(text: str) -> str | None:
+    """Why `text` is no device id, None where it is one."""
+    if not text:
+        return "it is empty"
+    if len(text) > MAX_ID:
+        return f"it has more than {MAX_ID} characters"
+    if not (text.isascii() and text.isprintable()) or set(text) & set(" ,"):
+        return "it has characters other than printable ASCII without spaces and commas"
+    return None
+
+
+def socket_path_problem(path: str) -> str | None:
+    """Why no unix socket can lie at `path`, None where one can."""
+    if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_PATH:
+        return f"a socket path has at most {MAX_SOCKET_PATH} bytes"
+    return None
+
+
+def size_class(memory_bytes: int) -> str:
+    """The nearest GiB as `4gb`, below half a GiB the nearest MiB as `480mb`; never floored.
+
+    A slice that holds 3.94 GiB after the driver's reserve is what people know as 4 GB.
+    """
+    gib = (memory_bytes + (1 << 29)) >> 30
+    if gib:
+        return f"{gib}gb"
+    return f"{(memory_bytes + (1 << 19)) >> 20}mb"
+
+
+MAX_LINE = 300
+
+
+def one_line(text: str, length: int = MAX_LINE) -> str:
+    """Words with single spaces; what is not printable is replaced: firmware, drivers and agents
+    may hold anything, line ends and the codes of a terminal too."""
+    joined = " ".join(text.split())[:length]
+    if joined.isprintable():
+        return joined
+    return "".join(c if c.isprintable() else "\ufffd" for c in joined)

@@ -1,0 +1,1 @@
+"""Preferred allocation: which of the free ids a container should get."""

@@ -1,0 +1,138 @@
+"""A resource's list by GPU, and how much of each GPU is in use; pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    DeviceID,
+    Health,
+    Resource,
+    ResourceName,
+)
+from deviceplugin.placement.narrow import Shared, shared
+from deviceplugin.placement.topology import Topology
+
+# Shares of a GPU are billionths, so that equal shares are equal and 60,000 slices still count.
+WHOLE = 1_000_000_000
+
+
+MAX_STEPS = 8
+
+
+Costs = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The GPUs of a resource by position, in the topology's order.
+
+    `listed` are all ids in id order, `ids` those of each GPU in the order in which they are
+    handed out, `healthy` the number of those that are Healthy; `share` is the part of the GPU
+    that one id stands for; `steep` are costs by which sets that stay free are compared; `twins`
+    gives GPUs the same number where exchanging them changes no cost.
+    """
+
+    resource: Resource
+    shared: Shared
+    topology: Topology
+    gpus: tuple[DeviceID, ...]
+    listed: tuple[AdvertisedID, ...]
+    ids: tuple[tuple[AdvertisedID, ...], ...]
+    healthy: tuple[int, ...]
+    position: Mapping[AdvertisedID, int]
+    costs: Costs
+    steep: Costs
+    twins: tuple[int, ...]
+    share: tuple[int, ...]
+    whole: bool
+
+
+def layout_of(resource: Resource, topology: Topology) -> Layout:
+    """Group a resource's list by physical GPU."""
+    grouped: dict[DeviceID, list[AdvertisedDevice]] = {}
+    for entry in resource.devices:
+        grouped.setdefault(topology.gpu_of.get(entry.device, entry.device), []).append(entry)
+    known = [gpu for gpu in topology.gpus if gpu in grouped]
+    gpus = (*known, *sorted(grouped.keys() - set(known)))
+    entries = [sorted(grouped[gpu], key=_turn) for gpu in gpus]
+    costs = tuple(tuple(topology.between(one, other).cost for other in gpus) for one in gpus)
+    return Layout(
+        resource=resource,
+        shared=shared(resource),
+        topology=topology,
+        gpus=gpus,
+        listed=tuple(entry.id for entry in resource.devices),
+        ids=tuple(tuple(e.id for e in group) for group in entries),
+        healthy=tuple(sum(e.health is Health.HEALTHY for e in group) for group in entries),
+        position={entry.id: at for at, group in enumerate(entries) for entry in group},
+        costs=costs,
+        steep=_steep(costs),
+        twins=_twins(costs),
+        share=tuple(_share(gpu, grouped[gpu], topology) for gpu in gpus),
+        whole=all(len(g) == 1 and g[0].device == gpu for gpu, g in zip(gpus, entries, strict=True)),
+    )
+
+
+def _turn(entry: AdvertisedDevice) -> tuple[int, AdvertisedID]:
+    """The first replicas of all devices before the second ones: distinct devices first."""
+    return (entry.replica or 0, entry.id)
+
+
+def _steep(costs: Costs) -> Costs:
+    """Costs of which each nearer relation counts eight times the next: what stays free should
+    hold whole GPUs before whole switches, and whole switches before whole sockets."""
+    levels = sorted({cost for row in costs for cost in row})
+    steps = min(len(levels), MAX_STEPS)
+    far = {cost: place * steps // len(levels) for place, cost in enumerate(levels)}
+    value = {cost: 8**steps - 8 ** (steps - at) for cost, at in far.items()}
+    return tuple(tuple(value[cost] for cost in row) for row in costs)
+
+
+def _twins(costs: Costs) -> tuple[int, ...]:
+    """For each position the first one that it can be exchanged with."""
+    twins: list[int] = []
+    for at in range(len(costs)):
+        first = (one for one in sorted(set(twins)) if _alike(costs, one, at))
+        twins.append(next(first, at))
+    return tuple(twins)
+
+
+def _alike(costs: Costs, one: int, other: int) -> bool:
+    low, high = min(one, other), max(one, other)
+    a, b = costs[one], costs[other]
+    return (
+        a[:low] == b[:low]
+        and a[low + 1 : high] == b[low + 1 : high]
+        and a[high + 1 :] == b[high + 1 :]
+    )
+
+
+def _share(gpu: DeviceID, entries: list[AdvertisedDevice], topology: Topology) -> int:
+    """What one id takes: the part of the GPU's memory that the list covers, evenly."""
+    covered = {entry.device for entry in entries}
+    whole = topology.devices.get(gpu)
+    if gpu in covered or whole is None or not whole.memory_bytes:
+        return WHOLE // len(entries)
+    sizes = [topology.devices[d].memory_bytes for d in covered if d in topology.devices]
+    if len(sizes) < len(covered) or None in sizes:
+        return WHOLE // len(entries)
+    memory = sum(size for size in sizes if size is not None)
+    return min(WHOLE, WHOLE * memory // whole.memory_bytes) // len(entries)
+
+
+def loads_of(
+    held: Mapping[ResourceName, Iterable[AdvertisedID]], layouts: Mapping[ResourceName, Layout]
+) -> Mapping[DeviceID, int]:
+    """Billionths of each GPU that are in use, at most the whole; ids that are not listed any more
+    are left out."""
+    loads: dict[DeviceID, int] = {}
+    for name, ids in held.items():
+        layout = layouts.get(name)
+        if layout is None:
+            continue
+        for at in (layout.position[i] for i in ids if i in layout.position):
+            gpu = layout.gpus[at]
+            loads[gpu] = min(WHOLE, loads.get(gpu, 0) + layout.share[at])
+    return loads

@@ -1,0 +1,127 @@
+"""The configuration sections `scheduling` and `gpu_nodes`: how devices are chosen on this node."""
+
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from deviceplugin.errors import ConfigError
+from deviceplugin.model import Device
+from deviceplugin.schema import Section, parse_bytes
+from deviceplugin.vendor import Sections
+
+_NIC = re.compile(r"[A-Za-z0-9_.-]{1,64}|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+class Selector(Section, frozen=True):
+    """GPUs that fit all patterns given; a pattern knows `*`, `?` and `[…]` as a shell does."""
+
+    id: str | None = None
+    product: str | None = None
+    vendor: str | None = None
+    pci_address: str | None = None
+    numa_node: int | None = None
+
+    def matches(self, device: Device) -> bool:
+        """Whether a GPU fits; one without a value fits no pattern for it."""
+        if self.numa_node is not None and device.numa_node != self.numa_node:
+            return False
+        patterns = (
+            (self.id, device.id),
+            (self.product, device.product),
+            (self.vendor, device.vendor),
+            (self.pci_address, device.pci_address),
+        )
+        return all(
+            pattern is None or (value is not None and fnmatchcase(value, pattern))
+            for pattern, value in patterns
+        )
+
+
+class SchedulingSection(Section, frozen=True):
+    """The node's policy, and what single policies need to know.
+
+    `priority` is the order of the policy of that name, `proximity_to` a network interface, an
+    RDMA device or a PCI address.
+    """
+
+    policy: str | None = None
+    priority: tuple[Selector, ...] = ()
+    proximity_to: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name where msgspec can still tell the key's path."""
+        if self.proximity_to is not None and not _NIC.fullmatch(self.proximity_to):
+            raise ValueError(
+                f"proximity_to {self.proximity_to!r} is no interface and no PCI address"
+                " such as 0000:3b:00.0"
+            )
+
+
+class GpuNode(Section, frozen=True):
+    """What a list of nodes says of one; `scheduling_policy` acts, the rest is compared with what
+    is found."""
+
+    name: str
+    gpu_type: str | None = None
+    gpu_count: int | None = None
+    memory_per_gpu: str | None = None
+    scheduling_policy: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the quantities where msgspec can still tell the key's path."""
+        if self.gpu_count is not None and self.gpu_count < 0:
+            raise ValueError(f"gpu_count {self.gpu_count} is negative")
+        if self.memory_per_gpu is not None:
+            parse_bytes(self.memory_per_gpu)
+
+
+# A list is no struct, but is decoded, checked and shown by the same code.
+SECTIONS: Mapping[str, Any] = {
+    "scheduling": SchedulingSection,
+    "gpu_nodes": tuple[GpuNode, ...] | None,
+}
+
+
+def scheduling_of(sections: Sections) -> SchedulingSection:
+    """The section `scheduling`, its defaults where it is not there."""
+    found = sections.get("scheduling")
+    return found if isinstance(found, SchedulingSection) else SchedulingSection()
+
+
+def node_of(sections: Sections, node_name: str) -> GpuNode | None:
+    """What `gpu_nodes` says of this node, the last entry of several."""
+    nodes: Any = sections.get("gpu_nodes") or ()  # a tuple of GpuNode, see SECTIONS
+    return next((node for node in reversed(nodes) if node.name == node_name), None)
+
+
+def policies_asked_for(sections: Sections) -> Mapping[str, str]:
+    """Every policy that the configuration names, by the path of its key."""
+    found = dict(_named(msgspec.to_builtins(dict(sections)), ""))
+    return {path: name for path, name in found.items() if name is not None}
+
+
+def check_policies(sections: Sections, installed: tuple[str, ...]) -> None:
+    """Raise ConfigError, with the key, for a policy that is not installed."""
+    for path, name in policies_asked_for(sections).items():
+        if name not in installed:
+            raise ConfigError(path, name, "one of " + ", ".join(installed))
+
+
+def _named(value: Any, path: str) -> Iterator[tuple[str, str | None]]:
+    """All policies that plain data names, of sections, rules and nodes, with their paths."""
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _named(item, f"{path}[{index}]")
+    if not isinstance(value, dict):
+        return
+    for key, item in value.items():
+        below = f"{path}.{key}" if path else str(key)
+        if key == "scheduling" and isinstance(item, dict):
+            yield f"{below}.policy", item.get("policy")
+        elif key == "scheduling_policy" or (key == "policy" and path.startswith("rules[")):
+            yield below, item
+        else:
+            yield from _named(item, below)

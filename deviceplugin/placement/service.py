@@ -1,0 +1,227 @@
+"""Which devices a container should get: keeps what policies need to know ready before the call."""
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import structlog
+
+from deviceplugin.config.config import Config
+from deviceplugin.host import Host
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    DeviceID,
+    Inventory,
+    Preference,
+    Resource,
+    ResourceName,
+)
+from deviceplugin.placement.layout import Layout, loads_of
+from deviceplugin.placement.narrow import narrow
+from deviceplugin.placement.pci_topology import declared_problems, order_of, read_surroundings
+from deviceplugin.placement.policies import last_handed_out
+from deviceplugin.placement.prefer import BUILT_IN, default_policy, prefer
+from deviceplugin.placement.registry import load_policy
+from deviceplugin.placement.section import (
+    GpuNode,
+    Selector,
+    node_of,
+    policies_asked_for,
+    scheduling_of,
+)
+from deviceplugin.placement.topology import Surroundings, Topology, topology_of
+from deviceplugin.placement.view import Context, Policy, Reading
+from deviceplugin.resources.plan import Resources
+from deviceplugin.runtime.files import write_atomically
+from deviceplugin.runtime.latest import Latest
+
+log = structlog.get_logger()
+
+STATE_FILE = "placement.json"
+MAX_STATE_BYTES = 1 << 20
+_DEFAULTS = ("aligned", "packed")
+Holders = Mapping[ResourceName, Collection[AdvertisedID]]
+Turns = Mapping[ResourceName, DeviceID]
+_NOBODY: Holders = MappingProxyType({})
+_NO_READINGS: Mapping[DeviceID, Reading] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the configuration says: `policy` for the node, and every policy it names, loaded."""
+
+    policy: str | None
+    policies: Mapping[str, Policy]
+    priority: tuple[Selector, ...]
+    proximity_to: str | None
+    declared: GpuNode | None
+
+
+def settings_of(config: Config) -> Settings:
+    """The settings of this node; its entry in `gpu_nodes` wins over the general section.
+
+    Raises ConfigError for a policy that cannot be had.
+    """
+    scheduling, node = scheduling_of(config.sections), node_of(config.sections, config.node_name)
+    names = {*_DEFAULTS, *policies_asked_for(config.sections).values()}
+    return Settings(
+        policy=(node.scheduling_policy if node else None) or scheduling.policy,
+        policies={name: load_policy(name) for name in sorted(names)},
+        priority=scheduling.priority,
+        proximity_to=scheduling.proximity_to,
+        declared=node,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Who else knows something: which ids pods hold, and what telemetry last measured."""
+
+    holders: Callable[[], Holders] = lambda: _NOBODY
+    readings: Callable[[], Mapping[DeviceID, Reading]] = lambda: _NO_READINGS
+
+
+class Placement:
+    """Answers GetPreferredAllocation from values that are prepared once for each change."""
+
+    def __init__(
+        self, host: Host, settings: Settings, state_dir: Path, sources: Sources | None = None
+    ) -> None:
+        self._host, self._settings = host, settings
+        self._sources = sources or Sources()
+        self._file = state_dir / STATE_FILE
+        self._context = Context()
+        self._preparing = asyncio.Lock()
+        self._turns: Latest[Turns] = Latest(MappingProxyType({}))
+        self._problems: Sequence[str] = ()
+        self._held: tuple[object, object, Mapping[DeviceID, int]] = (None, None, {})
+
+    @property
+    def context(self) -> Context:
+        """Everything that policies know at this moment."""
+        return replace(
+            self._context,
+            loads=self._loads(),
+            readings=self._sources.readings(),
+            last=self._turns.value,
+        )
+
+    def policy_of(self, resource: Resource) -> str:
+        """The resource's own policy, else the node's, else the default for its kind."""
+        known = self._settings.policies
+        for name in (resource.policy, self._settings.policy):
+            if name in known:
+                return str(name)
+        return default_policy(self._context.layout(resource))
+
+    def prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
+        """Sharing says which ids make sense together, then the resource's policy chooses; changes
+        nothing."""
+        policy = self._settings.policies[self.policy_of(resource)]
+        sensible = narrow(self._context.layout(resource).shared, preference)
+        return prefer(resource, sensible, self.context, policy)
+
+    def handed_out(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
+        """A container got `entries`: the next turn is the GPU's after them.
+
+        Nothing is kept for those of our policies that know no turns.
+        """
+        if self.policy_of(resource) in BUILT_IN.keys() - {"round_robin"}:
+            return
+        layout = self._context.layout(resource)
+        given = {layout.gpus[layout.position[e.id]] for e in entries if e.id in layout.position}
+        last = last_handed_out(layout.gpus, self._turns.value.get(resource.name), given)
+        if last is not None:
+            self._turns.set(MappingProxyType(dict(self._turns.value) | {resource.name: last}))
+
+    async def follow(self, inventories: Latest[Inventory], resources: Latest[Resources]) -> None:
+        """Prepare for each newest inventory and list, and keep the turns; runs until cancelled."""
+        await self.recall()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_inventories(inventories))
+            tasks.create_task(self._follow_resources(resources))
+            tasks.create_task(self._write_turns())
+
+    async def recall(self) -> None:
+        """Take over the turns of a former run; what was handed out since counts more."""
+        former = await asyncio.to_thread(read_turns, self._file)
+        self._turns.set(MappingProxyType(former | dict(self._turns.value)))
+
+    async def look(self, inventory: Inventory) -> None:
+        """Prepare the topology of an inventory; reads sysfs, on a thread."""
+        nic = self._settings.proximity_to
+        async with self._preparing:
+            around = await asyncio.to_thread(read_surroundings, self._host, inventory, nic)
+            topology = await asyncio.to_thread(topology_of, inventory, around)
+            self._tell(declared_problems(self._settings.declared, topology), around)
+            if topology != self._context.topology:
+                known = [layout.resource for layout in self._context.layouts.values()]
+                await self._prepare(topology, known)
+
+    async def lay_out(self, resources: Sequence[Resource]) -> None:
+        """Prepare the layouts of the resources; those that have not changed are kept."""
+        async with self._preparing:
+            await self._prepare(self._context.topology, resources)
+
+    async def _prepare(self, topology: Topology, resources: Sequence[Resource]) -> None:
+        before = self._context.layouts
+        layouts = await asyncio.to_thread(_layouts, resources, topology, before)
+        order = order_of(topology, self._settings.priority)
+        self._context = Context(topology=topology, layouts=layouts, order=order)
+
+    async def _follow_inventories(self, inventories: Latest[Inventory]) -> None:
+        async for inventory in inventories.changes():
+            await self.look(inventory)
+
+    async def _follow_resources(self, resources: Latest[Resources]) -> None:
+        async for listed in resources.changes():
+            await self.lay_out(list(listed.values()))
+
+    async def _write_turns(self) -> None:
+        async for turns in self._turns.changes():
+            document = json.dumps({"handed_out": dict(sorted(turns.items()))}, indent=1)
+            try:
+                if turns:
+                    await asyncio.to_thread(write_atomically, self._file, document.encode())
+            except OSError as error:  # a full disk must not stop the preparation beside it
+                log.warning("state_not_written", file=str(self._file), reason=str(error))
+
+    def _loads(self) -> Mapping[DeviceID, int]:
+        """What the ledger's holders amount to, counted again only when something changed."""
+        held, layouts = self._sources.holders(), self._context.layouts
+        if self._held[0] is not held or self._held[1] is not layouts:
+            self._held = (held, layouts, loads_of(held, layouts))
+        return self._held[2]
+
+    def _tell(self, problems: Sequence[str], surroundings: Surroundings) -> None:
+        if self._settings.proximity_to and surroundings.nic is None:
+            problems = (*problems, f"scheduling.proximity_to: no {self._settings.proximity_to}")
+        for problem in problems:
+            if problem not in self._problems:
+                log.warning("placement_configuration", reason=problem)
+        self._problems = problems
+
+
+def _layouts(
+    resources: Sequence[Resource], topology: Topology, before: Mapping[ResourceName, Layout]
+) -> Mapping[ResourceName, Layout]:
+    known = Context(topology=topology, layouts=before)
+    return MappingProxyType({r.name: known.layout(r) for r in resources})
+
+
+def read_turns(path: Path) -> dict[ResourceName, DeviceID]:
+    """The GPU of each resource that was handed out last; a damaged file is told and left alone."""
+    try:
+        with path.open("rb") as file:
+            document = json.loads(file.read(MAX_STATE_BYTES))
+        turns = document["handed_out"].items()
+        return {ResourceName(str(name)): DeviceID(str(gpu)) for name, gpu in turns}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        log.warning("state_ignored", file=str(path), reason=str(error))
+        return {}

@@ -1,0 +1,107 @@
+"""Gauges about resources: devices, faults, isolation, and which container holds how much."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from deviceplugin.metrics.registry import Family
+from deviceplugin.model import AdvertisedID, Health, Inventory, ResourceName
+from deviceplugin.resources.plan import Plan, Resources
+from deviceplugin.resources.shares import form_of
+
+# Namespace, pod and container, then what it holds.
+Held = tuple[tuple[str, str, str], ResourceName, AdvertisedID]
+
+
+class SharingCollector:
+    """Reads the newest plan and the ledger at each scrape; asks nobody."""
+
+    def __init__(self, plan: Callable[[], Plan], held: Callable[[], Iterable[Held]]) -> None:
+        self._plan, self._holdings = plan, held
+
+    def collect(self) -> Iterator[Family]:
+        """All gauges."""
+        plan = self._plan()
+        isolation = Family(
+            "deviceplugin_resource_isolation",
+            "gauge",
+            "1 for what keeps containers of a resource apart: none, memory, process or hardware",
+            labels=["resource", "isolation"],
+        )
+        for name, resource in sorted(plan.resources.items()):
+            isolation.add([name, resource.isolation], 1)
+        yield isolation
+        decided = Family(
+            "deviceplugin_device_in_use_as",
+            "gauge",
+            "1 for a device of several forms while pods hold it in one of them",
+            labels=["device", "resource"],
+        )
+        for device, name in sorted(plan.decided.items()):
+            decided.add([device, name], 1)
+        yield decided
+        yield self._held(set(plan.resources))
+
+    def _held(self, names: set[str]) -> Family:
+        family = Family(
+            "deviceplugin_container_devices",
+            "gauge",
+            "Ids that a container holds, by the device behind them",
+            labels=["namespace", "pod", "container", "resource", "device"],
+        )
+        held = Counter(
+            (holder, name, form_of(advertised)[0])
+            for holder, name, advertised in self._holdings()
+            if name in names
+        )
+        for (holder, name, device), count in sorted(held.items()):
+            family.add([*holder, name, device], count)
+        return family
+
+
+class StateCollector:
+    """Gauges made from the newest state at each scrape; the values are immutable snapshots."""
+
+    def __init__(
+        self, inventory: Callable[[], Inventory], resources: Callable[[], Resources]
+    ) -> None:
+        self._inventory, self._resources = inventory, resources
+
+    def collect(self) -> Iterator[Family]:
+        """All gauges; no driver is asked and nothing is waited for."""
+        yield self._devices()
+        yield from self._vendors()
+
+    def _devices(self) -> Family:
+        family = Family(
+            "deviceplugin_devices",
+            "gauge",
+            "Ids listed to the kubelet",
+            labels=["resource", "health"],
+        )
+        for name, resource in self._resources().items():
+            tally = Counter(entry.health for entry in resource.devices)
+            for health in Health:
+                family.add([name, health], tally[health])
+        return family
+
+    def _vendors(self) -> Iterator[Family]:
+        inventory = self._inventory()
+        up = Family(
+            "deviceplugin_vendor_up",
+            "gauge",
+            "1 while a vendor's hardware can be read",
+            labels=["vendor"],
+        )
+        for status in inventory.vendors.values():
+            up.add([status.name], 0 if status.error else 1)
+        yield up
+        faults = Family(
+            "deviceplugin_device_fault",
+            "gauge",
+            "1 for each standing fault of a device",
+            labels=["device", "source", "code", "class"],
+        )
+        for found in inventory.faults.values():
+            for fault in found:
+                faults.add([fault.device, fault.source, fault.code, fault.kind], 1)
+        yield faults

@@ -1,0 +1,134 @@
+"""Shares of a device: how many there are, what they are called, how large their list is; pure.
+
+Ids: `<device id>` whole, `<device id>::<n>` a replica, `<device id>-m<n>` a GiB of memory and
+`<device id>-<unit>-m<n>` a slice of another size. They are made and taken apart here only.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName, Share
+from deviceplugin.resources.section import Offer
+from deviceplugin.schema import parse_bytes
+
+GIB, MIB = 1 << 30, 1 << 20
+_OWN_DOMAINS = frozenset({"nvidia", "amd", "intel"})
+_SLICE = re.compile(r"(.+?)(?:-(\d+[mg]i))?-m\d+")
+
+REPLICA, WHOLE = "replica", "whole"
+
+
+def unit_text(unit_bytes: int) -> str:
+    """A unit as names carry it: `256mi`, `2gi`."""
+    whole_gib = unit_bytes % GIB == 0
+    return f"{unit_bytes // GIB}gi" if whole_gib else f"{unit_bytes // MIB}mi"
+
+
+def memory_name(device: Device, natural: ResourceName, unit_bytes: int) -> ResourceName:
+    """`nvidia.com/gpu-memory` counts GiB on every node; another unit stands in its name.
+
+    A unit that changed from node to node under one name would change what a pod asks for.
+    """
+    domain = natural.partition("/")[0]
+    if device.vendor in _OWN_DOMAINS:
+        domain = f"{device.vendor}.com"
+    unit = "" if unit_bytes == GIB else f"-{unit_text(unit_bytes)}"
+    return ResourceName(f"{domain}/gpu-memory{unit}")
+
+
+def share_of(device: Device, offer: Offer) -> Share | None:
+    """How an offer cuts a device, None where it stays whole; a slice list may be empty."""
+    if offer.replicas is not None:
+        return Share(
+            count=offer.replicas,
+            whole=device.parent,
+            mps=offer.mps,
+            variables=offer.variables,
+        )
+    if offer.memory is None:
+        return None
+    unit = parse_bytes(offer.memory.unit)
+    reserve = parse_bytes(offer.memory.reserve) if offer.memory.reserve else 0
+    return Share(
+        count=max((device.memory_bytes or 0) - reserve, 0) // unit,
+        whole=device.parent,
+        unit_bytes=unit,
+        mps=offer.mps,
+        variables=offer.variables,
+    )
+
+
+def share_bytes(device: Device, share: Share) -> int | None:
+    """The memory that one share of the device stands for, None where it is unknown."""
+    if share.unit_bytes is not None:
+        return share.unit_bytes
+    return None if device.memory_bytes is None else device.memory_bytes // share.count
+
+
+def share_ids(device: DeviceID, share: Share) -> Iterator[AdvertisedID]:
+    """The ids of all shares of a device, by number."""
+    prefix = f"{device}::"
+    if share.unit_bytes is not None:
+        unit = "" if share.unit_bytes == GIB else f"-{unit_text(share.unit_bytes)}"
+        prefix = f"{device}{unit}-m"
+    return (AdvertisedID(f"{prefix}{number}") for number in range(share.count))
+
+
+def form_of(advertised: AdvertisedID) -> tuple[DeviceID, str]:
+    """The device behind an id, and the form: `whole`, `replica`, or the unit of a slice."""
+    device, found, _ = advertised.partition("::")
+    if found:
+        return DeviceID(device), REPLICA
+    match = _SLICE.fullmatch(advertised)
+    if match:
+        return DeviceID(match[1]), match[2] or "1gi"
+    return DeviceID(advertised), WHOLE
+
+
+def form_text(share: Share | None) -> str:
+    """The form of a share as `form_of` tells it of the share's ids."""
+    if share is None:
+        return WHOLE
+    return REPLICA if share.unit_bytes is None else unit_text(share.unit_bytes)
+
+
+def smallest_unit(devices: Iterable[Device], reserve_bytes: int, limit_bytes: int) -> int | None:
+    """The smallest power of two of MiB whose list of slices stays below `limit_bytes`."""
+    devices = tuple(devices)
+    for power in range(24):
+        unit = MIB << power
+        counts = [(d, max((d.memory_bytes or 0) - reserve_bytes, 0) // unit) for d in devices]
+        if sum(slices_bytes(d, unit, count) for d, count in counts) < limit_bytes:
+            return unit
+    return None
+
+
+def slices_bytes(device: Device, unit_bytes: int, count: int) -> int:
+    """The encoded size of a device's slices in a list, without making them (see list_bytes)."""
+    unit = 0 if unit_bytes == GIB else 1 + len(unit_text(unit_bytes))
+    return _ids_bytes(device, len(device.id) + unit + len("-m"), count)
+
+
+def replicas_bytes(device: Device, count: int) -> int:
+    """The encoded size of a device's replicas in a list, without making them."""
+    return _ids_bytes(device, len(device.id) + len("::"), count)
+
+
+def _ids_bytes(device: Device, fixed: int, count: int) -> int:
+    """That of `count` ids: `fixed` characters and the number."""
+    total, start, digits = 0, 0, 1
+    while start < count:
+        end = min(count, 10**digits)
+        total += (end - start) * entry_bytes(fixed + digits, device.numa_node)
+        start, digits = end, digits + 1
+    return total
+
+
+def entry_bytes(id_length: int, numa_node: int | None) -> int:
+    """The encoded size of one list entry, Unhealthy, the longest form.
+
+    A device is field 1 of the response: tag, length, then ID, health and topology as fields of
+    their own (v1beta1 api.proto); a NUMA node takes at most 6 bytes here.
+    """
+    body = 2 + id_length + 2 + len("Unhealthy") + (0 if numa_node is None else 6)
+    return body + (2 if body < 128 else 3)

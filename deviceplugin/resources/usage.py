@@ -1,0 +1,84 @@
+"""One GPU in several forms: the form that pods hold keeps the others away; pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName
+from deviceplugin.resources.shares import form_of
+
+Key = tuple[ResourceName, AdvertisedID]
+# A resource and the kind of its ids: a resource that was of whole GPUs may now be of replicas.
+Form = tuple[ResourceName, str]
+Held = frozenset[AdvertisedID]
+_NONE: Mapping[Form, Held] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Which ids pods hold of each device, by form."""
+
+    held: Mapping[DeviceID, Mapping[Form, Held]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+
+    def of(self, device: DeviceID) -> Mapping[Form, Held]:
+        """The forms in which the device is held."""
+        return self.held.get(device, _NONE)
+
+    def ids(self, device: DeviceID, form: Form) -> Held:
+        """The ids that are held of a device in one form."""
+        return self.of(device).get(form, frozenset())
+
+
+NOTHING_USED = Usage()
+
+
+def usage_of(keys: Iterable[Key]) -> Usage:
+    """The usage that held ids make."""
+    held: dict[DeviceID, dict[Form, set[AdvertisedID]]] = {}
+    for name, advertised in keys:
+        device, kind = form_of(advertised)
+        held.setdefault(device, {}).setdefault((name, kind), set()).add(advertised)
+    return Usage(
+        MappingProxyType(
+            {
+                device: MappingProxyType({form: frozenset(ids) for form, ids in forms.items()})
+                for device, forms in held.items()
+            }
+        )
+    )
+
+
+def with_keys(usage: Usage, keys: Iterable[Key]) -> Usage:
+    """The usage with more held ids; of devices that they are not of nothing is copied."""
+    held = dict(usage.held)
+    for name, advertised in keys:
+        device, kind = form_of(advertised)
+        forms = dict(held.get(device, _NONE))
+        forms[name, kind] = forms.get((name, kind), frozenset()) | {advertised}
+        held[device] = MappingProxyType(forms)
+    return Usage(MappingProxyType(held))
+
+
+def children_of(devices: Mapping[DeviceID, Device]) -> Mapping[DeviceID, tuple[DeviceID, ...]]:
+    """The parts of each whole."""
+    found: dict[DeviceID, tuple[DeviceID, ...]] = {}
+    for device in devices.values():
+        if device.parent is not None:
+            found[device.parent] = (*found.get(device.parent, ()), device.id)
+    return found
+
+
+def in_use_as(
+    usage: Usage, device: Device, form: Form, children: Iterable[DeviceID]
+) -> ResourceName | None:
+    """The resource as which the device is held, where that keeps `form` away; else None.
+
+    Another form of the device itself does, and any form of the whole that it is a part of or of
+    a part of it.
+    """
+    relatives = (*((device.parent,) if device.parent else ()), *children)
+    others = [other for other in usage.of(device.id) if other != form]
+    others += [other for relative in relatives for other in usage.of(relative)]
+    return min(others)[0] if others else None

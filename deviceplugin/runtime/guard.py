@@ -1,0 +1,50 @@
+"""Plug-in functions whose failure is logged and costs nothing else."""
+
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from deviceplugin.errors import DevicePluginError
+
+log = structlog.get_logger()
+
+
+T = TypeVar("T")
+
+
+P = ParamSpec("P")
+
+
+def guarded(name: str, function: Callable[P, T], instead: Callable[P, T]) -> Callable[P, T]:
+    """`function`, or `instead` where it raises; told the first time, as it may be called often."""
+    told = False
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        nonlocal told
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if not told:
+                log.exception("plugin_function_failed", function=name, error=str(error))
+            told = True
+            return instead(*args, **kwargs)
+
+    return call
+
+
+def start_guarded(name: str, function: Callable[[], None]) -> threading.Thread:
+    """Run `function` to its end on a daemon thread of its own; a failure is logged."""
+
+    def run() -> None:
+        try:
+            function()
+        except DevicePluginError as error:
+            log.warning("thread_failed", thread=name, error=str(error))
+        except BaseException as error:  # sys.exit() in a plug-in is a failure too
+            log.exception("thread_failed", thread=name, error=repr(error))
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,71 @@
+"""The base of configuration sections, and the quantities that they hold; pure."""
+
+import re
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+Isolation = Literal["none", "memory", "process", "hardware"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of the configuration: strict, an unknown key is an error."""
+
+
+class Scheduling(Section, frozen=True):
+    """How devices of a section are chosen, and what isolation a user insists on.
+
+    `policy` is any text here: which policies are installed is known to scheduling.py.
+    """
+
+    policy: str | None = None
+    isolation: Isolation | None = None
+
+
+class Instance(Section, frozen=True):
+    """A slice that a list pins: its name after the slash, its memory and what it computes with."""
+
+    name: str
+    memory: str
+    compute_units: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the memory where msgspec can still tell the key's path."""
+        try:
+            parse_bytes(self.memory)
+        except ValueError as error:
+            raise ValueError("memory: a memory size above zero such as 5GiB") from error
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory in bytes."""
+        return parse_bytes(self.memory)
+
+
+_UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+_UNITS |= {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+_QUANTITY = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(|[KMGT]i?)B?\s*")
+
+
+_MAX_BYTES = 1 << 60  # more than any node has, and a number that every counter holds
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a quantity such as `5GiB`, `5Gi`, `512MiB` or `4GB` (decimal).
+
+    Raises ValueError for anything else, for a quantity of zero and for one above an EiB.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a memory size such as 5GiB")
+    size = round(Decimal(match[1]) * _UNITS[match[2]])  # exact, which float is not from 8 PiB on
+    if size == 0:
+        raise ValueError(f"{text!r} is a memory size of zero")
+    if size > _MAX_BYTES:
+        raise ValueError(f"{text!r} is a memory size above 1024 PiB")
+    return size

@@ -1,0 +1,81 @@
+"""What one look at the node carries from function to function, and what it gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deviceplugin.host import Host
+from deviceplugin.model import Device, DeviceID, Fault, ResourceName
+from deviceplugin.vendors.intel.gpu import Gpu
+from deviceplugin.vendors.intel.memory import Memory
+from deviceplugin.vendors.intel.reader import MemoryQuery, Reader
+from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
+
+NAME = "intel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look: where and how to read, the settings, all functions by address, udev's links."""
+
+    host: Host
+    query: MemoryQuery
+    intel: IntelSettings
+    xe: XeSettings
+    gpus: Mapping[str, Gpu]
+    links: frozenset[str]
+
+    def reader(self) -> Reader:
+        """A reader with an empty notebook, for one device."""
+        return Reader(host=self.host, query=self.query)
+
+    def missing(self, nodes: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `nodes` that are not there."""
+        return tuple(node for node in nodes if not self.host.exists(node))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """A whole GPU or physical function with its memory, and the reads that failed on the way."""
+
+    gpu: Gpu
+    memory: Memory | None
+    tiles: int | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A device and what is wrong with it."""
+
+    device: Device
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What becomes of a function: its resource (None: not offered), profile and nodes."""
+
+    resource: ResourceName | None = None
+    profile: str | None = None
+    policy: str | None = None
+    nodes: tuple[str, ...] = ()
+
+
+def make_device(
+    gpu: Gpu, memory: Memory | None, offer: Offer, attributes: Mapping[str, str]
+) -> Device:
+    """A function as a device; its id is its PCI address, which no rebind or reboot changes."""
+    return Device(
+        id=DeviceID(gpu.address),
+        vendor=NAME,
+        product=gpu.product.name if gpu.product else None,
+        resource=offer.resource,
+        parent=DeviceID(gpu.physical) if gpu.physical else None,
+        profile=offer.profile,
+        pci_address=gpu.address,
+        numa_node=gpu.function.numa_node,
+        memory_bytes=memory.bytes if memory else None,
+        policy=offer.policy,
+        nodes=offer.nodes,
+        attributes=attributes,
+    )

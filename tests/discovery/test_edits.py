@@ -1,0 +1,130 @@
+"""What containers get, from vendors that answer, change their mind, fail and hang."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.discovery import edits as module
+from deviceplugin.discovery.edits import Answers
+from deviceplugin.errors import AllocationError, CallTimeoutError, VendorError
+from deviceplugin.host import Host
+from deviceplugin.model import ContainerEdits, Device, DeviceID, DeviceNode, Discovery
+from deviceplugin.testing.tree import write_tree
+
+A, B = (Device(id=DeviceID(name), vendor="example", nodes=("/dev/x",)) for name in "ab")
+NOTHING = ContainerEdits()
+
+
+class Vendor:
+    name = "example"
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[Device]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def discover(self) -> Discovery:
+        return Discovery()
+
+    def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
+        self.asked.append(devices)
+        self.gate.wait()
+        if self.error:
+            raise self.error
+        nodes = {path for device in devices for path in device.nodes}
+        return ContainerEdits(
+            env={"IDS": ",".join(device.id for device in devices)},
+            device_nodes=tuple(DeviceNode(path=p, host_path=p) for p in nodes),
+        )
+
+
+@pytest.fixture
+def vendor() -> Vendor:
+    return Vendor()
+
+
+@pytest.fixture
+async def answers(tmp_path: Path, vendor: Vendor) -> Answers:
+    write_tree(tmp_path, "/dev/x c 1:1")
+    return Answers(Host(tmp_path), {"example": vendor})
+
+
+async def test_a_vendor_is_asked_once_for_a_device_that_does_not_change(
+    answers: Answers, vendor: Vendor
+) -> None:
+    first = await answers.edits([A], NOTHING)
+    assert await answers.edits([A], NOTHING) == first
+    assert len(vendor.asked) == 1
+    await answers.edits([replace(A, product="another")], NOTHING)
+    assert len(vendor.asked) == 2
+
+
+async def test_what_is_prepared_is_not_asked_for_again(answers: Answers, vendor: Vendor) -> None:
+    foreign = replace(A, id=DeviceID("z"), vendor="gone")
+    await answers.prepare([A, foreign, B])
+    assert [[device.id for device in asked] for asked in vendor.asked] == [["a"], ["b"]]
+    prepared = await answers.edits([A], NOTHING)
+    assert await answers.edits([replace(A)], NOTHING) is prepared
+    assert len(vendor.asked) == 2
+
+
+async def test_a_vendor_that_fails_at_preparing_is_asked_again(
+    answers: Answers, vendor: Vendor
+) -> None:
+    vendor.error = ValueError("odd")
+    await answers.prepare([A])
+    vendor.error = None
+    assert (await answers.edits([A], NOTHING)).env["IDS"] == "a"
+
+
+async def test_several_devices_are_always_asked_for_together(
+    answers: Answers, vendor: Vendor
+) -> None:
+    for _ in range(2):
+        assert (await answers.edits([A, B], NOTHING)).env["IDS"] == "a,b"
+    assert len(vendor.asked) == 2
+
+
+async def test_a_node_that_went_away_is_missed_although_the_answer_is_kept(
+    answers: Answers, tmp_path: Path
+) -> None:
+    await answers.edits([A], NOTHING)
+    (tmp_path / "dev/x").unlink()
+    with pytest.raises(AllocationError, match="/dev/x does not exist"):
+        await answers.edits([A], NOTHING)
+
+
+async def test_shares_are_added_to_what_the_vendor_says(answers: Answers) -> None:
+    edits = await answers.edits([A], ContainerEdits(env={"MEMORY": "1"}))
+    assert dict(edits.env) == {"IDS": "a", "MEMORY": "1"}
+
+
+async def test_a_failure_is_not_kept(answers: Answers, vendor: Vendor) -> None:
+    vendor.error = ValueError("odd")
+    with pytest.raises(VendorError, match="odd"):
+        await answers.edits([A], NOTHING)
+    vendor.error = None
+    assert (await answers.edits([A], NOTHING)).env["IDS"] == "a"
+
+
+async def test_a_vendor_that_hangs_is_given_up_at_the_deadline(
+    answers: Answers, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALLOCATE_S", 0.05)
+    vendor.gate.clear()
+    with pytest.raises(CallTimeoutError):
+        await answers.edits([A], NOTHING)
+    vendor.gate.set()
+
+
+async def test_what_is_kept_does_not_grow(
+    answers: Answers, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT", 1)
+    for device in (A, B, A):
+        await answers.edits([device], NOTHING)
+    assert len(vendor.asked) == 3

@@ -1,0 +1,279 @@
+"""Rules make resources: selectors, names, forms and what is refused."""
+
+from operator import is_
+
+import pytest
+
+from deviceplugin.errors import ConfigError
+from deviceplugin.model import FaultClass, Isolation, ResourceName, frozen
+from deviceplugin.resources.plan import list_bytes
+from deviceplugin.resources.shares import replicas_bytes, slices_bytes
+from tests.resources.builders import GIB, gpu, instance, inventory, sharing
+
+MEMORY_32MI = ResourceName("nvidia.com/gpu-memory-32mi")
+A100 = gpu(0)
+T4 = gpu(1, 15, product="Tesla T4", attributes=frozen({"driver": "nvidia"}))
+AMD = gpu(2, 192, vendor="amd", id="0000:63:00.0", product="MI300X", resource="amd.com/gpu")
+NODE = inventory(A100, T4)
+
+
+def sizes(*rules, devices=NODE, **sections):
+    plan = sharing(*rules, **sections).plan(devices)
+    return {name: len(resource.devices) for name, resource in plan.resources.items()}
+
+
+def test_without_rules_every_device_is_offered_as_its_vendor_names_it():
+    assert sizes() == {"nvidia.com/gpu": 2}
+
+
+@pytest.mark.parametrize(
+    ("match", "hidden"),
+    [
+        ({"vendor": "nvidia"}, 2),
+        ({"vendor": "amd"}, 0),
+        ({"product": "*A100*"}, 1),
+        ({"product": ["*V100*", "Tesla T?"]}, 1),
+        ({"uuid": T4.id}, 1),
+        ({"pci_address": "0000:01:*"}, 1),
+        ({"index": 0}, 1),
+        ({"index": [0, 1]}, 2),
+        ({"memory": {"min": "40GiB"}}, 1),
+        ({"memory": {"max": "16GiB"}}, 1),
+        ({"memory": {"min": "15GiB", "max": "15GiB"}}, 1),
+        ({"profile": "1g.*"}, 0),
+        ({"driver": "nvidia"}, 2),
+        ({"driver": "vfio-pci"}, 0),
+        ({"resource": "nvidia.com/gpu"}, 2),
+        ({"vendor": "nvidia", "index": 1, "product": "*A100*"}, 0),
+    ],
+    ids=str,
+)
+def test_a_selector_picks_devices(match, hidden):
+    assert sizes({"match": match, "offers": ["exclude"]}).get("nvidia.com/gpu", 0) == 2 - hidden
+
+
+def test_the_first_rule_that_fits_wins():
+    rules = (
+        {"match": {"product": "*A100*"}, "offers": [{"whole": True, "name": "nvidia.com/a100"}]},
+        {"offers": [{"replicas": 4}]},
+    )
+    assert sizes(*rules) == {"nvidia.com/a100": 1, "nvidia.com/gpu": 4}
+
+
+def test_a_rule_with_a_count_takes_the_first_devices_only():
+    assert sizes({"count": 1, "offers": [{"replicas": 3, "name": "x.y/shared"}]}) == {
+        "nvidia.com/gpu": 1,
+        "x.y/shared": 3,
+    }
+
+
+def test_replicas_are_named_by_the_device_and_a_number():
+    plan = sharing({"offers": [{"replicas": 2}]}).plan(inventory(A100))
+    entries = plan.resources[ResourceName("nvidia.com/gpu")].devices
+    assert [entry.id for entry in entries] == [f"{A100.id}::0", f"{A100.id}::1"]
+    assert {entry.device for entry in entries} == {A100.id}
+
+
+def test_replicas_beside_other_forms_have_a_name_of_their_own():
+    rule = {"offers": ["whole", {"replicas": 2}, {"memory": {}}]}
+    assert sizes(rule, devices=inventory(A100)) == {
+        "nvidia.com/gpu": 1,
+        "nvidia.com/gpu.shared": 2,
+        "nvidia.com/gpu-memory": 80,
+    }
+
+
+@pytest.mark.parametrize(
+    ("vendor", "unit", "name"),
+    [
+        ("nvidia", "1GiB", "nvidia.com/gpu-memory"),
+        ("amd", "1GiB", "amd.com/gpu-memory"),
+        ("intel", "1024MiB", "intel.com/gpu-memory"),
+        ("nvidia", "256MiB", "nvidia.com/gpu-memory-256mi"),
+        ("nvidia", "512MiB", "nvidia.com/gpu-memory-512mi"),
+        ("amd", "2GiB", "amd.com/gpu-memory-2gi"),
+        ("acme", "1GiB", "gpus.acme.org/gpu-memory"),
+    ],
+)
+def test_a_unit_other_than_a_gib_stands_in_the_name(vendor, unit, name):
+    device = gpu(0, vendor=vendor, resource=ResourceName("gpus.acme.org/gpu"))
+    assert list(sizes({"offers": [{"memory": {"unit": unit}}]}, devices=inventory(device))) == [
+        name
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gib", "count", "unit", "slices"),
+    [(80, 8, "1GiB", 640), (192, 8, "256MiB", 6144), (15.9, 1, "1GiB", 15), (0.5, 1, "1GiB", 0)],
+)
+def test_memory_is_handed_out_in_whole_units(gib, count, unit, slices):
+    node = inventory(*(gpu(i, gib) for i in range(count)))
+    assert sum(sizes({"offers": [{"memory": {"unit": unit}}]}, devices=node).values()) == slices
+
+
+def test_a_reserve_is_not_handed_out():
+    rule = {"offers": [{"memory": {"reserve": "512MiB"}}]}
+    assert sizes(rule, devices=inventory(A100)) == {"nvidia.com/gpu-memory": 79}
+
+
+def test_a_list_that_passes_the_kubelets_limit_is_refused_with_the_unit_that_fits():
+    node = inventory(*(gpu(i, 192) for i in range(8)))
+    plan = sharing({"offers": [{"memory": {"unit": "1MiB"}}]}).plan(node)
+    assert plan.resources == {}
+    (problem,) = plan.problems
+    assert "1572864 slices" in problem.reason
+    assert problem.action.endswith("32MiB")
+    for unit, fits in (("32MiB", True), ("16MiB", False)):
+        assert bool(sizes({"offers": [{"memory": {"unit": unit}}]}, devices=node)) is fits
+
+
+def test_a_size_that_is_computed_is_the_size_of_the_list():
+    device = gpu(0, 30)
+    for unit in (GIB, 8 << 20):
+        text = f"{unit >> 20}MiB"
+        plan = sharing({"offers": [{"memory": {"unit": text}}]}).plan(inventory(device))
+        (resource,) = plan.resources.values()
+        assert slices_bytes(device, unit, len(resource.devices)) == list_bytes(resource.devices)
+
+
+def test_a_list_near_the_limit_is_planned_again_from_what_is_there():
+    node = inventory(*(gpu(i, 225) for i in range(8)))
+    rules = sharing({"offers": [{"memory": {"unit": "32MiB"}}]})
+    first = rules.plan(node)
+    again = rules.plan(node, previous=first)
+    assert again == first
+    known, taken = (plan.resources[MEMORY_32MI].devices for plan in (first, again))
+    assert len(taken) == 57600
+    assert all(map(is_, taken, known))  # no id was made anew
+
+
+def test_a_rule_is_about_whole_gpus_unless_it_speaks_of_partitions():
+    parent = gpu(0, resource=None)
+    node = inventory(parent, instance(parent, 0), instance(parent, 1, "2g.20gb"))
+    assert sizes({"offers": [{"replicas": 2}]}, devices=node) == {
+        "nvidia.com/mig-1g.10gb": 1,
+        "nvidia.com/mig-2g.20gb": 1,
+    }
+    for match in ({"profile": "1g*"}, {"index": "0:0"}, {"resource": "*1g*"}):
+        rule = {"match": match, "offers": [{"replicas": 2}]}
+        assert sizes(rule, devices=node)["nvidia.com/mig-1g.10gb"] == 2
+    assert sizes({"match": {"index": 0}, "offers": ["exclude"]}, devices=node) == {}
+
+
+def test_a_gpu_for_virtual_machines_is_never_shared():
+    device = gpu(0, attributes=frozen({"driver": "vfio-pci"}))
+    assert sizes({"offers": [{"replicas": 4}]}, devices=inventory(device)) == {"nvidia.com/gpu": 1}
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ([{"offers": [{"whole": True, "name": "x.y/gpu"}]}], "several vendors"),
+        (
+            [{"offers": ["whole", {"replicas": 2, "name": "nvidia.com/gpu"}]}],
+            "two forms of one device",
+        ),
+        (
+            [
+                {"match": {"index": 0}, "offers": [{"memory": {"unit": "2GiB"}, "name": "x.y/m"}]},
+                {"match": {"index": 1}, "offers": [{"memory": {}, "name": "x.y/m"}]},
+            ],
+            "same amount of memory",
+        ),
+    ],
+    ids=["vendors", "forms", "units"],
+)
+def test_a_name_that_would_mean_two_things_is_refused(rules, reason):
+    amd = (AMD,) if reason == "several vendors" else ()
+    plan = sharing(*rules).plan(inventory(A100, T4, *amd))
+    assert any(reason in problem.reason for problem in plan.problems)
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "expected"),
+    [
+        ({"offers": []}, "rules[0]", "offers is empty"),
+        ({"offers": ["all"]}, "rules[0].offers[0]", "all"),
+        ({"offers": [{}]}, "rules[0].offers[0]", "exactly one of"),
+        ({"offers": [{"replicas": 1}]}, "rules[0].offers[0]", "less than 2"),
+        ({"offers": [{"memory": {"unit": "0GiB"}}]}, "rules[0].offers[0].memory", "zero"),
+        ({"offers": [{"memory": {"unit": "1000"}}]}, "rules[0].offers[0].memory", "whole number"),
+        ({"offers": [{"whole": True, "name": "gpu"}]}, "rules[0].offers[0]", "no domain"),
+        ({"offers": [{"replicas": 2, "max_per_container": 0}]}, "rules[0].offers[0]", "less than"),
+        ({"offers": [{"replica": 2}]}, "rules[0].offers[0].replica", "known key"),
+        ({"offers": ["whole"], "match": {"products": "x"}}, "rules[0].match.products", "product"),
+        ({"offers": ["whole", "exclude"]}, "rules[0]", "stands alone"),
+        ({"offers": ["whole"], "count": 0}, "rules[0]", "count 0 is less than 1"),
+        ({"offers": [{"whole": True, "sharing": "mps"}]}, "rules[0].offers[0]", "offered whole"),
+    ],
+    ids=str,
+)
+def test_a_bad_rule_is_told_with_its_key(rule, key, expected):
+    with pytest.raises(ConfigError) as failure:
+        sharing(rule)
+    assert failure.value.key == key
+    assert expected in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("offer", "isolation"),
+    [
+        ("whole", Isolation.HARDWARE),
+        ({"replicas": 2}, Isolation.NONE),
+        ({"replicas": 2, "sharing": "mps"}, Isolation.MEMORY),
+        ({"memory": {}}, Isolation.NONE),
+        ({"memory": {}, "sharing": "mps"}, Isolation.NONE),
+    ],
+    ids=str,
+)
+def test_a_resource_declares_what_isolates_its_containers(offer, isolation):
+    (resource,) = sharing({"offers": [offer]}).plan(inventory(A100)).resources.values()
+    assert resource.isolation is isolation
+
+
+def test_isolation_that_is_asked_for_refuses_anything_weaker():
+    rule = {
+        "offers": ["whole", {"replicas": 2}, {"replicas": 3, "sharing": "mps", "name": "x.y/m"}]
+    }
+    strict = sharing(rule, isolation="hardware").plan(inventory(A100))
+    assert list(strict.resources) == ["nvidia.com/gpu"]
+    assert [p.resource for p in strict.problems] == ["nvidia.com/gpu.shared", "x.y/m"]
+    assert "isolates by none, the configuration asks for isolation: hardware" in (
+        strict.problems[0].reason
+    )
+    some = sharing(rule, isolation="memory").plan(inventory(A100))
+    assert list(some.resources) == ["nvidia.com/gpu", "x.y/m"]
+
+
+def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not():
+    off = gpu(0, attributes=frozen({"ecc": "disabled"}))
+    (fault,) = sharing({"offers": [{"replicas": 2}]}).faults(inventory(off, T4))
+    assert (fault.device, fault.code, fault.kind) == (off.id, "ecc_off_shared", FaultClass.WARN)
+    assert sharing().faults(inventory(off)) == ()
+
+
+def test_a_number_of_replicas_that_no_list_can_hold_is_told_before_the_list_is_made():
+    plan = sharing({"offers": [{"replicas": 10**12}]}).plan(NODE)
+    assert plan.resources == {}
+    (problem,) = plan.problems
+    assert "its list of 2000000000000 replicas has" in problem.reason
+    assert problem.action == "offer fewer replicas"
+
+
+@pytest.mark.parametrize("count", [2, 9, 10, 11, 1000])
+def test_the_size_of_a_list_of_replicas_is_known_before_it_is_made(count):
+    (resource,) = (
+        sharing({"offers": [{"replicas": count}]}).plan(inventory(A100)).resources.values()
+    )
+    assert replicas_bytes(A100, count) == list_bytes(resource.devices)
+
+
+def test_a_device_of_unknown_memory_fits_no_range():
+    rule = {"match": {"memory": {"min": "1MiB"}}, "offers": ["exclude"]}
+    assert sizes(rule, devices=inventory(gpu(0, memory_bytes=None))) == {"nvidia.com/gpu": 1}
+
+
+@pytest.mark.parametrize("path", ["mps", "/run/../etc"])
+def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path):
+    with pytest.raises(ConfigError, match="is not an absolute path"):
+        sharing(sharing={"mps": {"root": path}})
