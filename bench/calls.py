@@ -54,7 +54,7 @@ def preference(available: Sequence[str], must: Sequence[str], size: int) -> byte
 def timed(socket: Path, method: str, requests: Callable[[int], bytes], calls: int) -> Timed:
     """One call after the other; `requests` gives the bytes of the n-th."""
     with grpc.insecure_channel(f"unix:{socket}", options=_SIZE) as channel:
-        call = channel.unary_unary(f"/v1beta1.DevicePlugin/{method}")
+        call = channel.unary_unary(f"/v1beta1.DevicePlugin/{method}", None, None)
         spent, answer, request = [], b"", b""
         for number in range(WARM_UP + calls):
             request = requests(number)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deviceplugin.model import AdvertisedID, Preference, Resource
+from deviceplugin.model import AdvertisedID, Device, LinkKind, Preference, Resource
 from deviceplugin.placement.prefer import BUILT_IN, prefer
 from deviceplugin.placement.topology import Surroundings, topology_of
 from deviceplugin.placement.view import Context
@@ -58,12 +58,12 @@ def slices() -> Case:
     )
 
 
-def irregular(count: int) -> tuple[boxes.Device, ...]:
+def irregular(count: int) -> tuple[Device, ...]:
     """GPUs whose links follow no pattern."""
-    dice = random.Random(count)  # noqa: S311  # a table of numbers
+    dice = random.Random(count)  # a table of numbers
     return boxes.gpus(
         count,
-        lambda *_: [(boxes.LinkKind.PCIE, 1, dice.choice((10, 20, 30, 40, 50)))],
+        lambda *_: [(LinkKind.PCIE, 1, dice.choice((10, 20, 30, 40, 50)))],
         lambda n: n // (count // 2),
     )
 
@@ -71,7 +71,7 @@ def irregular(count: int) -> tuple[boxes.Device, ...]:
 def questions(case: Case, rounds: int) -> Iterable[Preference]:
     """Every size with all ids, with a random part of them, and with must-include ids, each in
     random order as the kubelet sends them."""
-    dice = random.Random(7)  # noqa: S311  # a benchmark
+    dice = random.Random(7)  # a benchmark
     ids = [entry.id for entry in case.resource.devices]
     for number in range(rounds):
         for size in case.sizes:

@@ -62,7 +62,7 @@ class Stream:
         await self._channel.close(None)
 
     async def _watch(self) -> None:
-        call = self._channel.unary_stream("/v1beta1.DevicePlugin/ListAndWatch")(b"")
+        call = self._channel.unary_stream("/v1beta1.DevicePlugin/ListAndWatch", None, None)(b"")
         async for message in call:
             self.at_s, self.message = time.perf_counter(), message
             self.changes.notify()

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,13 @@ def _calls(running: Running, devices: int) -> dict[str, Any]:
     }
     for name, must, size in (("prefer_1", 0, 1), ("prefer_8", 0, 8), ("prefer_8_must_2", 2, 8)):
         asked = preference(ids, eights[-1][:must], size)
-        cases[name] = ("GetPreferredAllocation", lambda _, asked=asked: asked, few)
+        cases[name] = ("GetPreferredAllocation", partial(_same, asked), few)
     return {name: _beside_echo(running, *case) for name, case in cases.items()}
+
+
+def _same(request: bytes, _: int) -> bytes:
+    """The n-th request is the first again."""
+    return request
 
 
 def _groups(ids: Sequence[str]) -> list[list[str]]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Self
 
 import grpc.aio
 
@@ -117,7 +117,7 @@ class KubeletStub(NodeView):
         for path in (self.kubelet_socket, self.pod_resources_socket):
             path.unlink(missing_ok=True)
 
-    async def __aenter__(self) -> "KubeletStub":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

@@ -1,10 +1,10 @@
-"""Directory trees from text: a node's sysfs, procfs and /dev for tests and the demo.
+r"""Directory trees from text: a node's sysfs, procfs and /dev for tests and the demo.
 
 One entry a line, `#` starts a comment, host paths:
 
     /sys/bus/pci/devices/0000:63:00.0/vendor = 0x1002
     /sys/bus/pci/devices/0000:63:00.0/driver -> ../../../bus/pci/drivers/amdgpu
-    /sys/class/kfd/kfd/topology/nodes/1/properties = simd_count 416\\nsimd_per_cu 4
+    /sys/class/kfd/kfd/topology/nodes/1/properties = simd_count 416\nsimd_per_cu 4
     /sys/devices/platform/amdgpu_xcp.0/
     /dev/dri/renderD128 c 226:128
 

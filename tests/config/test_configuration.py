@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,7 +39,7 @@ def config_file(tmp_path: Path, text: str, name: str = "config.yaml") -> str:
     return str(path)
 
 
-def checked(*arguments: str, **variables: str) -> dict[str, object]:
+def checked(*arguments: str, **variables: str) -> dict[str, Any]:
     result = run_command("check", *arguments, **variables)
     assert result.returncode == 0, result.stderr
     document = yaml.safe_load(result.stdout)

@@ -1,17 +1,25 @@
 """Configuration files of NVIDIA's own plugin load as they are and give what they promise."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
+from msgspec import Struct
 
+from deviceplugin.config.config import Config
 from deviceplugin.config.load import load
 from deviceplugin.errors import AllocationError, ConfigError
-from deviceplugin.model import Isolation, ResourceName
+from deviceplugin.model import Inventory, Isolation, ResourceName
 from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.section import SharingSection
+from deviceplugin.vendors.nvidia.settings import NvidiaSection, VgpuSection
 from tests.resources.builders import gpu, instance, inventory
 
+Loaded = Callable[[str], Config]
+S = TypeVar("S", bound=Struct)
 EIGHT = inventory(*(gpu(i) for i in range(8)))
 PARENT = gpu(2, resource=None)
 MIXED = inventory(
@@ -25,13 +33,13 @@ MIXED = inventory(
 
 
 @pytest.fixture
-def loaded(tmp_path: Path):
+def loaded(tmp_path: Path) -> Loaded:
     program = tmp_path / "host/usr/bin/nvidia-cuda-mps-control"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
 
-    def load_text(text: str):
+    def load_text(text: str) -> Config:
         path = tmp_path / "config.yaml"
         path.write_text(text)
         config, _ = load({"config": str(path), "host_root": str(tmp_path / "host")})
@@ -40,22 +48,28 @@ def loaded(tmp_path: Path):
     return load_text
 
 
-def sizes(config, devices):
+def section(config: Config, kind: type[S]) -> S:
+    """The section of this type."""
+    (found,) = (one for one in config.sections.values() if isinstance(one, kind))
+    return found
+
+
+def sizes(config: Config, devices: Inventory) -> dict[str, int]:
     plan = sharing_of(config.sections).plan(devices)
     assert plan.problems == ()
     return {name: len(resource.devices) for name, resource in plan.resources.items()}
 
 
-def test_the_defaults_are_those_of_that_plugin(loaded):
+def test_the_defaults_are_those_of_that_plugin(loaded: Loaded) -> None:
     config = loaded("version: v1")
-    nvidia = config.sections["nvidia"]
+    nvidia = section(config, NvidiaSection)
     assert nvidia.mig_strategy == "none"
     assert nvidia.device_list_strategy == ("envvar",)
-    assert config.sections["vgpu"].enabled is False
+    assert section(config, VgpuSection).enabled is False
     assert sizes(config, EIGHT) == {"nvidia.com/gpu": 8}
 
 
-def test_every_flag_of_the_schema_is_taken_over_or_named_as_without_effect(loaded):
+def test_every_flag_of_the_schema_is_taken_over_or_named_as_without_effect(loaded: Loaded) -> None:
     config = loaded(
         """
 version: v1
@@ -85,7 +99,7 @@ sharing: {}
 imex: {channelIDs: [0], required: false}
 """
     )
-    nvidia = config.sections["nvidia"]
+    nvidia = section(config, NvidiaSection)
     assert (nvidia.mig_strategy, nvidia.driver_root, nvidia.dev_root) == (
         "single",
         "/run/nvidia/driver",
@@ -94,7 +108,7 @@ imex: {channelIDs: [0], required: false}
     assert nvidia.device_list_strategy == ("envvar", "cdi-cri")
     assert (nvidia.device_id_strategy, nvidia.pass_device_specs) == ("index", True)
     assert (nvidia.cdi_annotation_prefix, nvidia.cdi_hook_path) == ("x.io/", "/usr/bin/nvidia-ctk")
-    assert config.sections["sharing"].mps.root == "/run/mps"
+    assert section(config, SharingSection).mps.root == "/run/mps"
     told = {note.partition(":")[0] for note in config.notes}
     assert told == {
         "flags.failOnInitError",
@@ -127,8 +141,10 @@ TEN = "resources: [{name: nvidia.com/gpu, replicas: 10}]"
             {"nvidia.com/gpu": 6 + 5},
         ),
         (
-            "timeSlicing: {renameByDefault: true, resources: [{name: nvidia.com/gpu, replicas: 4,"
-            f" devices: [0, '{gpu(7).id}']}}]}}",
+            (
+                "timeSlicing: {renameByDefault: true, resources: [{name: nvidia.com/gpu,"
+                f" replicas: 4, devices: [0, '{gpu(7).id}']}}]}}"
+            ),
             {"nvidia.com/gpu": 6, "nvidia.com/gpu.shared": 8},
         ),
         (
@@ -138,11 +154,13 @@ TEN = "resources: [{name: nvidia.com/gpu, replicas: 10}]"
     ],
     ids=["time-slicing", "renamed", "mps", "mps-renamed", "rename", "count", "list", "no-device"],
 )
-def test_sharing_multiplies_the_gpus(loaded, sharing, resources):
+def test_sharing_multiplies_the_gpus(
+    loaded: Loaded, sharing: str, resources: dict[str, int]
+) -> None:
     assert sizes(loaded(f"version: v1\nsharing: {{{sharing}}}"), EIGHT) == resources
 
 
-def test_a_mig_profile_is_shared_on_its_own(loaded):
+def test_a_mig_profile_is_shared_on_its_own(loaded: Loaded) -> None:
     config = loaded(
         """
 version: v1
@@ -161,7 +179,7 @@ sharing:
     }
 
 
-def test_resources_name_gpus_by_product_and_partitions_by_profile(loaded):
+def test_resources_name_gpus_by_product_and_partitions_by_profile(loaded: Loaded) -> None:
     config = loaded(
         """
 version: v1
@@ -195,7 +213,9 @@ sharing:
         (f"mps: {{failRequestsGreaterThanOne: false, {TEN}}}", False),
     ],
 )
-def test_a_request_for_two_replicas_is_refused_where_that_plugin_does(loaded, sharing, refused):
+def test_a_request_for_two_replicas_is_refused_where_that_plugin_does(
+    loaded: Loaded, sharing: str, refused: bool
+) -> None:
     config = loaded(f"version: v1\nsharing: {{{sharing}}}")
     resource = sharing_of(config.sections).plan(EIGHT).resources[ResourceName("nvidia.com/gpu")]
     two = resource.devices[:2]
@@ -206,14 +226,14 @@ def test_a_request_for_two_replicas_is_refused_where_that_plugin_does(loaded, sh
         check_request(resource, two)
 
 
-def test_replicas_by_mps_isolate_memory_and_mps_wins_over_time_slicing(loaded):
+def test_replicas_by_mps_isolate_memory_and_mps_wins_over_time_slicing(loaded: Loaded) -> None:
     config = loaded(f"version: v1\nsharing: {{mps: {{{TEN}}}, timeSlicing: {{{TEN}}}}}")
     (resource,) = sharing_of(config.sections).plan(EIGHT).resources.values()
     assert resource.isolation is Isolation.MEMORY
     assert config.notes == ("sharing.timeSlicing: sharing.mps is there too and wins",)
 
 
-def test_mps_on_mig_devices_is_refused(loaded):
+def test_mps_on_mig_devices_is_refused(loaded: Loaded) -> None:
     config = loaded(
         "version: v1\nsharing: {mps: {resources: [{name: nvidia.com/mig-1g.10gb, replicas: 2}]}}"
     )
@@ -221,7 +241,7 @@ def test_mps_on_mig_devices_is_refused(loaded):
     assert "not supported for MIG devices" in problem.reason
 
 
-def test_mps_without_its_control_program_is_refused(tmp_path: Path):
+def test_mps_without_its_control_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"version: v1\nsharing: {{mps: {{{TEN}}}}}")
     with pytest.raises(ConfigError, match="nvidia-cuda-mps-control") as refused:
@@ -257,13 +277,13 @@ def test_mps_without_its_control_program_is_refused(tmp_path: Path):
         ("version: v1\nreplicas: 3", "replicas"),
     ],
 )
-def test_a_mistake_is_told_with_its_key(loaded, text, key):
+def test_a_mistake_is_told_with_its_key(loaded: Loaded, text: str, key: str) -> None:
     with pytest.raises(ConfigError) as refused:
         loaded(text)
     assert refused.value.key.startswith(key)
 
 
-def test_our_own_keys_beside_such_a_file_stay(tmp_path: Path):
+def test_our_own_keys_beside_such_a_file_stay(tmp_path: Path) -> None:
     (tmp_path / "1.yaml").write_text("version: v1\nflags: {migStrategy: single}")
     own = {
         "nvidia": {"mig_strategy": "mixed"},
@@ -271,5 +291,5 @@ def test_our_own_keys_beside_such_a_file_stay(tmp_path: Path):
     }
     (tmp_path / "2.yaml").write_text(yaml.safe_dump(own))
     config, _ = load({"config": str(tmp_path)})
-    assert config.sections["nvidia"].mig_strategy == "mixed"
+    assert section(config, NvidiaSection).mig_strategy == "mixed"
     assert sizes(config, EIGHT) == {"nvidia.com/gpu": 7}

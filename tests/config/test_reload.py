@@ -415,7 +415,7 @@ async def test_a_directory_that_the_daemon_holds_on_to_takes_a_restart(key: str)
     )
     reloader = Reloader(origin, use, lambda: 1.0)
     with capture_logs() as logs:
-        following = asyncio.create_task(reloader.tasks()["reload_asked"]())
+        following = asyncio.ensure_future(reloader.tasks()["reload_asked"]())
         origin.asked.set()
         async with asyncio.timeout(WAIT_S):
             while not logs:  # noqa: ASYNC110  # a log tells nobody

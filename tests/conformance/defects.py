@@ -6,24 +6,29 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.resources.ledger import HoldersUnknownError
-from tests.conformance.smallplugin import POLL_S, Plugin, main
+from tests.conformance.smallplugin import POLL_S, Context, Plugin, main
 
 PREFER, ALLOCATE, RESTART, BREAK, CHANGE = 38, 44, 9, 27, 14  # a line of each stage
 STRETCHED = 100.0  # limits that no busy machine misses
 VAIN_S, HANGS_S = 5.0, 4.0  # what never comes is not waited for as long as what does
+Answer = pluginapi.ContainerAllocateResponse
+Answers = RepeatedCompositeFieldContainer[Answer]
+Requests = RepeatedCompositeFieldContainer[pluginapi.ContainerAllocateRequest]
 NOT_UTF8 = b"\x0a\x03\x0a\x01\xff"
 
 
@@ -63,7 +68,7 @@ def defect(
 
 @defect(13, 1)
 class RegistersBeforeServing(Plugin):
-    async def run(self):
+    async def run(self) -> None:
         while not is_listening(self.kubelet):
             await asyncio.sleep(POLL_S)
         early = asyncio.create_task(self.register())
@@ -73,13 +78,15 @@ class RegistersBeforeServing(Plugin):
 
 @defect(13, 2, 18, timeout_s=VAIN_S)
 class HasNoOptionsWhileItRegisters(Plugin):
-    async def GetDevicePluginOptions(self, _, context):
+    async def GetDevicePluginOptions(
+        self, _: object, context: Context
+    ) -> pluginapi.DevicePluginOptions:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "busy registering")
 
 
 @defect(13, 3, 18, timeout_s=VAIN_S)
 class SendsAnAbsoluteEndpoint(Plugin):
-    def request(self):
+    def request(self) -> pluginapi.RegisterRequest:
         request = super().request()
         request.endpoint = str(self.socket)
         return request
@@ -87,7 +94,7 @@ class SendsAnAbsoluteEndpoint(Plugin):
 
 @defect(13, 3, 18, timeout_s=VAIN_S)
 class SendsAnotherVersion(Plugin):
-    def request(self):
+    def request(self) -> pluginapi.RegisterRequest:
         request = super().request()
         request.version = "v1alpha1"
         return request
@@ -95,20 +102,20 @@ class SendsAnotherVersion(Plugin):
 
 @defect(13, 3)
 class RegistersWithAShortDeadline(Plugin):
-    async def register(self, timeout_s=5.0):
+    async def register(self, timeout_s: float = 5.0) -> None:
         await super().register(timeout_s)
 
 
 @defect(13, 6, 18, timeout_s=VAIN_S)
 class RegistersABadName(Plugin):
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.resource = self.kind
 
 
 @defect(13, 7)
 class AnnouncesOtherOptions(Plugin):
-    def request(self):
+    def request(self) -> pluginapi.RegisterRequest:
         request = super().request()
         request.options.Clear()
         return request
@@ -116,7 +123,7 @@ class AnnouncesOtherOptions(Plugin):
 
 @defect(8, 8, timeout_s=VAIN_S)
 class GivesUpAfterARefusal(Plugin):
-    async def register(self, timeout_s=12.0):
+    async def register(self, timeout_s: float = 12.0) -> None:
         try:
             await super().register(timeout_s)
         except grpc.aio.AioRpcError:
@@ -127,10 +134,10 @@ class GivesUpAfterARefusal(Plugin):
 class IgnoresANewKubelet(Plugin):
     registered = False
 
-    def wants_registration(self):
+    def wants_registration(self) -> bool:
         return not self.registered and super().wants_registration()
 
-    async def register(self, timeout_s=12.0):
+    async def register(self, timeout_s: float = 12.0) -> None:
         await super().register(timeout_s)
         self.registered = True
 
@@ -139,7 +146,7 @@ class IgnoresANewKubelet(Plugin):
 class WaitsOutABackoff(Plugin):
     registered = False
 
-    async def register(self, timeout_s=12.0):
+    async def register(self, timeout_s: float = 12.0) -> None:
         if self.registered:
             await asyncio.sleep(0.8)
         await super().register(timeout_s)
@@ -148,7 +155,7 @@ class WaitsOutABackoff(Plugin):
 
 @defect(11, 1, 11, timeout_s=VAIN_S)
 class KeepsALostSocket(Plugin):
-    async def run(self):
+    async def run(self) -> None:
         server = await self.serve()
         while server:
             if self.wants_registration():
@@ -160,18 +167,18 @@ class KeepsALostSocket(Plugin):
 class WatchesTheKubeletsSocketOnly(Plugin):
     known = None
 
-    def wants_registration(self):
+    def wants_registration(self) -> bool:
         self.registered_with = self.known
         return super().wants_registration()
 
-    async def register_again(self):
+    async def register_again(self) -> None:
         await super().register_again()
         self.known = self.registered_with
 
 
 @defect(13, 13)
 class RegistersTwice(Plugin):
-    async def register(self, timeout_s=12.0):
+    async def register(self, timeout_s: float = 12.0) -> None:
         await super().register(timeout_s)
         await super().register(timeout_s)
 
@@ -180,18 +187,18 @@ class RegistersTwice(Plugin):
 class RegistersAfterEveryChangeOfTheDirectory(Plugin):
     seen = 0
 
-    def wants_registration(self):
+    def wants_registration(self) -> bool:
         before, self.seen = self.seen, self.directory.stat().st_mtime_ns
         return super().wants_registration() or self.seen != before
 
 
 @defect(13, 20, 25)
 class SharesOneSocket(Plugin):
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.endpoint = "small/gpu.sock"
 
-    async def run(self):
+    async def run(self) -> None:
         if self.kind == "gpu":
             await super().run()
         while not is_listening(self.socket) or not is_listening(self.kubelet):
@@ -204,7 +211,9 @@ class SharesOneSocket(Plugin):
 
 @defect(13, 21, slack=10.0)
 class ListsLate(Plugin):
-    async def ListAndWatch(self, request, context):
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         await asyncio.sleep(1.3)
         async for message in super().ListAndWatch(request, context):
             yield message
@@ -212,7 +221,7 @@ class ListsLate(Plugin):
 
 @defect(13, 22)
 class HasWordsOfItsOwnForHealth(Plugin):
-    def device(self, name):
+    def device(self, name: str) -> pluginapi.Device:
         device = super().device(name)
         device.health = device.health.lower()
         return device
@@ -220,7 +229,7 @@ class HasWordsOfItsOwnForHealth(Plugin):
 
 @defect(13, 23)
 class ListsAnIdTwice(Plugin):
-    def devices(self):
+    def devices(self) -> list[pluginapi.Device]:
         return [*super().devices(), super().devices()[0]]
 
 
@@ -228,35 +237,37 @@ class ListsAnIdTwice(Plugin):
 class NumbersItsDevicesAnew(Plugin):
     count = 0
 
-    async def register(self, timeout_s=12.0):
+    async def register(self, timeout_s: float = 12.0) -> None:
         self.count += 1
         await super().register(timeout_s)
 
-    def ids(self):
+    def ids(self) -> list[str]:
         return [f"{name}-{self.count}" for name in super().ids()]
 
 
 @defect(13, 25)
 class UsesAnIdInTwoResources(Plugin):
-    def ids(self):
+    def ids(self) -> list[str]:
         return ["0", "1", "2"]
 
 
 @defect(13, 26)
 class HasSpacesInIds(Plugin):
-    def ids(self):
+    def ids(self) -> list[str]:
         return [f"{name} of 3" for name in super().ids()]
 
 
 @defect(13, 26)
 class HasLongIds(Plugin):
-    def ids(self):
+    def ids(self) -> list[str]:
         return [name.ljust(64, "x") for name in super().ids()]
 
 
 @defect(13, 30)
 class SendsAnUnchangedList(Plugin):
-    async def ListAndWatch(self, request, context):
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         yield self.message()
         await asyncio.sleep(0.05)
         async for message in super().ListAndWatch(request, context):
@@ -265,7 +276,7 @@ class SendsAnUnchangedList(Plugin):
 
 @defect(13, 32, 18, timeout_s=VAIN_S)
 class ListsMoreThanFits(Plugin):
-    def message(self):
+    def message(self) -> pluginapi.ListAndWatchResponse:
         if self.large is None:
             ids = (str(number).rjust(63, "x") for number in range(60_000))
             self.large = pluginapi.ListAndWatchResponse(
@@ -273,12 +284,12 @@ class ListsMoreThanFits(Plugin):
             )
         return self.large
 
-    large = None
+    large: pluginapi.ListAndWatchResponse | None = None
 
 
 @defect(13, 33)
 class GivesSomeDevicesATopology(Plugin):
-    def devices(self):
+    def devices(self) -> list[pluginapi.Device]:
         devices = super().devices()
         devices[0].ClearField("topology")
         return devices
@@ -286,7 +297,7 @@ class GivesSomeDevicesATopology(Plugin):
 
 @defect(13, 33)
 class GivesAnEmptyTopology(Plugin):
-    def device(self, name):
+    def device(self, name: str) -> pluginapi.Device:
         device = super().device(name)
         device.topology.ClearField("nodes")
         return device
@@ -294,7 +305,7 @@ class GivesAnEmptyTopology(Plugin):
 
 @defect(13, 33)
 class GivesANegativeNode(Plugin):
-    def device(self, name):
+    def device(self, name: str) -> pluginapi.Device:
         device = super().device(name)
         device.topology.nodes[0].ID = -1
         return device
@@ -302,7 +313,7 @@ class GivesANegativeNode(Plugin):
 
 @defect(13, 34)
 class NamesANodeTwice(Plugin):
-    def device(self, name):
+    def device(self, name: str) -> pluginapi.Device:
         device = super().device(name)
         device.topology.nodes.add(ID=0)
         return device
@@ -310,7 +321,7 @@ class NamesANodeTwice(Plugin):
 
 @defect(13, 18, 59, timeout_s=VAIN_S)
 class ListsBytesThatAreNotUtf8(Plugin):
-    async def serve(self):
+    async def serve(self) -> grpc.aio.Server:
         server = await super().serve()
         await server.stop(None)
         server = grpc.aio.server()
@@ -329,7 +340,7 @@ class ListsBytesThatAreNotUtf8(Plugin):
         await server.start()
         return server
 
-    async def _bytes(self, _, context):
+    async def _bytes(self, _: object, context: Context) -> AsyncIterator[bytes]:
         yield NOT_UTF8
         await asyncio.Future()
 
@@ -339,19 +350,21 @@ class ListsBytesThatAreNotUtf8(Plugin):
 
 @defect(BREAK, 27, 29, may=(28,))
 class LeavesOutWhatFailed(Plugin):
-    def devices(self):
+    def devices(self) -> list[pluginapi.Device]:
         return [device for device in super().devices() if device.health == "Healthy"]
 
 
 @defect(BREAK, 27, 29, 37, may=(28,))
 class ListsNothingAfterAFailure(Plugin):
-    def devices(self):
+    def devices(self) -> list[pluginapi.Device]:
         return [] if self.broken() else super().devices()
 
 
 @defect(BREAK, 31, slack=1.0)
 class TellsTheFirstStreamOnly(Plugin):
-    async def ListAndWatch(self, request, context):
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         if self.streams:
             yield self.message()
             await asyncio.Future()
@@ -363,14 +376,14 @@ class TellsTheFirstStreamOnly(Plugin):
 class NeverRecovers(Plugin):
     was_broken: frozenset[str] = frozenset()
 
-    def broken(self):
+    def broken(self) -> set[str]:
         self.was_broken |= super().broken()
         return set(self.was_broken)
 
 
 @defect(BREAK, 69, slack=1.0)
 class NoticesLate(Plugin):
-    def broken(self):
+    def broken(self) -> set[str]:
         found = super().broken()
         if not found:
             self.since = None
@@ -384,7 +397,9 @@ class NoticesLate(Plugin):
 
 @defect(BREAK, 47)
 class AllocatesWhatFailed(Plugin):
-    async def Allocate(self, request, context):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         answers = [self.answer(list(one.devices_ids)) for one in request.container_requests]
         return pluginapi.AllocateResponse(container_responses=answers)
 
@@ -394,41 +409,43 @@ class AllocatesWhatFailed(Plugin):
 
 @defect(PREFER, 38)
 class PrefersOneLess(Plugin):
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         return super().choose(available, must, size)[: max(size - 1, 0)]
 
 
 @defect(PREFER, 38)
 class PrefersWhatIsNotAvailable(Plugin):
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         chosen = super().choose(available, must, size)
         return [*chosen[:-1], "elsewhere"] if chosen else []
 
 
 @defect(PREFER, 38)
 class ForgetsWhatMustBeIn(Plugin):
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         return super().choose(available, (), size)
 
 
 @defect(PREFER, 38)
 class PrefersOneDeviceTwice(Plugin):
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         chosen = super().choose(available, must, size)
         return [*chosen[:-1], chosen[0]] if size > 1 and chosen else chosen
 
 
 @defect(PREFER, 38, 42)
 class HasNoPreference(Plugin):
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         return []
 
 
 class Picky(Plugin):
-    def objection(self, available, size) -> bool:
+    def objection(self, available: Sequence[str], size: int) -> bool:
         return False
 
-    async def GetPreferredAllocation(self, request, context):
+    async def GetPreferredAllocation(
+        self, request: pluginapi.PreferredAllocationRequest, context: Context
+    ) -> pluginapi.PreferredAllocationResponse:
         (one,) = request.container_requests
         if self.objection(one.available_deviceIDs, one.allocation_size):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "impossible")
@@ -437,19 +454,19 @@ class Picky(Plugin):
 
 @defect(PREFER, 39)
 class KnowsNoUnknownIds(Picky):
-    def objection(self, available, size):
+    def objection(self, available: Sequence[str], size: int) -> bool:
         return not set(available) <= set(self.ids())
 
 
 @defect(PREFER, 41)
 class RefusesMoreThanThereIs(Picky):
-    def objection(self, available, size):
+    def objection(self, available: Sequence[str], size: int) -> bool:
         return size > len(available)
 
 
 @defect(PREFER, 40)
 class TakesTheFirst(Plugin):
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         return [*must, *(name for name in available if name not in must)][:size]
 
 
@@ -457,7 +474,7 @@ class TakesTheFirst(Plugin):
 class ReservesWhatItPrefers(Plugin):
     last = ""
 
-    def choose(self, available, must, size):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
         rest = sorted(set(available) - set(must), key=lambda name: (name == self.last, name))
         chosen = [*sorted(set(must)), *rest][:size]
         self.last = chosen[-1] if chosen else self.last
@@ -468,10 +485,12 @@ class ReservesWhatItPrefers(Plugin):
 
 
 class Answering(Plugin):
-    def change(self, answers, request):
+    def change(self, answers: Answers, request: Requests) -> None:
         """Change the container responses in place."""
 
-    async def Allocate(self, request, context):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         answer = await super().Allocate(request, context)
         self.change(answer.container_responses, request.container_requests)
         return answer
@@ -479,31 +498,34 @@ class Answering(Plugin):
 
 @defect(ALLOCATE, 44)
 class AnswersTheFirstRequestOnly(Answering):
-    def change(self, answers, request):
+    def change(self, answers: Answers, request: Requests) -> None:
         del answers[1:]
 
 
 @defect(ALLOCATE, 44)
 class AnswersNothing(Answering):
-    def change(self, answers, request):
+    def change(self, answers: Answers, request: Requests) -> None:
         del answers[:]
 
 
 @defect(ALLOCATE, 44)
 class AnswersInAnotherOrder(Answering):
-    def change(self, answers, request):
+    def change(self, answers: Answers, request: Requests) -> None:
         answers.reverse()
 
 
 @defect(ALLOCATE, 45, call_timeout_s=HANGS_S)
 class Hangs(Plugin):
-    async def Allocate(self, request, context):
+    async def Allocate(self, request: object, context: Context) -> NoReturn:
         await asyncio.Future()
+        raise AssertionError("nothing ends this wait")
 
 
 @defect(ALLOCATE, 45, slack=1.0)
 class AllocatesSlowly(Plugin):
-    async def Allocate(self, request, context):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         await asyncio.sleep(0.11)
         return await super().Allocate(request, context)
 
@@ -512,27 +534,29 @@ class AllocatesSlowly(Plugin):
 class CountsItsAnswers(Answering):
     count = 0
 
-    def change(self, answers, request):
+    def change(self, answers: Answers, request: Requests) -> None:
         self.count += 1
         answers[0].envs["COUNT"] = str(self.count)
 
 
 @defect(ALLOCATE, 47)
 class AcceptsUnknownIds(Plugin):
-    async def Allocate(self, request, context):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         answers = [self.answer(list(one.devices_ids)) for one in request.container_requests]
         return pluginapi.AllocateResponse(container_responses=answers)
 
 
 @defect(ALLOCATE, 47)
 class RefusesWithACodeThatSaysNothing(Plugin):
-    def refuse(self, name):
+    def refuse(self, name: str) -> tuple[grpc.StatusCode, str]:
         return grpc.StatusCode.UNKNOWN, super().refuse(name)[1]
 
 
 @defect(ALLOCATE, 48)
 class KeepsTheOrderOfIds(Plugin):
-    def answer(self, ids):
+    def answer(self, ids: Sequence[str]) -> Answer:
         answer = super().answer(ids)
         answer.envs[f"{self.kind.upper()}S"] = ",".join(ids)
         return answer
@@ -541,99 +565,99 @@ class KeepsTheOrderOfIds(Plugin):
 class Node(Answering):
     """An answer with one thing added."""
 
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         """Change one answer in place."""
 
-    def change(self, answers, request):
+    def change(self, answers: Answers, request: Requests) -> None:
         for answer in answers:
             self.add(answer)
 
 
 @defect(ALLOCATE, 49)
 class NamesAMissingNode(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.devices[0].host_path = "/dev/there-is-no-such-node"
 
 
 @defect(ALLOCATE, 49)
 class MountsWhatIsMissing(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.mounts.add(container_path="/lib/gpu", host_path="/there/is/no/such/directory")
 
 
 @defect(ALLOCATE, 49)
 class GivesNoPermissions(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.devices[0].permissions = ""
 
 
 @defect(ALLOCATE, 50)
 class SetsOneVariableForAll(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.envs["DEVICES"] = answer.envs[f"{self.kind.upper()}S"]
 
 
 @defect(ALLOCATE, 51)
 class MakesOnePathOfTwo(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         host_path = {"gpu": "/dev/null", "nic": "/dev/zero"}[self.kind]
         answer.devices.add(container_path="/dev/it", host_path=host_path, permissions="r")
 
 
 @defect(ALLOCATE, 51)
 class GivesOnePathTwice(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         path = f"/dev/{self.kind}"
         answer.devices.add(container_path=path, host_path="/dev/zero", permissions="r")
 
 
 @defect(ALLOCATE, 52)
 class NamesNoCdiDevice(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         del answer.devices[:]
         answer.cdi_devices.add(name="gpu-0")
 
 
 @defect(ALLOCATE, 52)
 class WritesNoSpec(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         del answer.devices[:]
         answer.annotations["cdi.k8s.io/small"] = "example.com/gpu=gpu-0"
 
 
 @defect(ALLOCATE, 52, 53)
 class InjectsTwice(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.cdi_devices.add(name="example.com/gpu=gpu-0")
 
 
 @defect(ALLOCATE, 54)
 class TakesTheKubeletsAnnotations(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.annotations["io.kubernetes.container.ports"] = "[]"
 
 
 @defect(ALLOCATE, 55)
 class GivesVariablesOnly(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         del answer.devices[:]
 
 
 @defect(ALLOCATE, 57)
 class TellsASecret(Node):
-    def add(self, answer):
+    def add(self, answer: Answer) -> None:
         answer.envs["GPU_LICENSE_TOKEN"] = "x"  # noqa: S105  # the point
 
 
 @defect(ALLOCATE, 58)
 class RefusesInSeveralLines(Plugin):
-    def refuse(self, name):
+    def refuse(self, name: str) -> tuple[grpc.StatusCode, str]:
         return grpc.StatusCode.INVALID_ARGUMENT, "Traceback:\n  File x\nValueError"
 
 
 @defect(ALLOCATE, 58)
 class RefusesAtLength(Plugin):
-    def refuse(self, name):
+    def refuse(self, name: str) -> tuple[grpc.StatusCode, str]:
         return grpc.StatusCode.INVALID_ARGUMENT, f"{name} is not one of " + "gpu, " * 200
 
 
@@ -641,7 +665,9 @@ class RefusesAtLength(Plugin):
 class AnswersOneCallAtATime(Plugin):
     busy = False
 
-    async def Allocate(self, request, context):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         if self.busy:
             await asyncio.Future()
         self.busy = True
@@ -656,11 +682,13 @@ class AnswersOneCallAtATime(Plugin):
 class PreparesOnce(Plugin):
     prepared = False
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.options.pre_start_required = True
 
-    async def PreStartContainer(self, request, context):
+    async def PreStartContainer(
+        self, request: pluginapi.PreStartContainerRequest, context: Context
+    ) -> pluginapi.PreStartContainerResponse:
         if self.prepared:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, "prepared already")
         self.prepared = True
@@ -672,7 +700,9 @@ class PreparesOnce(Plugin):
 
 @defect(63, 63)
 class AllocatesWithPodResourcesOnly(Plugin):
-    async def Allocate(self, request, context):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         if not is_listening(self.directory.parent / "pod-resources" / "kubelet.sock"):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "nobody tells what pods hold")
         return await super().Allocate(request, context)
@@ -680,10 +710,10 @@ class AllocatesWithPodResourcesOnly(Plugin):
 
 @defect(64, 64)
 class AsksForPodsAllTheTime(Plugin):
-    async def run(self):
+    async def run(self) -> None:
         await asyncio.gather(super().run(), self._ask())
 
-    async def _ask(self):
+    async def _ask(self) -> None:
         api = PodResources(self.directory.parent / "pod-resources" / "kubelet.sock")
         while True:
             with suppress(HoldersUnknownError):
@@ -696,7 +726,7 @@ class AsksForPodsAllTheTime(Plugin):
 
 @defect(CHANGE, 14, timeout_s=3 * VAIN_S)
 class TrustsAnOldPidFile(Plugin):
-    async def serve(self):
+    async def serve(self) -> grpc.aio.Server:
         mark = self.state / f"{self.kind}.pid"
         if mark.exists():
             raise SystemExit(f"{mark} exists: another plugin is running")
@@ -706,7 +736,7 @@ class TrustsAnOldPidFile(Plugin):
 
 @defect(CHANGE, 5, timeout_s=3 * VAIN_S)
 class FearsAnOldSocket(Plugin):
-    async def serve(self):
+    async def serve(self) -> grpc.aio.Server:
         while is_listening(self.socket):
             await asyncio.sleep(POLL_S)
         if self.socket.exists():
@@ -716,26 +746,28 @@ class FearsAnOldSocket(Plugin):
 
 @defect(CHANGE, 24, 66)
 class NamesDevicesAfterItsProcess(Plugin):
-    def ids(self):
+    def ids(self) -> list[str]:
         return [f"{name}-{os.getpid()}" for name in super().ids()]
 
 
 @defect(17, 17)
 class LeavesItsSocket(Plugin):
-    async def leave(self):
+    async def leave(self) -> None:
         """The socket stays behind."""
 
 
 @defect(17, 17, slack=1.0)
 class EndsSlowly(Plugin):
-    async def leave(self):
+    async def leave(self) -> None:
         await super().leave()
         await asyncio.sleep(1.3)  # each of two
 
 
 @defect(RESTART, 18, 35)
 class LeaksFiles(Plugin):
-    async def ListAndWatch(self, request, context):
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         for _ in range(20):
             os.dup(0)
         async for message in super().ListAndWatch(request, context):
@@ -744,7 +776,9 @@ class LeaksFiles(Plugin):
 
 @defect(RESTART, 18, 35)
 class KeepsAThreadForEachStream(Plugin):
-    async def ListAndWatch(self, request, context):
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         for _ in range(4):
             Thread(target=Event().wait, daemon=True).start()
         async for message in super().ListAndWatch(request, context):

@@ -47,7 +47,7 @@ def settings_for(rig: Rig, config: str = CONFIG, **changes: Any) -> Settings:  #
     """Everything the suite can be told about our daemon on this node."""
     address = f"127.0.0.1:{_free_port()}"
     flags = ("--config", str(rig.config(config)), "--metrics-address", address)
-    known = {
+    known: dict[str, Any] = {
         "kubelet_dir": rig.kubelet_dir,
         "command": tuple(rig.command(*flags)),
         "host_root": rig.host_root,
@@ -57,7 +57,7 @@ def settings_for(rig: Rig, config: str = CONFIG, **changes: Any) -> Settings:  #
     return Settings(**(known | changes))
 
 
-def hooks(rig: Rig, double: NvmlDouble, index: int = 3) -> dict[str, tuple[str, ...]]:
+def hooks(rig: Rig, double: NvmlDouble, index: int = 3) -> dict[str, Any]:
     """Commands by which a GPU falls off the bus, as the driver says, and is well as we say."""
     event = f"1 gpu={index} type=0x8 data=79 gi={NO_INSTANCE} ci={NO_INSTANCE}"
     state = ("--state-dir", str(rig.state_dir), "--forget-faults")

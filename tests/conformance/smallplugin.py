@@ -24,7 +24,7 @@ POLL_S = 0.003
 OVERLOOKED_S = 8.0
 COUNT = 3
 KNOWN = ("gpu", "nic")
-Context = Any  # grpc's context is generic over messages that do not matter here
+Context = grpc.aio.ServicerContext[Any, Any]  # of messages that do not matter here
 
 
 class Plugin(rpc.DevicePluginServicer):

@@ -1,6 +1,7 @@
 """A plugin with a known defect fails the right line, and only that; the complete one fails none."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.conformance.defects import DEFECTS, PROCESSES, STRETCHED, Defect, sta
 from tests.conformance.smallplugin import KNOWN, running
 
 NAMES = tuple(f"example.com/{kind}" for kind in KNOWN)
-FAST = {"resources": NAMES, "restarts": 3, "settle_s": 0.1, "up_s": 1.5}
+FAST: dict[str, Any] = {"resources": NAMES, "restarts": 3, "settle_s": 0.1, "up_s": 1.5}
 TIMED = {3, 9, 10, 12, 14, 21, 31, 40, 45, 69}
 
 
@@ -19,7 +20,7 @@ def failing(result: Result) -> set[int]:
     return {v.line.number for v in result.verdicts if v.outcome is Outcome.FAIL}
 
 
-def settings_of(base: Path, defect: Defect, **changes) -> Settings:
+def settings_of(base: Path, defect: Defect, **changes: Any) -> Settings:
     hooks = {
         "break_command": ("touch", str(base / "broken")),
         "mend_command": ("rm", str(base / "broken")),

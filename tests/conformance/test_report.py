@@ -116,7 +116,9 @@ def test_the_junit_report_counts_what_it_lists() -> None:
     for kind, counter in (("failure", "failures"), ("skipped", "skipped")):
         found = [case for case in cases if case.find(kind) is not None]
         assert len(found) == int(suite.attrib[counter])
-    assert suite.find(".//failure").attrib["message"] == "a <tag>?"
+    failure = suite.find(".//failure")
+    assert failure is not None
+    assert failure.attrib["message"] == "a <tag>?"
 
 
 def test_the_text_report_ends_with_what_failed() -> None:

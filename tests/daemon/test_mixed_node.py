@@ -362,7 +362,7 @@ async def told(daemon: DaemonProcess, bad: Bad) -> None:
         "thread_failed": {"thread": "example-health"},
         "resource_added": {"resource": THING},
     }[bad.event]
-    event = await daemon.wait_event(bad.event, **fields)
+    event = await daemon.wait_event(bad.event, WAIT_S, **fields)
     assert bad.told in json.dumps(event)
 
 

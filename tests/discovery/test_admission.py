@@ -1,22 +1,35 @@
 """What a vendor claims, checked: by itself, and beside the devices of others."""
 
+from typing import Any
+
 import pytest
 
 from deviceplugin.discovery.admission import admitted, checked
 from deviceplugin.errors import DiscoveryError
-from deviceplugin.model import AdvertisedDevice, Device, Discovery, Fault, Health, Resource
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    Device,
+    DeviceID,
+    Discovery,
+    Fault,
+    Health,
+    Resource,
+    ResourceName,
+)
 from deviceplugin.names import id_problem
 from deviceplugin.resources.plan import with_tombstones
 
 ORDER = ("ours", "theirs")
 
 
-def device(name: str, vendor: str = "ours", **values: object) -> Device:
+def device(name: str, vendor: str = "ours", **values: Any) -> Device:
+    """One whose fields may be of any type: a vendor may give anything."""
     return Device(**({"id": name, "vendor": vendor, "resource": f"{vendor}.com/gpu"} | values))
 
 
 def test_an_honest_discovery_is_taken_over_whole() -> None:
-    fault = Fault(device="a", source="ours.x", code="c", reason="r", action="a")
+    fault = Fault(device=DeviceID("a"), source="ours.x", code="c", reason="r", action="a")
     found = Discovery(devices=(device("a", numa_node=0), device("b")), faults=(fault,))
     assert checked("ours", found) == (found, ())
 
@@ -39,7 +52,7 @@ def test_an_honest_discovery_is_taken_over_whole() -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_device_that_is_none_costs_itself(changes: dict[str, object], reason: str) -> None:
+def test_a_device_that_is_none_costs_itself(changes: dict[str, Any], reason: str) -> None:
     found = Discovery(devices=(device("good"), device("bad", **changes)))
     believed, (refused,) = checked("ours", found)
     assert [d.id for d in believed.devices] == ["good"]
@@ -93,9 +106,9 @@ def test_ids_that_cannot(text: str) -> None:
 
 
 def test_a_tombstone_of_one_vendor_hides_no_id_of_another() -> None:
-    entry = AdvertisedDevice(id="a", device="a", health=Health.HEALTHY)
-    ours = Resource(name="ours.com/gpu", vendor="ours", devices=(entry,))
-    grave = Resource(name="theirs.com/gpu", vendor="theirs", devices=(entry,))
+    entry = AdvertisedDevice(id=AdvertisedID("a"), device=DeviceID("a"), health=Health.HEALTHY)
+    ours = Resource(name=ResourceName("ours.com/gpu"), vendor="ours", devices=(entry,))
+    grave = Resource(name=ResourceName("theirs.com/gpu"), vendor="theirs", devices=(entry,))
     listed = with_tombstones({ours.name: ours}, {grave.name: grave})
     assert listed[ours.name] == ours
     assert listed[grave.name].devices[0].health is Health.UNHEALTHY
@@ -109,6 +122,7 @@ def test_a_numa_node_that_no_kernel_has_is_unknown_and_told(node: int) -> None:
 
 
 def test_what_is_no_device_costs_itself_alone() -> None:
-    found, (refused,) = checked("ours", Discovery(devices=("text", device("a"))))
+    devices: Any = ("text", device("a"))  # as no type checker would have it
+    found, (refused,) = checked("ours", Discovery(devices=devices))
     assert [d.id for d in found.devices] == ["a"]
     assert (refused.device, refused.reason) == ("text", "str is not a Device")

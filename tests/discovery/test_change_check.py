@@ -1,7 +1,7 @@
 """A look at an unchanged node is a glance; whatever may have changed is discovered."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -151,8 +151,8 @@ async def test_the_absence_of_hardware_is_glanced_at_too(scene: Scene) -> None:
 
 
 async def test_after_a_fault_every_look_is_a_discovery(scene: Scene) -> None:
-    text = {"code": "x", "reason": "y", "action": "z"}
-    fault = Fault(device=GPU.id, source="acme.x", kind=FaultClass.WARN, **text)
+    said = Fault(device=GPU.id, source="acme.x", code="x", reason="y", action="z")
+    fault = replace(said, kind=FaultClass.WARN)
     scene.vendor.faults = (fault,)
     await scene.look()
     assert await scene.look() == ["discover", "probe"]

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_value_the_scenario_lacks_is_not_supported(probe: Probe, reading: str)
 
 
 def test_health_readings_follow_the_scenario(double: NvmlDouble, probe: Probe) -> None:
-    changed = {
+    changed: dict[str, Any] = {  # fields of a GPU
         "remapped": RemappedRows(uncorrected=2, pending=True),
         "sram": SramErrors(threshold_exceeded=True),
         "recovery_action": 2,
@@ -129,7 +130,9 @@ def test_a_lost_gpu_fails_alone_and_comes_back(double: NvmlDouble, probe: Probe)
     assert probe("DeviceGetTemperature(h, 0)") == "34"
 
 
-def test_an_error_can_spare_handles_or_hit_one_function_of_all_gpus(double, probe) -> None:
+def test_an_error_can_spare_handles_or_hit_one_function_of_all_gpus(
+    double: NvmlDouble, probe: Probe
+) -> None:
     double.fail("*", 16, gpu=3, except_for="nvmlDeviceGetHandleBy*")
     assert probe("DeviceGetIndex(DeviceGetHandleByIndex(3))") == "NVML 16"
     assert probe("DeviceGetHandleByIndex(3) is None") == "False"
@@ -138,7 +141,9 @@ def test_an_error_can_spare_handles_or_hit_one_function_of_all_gpus(double, prob
     assert probe("DeviceGetMigMode(DeviceGetHandleByIndex(0))") == "NVML 999"
 
 
-def test_a_removed_gpu_is_not_counted_and_its_handle_is_lost(double, probe) -> None:
+def test_a_removed_gpu_is_not_counted_and_its_handle_is_lost(
+    double: NvmlDouble, probe: Probe
+) -> None:
     double.remove(1)
     assert probe("DeviceGetCount()") == "3"
     assert probe("DeviceGetIndex(h)") == "2"
@@ -163,7 +168,7 @@ def test_a_slow_call_takes_its_time(double: NvmlDouble, probe: Probe) -> None:
     assert time.monotonic() - before >= 0.08
 
 
-def test_events_come_only_after_registration_and_by_mask(double, probe) -> None:
+def test_events_come_only_after_registration_and_by_mask(double: NvmlDouble, probe: Probe) -> None:
     double.raise_event(3, xid=31)
     probe("s = EventSetCreate(); DeviceRegisterEvents(h, 0x8, s)")
     double.raise_event(2, xid=48)

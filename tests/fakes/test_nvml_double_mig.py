@@ -1,5 +1,6 @@
 """Facts about MIG on the NVML double, as the real pynvml sees them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from tests.fakes.nvml import (
     h200,
     with_mig,
 )
+from tests.fakes.nvml.model import Gpu
 from tests.fakes.nvml_probe import Probe
 
 MIG_UUIDS = "[DeviceGetUUID(DeviceGetMigDeviceHandleByIndex(h, i)) for i in {}]"
@@ -55,7 +57,7 @@ def test_mig_devices_are_listed_with_holes(double: NvmlDouble, probe: Probe) -> 
     assert probe("DeviceGetIndex(DeviceGetDeviceHandleFromMigDeviceHandle(m))") == "3"
 
 
-def cut_up(double: NvmlDouble, probe: Probe, card, names: list[str]) -> None:
+def cut_up(double: NvmlDouble, probe: Probe, card: Callable[[int], Gpu], names: list[str]) -> None:
     """GPU 3 becomes that card, cut; `h` is it and `devices` are its MIG devices."""
     double.write(Scenario(gpus=(with_mig(card(3), names),)))
     probe("h = DeviceGetHandleByIndex(0)")
@@ -71,7 +73,9 @@ def name_by_memory(mig_mb: int, total_bytes: int) -> int:
 
 
 @pytest.mark.parametrize(("card", "names"), CUTS, ids=lambda v: getattr(v, "__name__", None))
-def test_slices_and_memory_of_a_device_make_the_name_asked_for(card, names, double, probe) -> None:
+def test_slices_and_memory_of_a_device_make_the_name_asked_for(
+    card: Callable[[int], Gpu], names: list[str], double: NvmlDouble, probe: Probe
+) -> None:
     cut_up(double, probe, card, names)
     probe(
         "shape = lambda a: (a.computeInstanceSliceCount, a.gpuInstanceSliceCount, a.memorySizeMB)"
@@ -80,12 +84,16 @@ def test_slices_and_memory_of_a_device_make_the_name_asked_for(card, names, doub
         shape = probe(f"shape(DeviceGetAttributes(devices[{slot}]))")
         compute, slices, memory_mb = map(int, shape.strip("()").split(", "))
         prefix = f"{compute}c." if compute != slices else ""
-        size = name_by_memory(memory_mb, card(0).memory_total_bytes)
+        total_bytes = card(0).memory_total_bytes
+        assert total_bytes is not None
+        size = name_by_memory(memory_mb, total_bytes)
         assert f"{prefix}{slices}g.{size}gb" == name.removesuffix("+me")
 
 
 @pytest.mark.parametrize(("card", "names"), CUTS, ids=lambda v: getattr(v, "__name__", None))
-def test_the_profile_ids_of_an_instance_are_on_offer(card, names, double, probe) -> None:
+def test_the_profile_ids_of_an_instance_are_on_offer(
+    card: Callable[[int], Gpu], names: list[str], double: NvmlDouble, probe: Probe
+) -> None:
     cut_up(double, probe, card, names)
     for slot, name in enumerate(names):
         driver_id = probe(f"GpuInstanceGetInfo(gi(devices[{slot}])).profileId")
@@ -110,7 +118,9 @@ def test_a_cut_without_room_is_refused() -> None:
         with_mig(a100_40gb(0), ["3g.20gb"] * 3)
 
 
-def test_a_new_cut_gives_new_uuids_and_old_mig_handles_find_nothing(double, probe) -> None:
+def test_a_new_cut_gives_new_uuids_and_old_mig_handles_find_nothing(
+    double: NvmlDouble, probe: Probe
+) -> None:
     double.set_mig(3, ["1g.5gb"])
     probe("m = DeviceGetMigDeviceHandleByIndex(h, 0)")
     double.set_mig(3, ["1g.5gb"])

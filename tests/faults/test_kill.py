@@ -141,7 +141,7 @@ async def test_killed_at_any_call_of_a_cordon_it_keeps_its_word(
     node: Node, recovering: Recovering
 ) -> None:
     daemon = await node.up()
-    state, device = node.rig.state_dir, sorted(node.rig.healthy(AMD))[0]
+    state, device = node.rig.state_dir, min(node.rig.healthy(AMD))
     for number in range(MOST):
         node.faults.kill(Point(CHANGING | SOCKETS, f"{state}/", number, 1))
         said = not await node.order("cordon", device)

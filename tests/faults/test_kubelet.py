@@ -56,7 +56,8 @@ def strange_peer(
     """Something listens on `path` and treats whoever connects like this; gives who connected."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    over, peers = threading.Event(), []
+    peers: list[socket.socket] = []
+    over = threading.Event()
 
     def accept() -> None:
         while True:

@@ -42,13 +42,13 @@ class Served:
     async def call(self, method: str, data: bytes) -> tuple[grpc.StatusCode, bytes, str]:
         """Status, answer, details."""
         try:
-            answer = await self.channel.unary_unary(SERVICE + method)(data)
+            answer = await self.channel.unary_unary(SERVICE + method, None, None)(data)
         except grpc.aio.AioRpcError as error:
             return error.code(), b"", error.details() or ""
         return grpc.StatusCode.OK, answer, ""
 
     async def stop(self) -> None:
-        await self.channel.close()
+        await self.channel.close(None)
         await self.server.stop(None)
         shutil.rmtree(self.path.parent)
 
@@ -140,8 +140,9 @@ async def ignored(live: Served, data: bytes) -> None:
 
 async def listed(live: Served, data: bytes) -> None:
     """ListAndWatch gives the whole list, whatever it is asked with."""
-    stream = live.channel.unary_stream(f"{SERVICE}ListAndWatch")(data)
+    stream = live.channel.unary_stream(f"{SERVICE}ListAndWatch", None, None)(data)
     answer = await stream.read()
+    assert isinstance(answer, bytes)
     assert {d.ID for d in pluginapi.ListAndWatchResponse.FromString(answer).devices} == IDS
     stream.cancel()
     await live.plugin.streams.until(lambda count: count == 0)

@@ -22,7 +22,7 @@ from deviceplugin.config.config import (
 from deviceplugin.config.load import CORE_SECTIONS, effective, load
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.errors import ConfigError
-from deviceplugin.health.section import with_health_variables
+from deviceplugin.health.section import HealthSection, with_health_variables
 from deviceplugin.resources.plan import Plan, sharing_of
 from tests.fuzz.surface import Source, Surface, directory, is_line, text_of
 from tests.resources.builders import gpu, instance, inventory
@@ -131,6 +131,7 @@ def variables(data: bytes) -> None:
     environ = {"DP_DISABLE_HEALTHCHECKS": first, "DP_ENABLE_HEALTHCHECKS": second}
     raw = with_health_variables({}, environ)
     section = decode_sections(raw, {"health": CORE_SECTIONS["health"]})["health"]
+    assert isinstance(section, HealthSection)
     assert set(section.disable) <= {item.strip().lower() for item in first.split(",")}
     assert set(section.enable) <= {item.strip().lower() for item in second.split(",")}
 

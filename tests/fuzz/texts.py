@@ -39,7 +39,8 @@ def numbers(data: bytes) -> None:
     decimal, hexadecimal = parse_decimal(text), parse_hexadecimal(text)
     integer = parse_integer(text)
     if decimal is not None:
-        assert parse_decimal(str(decimal)) == decimal == integer < MAX_64
+        assert parse_decimal(str(decimal)) == decimal == integer
+        assert decimal < MAX_64
         assert text.lstrip("0") == str(decimal).lstrip("0")
     if hexadecimal is not None:
         assert parse_hexadecimal(f"{hexadecimal:x}") == hexadecimal == int(text, 16) < 1 << 64

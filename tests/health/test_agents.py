@@ -38,7 +38,7 @@ BY_VENDOR = {dialect.vendor: dialect for dialect in DIALECTS}
 
 
 def amd_answer(health: str) -> amd.GPUStateResponse:
-    return amd.GPUStateResponse(GPUState=[amd.GPUState(Health=health, Device="0000:63:00.0")])
+    return amd.GPUStateResponse(GPUState=[{"Health": health, "Device": "0000:63:00.0"}])
 
 
 def intel_answer(severity: int) -> intel.DeviceHealthResponse:
@@ -106,7 +106,7 @@ def test_what_an_agent_invents_is_not_kept_without_end() -> None:
             "amd",
             amd.GPUStateResponse(
                 GPUState=[
-                    amd.GPUState(Health="unhealthy", Device=f"{number:04x}:63:00.0")
+                    {"Health": "unhealthy", "Device": f"{number:04x}:63:00.0"}
                     for number in range(2 * MAX_NAMES)
                 ]
             ),
@@ -165,9 +165,7 @@ def test_a_name_longer_than_any_is_not_kept() -> None:
 
 def test_an_agent_speaks_of_its_own_vendors_gpus_alone() -> None:
     dialect = BY_VENDOR["amd"]
-    answer = amd.GPUStateResponse(
-        GPUState=[amd.GPUState(Health="unhealthy", Device="0000:03:00.0")]
-    )
+    answer = amd.GPUStateResponse(GPUState=[{"Health": "unhealthy", "Device": "0000:03:00.0"}])
     assert list(dialect.faults_of(dialect.hear(NOTHING_SAID, answer), DEVICES)) == []
 
 
@@ -182,7 +180,7 @@ class Garbage:
 
     data: bytes
 
-    def SerializeToString(self) -> bytes:  # noqa: N802  # protobuf's name
+    def SerializeToString(self) -> bytes:  # protobuf's name
         return self.data
 
 

@@ -59,7 +59,7 @@ async def ask(state_dir: Path, **request: str) -> dict[str, Any]:
 async def say(state_dir: Path, line: bytes) -> dict[str, Any]:
     reader, writer = await asyncio.open_unix_connection(str(state_dir / FILE))
     writer.write(line)
-    answer = json.loads(await reader.read())
+    answer: dict[str, Any] = json.loads(await reader.read())
     writer.close()
     await writer.wait_closed()
     return answer

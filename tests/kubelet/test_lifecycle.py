@@ -18,6 +18,10 @@ from tests.kubelet.conftest import GPU, Answer, Recorded, Served, resource
 from tests.rig import WAIT_S
 
 
+async def registered(stub: KubeletStub, count: int) -> None:
+    await stub.wait_for(lambda: len(stub.registrations) == count)
+
+
 async def test_the_endpoint_is_relative_and_in_a_directory_of_its_own(served: Served) -> None:
     (registration,) = served.stub.registrations
     assert registration.endpoint == "deviceplugin/example.com_gpu.sock"
@@ -61,7 +65,7 @@ async def test_another_mode_of_the_kubelets_socket_is_no_new_kubelet(served: Ser
 async def test_a_stream_that_ends_unasked_is_registered_again_at_once(served: Served) -> None:
     for count in (2, 3):
         await served.stub.disconnect(GPU)
-        await served.stub.wait_for(lambda n=count: len(served.stub.registrations) == n)
+        await registered(served.stub, count)
         await served.stub.wait_for(lambda: served.stub.allocatable()[GPU] == 3)
     assert served.stub.live_streams(GPU) == 1
 

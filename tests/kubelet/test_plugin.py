@@ -9,13 +9,22 @@ import pytest
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
 from deviceplugin.kubelet.plugin import BURST_S
 from deviceplugin.kubelet.wire import container_response, list_message
-from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
+from deviceplugin.model import AdvertisedID, ContainerEdits, DeviceNode, Health, Mount
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.plugin_client import RpcError
 from tests.kubelet.conftest import GPU, Served, resource
 
+Stream = grpc.aio.UnaryStreamCall[pluginapi.Empty, pluginapi.ListAndWatchResponse]
 
-async def open_stream(served: Served) -> tuple[grpc.aio.Channel, grpc.aio.UnaryStreamCall]:
+
+async def read(stream: Stream) -> pluginapi.ListAndWatchResponse:
+    """The next message of a stream that goes on."""
+    message = await stream.read()
+    assert isinstance(message, pluginapi.ListAndWatchResponse)
+    return message
+
+
+async def open_stream(served: Served) -> tuple[grpc.aio.Channel, Stream]:
     """Another ListAndWatch stream beside the kubelet's."""
     path = served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock"
     channel = grpc.aio.insecure_channel(f"unix:{path}")
@@ -65,13 +74,13 @@ async def test_a_burst_of_changes_is_few_messages_and_ends_with_the_newest(serve
 async def test_every_stream_gets_every_change(served: Served) -> None:
     opened = [await open_stream(served) for _ in range(5)]
     for _, call in opened:
-        assert len((await call.read()).devices) == 3
+        assert len((await read(call)).devices) == 3
     served.plugin.show(resource("a", "b"))
     for _, call in opened:
-        assert len((await call.read()).devices) == 2
+        assert len((await read(call)).devices) == 2
     await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == 2)
     for channel, _ in opened:
-        await channel.close()
+        await channel.close(None)
     await served.plugin.streams.until(lambda count: count <= 1)
 
 
@@ -146,19 +155,21 @@ async def test_every_container_request_has_its_own_answer_in_order(served: Serve
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await allocate(pluginapi.AllocateRequest())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    await channel.close()
+    await channel.close(None)
 
 
 async def test_an_allocate_in_flight_is_known_until_it_ends(served: Served) -> None:
-    served.answer.gate = asyncio.Event()
-    task = asyncio.create_task(served.stub.allocate(GPU, ["a"]))
+    first, served.answer.gate = AdvertisedID("a"), asyncio.Event()
+    task = asyncio.create_task(served.stub.allocate(GPU, [first]))
     await served.answer.entered.wait()
-    assert served.plugin.in_flight.seconds_since("a") == 0
+    assert served.plugin.in_flight.seconds_since(first) == 0
     served.answer.gate.set()
     await task
     assert served.plugin.in_flight.running == {}
-    assert 0 < served.plugin.in_flight.seconds_since("a") < 60
-    assert served.plugin.in_flight.seconds_since("b") is None
+    ago_s = served.plugin.in_flight.seconds_since(first)
+    assert ago_s is not None
+    assert 0 < ago_s < 60
+    assert served.plugin.in_flight.seconds_since(AdvertisedID("b")) is None
     served.plugin.show(resource("b"))
     assert served.plugin.in_flight.last == {}
 

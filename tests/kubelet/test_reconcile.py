@@ -51,6 +51,10 @@ async def following(stub: KubeletStub) -> AsyncIterator[Following]:
         await asyncio.wait([task])
 
 
+async def lists(stub: KubeletStub, count: int) -> None:
+    await stub.wait_for(lambda: stub.allocatable() == {GPU: count})
+
+
 async def test_a_resource_that_comes_back_while_it_goes_is_served_when_it_has_gone(
     stub: KubeletStub, following: Following
 ) -> None:
@@ -60,7 +64,7 @@ async def test_a_resource_that_comes_back_while_it_goes_is_served_when_it_has_go
         following.resources.set({GPU: resource(*"abc"[:count])})
         await asyncio.sleep(0)
         assert list(following.endpoints.problems()) == [GPU]
-        await stub.wait_for(lambda n=count: stub.allocatable() == {GPU: n})
+        await lists(stub, count)
     assert following.failed == []
     assert stub.live_streams(GPU) == 1
 

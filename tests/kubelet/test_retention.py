@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceplugin.kubelet.retention import QUIET_S, Retention
+from deviceplugin.kubelet.retention import Retention
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -14,6 +14,7 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
+from deviceplugin.resources.ledger import QUIET_S
 from deviceplugin.resources.plan import Resources
 
 GPU = ResourceName("example.com/gpu")

@@ -208,7 +208,9 @@ class Box:
         return tuple(prefer(self.resource, preference, context, BUILT_IN[name]))
 
 
-def replicated(devices: Iterable[Device], replicas: int) -> tuple[Resource, Mapping[str, Device]]:
+def replicated(
+    devices: Iterable[Device], replicas: int
+) -> tuple[Resource, Mapping[DeviceID, Device]]:
     """A resource that lists each device so many times."""
     kept = {device.id: device for device in devices}
     entries = tuple(

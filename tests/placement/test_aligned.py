@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from deviceplugin.model import DeviceID
+from deviceplugin.model import DeviceID, LinkKind
 from tests.placement import boxes
 from tests.placement.boxes import Box
 
@@ -92,7 +92,7 @@ def test_partitions_stay_on_as_few_gpus_as_hold_them(size: int) -> None:
 def test_a_pair_without_information_is_the_worst() -> None:
     devices = boxes.gpus(
         3,
-        lambda a, b: [(boxes.LinkKind.PCIE, 1, 50)] if (a, b) == (1, 2) else [],
+        lambda a, b: [(LinkKind.PCIE, 1, 50)] if (a, b) == (1, 2) else [],
         lambda _: None,
     )
     assert Box(devices).ask(2) == ("g01", "g02")

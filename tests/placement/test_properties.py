@@ -1,12 +1,13 @@
 """What holds for every policy, every node and every question."""
 
+import random
 from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deviceplugin.model import AdvertisedID, DeviceID, Preference
+from deviceplugin.model import AdvertisedID, DeviceID, Preference, Resource
 from deviceplugin.placement.prefer import BUILT_IN, prefer
 from deviceplugin.placement.topology import Surroundings, topology_of
 from deviceplugin.placement.view import Context, Reading
@@ -28,8 +29,11 @@ RESOURCES = [
 ]
 
 
+Question = tuple[Resource, Context, list[AdvertisedID], list[AdvertisedID], int]
+
+
 @st.composite
-def questions(draw: st.DrawFn):  # type: ignore[no-untyped-def]  # hypothesis reads it
+def questions(draw: st.DrawFn) -> Question:
     resource, base = draw(st.sampled_from(RESOURCES))
     ids = [entry.id for entry in resource.devices]
     available = draw(st.lists(st.sampled_from([*ids, AdvertisedID("unlisted")]), unique=True))
@@ -52,7 +56,9 @@ def questions(draw: st.DrawFn):  # type: ignore[no-untyped-def]  # hypothesis re
 @pytest.mark.parametrize("policy", BUILT_IN)
 @settings(max_examples=60, deadline=None)
 @given(question=questions(), dice=st.randoms(use_true_random=False))
-def test_an_answer_has_the_size_the_must_include_and_nothing_else(policy, question, dice) -> None:  # type: ignore[no-untyped-def]
+def test_an_answer_has_the_size_the_must_include_and_nothing_else(
+    policy: str, question: Question, dice: random.Random
+) -> None:
     resource, context, available, must, size = question
     asked = Preference(available=frozenset(available), must_include=frozenset(must), size=size)
     answer = prefer(resource, asked, context, BUILT_IN[policy])
@@ -67,15 +73,17 @@ def test_an_answer_has_the_size_the_must_include_and_nothing_else(policy, questi
 @pytest.mark.parametrize("policy", BUILT_IN)
 @settings(max_examples=40, deadline=None)
 @given(question=questions())
-def test_a_policy_itself_answers_in_full_and_is_not_topped_up(policy, question) -> None:  # type: ignore[no-untyped-def]
+def test_a_policy_itself_answers_in_full_and_is_not_topped_up(
+    policy: str, question: Question
+) -> None:
     resource, context, available, must, size = question
     listed = {entry.id for entry in resource.devices}
     known = tuple(i for i in available if i in listed)
-    must = tuple(i for i in must if i in listed)
-    asked = Preference(available=frozenset(known), must_include=frozenset(must), size=size)
+    wanted = tuple(i for i in must if i in listed)
+    asked = Preference(available=frozenset(known), must_include=frozenset(wanted), size=size)
     answer = BUILT_IN[policy](resource, asked, context)
     assert len(answer) == len(set(answer)) == min(size, len(known))
-    assert set(must) <= set(answer)
+    assert set(wanted) <= set(answer)
 
 
 @pytest.mark.parametrize("policy", BUILT_IN)

@@ -3,6 +3,7 @@
 from deviceplugin.cli.tables import report_text
 from deviceplugin.labels.labels import isolation_labels
 from deviceplugin.metrics.registry import Registry
+from deviceplugin.model import AdvertisedID, ResourceName
 from deviceplugin.resources.ledger import Answer, Holder, Holding, Ledger
 from deviceplugin.resources.metrics import SharingCollector
 from deviceplugin.resources.report import report
@@ -12,12 +13,15 @@ RULES = sharing({"offers": ["whole", {"memory": {}}]})
 NODE = inventory(gpu(0, 2))
 
 
-def test_metrics_tell_the_isolation_the_form_and_the_holder():
+def test_metrics_tell_the_isolation_the_form_and_the_holder() -> None:
     ledger = Ledger(lambda: 1.0)
     holder = Holder(namespace="n", pod="p", container="c")
     held = tuple(
         Holding(
-            resource="nvidia.com/gpu-memory", id=f"{gpu(0).id}-m{i}", numa_node=0, holder=holder
+            resource=ResourceName("nvidia.com/gpu-memory"),
+            id=AdvertisedID(f"{gpu(0).id}-m{i}"),
+            numa_node=0,
+            holder=holder,
         )
         for i in range(2)
     )
@@ -34,14 +38,14 @@ def test_metrics_tell_the_isolation_the_form_and_the_holder():
     ) in text
 
 
-def test_labels_tell_the_isolation_of_each_resource():
+def test_labels_tell_the_isolation_of_each_resource() -> None:
     assert isolation_labels(RULES.plan(NODE).resources) == {
         "nvidia.com/gpu.isolation": "hardware",
         "nvidia.com/gpu-memory.isolation": "none",
     }
 
 
-def test_discover_tells_the_isolation_of_each_resource():
+def test_discover_tells_the_isolation_of_each_resource() -> None:
     text = report_text(report("node", NODE, RULES.plan(NODE)))
     assert "nvidia.com/gpu         1         1            hardware" in text
     assert "nvidia.com/gpu-memory  2         2            none" in text

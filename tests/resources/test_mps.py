@@ -45,7 +45,9 @@ def mps_root(rig: Rig) -> Path:
     return root
 
 
-async def test_the_resource_waits_for_mps_and_suffers_from_its_death(rig: Rig, mps_root: Path):
+async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
+    rig: Rig, mps_root: Path
+) -> None:
     (mps_root / "hold").write_text("")
     start(rig, RULES)
     await rig.stub.wait_registered(GPU)
@@ -84,14 +86,16 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(rig: Rig, m
         os.kill(pid, 0)
 
 
-async def test_no_directory_of_mps_can_be_written_by_others(rig: Rig, mps_root: Path):
+async def test_no_directory_of_mps_can_be_written_by_others(rig: Rig, mps_root: Path) -> None:
     start(rig, RULES)
     await rig.allocatable({GPU: 8})
     for name in ("shm", "nvidia.com/gpu/pipe", "nvidia.com/gpu/log"):
         assert (mps_root / name).stat().st_mode & 0o022 == 0
 
 
-async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(rig: Rig, mps_root: Path):
+async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(
+    rig: Rig, mps_root: Path
+) -> None:
     start(rig, RULES)
     await rig.allocatable({GPU: 8})
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
@@ -105,7 +109,7 @@ async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(rig: Ri
 
 async def test_a_changed_configuration_leaves_the_daemon_of_containers_alone(
     rig: Rig, mps_root: Path
-):
+) -> None:
     start(rig, RULES)
     await rig.allocatable({GPU: 8})
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
@@ -120,7 +124,7 @@ async def test_a_changed_configuration_leaves_the_daemon_of_containers_alone(
     assert rig.stub.messages(GPU) == messages
 
 
-def test_slices_have_limits_of_their_own_and_the_server_none():
+def test_slices_have_limits_of_their_own_and_the_server_none() -> None:
     rules = sharing({"offers": [{"memory": {}, "sharing": "mps"}]})
     node = inventory(gpu(0))
     services = services_of(rules.plan(node).resources, node.devices)
@@ -129,7 +133,7 @@ def test_slices_have_limits_of_their_own_and_the_server_none():
     assert list(limits(service)) == []
 
 
-def test_mps_of_another_vendor_is_refused():
+def test_mps_of_another_vendor_is_refused() -> None:
     node = inventory(gpu(0, vendor="amd", resource="amd.com/gpu"))
     (problem,) = sharing(RULES["rules"][0]).plan(node).problems
     assert "for whole NVIDIA GPUs" in problem.reason

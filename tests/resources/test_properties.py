@@ -3,14 +3,25 @@
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Sequence
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.errors import AllocationError
-from deviceplugin.model import Health
+from deviceplugin.kubelet.ledger_watch import LedgerWatch
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    DeviceID,
+    Health,
+    Resource,
+    ResourceName,
+)
 from deviceplugin.resources.forms import Forms
 from deviceplugin.resources.ledger import Answer, Holder, Holding, Ledger
+from deviceplugin.resources.plan import Plan
 from deviceplugin.resources.shares import form_of
 from deviceplugin.resources.usage import usage_of
 from tests.resources.builders import gpu, instance, inventory, sharing
@@ -30,19 +41,22 @@ class Kubelet:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.held: dict[int, tuple[str, tuple[str, ...]]] = {}
+        self.held: dict[int, tuple[ResourceName, tuple[AdvertisedID, ...]]] = {}
         self.invisible: set[int] = set()
         self.ledger = Ledger(lambda: self.now)
-        self.forms = Forms(self.ledger, None, dict, lambda: NODE.devices)
+        self.forms = Forms(self.ledger, cast("LedgerWatch", None), dict, lambda: NODE.devices)
         self.number = 0
-        self.last = None
+        self.last: Plan | None = None
 
-    def plan(self):
-        self.last = RULES.plan(NODE, self.ledger.usage.value, self.last)
-        assert self.last == RULES.plan(NODE, self.ledger.usage.value)
-        return self.last
+    def plan(self) -> Plan:
+        plan = RULES.plan(NODE, self.ledger.usage.value, self.last)
+        assert plan == RULES.plan(NODE, self.ledger.usage.value)
+        self.last = plan
+        return plan
 
-    def allocate(self, resource, entries, *, visible) -> None:
+    def allocate(
+        self, resource: Resource, entries: Sequence[AdvertisedDevice], *, visible: bool
+    ) -> None:
         self.forms._check_forms(resource, entries)
         ids = [entry.id for entry in entries]
         with self.ledger.claiming(resource.name, ids):
@@ -72,7 +86,7 @@ class Kubelet:
         held = [(name, one) for name, ids in self.held.values() for one in ids]
         assert len(set(held)) == len(held)
         usage = usage_of(held).held
-        memory = Counter()
+        memory = Counter[DeviceID]()
         for device_id, forms in usage.items():
             assert len(forms) == 1, f"{device_id} is in two forms: {forms}"
             device = NODE.devices[device_id]
@@ -95,7 +109,9 @@ STEPS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
-def test_no_gpu_is_ever_held_in_two_forms_nor_more_memory_than_it_has(steps):
+def test_no_gpu_is_ever_held_in_two_forms_nor_more_memory_than_it_has(
+    steps: list[tuple[str, int]],
+) -> None:
     kubelet = Kubelet()
     kubelet.poll()
     stale = kubelet.plan()
@@ -122,7 +138,9 @@ def test_no_gpu_is_ever_held_in_two_forms_nor_more_memory_than_it_has(steps):
 
 @settings(max_examples=50, deadline=None)
 @given(STEPS)
-def test_everything_comes_free_again_two_minutes_after_the_last_pod(steps):
+def test_everything_comes_free_again_two_minutes_after_the_last_pod(
+    steps: list[tuple[str, int]],
+) -> None:
     kubelet = Kubelet()
     for _, seed in steps[:10]:
         plan = kubelet.plan()

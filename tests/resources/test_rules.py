@@ -1,11 +1,12 @@
 """Rules make resources: selectors, names, forms and what is refused."""
 
 from operator import is_
+from typing import Any
 
 import pytest
 
 from deviceplugin.errors import ConfigError
-from deviceplugin.model import FaultClass, Isolation, ResourceName, frozen
+from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName, frozen
 from deviceplugin.resources.plan import list_bytes
 from deviceplugin.resources.shares import replicas_bytes, slices_bytes
 from tests.resources.builders import GIB, gpu, instance, inventory, sharing
@@ -17,12 +18,12 @@ AMD = gpu(2, 192, vendor="amd", id="0000:63:00.0", product="MI300X", resource="a
 NODE = inventory(A100, T4)
 
 
-def sizes(*rules, devices=NODE, **sections):
+def sizes(*rules: Any, devices: Inventory = NODE, **sections: Any) -> dict[str, int]:
     plan = sharing(*rules, **sections).plan(devices)
     return {name: len(resource.devices) for name, resource in plan.resources.items()}
 
 
-def test_without_rules_every_device_is_offered_as_its_vendor_names_it():
+def test_without_rules_every_device_is_offered_as_its_vendor_names_it() -> None:
     assert sizes() == {"nvidia.com/gpu": 2}
 
 
@@ -48,11 +49,11 @@ def test_without_rules_every_device_is_offered_as_its_vendor_names_it():
     ],
     ids=str,
 )
-def test_a_selector_picks_devices(match, hidden):
+def test_a_selector_picks_devices(match: dict[str, Any], hidden: int) -> None:
     assert sizes({"match": match, "offers": ["exclude"]}).get("nvidia.com/gpu", 0) == 2 - hidden
 
 
-def test_the_first_rule_that_fits_wins():
+def test_the_first_rule_that_fits_wins() -> None:
     rules = (
         {"match": {"product": "*A100*"}, "offers": [{"whole": True, "name": "nvidia.com/a100"}]},
         {"offers": [{"replicas": 4}]},
@@ -60,21 +61,21 @@ def test_the_first_rule_that_fits_wins():
     assert sizes(*rules) == {"nvidia.com/a100": 1, "nvidia.com/gpu": 4}
 
 
-def test_a_rule_with_a_count_takes_the_first_devices_only():
+def test_a_rule_with_a_count_takes_the_first_devices_only() -> None:
     assert sizes({"count": 1, "offers": [{"replicas": 3, "name": "x.y/shared"}]}) == {
         "nvidia.com/gpu": 1,
         "x.y/shared": 3,
     }
 
 
-def test_replicas_are_named_by_the_device_and_a_number():
+def test_replicas_are_named_by_the_device_and_a_number() -> None:
     plan = sharing({"offers": [{"replicas": 2}]}).plan(inventory(A100))
     entries = plan.resources[ResourceName("nvidia.com/gpu")].devices
     assert [entry.id for entry in entries] == [f"{A100.id}::0", f"{A100.id}::1"]
     assert {entry.device for entry in entries} == {A100.id}
 
 
-def test_replicas_beside_other_forms_have_a_name_of_their_own():
+def test_replicas_beside_other_forms_have_a_name_of_their_own() -> None:
     rule = {"offers": ["whole", {"replicas": 2}, {"memory": {}}]}
     assert sizes(rule, devices=inventory(A100)) == {
         "nvidia.com/gpu": 1,
@@ -95,7 +96,7 @@ def test_replicas_beside_other_forms_have_a_name_of_their_own():
         ("acme", "1GiB", "gpus.acme.org/gpu-memory"),
     ],
 )
-def test_a_unit_other_than_a_gib_stands_in_the_name(vendor, unit, name):
+def test_a_unit_other_than_a_gib_stands_in_the_name(vendor: str, unit: str, name: str) -> None:
     device = gpu(0, vendor=vendor, resource=ResourceName("gpus.acme.org/gpu"))
     assert list(sizes({"offers": [{"memory": {"unit": unit}}]}, devices=inventory(device))) == [
         name
@@ -106,17 +107,19 @@ def test_a_unit_other_than_a_gib_stands_in_the_name(vendor, unit, name):
     ("gib", "count", "unit", "slices"),
     [(80, 8, "1GiB", 640), (192, 8, "256MiB", 6144), (15.9, 1, "1GiB", 15), (0.5, 1, "1GiB", 0)],
 )
-def test_memory_is_handed_out_in_whole_units(gib, count, unit, slices):
+def test_memory_is_handed_out_in_whole_units(
+    gib: float, count: int, unit: str, slices: int
+) -> None:
     node = inventory(*(gpu(i, gib) for i in range(count)))
     assert sum(sizes({"offers": [{"memory": {"unit": unit}}]}, devices=node).values()) == slices
 
 
-def test_a_reserve_is_not_handed_out():
+def test_a_reserve_is_not_handed_out() -> None:
     rule = {"offers": [{"memory": {"reserve": "512MiB"}}]}
     assert sizes(rule, devices=inventory(A100)) == {"nvidia.com/gpu-memory": 79}
 
 
-def test_a_list_that_passes_the_kubelets_limit_is_refused_with_the_unit_that_fits():
+def test_a_list_that_passes_the_kubelets_limit_is_refused_with_the_unit_that_fits() -> None:
     node = inventory(*(gpu(i, 192) for i in range(8)))
     plan = sharing({"offers": [{"memory": {"unit": "1MiB"}}]}).plan(node)
     assert plan.resources == {}
@@ -127,7 +130,7 @@ def test_a_list_that_passes_the_kubelets_limit_is_refused_with_the_unit_that_fit
         assert bool(sizes({"offers": [{"memory": {"unit": unit}}]}, devices=node)) is fits
 
 
-def test_a_size_that_is_computed_is_the_size_of_the_list():
+def test_a_size_that_is_computed_is_the_size_of_the_list() -> None:
     device = gpu(0, 30)
     for unit in (GIB, 8 << 20):
         text = f"{unit >> 20}MiB"
@@ -136,7 +139,7 @@ def test_a_size_that_is_computed_is_the_size_of_the_list():
         assert slices_bytes(device, unit, len(resource.devices)) == list_bytes(resource.devices)
 
 
-def test_a_list_near_the_limit_is_planned_again_from_what_is_there():
+def test_a_list_near_the_limit_is_planned_again_from_what_is_there() -> None:
     node = inventory(*(gpu(i, 225) for i in range(8)))
     rules = sharing({"offers": [{"memory": {"unit": "32MiB"}}]})
     first = rules.plan(node)
@@ -147,7 +150,7 @@ def test_a_list_near_the_limit_is_planned_again_from_what_is_there():
     assert all(map(is_, taken, known))  # no id was made anew
 
 
-def test_a_rule_is_about_whole_gpus_unless_it_speaks_of_partitions():
+def test_a_rule_is_about_whole_gpus_unless_it_speaks_of_partitions() -> None:
     parent = gpu(0, resource=None)
     node = inventory(parent, instance(parent, 0), instance(parent, 1, "2g.20gb"))
     assert sizes({"offers": [{"replicas": 2}]}, devices=node) == {
@@ -160,7 +163,7 @@ def test_a_rule_is_about_whole_gpus_unless_it_speaks_of_partitions():
     assert sizes({"match": {"index": 0}, "offers": ["exclude"]}, devices=node) == {}
 
 
-def test_a_gpu_for_virtual_machines_is_never_shared():
+def test_a_gpu_for_virtual_machines_is_never_shared() -> None:
     device = gpu(0, attributes=frozen({"driver": "vfio-pci"}))
     assert sizes({"offers": [{"replicas": 4}]}, devices=inventory(device)) == {"nvidia.com/gpu": 1}
 
@@ -183,7 +186,7 @@ def test_a_gpu_for_virtual_machines_is_never_shared():
     ],
     ids=["vendors", "forms", "units"],
 )
-def test_a_name_that_would_mean_two_things_is_refused(rules, reason):
+def test_a_name_that_would_mean_two_things_is_refused(rules: Any, reason: str) -> None:
     amd = (AMD,) if reason == "several vendors" else ()
     plan = sharing(*rules).plan(inventory(A100, T4, *amd))
     assert any(reason in problem.reason for problem in plan.problems)
@@ -208,7 +211,7 @@ def test_a_name_that_would_mean_two_things_is_refused(rules, reason):
     ],
     ids=str,
 )
-def test_a_bad_rule_is_told_with_its_key(rule, key, expected):
+def test_a_bad_rule_is_told_with_its_key(rule: dict[str, Any], key: str, expected: str) -> None:
     with pytest.raises(ConfigError) as failure:
         sharing(rule)
     assert failure.value.key == key
@@ -226,12 +229,12 @@ def test_a_bad_rule_is_told_with_its_key(rule, key, expected):
     ],
     ids=str,
 )
-def test_a_resource_declares_what_isolates_its_containers(offer, isolation):
+def test_a_resource_declares_what_isolates_its_containers(offer: Any, isolation: Isolation) -> None:
     (resource,) = sharing({"offers": [offer]}).plan(inventory(A100)).resources.values()
     assert resource.isolation is isolation
 
 
-def test_isolation_that_is_asked_for_refuses_anything_weaker():
+def test_isolation_that_is_asked_for_refuses_anything_weaker() -> None:
     rule = {
         "offers": ["whole", {"replicas": 2}, {"replicas": 3, "sharing": "mps", "name": "x.y/m"}]
     }
@@ -245,14 +248,14 @@ def test_isolation_that_is_asked_for_refuses_anything_weaker():
     assert list(some.resources) == ["nvidia.com/gpu", "x.y/m"]
 
 
-def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not():
+def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not() -> None:
     off = gpu(0, attributes=frozen({"ecc": "disabled"}))
     (fault,) = sharing({"offers": [{"replicas": 2}]}).faults(inventory(off, T4))
     assert (fault.device, fault.code, fault.kind) == (off.id, "ecc_off_shared", FaultClass.WARN)
     assert sharing().faults(inventory(off)) == ()
 
 
-def test_a_number_of_replicas_that_no_list_can_hold_is_told_before_the_list_is_made():
+def test_a_number_of_replicas_that_no_list_can_hold_is_told_before_the_list_is_made() -> None:
     plan = sharing({"offers": [{"replicas": 10**12}]}).plan(NODE)
     assert plan.resources == {}
     (problem,) = plan.problems
@@ -261,19 +264,19 @@ def test_a_number_of_replicas_that_no_list_can_hold_is_told_before_the_list_is_m
 
 
 @pytest.mark.parametrize("count", [2, 9, 10, 11, 1000])
-def test_the_size_of_a_list_of_replicas_is_known_before_it_is_made(count):
+def test_the_size_of_a_list_of_replicas_is_known_before_it_is_made(count: int) -> None:
     (resource,) = (
         sharing({"offers": [{"replicas": count}]}).plan(inventory(A100)).resources.values()
     )
     assert replicas_bytes(A100, count) == list_bytes(resource.devices)
 
 
-def test_a_device_of_unknown_memory_fits_no_range():
+def test_a_device_of_unknown_memory_fits_no_range() -> None:
     rule = {"match": {"memory": {"min": "1MiB"}}, "offers": ["exclude"]}
     assert sizes(rule, devices=inventory(gpu(0, memory_bytes=None))) == {"nvidia.com/gpu": 1}
 
 
 @pytest.mark.parametrize("path", ["mps", "/run/../etc"])
-def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path):
+def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="is not an absolute path"):
         sharing(sharing={"mps": {"root": path}})

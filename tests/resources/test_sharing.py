@@ -1,9 +1,12 @@
 """What a container gets of shared GPUs: limits, choice, variables."""
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
 import pytest
 
 from deviceplugin.errors import AllocationError, Refusal
-from deviceplugin.model import Preference
+from deviceplugin.model import AdvertisedDevice, AdvertisedID, Device, Preference, Resource
 from deviceplugin.placement.narrow import narrow, shared
 from deviceplugin.resources.allocation import check_request, share_edits
 from tests.resources.builders import GIB, gpu, instance, inventory, sharing
@@ -17,13 +20,13 @@ ALL_VARIABLES = [
 ]
 
 
-def resource(offer, *gpus):
+def resource(offer: Any, *gpus: Device) -> Resource:
     plan = sharing({"offers": [offer]}).plan(inventory(*(gpus or GPUS)))
     (found,) = plan.resources.values()
     return found
 
 
-def ids(found, **counts):
+def ids(found: Resource, **counts: int) -> list[AdvertisedID]:
     """`g0=2`: the first two ids of GPU 0."""
     return [
         entry.id
@@ -32,11 +35,13 @@ def ids(found, **counts):
     ]
 
 
-def entries(found, wanted):
+def entries(found: Resource, wanted: Collection[AdvertisedID]) -> list[AdvertisedDevice]:
     return [entry for entry in found.devices if entry.id in wanted]
 
 
-def chosen(found, size, available, must=()):
+def chosen(
+    found: Resource, size: int, available: Iterable[AdvertisedID], must: Iterable[AdvertisedID] = ()
+) -> list[int]:
     asked = Preference(available=frozenset(available), must_include=frozenset(must), size=size)
     picked = narrow(shared(found), asked).available
     assert len(picked) == size
@@ -55,19 +60,21 @@ def chosen(found, size, available, must=()):
         (100, {"g0": 40, "g1": 40, "g2": 40}, {0: 40, 1: 40, 2: 20}),
     ],
 )
-def test_slices_come_from_as_few_gpus_as_possible(size, free, expected):
+def test_slices_come_from_as_few_gpus_as_possible(
+    size: int, free: dict[str, int], expected: dict[int, int]
+) -> None:
     memory = resource({"memory": {}})
     picked = chosen(memory, size, ids(memory, **free))
     assert {g: picked.count(g) for g in set(picked)} == expected
 
 
-def test_slices_join_those_that_are_a_must():
+def test_slices_join_those_that_are_a_must() -> None:
     memory = resource({"memory": {}})
     must = ids(memory, g2=3)
     assert set(chosen(memory, 8, ids(memory, g0=10, g1=40, g2=40), must)) == {2}
 
 
-def test_replicas_come_from_different_gpus_the_least_shared_first():
+def test_replicas_come_from_different_gpus_the_least_shared_first() -> None:
     replicas = resource({"replicas": 4, "distinct": True})
     free = ids(replicas, g0=1, g1=4, g2=3)
     assert chosen(replicas, 1, free) == [1]
@@ -75,7 +82,7 @@ def test_replicas_come_from_different_gpus_the_least_shared_first():
     assert chosen(replicas, 3, free) == [0, 1, 2]
 
 
-def test_partitions_of_one_gpu_are_not_distinct():
+def test_partitions_of_one_gpu_are_not_distinct() -> None:
     parents = [gpu(i, resource=None) for i in range(2)]
     parts = [instance(parent, i) for parent in parents for i in range(2)]
     rule = {"match": {"profile": "*"}, "offers": [{"replicas": 2, "distinct": True}]}
@@ -89,12 +96,12 @@ def test_partitions_of_one_gpu_are_not_distinct():
         check_request(found, [same[0], same[2]])
 
 
-def test_packed_replicas_fill_the_most_shared_gpu_first():
+def test_packed_replicas_fill_the_most_shared_gpu_first() -> None:
     replicas = resource({"replicas": 4, "policy": "packed"})
     assert chosen(replicas, 1, ids(replicas, g0=1, g1=4, g2=3)) == [0]
 
 
-def test_a_preference_for_whole_gpus_is_left_alone():
+def test_a_preference_for_whole_gpus_is_left_alone() -> None:
     whole = resource("whole")
     every = frozenset(entry.id for entry in whole.devices)
     asked = Preference(available=every, must_include=frozenset(), size=1)
@@ -113,7 +120,9 @@ def test_a_preference_for_whole_gpus_is_left_alone():
         ({"memory": {}}, {"g0": 20, "g1": 20, "g2": 5}, "45 slices fit on 2 GPU"),
     ],
 )
-def test_more_than_a_container_may_have_is_refused(offer, asked, text):
+def test_more_than_a_container_may_have_is_refused(
+    offer: Any, asked: dict[str, int], text: str
+) -> None:
     found = resource(offer)
     with pytest.raises(AllocationError, match=text) as refused:
         check_request(found, entries(found, ids(found, **asked)))
@@ -130,18 +139,18 @@ def test_more_than_a_container_may_have_is_refused(offer, asked, text):
         ({"memory": {}}, {"g0": 40, "g1": 1}),
     ],
 )
-def test_what_a_container_may_have_is_let_through(offer, asked):
+def test_what_a_container_may_have_is_let_through(offer: Any, asked: dict[str, int]) -> None:
     found = resource(offer)
     check_request(found, entries(found, ids(found, **asked)))
 
 
-def env(offer, asked, gpus=GPUS):
+def env(offer: Any, asked: dict[str, int], gpus: Sequence[Device] = GPUS) -> Mapping[str, str]:
     found = resource(offer, *gpus)
     wanted = entries(found, ids(found, **asked))
     return share_edits(found, wanted, {g.id: g for g in gpus}, "/run/mps").env
 
 
-def test_slices_are_told_in_bytes_and_mib_with_every_variable_that_is_configured():
+def test_slices_are_told_in_bytes_and_mib_with_every_variable_that_is_configured() -> None:
     values = env({"memory": {}, "variables": ALL_VARIABLES}, {"g0": 40, "g1": 10})
     first, second = GPUS[0].id, GPUS[1].id
     assert values == {
@@ -156,7 +165,7 @@ def test_slices_are_told_in_bytes_and_mib_with_every_variable_that_is_configured
     }
 
 
-def test_only_the_variables_that_are_named_are_set():
+def test_only_the_variables_that_are_named_are_set() -> None:
     assert not any(key.startswith("CUDA") for key in env({"memory": {}}, {"g0": 1}))
     assert (
         env({"memory": {}, "variables": ["CUDA_DEVICE_SM_LIMIT"]}, {"g0": 4})[
@@ -166,26 +175,26 @@ def test_only_the_variables_that_are_named_are_set():
     )
 
 
-def test_a_replica_stands_for_its_part_of_the_memory():
+def test_a_replica_stands_for_its_part_of_the_memory() -> None:
     values = env({"replicas": 4, "variables": ["CUDA_DEVICE_MEMORY_LIMIT"]}, {"g0": 1})
     assert values["CUDA_DEVICE_MEMORY_LIMIT_0"] == "10240m"
 
 
 @pytest.mark.parametrize("variable", ["CUDA_DEVICE_SM_LIMIT", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"])
-def test_a_limit_that_comes_to_zero_is_an_error(variable):
+def test_a_limit_that_comes_to_zero_is_an_error(variable: str) -> None:
     offer = {"memory": {"unit": "256MiB"}, "variables": [variable]}
     with pytest.raises(AllocationError, match="it would be 0"):
         env(offer, {"g0": 1})
 
 
-def test_a_limit_of_unknown_memory_is_an_error_and_the_amount_is_not_told():
+def test_a_limit_of_unknown_memory_is_an_error_and_the_amount_is_not_told() -> None:
     unknown = (gpu(0, memory_bytes=None),)
     assert "GPU_SHARE_MEMORY_BYTES" not in env({"replicas": 2}, {"g0": 1}, unknown)
     with pytest.raises(AllocationError, match="memory is unknown"):
         env({"replicas": 2, "variables": ["CUDA_DEVICE_MEMORY_LIMIT"]}, {"g0": 1}, unknown)
 
 
-def test_mps_gives_the_pipes_and_the_shared_memory_of_its_resource():
+def test_mps_gives_the_pipes_and_the_shared_memory_of_its_resource() -> None:
     found = resource({"replicas": 4, "sharing": "mps"})
     wanted = entries(found, ids(found, g0=1))
     edits = share_edits(found, wanted, {g.id: g for g in GPUS}, "/run/mps")

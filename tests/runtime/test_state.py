@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -143,7 +144,11 @@ async def test_a_round_has_an_error_in_the_place_of_a_call_that_fails() -> None:
 async def test_a_round_ends_at_the_first_call_that_hangs() -> None:
     thread, gate = DriverThread("example"), threading.Event()
     made: list[str] = []
-    calls = [lambda: made.append("a"), gate.wait, lambda: made.append("c")]
+    calls: list[Callable[[], object]] = [
+        lambda: made.append("a"),
+        gate.wait,
+        lambda: made.append("c"),
+    ]
     first, hung = await thread.call_each(calls, 3)  # time enough for the first
     assert first is None
     assert isinstance(hung, CallTimeoutError)
@@ -160,7 +165,8 @@ async def test_the_deadline_of_a_round_is_that_of_each_call() -> None:
 
 
 async def test_a_kept_task_outlives_its_failures() -> None:
-    done, failures = asyncio.Event(), []
+    done = asyncio.Event()
+    failures: list[str] = []
 
     async def once() -> None:
         if len(failures) < 2:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from deviceplugin.runtime.control import ask_daemon
 from deviceplugin.testing.pods import AdmissionError
@@ -19,6 +20,7 @@ from tests.rig import DaemonProcess, Rig, fetch
 from tests.soak.node import CUTS, HOT, STEADY, VFS, SoakNode, configurations, configured
 from tests.soak.watch import Watch
 
+WIPES: tuple[Literal["sockets", "directory"], ...] = ("sockets", "directory")
 PODS = 24
 PATIENCE_S = 120.0
 # Refusals that this much at once makes; whatever else a pod is told is a defect.
@@ -124,7 +126,7 @@ async def restart_kubelet(scene: Scene, dice: random.Random) -> None:
     """A new kubelet, with either way of wiping; no running pod may be killed by it."""
     stub = scene.rig.stub
     async with scene.restarting:
-        wipe = dice.choice(("sockets", "directory"))
+        wipe = dice.choice(WIPES)
         await stub.restart(wipe, down_s=dice.uniform(0, 0.5))
         await stub.wait_registered(*STEADY, timeout_s=PATIENCE_S)
         first = [stub.log.first_list_at_s[name] for name in STEADY]

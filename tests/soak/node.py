@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deviceplugin.testing.amd import V620_HOST, amd_tree, switch_mode
+from deviceplugin.testing.amd import V620_HOST, SimulatedGpu, amd_tree, switch_mode
 from deviceplugin.testing.intel import B60, set_vfs, vf_address, write_intel_node
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble, gpu_uuid
@@ -36,7 +36,7 @@ class SoakNode:
         self.root = rig.host_root
         boot(self.root)
         self.nvml: NvmlDouble = nvidia_node(rig)
-        self._gpus = (mi300x(),)
+        self._gpus: tuple[SimulatedGpu, ...] = (mi300x(),)
         self._vfs = VFS[0]
         self._parents = {V620_HOST.vf_address(n): V620_HOST.address for n in range(8)}
         self._parents |= dict.fromkeys(AMD_PARTS, MI300X)

@@ -7,7 +7,7 @@ import pytest
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.kubelet import KubeletStub
-from tests.testing.rawplugin import GPU, RawPlugin
+from tests.testing.rawplugin import GPU, Prefer, RawPlugin
 
 Join = Callable[..., Awaitable[RawPlugin]]
 
@@ -46,7 +46,7 @@ async def join(kubelet_dir: Path) -> AsyncIterator[Join]:
         *devices: pluginapi.Device,
         socket: str = "x/gpu.sock",
         resource: str = GPU,
-        preferring: Callable | None = None,
+        preferring: Prefer | None = None,
     ) -> RawPlugin:
         plugin = RawPlugin(kubelet.socket_dir / socket, list(devices), resource)
         plugins.append(plugin)

@@ -1,8 +1,9 @@
 """A device plugin of a few lines on raw grpc.aio for the stub's tests: good, or bad on purpose."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -11,9 +12,13 @@ from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.pb import deviceplugin_v1beta1_pb2_grpc as rpc
 
 GPU = "example.com/gpu"
+Context = grpc.aio.ServicerContext[Any, Any]  # of messages that do not matter here
+Answer = pluginapi.AllocateResponse | tuple[grpc.StatusCode, str]
 
 
-def device(name: str, health: str = "Healthy", nodes: tuple[int, ...] | None = None):
+def device(
+    name: str, health: str = "Healthy", nodes: tuple[int, ...] | None = None
+) -> pluginapi.Device:
     topology = None
     if nodes is not None:
         topology = pluginapi.TopologyInfo(nodes=[pluginapi.NUMANode(ID=node) for node in nodes])
@@ -26,6 +31,9 @@ def one_answer(request: pluginapi.AllocateRequest) -> pluginapi.AllocateResponse
     return pluginapi.AllocateResponse(container_responses=[answer])
 
 
+Prefer = Callable[[pluginapi.ContainerPreferredAllocationRequest], Sequence[str]]
+
+
 class RawPlugin(rpc.DevicePluginServicer):
     """Serves one resource; `resend` and `end_streams` drive its ListAndWatch streams."""
 
@@ -34,8 +42,8 @@ class RawPlugin(rpc.DevicePluginServicer):
         self.socket = socket
         self.devices = devices
         self.options = pluginapi.DevicePluginOptions()
-        self.on_allocate: Callable = one_answer
-        self.prefer: Callable = lambda request: []
+        self.on_allocate: Callable[[pluginapi.AllocateRequest], Answer] = one_answer
+        self.prefer: Prefer = lambda _: []
         self.allocate_gate: asyncio.Event | None = None
         self.allocate_entered = asyncio.Event()
         self.on_cancel: Callable[[], None] = lambda: None
@@ -80,7 +88,9 @@ class RawPlugin(rpc.DevicePluginServicer):
             self.end_stream()
         await self._server.stop(None)
 
-    async def GetDevicePluginOptions(self, request, context):  # noqa: N802
+    async def GetDevicePluginOptions(
+        self, request: pluginapi.Empty, context: Context
+    ) -> pluginapi.DevicePluginOptions:
         if self.options_gate is None:
             return self.options
         try:
@@ -90,7 +100,9 @@ class RawPlugin(rpc.DevicePluginServicer):
             raise
         return self.options
 
-    async def ListAndWatch(self, request, context):  # noqa: N802
+    async def ListAndWatch(
+        self, request: pluginapi.Empty, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         queue: asyncio.Queue[bool] = asyncio.Queue()
         self._queues.append(queue)
         try:
@@ -104,7 +116,9 @@ class RawPlugin(rpc.DevicePluginServicer):
                 self._queues.remove(queue)
             raise
 
-    async def GetPreferredAllocation(self, request, context):  # noqa: N802
+    async def GetPreferredAllocation(
+        self, request: pluginapi.PreferredAllocationRequest, context: Context
+    ) -> pluginapi.PreferredAllocationResponse:
         (wanted,) = request.container_requests
         self.preferred.append(wanted)
         self.prefer_entered.set()
@@ -114,7 +128,9 @@ class RawPlugin(rpc.DevicePluginServicer):
         answer.container_responses.add(deviceIDs=self.prefer(wanted))
         return answer
 
-    async def Allocate(self, request, context):  # noqa: N802
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
         self.allocated.append(list(request.container_requests[0].devices_ids))
         self.allocate_entered.set()
         if self.allocate_gate is not None:
@@ -124,7 +140,9 @@ class RawPlugin(rpc.DevicePluginServicer):
             await context.abort(*answer)
         return answer
 
-    async def PreStartContainer(self, request, context):  # noqa: N802
+    async def PreStartContainer(
+        self, request: pluginapi.PreStartContainerRequest, context: Context
+    ) -> pluginapi.PreStartContainerResponse:
         self.pre_started.append(sorted(request.devices_ids))
         return pluginapi.PreStartContainerResponse()
 

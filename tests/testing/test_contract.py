@@ -4,16 +4,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from deviceplugin.host import Host
-from deviceplugin.model import ContainerEdits, Device, DeviceNode, Discovery, Fault, Mount
+from deviceplugin.model import (
+    ContainerEdits,
+    Device,
+    DeviceID,
+    DeviceNode,
+    Discovery,
+    Fault,
+    Mount,
+    ResourceName,
+)
 from deviceplugin.testing.contract import contract_problems
 
 NODE = DeviceNode(path="/dev/x", host_path="/dev/x")
-GPU = Device(id="gpu-0", vendor="acme", resource="acme.com/gpu", nodes=("/dev/x",), numa_node=0)
-FAULT = Fault(device="gpu-0", source="acme.x", code="c", reason="r", action="a")
+GPU = Device(
+    id=DeviceID("gpu-0"),
+    vendor="acme",
+    resource=ResourceName("acme.com/gpu"),
+    nodes=("/dev/x",),
+    numa_node=0,
+)
+FAULT = Fault(device=GPU.id, source="acme.x", code="c", reason="r", action="a")
 
 
 @dataclass
@@ -45,7 +61,7 @@ def found(*devices: Device, faults: tuple[Fault, ...] = ()) -> Discovery:
 
 
 def test_a_vendor_that_keeps_the_contract_has_no_problems(host: Host) -> None:
-    other = replace(GPU, id="gpu-1")
+    other = replace(GPU, id=DeviceID("gpu-1"))
     assert contract_problems(Scripted([found(GPU, other, faults=(FAULT,))]), host) == []
 
 
@@ -63,9 +79,7 @@ def test_a_vendor_that_keeps_the_contract_has_no_problems(host: Host) -> None:
     ],
     ids=str,
 )
-def test_a_device_that_is_none_is_told(
-    host: Host, changes: dict[str, object], problem: str
-) -> None:
+def test_a_device_that_is_none_is_told(host: Host, changes: dict[str, Any], problem: str) -> None:
     problems = contract_problems(Scripted([found(replace(GPU, **changes))]), host)
     assert [text for text in problems if text.startswith(problem)] == problems != []
 
@@ -79,7 +93,7 @@ def test_a_device_that_is_none_is_told(
     ids=str,
 )
 def test_a_fault_that_helps_nobody_is_told(
-    host: Host, changes: dict[str, str], problem: str
+    host: Host, changes: dict[str, Any], problem: str
 ) -> None:
     vendor = Scripted([found(GPU, faults=(replace(FAULT, **changes),))])
     assert contract_problems(vendor, host) == [problem]

@@ -4,6 +4,7 @@ import asyncio
 import socket as sockets
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -15,7 +16,8 @@ from deviceplugin.testing.happenings import Asked, Ended, Listed, Opened, Refuse
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.names import is_extended_resource_name
 from tests.rig import WAIT_S
-from tests.testing.rawplugin import GPU, RawPlugin, device, register
+from tests.testing.conftest import FakeClock, Join
+from tests.testing.rawplugin import GPU, Context, RawPlugin, device, register
 
 NIC = "example.com/nic"
 
@@ -51,7 +53,7 @@ def connects(path: Path) -> bool:
         ("example.com/a/b", False),
     ],
 )
-def test_resource_names_follow_the_rules_of_extended_resources(name: str, accepted: bool):
+def test_resource_names_follow_the_rules_of_extended_resources(name: str, accepted: bool) -> None:
     assert is_extended_resource_name(name) is accepted
 
 
@@ -63,7 +65,9 @@ def test_resource_names_follow_the_rules_of_extended_resources(name: str, accept
     ],
     ids=["version", "name"],
 )
-async def test_a_bad_register_request_fails_as_unknown_with_text(stub, kubelet_dir, change, text):
+async def test_a_bad_register_request_fails_as_unknown_with_text(
+    stub: KubeletStub, kubelet_dir: Path, change: dict[str, Any], text: str
+) -> None:
     plugin = RawPlugin(stub.socket_dir / "x.sock", [])
     with pytest.raises(grpc.aio.AioRpcError, match=text) as caught:
         await plugin.register(stub.kubelet_socket, **change)
@@ -71,7 +75,7 @@ async def test_a_bad_register_request_fails_as_unknown_with_text(stub, kubelet_d
     assert stub.registrations == []
 
 
-async def test_registering_before_serving_fails_after_the_dial_timeout(stub):
+async def test_registering_before_serving_fails_after_the_dial_timeout(stub: KubeletStub) -> None:
     stub.register_knobs.dial_timeout_s = 0.2
     plugin = RawPlugin(stub.socket_dir / "nobody.sock", [])
     text = "failed to dial device plugin: context deadline exceeded"
@@ -81,13 +85,17 @@ async def test_registering_before_serving_fails_after_the_dial_timeout(stub):
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "../device-plugins/"], ids=["rel", "abs", "dots"])
-async def test_an_endpoint_is_always_joined_to_the_socket_directory(stub, join, prefix):
+async def test_an_endpoint_is_always_joined_to_the_socket_directory(
+    stub: KubeletStub, join: Join, prefix: str
+) -> None:
     plugin = await join(stub, device("a"))
     await plugin.register(stub.kubelet_socket, endpoint=f"{prefix}x/gpu.sock")
     assert len(stub.registrations) == 2
 
 
-async def test_the_answer_of_get_options_counts_and_not_the_register_request(stub, join):
+async def test_the_answer_of_get_options_counts_and_not_the_register_request(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     plugin.options = pluginapi.DevicePluginOptions(pre_start_required=True)
     announced = pluginapi.DevicePluginOptions(get_preferred_allocation_available=True)
@@ -99,7 +107,9 @@ async def test_the_answer_of_get_options_counts_and_not_the_register_request(stu
     assert (await stub.options(GPU)).pre_start_required
 
 
-async def test_get_options_is_asked_within_registers_own_deadline(stub, join):
+async def test_get_options_is_asked_within_registers_own_deadline(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     plugin.options_gate = asyncio.Event()
     with pytest.raises(grpc.aio.AioRpcError):
@@ -108,9 +118,11 @@ async def test_get_options_is_asked_within_registers_own_deadline(stub, join):
     assert len(stub.registrations) == 1
 
 
-async def test_an_error_of_get_options_fails_register(stub, kubelet_dir):
+async def test_an_error_of_get_options_fails_register(stub: KubeletStub, kubelet_dir: Path) -> None:
     class Mute(RawPlugin):
-        async def GetDevicePluginOptions(self, request, context):  # noqa: N802
+        async def GetDevicePluginOptions(
+            self, request: pluginapi.Empty, context: Context
+        ) -> pluginapi.DevicePluginOptions:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
 
     plugin = await Mute(stub.socket_dir / "x.sock", []).serve()
@@ -119,13 +131,13 @@ async def test_an_error_of_get_options_fails_register(stub, kubelet_dir):
     await plugin.stop()
 
 
-async def test_nothing_is_advertised_before_the_first_list(stub, join):
+async def test_nothing_is_advertised_before_the_first_list(stub: KubeletStub, join: Join) -> None:
     assert stub.capacity() == {}
     await join(stub)
     assert stub.capacity() == {GPU: 0}
 
 
-async def test_a_refused_register_succeeds_when_tried_again(stub, join):
+async def test_a_refused_register_succeeds_when_tried_again(stub: KubeletStub, join: Join) -> None:
     stub.register_knobs.refuse_next.append("not today")
     plugin = RawPlugin(stub.socket_dir / "x.sock", [])
     with pytest.raises(grpc.aio.AioRpcError, match="not today"):
@@ -134,7 +146,7 @@ async def test_a_refused_register_succeeds_when_tried_again(stub, join):
     assert stub.log.calls[GPU] == 2
 
 
-async def test_a_hanging_register_ends_with_the_callers_deadline(stub):
+async def test_a_hanging_register_ends_with_the_callers_deadline(stub: KubeletStub) -> None:
     stub.register_knobs.hang.set()
     plugin = RawPlugin(stub.socket_dir / "x.sock", [])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -145,7 +157,9 @@ async def test_a_hanging_register_ends_with_the_callers_deadline(stub):
 # Life cycle
 
 
-async def test_a_stopped_kubelet_cancels_streams_and_leaves_a_stale_socket(stub, join):
+async def test_a_stopped_kubelet_cancels_streams_and_leaves_a_stale_socket(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     inode = stub.kubelet_socket.stat().st_ino
     await stub.stop()
@@ -156,7 +170,9 @@ async def test_a_stopped_kubelet_cancels_streams_and_leaves_a_stale_socket(stub,
     assert stub.live_streams(GPU) == 0
 
 
-async def test_nobody_listens_when_a_plugin_sees_its_stream_cancelled_by_a_stop(stub, join):
+async def test_nobody_listens_when_a_plugin_sees_its_stream_cancelled_by_a_stop(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     listening: list[bool] = []
     plugin.on_cancel = lambda: listening.append(connects(stub.kubelet_socket))
@@ -165,7 +181,7 @@ async def test_nobody_listens_when_a_plugin_sees_its_stream_cancelled_by_a_stop(
     assert listening == [False]
 
 
-async def test_a_restart_wipes_top_level_sockets_only(stub, join):
+async def test_a_restart_wipes_top_level_sockets_only(stub: KubeletStub, join: Join) -> None:
     await join(stub, device("a"), socket="top.sock")
     await join(stub, device("b"), socket="x/sub.sock", resource=NIC)
     (stub.socket_dir / "file").touch()
@@ -176,13 +192,15 @@ async def test_a_restart_wipes_top_level_sockets_only(stub, join):
     assert stub.generation == 2
 
 
-async def test_a_directory_wipe_removes_sub_directories_too(stub, join):
+async def test_a_directory_wipe_removes_sub_directories_too(stub: KubeletStub, join: Join) -> None:
     await join(stub, device("a"))
     await stub.restart(wipe="directory")
     assert [path.name for path in stub.socket_dir.iterdir()] == ["kubelet.sock"]
 
 
-async def test_after_a_restart_resources_are_known_and_empty_until_registered(stub, join):
+async def test_after_a_restart_resources_are_known_and_empty_until_registered(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     await stub.restart()
     assert stub.capacity() == {GPU: 0}
@@ -194,7 +212,7 @@ async def test_after_a_restart_resources_are_known_and_empty_until_registered(st
     assert stub.registrations[-1].generation == 2
 
 
-async def test_many_restarts_leave_no_open_files_behind(stub, join):
+async def test_many_restarts_leave_no_open_files_behind(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, device("a"))
 
     async def restart_and_register() -> None:
@@ -212,12 +230,14 @@ async def test_many_restarts_leave_no_open_files_behind(stub, join):
     assert stub.live_streams(GPU) == 1
 
 
-async def test_too_long_a_socket_path_is_refused(kubelet_dir):
+async def test_too_long_a_socket_path_is_refused(kubelet_dir: Path) -> None:
     with pytest.raises(ValueError, match="over 107 bytes"):
         await KubeletStub(kubelet_dir / ("d" * 100)).start()
 
 
-async def test_kubelet_sock_appears_once_per_start_and_nothing_happens_at_a_stop(stub):
+async def test_kubelet_sock_appears_once_per_start_and_nothing_happens_at_a_stop(
+    stub: KubeletStub,
+) -> None:
     with Inotify() as watcher:
         moved = Mask.MOVED_FROM | Mask.MOVED_TO
         watcher.add_watch(stub.socket_dir, Mask.CREATE | Mask.DELETE | moved)
@@ -229,7 +249,9 @@ async def test_kubelet_sock_appears_once_per_start_and_nothing_happens_at_a_stop
         assert stub.started_at_s is not None
 
 
-async def test_nothing_but_the_two_sockets_is_left_in_the_kubelet_directory(stub, kubelet_dir):
+async def test_nothing_but_the_two_sockets_is_left_in_the_kubelet_directory(
+    stub: KubeletStub, kubelet_dir: Path
+) -> None:
     await stub.restart()
     await stub.stop()
     left = sorted(str(path.relative_to(kubelet_dir)) for path in kubelet_dir.rglob("*.*"))
@@ -239,7 +261,9 @@ async def test_nothing_but_the_two_sockets_is_left_in_the_kubelet_directory(stub
 # Stream end and grace period
 
 
-async def test_a_stream_end_keeps_capacity_for_the_grace_period_only(stub, join, clock):
+async def test_a_stream_end_keeps_capacity_for_the_grace_period_only(
+    stub: KubeletStub, join: Join, clock: FakeClock
+) -> None:
     plugin = await join(stub, device("a"), device("b", "Unhealthy"))
     assert (stub.capacity(), stub.allocatable()) == ({GPU: 2}, {GPU: 1})
     plugin.end_stream()
@@ -250,14 +274,16 @@ async def test_a_stream_end_keeps_capacity_for_the_grace_period_only(stub, join,
     assert stub.capacity() == {GPU: 0}
 
 
-async def test_waiting_for_the_end_of_the_grace_period_needs_no_polling(kubelet_dir, join):
+async def test_waiting_for_the_end_of_the_grace_period_needs_no_polling(
+    kubelet_dir: Path, join: Join
+) -> None:
     async with KubeletStub(kubelet_dir, grace_s=0.1) as stub:
         plugin = await join(stub, device("a"))
         plugin.end_stream()
         await stub.wait_for(lambda: stub.capacity() == {GPU: 0})
 
 
-async def test_a_new_registration_restores_devices_at_once(stub, join):
+async def test_a_new_registration_restores_devices_at_once(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, device("a"))
     plugin.end_stream()
     await stub.wait_for(lambda: stub.allocatable() == {GPU: 0})
@@ -265,7 +291,9 @@ async def test_a_new_registration_restores_devices_at_once(stub, join):
     await stub.wait_for(lambda: stub.allocatable() == {GPU: 1})
 
 
-async def test_the_kubelet_never_dials_again_after_a_stream_end(stub, join):
+async def test_the_kubelet_never_dials_again_after_a_stream_end(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     plugin.end_stream()
     await stub.wait_for(lambda: stub.live_streams(GPU) == 0)
@@ -274,7 +302,9 @@ async def test_the_kubelet_never_dials_again_after_a_stream_end(stub, join):
         await stub.allocate(GPU, ["a"])
 
 
-async def test_the_end_of_an_old_stream_disconnects_the_new_client(stub, join):
+async def test_the_end_of_an_old_stream_disconnects_the_new_client(
+    stub: KubeletStub, join: Join
+) -> None:
     old = await join(stub, device("a"), socket="x/old.sock")
     new = await join(stub, device("a"), socket="x/new.sock")
     assert stub.live_streams(GPU) == 2
@@ -284,7 +314,9 @@ async def test_the_end_of_an_old_stream_disconnects_the_new_client(stub, join):
     assert stub.allocatable() == {GPU: 0}
 
 
-async def test_lists_of_both_streams_are_applied_and_the_last_wins(stub, join):
+async def test_lists_of_both_streams_are_applied_and_the_last_wins(
+    stub: KubeletStub, join: Join
+) -> None:
     old = await join(stub, device("a"), socket="x/old.sock")
     await join(stub, device("b"), device("c"), socket="x/new.sock")
     assert stub.capacity() == {GPU: 2}
@@ -293,7 +325,9 @@ async def test_lists_of_both_streams_are_applied_and_the_last_wins(stub, join):
     assert list(stub.devices(GPU)) == ["a"]
 
 
-async def test_a_failed_connect_makes_the_end_of_an_older_stream_go_unnoticed(stub, join):
+async def test_a_failed_connect_makes_the_end_of_an_older_stream_go_unnoticed(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     stub.register_knobs.dial_timeout_s = 0.1
     with pytest.raises(grpc.aio.AioRpcError, match="failed to dial"):
@@ -303,7 +337,7 @@ async def test_a_failed_connect_makes_the_end_of_an_older_stream_go_unnoticed(st
     assert stub.allocatable() == {GPU: 1}
 
 
-async def test_a_list_over_4_mib_drops_the_stream(stub, join):
+async def test_a_list_over_4_mib_drops_the_stream(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, device("a"))
     plugin.resend(*(device(f"{index:063d}") for index in range(60_000)))
     await stub.wait_for(lambda: stub.live_streams(GPU) == 0)
@@ -311,13 +345,15 @@ async def test_a_list_over_4_mib_drops_the_stream(stub, join):
     assert stub.allocatable() == {GPU: 0}
 
 
-async def test_a_stub_that_drops_a_connection_cancels_the_plugins_stream(stub, join):
+async def test_a_stub_that_drops_a_connection_cancels_the_plugins_stream(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, device("a"))
     await stub.disconnect(GPU)
     await asyncio.wait_for(plugin.cancelled.wait(), WAIT_S)
 
 
-async def test_faults_of_a_list_are_recorded(stub, join):
+async def test_faults_of_a_list_are_recorded(stub: KubeletStub, join: Join) -> None:
     await join(
         stub,
         device("a"),
@@ -338,8 +374,10 @@ async def test_faults_of_a_list_are_recorded(stub, join):
 # What listeners are told
 
 
-async def test_listeners_are_told_of_registers_streams_and_lists(stub, join):
-    told = []
+async def test_listeners_are_told_of_registers_streams_and_lists(
+    stub: KubeletStub, join: Join
+) -> None:
+    told: list[Any] = []  # happenings of several kinds, in this order
     stub.log.listeners.append(told.append)
     stub.register_knobs.refuse_next.append("not today")
     plugin = RawPlugin(stub.socket_dir / "x.sock", [])

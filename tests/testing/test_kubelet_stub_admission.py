@@ -1,6 +1,7 @@
 """The kubelet stub chooses, allocates, leaks and crashes as facts about the real one say."""
 
 import asyncio
+from pathlib import Path
 
 import grpc
 import pytest
@@ -10,6 +11,7 @@ from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.plugin_client import RpcError
 from deviceplugin.testing.pods import AdmissionError
+from tests.testing.conftest import FakeClock, Join
 from tests.testing.rawplugin import GPU, device, one_answer
 
 NIC = "example.com/nic"
@@ -27,7 +29,7 @@ def empty_answer(_request: pluginapi.AllocateRequest) -> pluginapi.AllocateRespo
 # Choice of devices
 
 
-async def test_a_pod_gets_the_number_of_devices_it_asks_for(stub, join):
+async def test_a_pod_gets_the_number_of_devices_it_asks_for(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, *gpus(4))
     admission = await stub.admit("p", {"c": {GPU: 2}})
     ids = admission.of("c", GPU).device_ids
@@ -35,20 +37,22 @@ async def test_a_pod_gets_the_number_of_devices_it_asks_for(stub, join):
     assert admission.of("c", GPU).answer.envs["GPUS"] == ",".join(ids)
 
 
-async def test_devices_are_not_given_twice(stub, join):
+async def test_devices_are_not_given_twice(stub: KubeletStub, join: Join) -> None:
     await join(stub, *gpus(2))
     await stub.admit("p", {"c": {GPU: 2}})
     with pytest.raises(AdmissionError, match="not enough free devices"):
         await stub.admit("q", {"c": {GPU: 1}})
 
 
-async def test_a_resource_never_registered_is_left_to_others(stub, join):
+async def test_a_resource_never_registered_is_left_to_others(stub: KubeletStub, join: Join) -> None:
     await join(stub, *gpus(1))
     admission = await stub.admit("p", {"c": {"example.com/other": 1, "cpu": 2}})
     assert admission.allocations == ()
 
 
-async def test_devices_of_a_removed_pod_come_free_at_the_next_admission(stub, join):
+async def test_devices_of_a_removed_pod_come_free_at_the_next_admission(
+    stub: KubeletStub, join: Join
+) -> None:
     await join(stub, *gpus(1))
     await stub.admit("p", {"c": {GPU: 1}})
     stub.remove_pod("p")
@@ -56,7 +60,9 @@ async def test_devices_of_a_removed_pod_come_free_at_the_next_admission(stub, jo
     assert list(stub.pods) == ["default/q"]
 
 
-async def test_init_containers_devices_are_used_again_without_asking_the_plugin(stub, join):
+async def test_init_containers_devices_are_used_again_without_asking_the_plugin(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(3), preferring=lambda wanted: wanted.available_deviceIDs[:2])
     admission = await stub.admit("p", {"c": {GPU: 2}}, init_containers={"i": {GPU: 2}})
     assert admission.of("c", GPU).device_ids == admission.of("i", GPU).device_ids
@@ -64,19 +70,23 @@ async def test_init_containers_devices_are_used_again_without_asking_the_plugin(
     assert len(plugin.allocated) == 2
 
 
-async def test_a_sidecar_keeps_its_devices(stub, join):
+async def test_a_sidecar_keeps_its_devices(stub: KubeletStub, join: Join) -> None:
     await join(stub, *gpus(2))
     admission = await stub.admit("p", {"c": {GPU: 1}}, sidecars={"s": {GPU: 1}})
     assert admission.of("c", GPU).device_ids != admission.of("s", GPU).device_ids
 
 
-async def test_without_the_option_the_plugin_is_not_asked_for_a_preference(stub, join):
+async def test_without_the_option_the_plugin_is_not_asked_for_a_preference(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(2))
     await stub.admit("p", {"c": {GPU: 1}})
     assert plugin.preferred == []
 
 
-async def test_a_preference_is_asked_for_even_when_all_devices_are_needed(stub, join):
+async def test_a_preference_is_asked_for_even_when_all_devices_are_needed(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(2), preferring=lambda wanted: [])
     await stub.admit("p", {"c": {GPU: 2}})
     (wanted,) = plugin.preferred
@@ -93,7 +103,9 @@ async def test_a_preference_is_asked_for_even_when_all_devices_are_needed(stub, 
     ],
     ids=["taken", "topped-up", "random"],
 )
-async def test_a_preference_is_taken_and_topped_up(stub, join, preferred, least):
+async def test_a_preference_is_taken_and_topped_up(
+    stub: KubeletStub, join: Join, preferred: list[str], least: set[str]
+) -> None:
     await join(stub, *gpus(4), preferring=lambda wanted: preferred)
     ids = set((await stub.admit("p", {"c": {GPU: 2}})).of("c", GPU).device_ids)
     assert least <= ids
@@ -101,14 +113,16 @@ async def test_a_preference_is_taken_and_topped_up(stub, join, preferred, least)
     assert ids <= {"gpu-0", "gpu-1", "gpu-2", "gpu-3"}
 
 
-async def test_too_long_a_preference_is_cut(stub, join):
+async def test_too_long_a_preference_is_cut(stub: KubeletStub, join: Join) -> None:
     await join(stub, *gpus(6), preferring=lambda wanted: ["gpu-1", "gpu-2", "gpu-3"])
     ids = set((await stub.admit("p", {"c": {GPU: 2}})).of("c", GPU).device_ids)
     assert len(ids) == 2
     assert ids < {"gpu-1", "gpu-2", "gpu-3"}
 
 
-async def test_must_include_names_what_reuse_has_taken_already(stub, join):
+async def test_must_include_names_what_reuse_has_taken_already(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(4), preferring=lambda wanted: wanted.must_include_deviceIDs)
     admission = await stub.admit("p", {"c": {GPU: 2}}, init_containers={"i": {GPU: 1}})
     (reused,) = admission.of("i", GPU).device_ids
@@ -118,13 +132,15 @@ async def test_must_include_names_what_reuse_has_taken_already(stub, join):
     assert reused in admission.of("c", GPU).device_ids
 
 
-async def test_the_order_of_ids_in_allocate_is_not_sorted(stub, join):
+async def test_the_order_of_ids_in_allocate_is_not_sorted(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, *gpus(16))
     await stub.admit("p", {"c": {GPU: 16}})
     assert plugin.allocated[0] != sorted(plugin.allocated[0])
 
 
-async def test_aligned_devices_are_taken_first_under_a_topology_policy(kubelet_dir, join):
+async def test_aligned_devices_are_taken_first_under_a_topology_policy(
+    kubelet_dir: Path, join: Join
+) -> None:
     async with KubeletStub(kubelet_dir, node_topology_policy="single-numa-node") as stub:
         near = [device(f"near-{index}", nodes=(1,)) for index in range(2)]
         await join(stub, device("far", nodes=(0,)), *near)
@@ -138,7 +154,9 @@ async def test_aligned_devices_are_taken_first_under_a_topology_policy(kubelet_d
 # Failures
 
 
-async def test_an_error_of_allocate_is_the_pods_message_and_restores_the_devices(stub, join):
+async def test_an_error_of_allocate_is_the_pods_message_and_restores_the_devices(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1))
     plugin.on_allocate = lambda request: BOOM
     with pytest.raises(AdmissionError) as caught:
@@ -150,7 +168,9 @@ async def test_an_error_of_allocate_is_the_pods_message_and_restores_the_devices
     await stub.admit("q", {"c": {GPU: 1}})
 
 
-async def test_an_empty_answer_leaks_the_devices_until_another_allocate_errors(stub, join):
+async def test_an_empty_answer_leaks_the_devices_until_another_allocate_errors(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(2))
     plugin.on_allocate = empty_answer
     with pytest.raises(AdmissionError, match="no container_responses"):
@@ -165,7 +185,7 @@ async def test_an_empty_answer_leaks_the_devices_until_another_allocate_errors(s
     await stub.admit("s", {"c": {GPU: 2}})
 
 
-async def test_a_leak_ends_when_a_tracked_pod_goes_away(stub, join):
+async def test_a_leak_ends_when_a_tracked_pod_goes_away(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, *gpus(2))
     await stub.admit("holder", {"c": {GPU: 1}})
     plugin.on_allocate = empty_answer
@@ -176,7 +196,9 @@ async def test_a_leak_ends_when_a_tracked_pod_goes_away(stub, join):
     await stub.admit("q", {"c": {GPU: 2}})
 
 
-async def test_a_connection_lost_during_allocate_rejects_the_pod(stub, join):
+async def test_a_connection_lost_during_allocate_rejects_the_pod(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1))
     plugin.allocate_gate = asyncio.Event()
     admission = asyncio.create_task(stub.admit("p", {"c": {GPU: 1}}))
@@ -186,7 +208,9 @@ async def test_a_connection_lost_during_allocate_rejects_the_pod(stub, join):
         await admission
 
 
-async def test_a_hanging_allocate_holds_up_every_other_admission(stub, join):
+async def test_a_hanging_allocate_holds_up_every_other_admission(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(2))
     plugin.allocate_gate = asyncio.Event()
     first = asyncio.create_task(stub.admit("p", {"c": {GPU: 1}}))
@@ -198,7 +222,9 @@ async def test_a_hanging_allocate_holds_up_every_other_admission(stub, join):
     assert len(plugin.allocated) == 2
 
 
-async def test_a_resource_forgotten_after_the_grace_period_is_unregistered(stub, join, clock):
+async def test_a_resource_forgotten_after_the_grace_period_is_unregistered(
+    stub: KubeletStub, join: Join, clock: FakeClock
+) -> None:
     plugin = await join(stub, *gpus(1))
     await stub.admit("p", {"c": {GPU: 1}})
     plugin.end_stream()
@@ -215,7 +241,9 @@ async def test_a_resource_forgotten_after_the_grace_period_is_unregistered(stub,
     assert len(plugin.allocated) == 1
 
 
-async def test_pre_start_is_called_at_each_container_start_if_required(stub, join):
+async def test_pre_start_is_called_at_each_container_start_if_required(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1))
     plugin.options = pluginapi.DevicePluginOptions(pre_start_required=True)
     await plugin.register(stub.kubelet_socket)
@@ -225,7 +253,9 @@ async def test_pre_start_is_called_at_each_container_start_if_required(stub, joi
     assert plugin.pre_started == [["gpu-0"], ["gpu-0"]]
 
 
-async def test_several_resources_are_merged_and_the_first_value_stays(stub, join):
+async def test_several_resources_are_merged_and_the_first_value_stays(
+    stub: KubeletStub, join: Join
+) -> None:
     await join(stub, device("a"))
     await join(stub, device("n"), socket="x/nic.sock", resource=NIC)
     await stub.admit("p", {"c": {GPU: 1, NIC: 1}})
@@ -234,7 +264,7 @@ async def test_several_resources_are_merged_and_the_first_value_stays(stub, join
     assert merged.conflicts == ["env GPUS"]
 
 
-async def test_direct_calls_reach_the_plugin_as_given(stub, join):
+async def test_direct_calls_reach_the_plugin_as_given(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, *gpus(3), preferring=lambda wanted: ["gpu-2"])
     answer = await stub.allocate(GPU, ["gpu-2", "gpu-0"], timeout_s=60)
     assert answer.container_responses[0].envs["GPUS"] == "gpu-0,gpu-2"
@@ -250,7 +280,7 @@ async def test_direct_calls_reach_the_plugin_as_given(stub, join):
 # Restart
 
 
-async def test_allocations_survive_a_restart(stub, join):
+async def test_allocations_survive_a_restart(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, *gpus(2))
     await stub.admit("p", {"c": {GPU: 1}})
     await stub.restart()
@@ -262,7 +292,9 @@ async def test_allocations_survive_a_restart(stub, join):
     assert len(plugin.allocated) == 1, "no second Allocate for devices held already"
 
 
-async def test_a_late_plugin_kills_pods_with_init_containers_or_stopped_ones(stub, join):
+async def test_a_late_plugin_kills_pods_with_init_containers_or_stopped_ones(
+    stub: KubeletStub, join: Join
+) -> None:
     await join(stub, *gpus(3))
     await stub.admit("running", {"c": {GPU: 1}})
     await stub.admit("looping", {"c": {GPU: 1}})
@@ -274,7 +306,9 @@ async def test_a_late_plugin_kills_pods_with_init_containers_or_stopped_ones(stu
     assert "no healthy devices present; cannot allocate unhealthy" in stub.killed["default/init"]
 
 
-async def test_a_held_device_that_is_unhealthy_at_readmission_kills_the_pod(stub, join):
+async def test_a_held_device_that_is_unhealthy_at_readmission_kills_the_pod(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1), device("spare"))
     ids = (await stub.admit("p", {"c": {GPU: 1}})).of("c", GPU).device_ids
     stub.stop_container("p", "c")
@@ -287,7 +321,9 @@ async def test_a_held_device_that_is_unhealthy_at_readmission_kills_the_pod(stub
     assert "previously allocated devices are no longer healthy; " in stub.killed["default/p"]
 
 
-async def test_without_its_checkpoint_the_kubelet_gives_held_devices_again(stub, join):
+async def test_without_its_checkpoint_the_kubelet_gives_held_devices_again(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1))
     await stub.admit("p", {"c": {GPU: 1}})
     await stub.stop()
@@ -301,7 +337,9 @@ async def test_without_its_checkpoint_the_kubelet_gives_held_devices_again(stub,
 # Crashes of the real kubelet
 
 
-async def test_an_id_removed_while_its_allocate_runs_is_recorded_as_a_crash(stub, join):
+async def test_an_id_removed_while_its_allocate_runs_is_recorded_as_a_crash(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1))
     plugin.allocate_gate = asyncio.Event()
     admission = asyncio.create_task(stub.admit("p", {"c": {GPU: 1}}))
@@ -318,8 +356,8 @@ async def test_an_id_removed_while_its_allocate_runs_is_recorded_as_a_crash(stub
 
 @pytest.mark.parametrize(("policy", "crashes"), [("none", 0), ("best-effort", 1)])
 async def test_a_held_id_removed_is_a_crash_under_a_topology_policy_only(
-    kubelet_dir, join, policy, crashes
-):
+    kubelet_dir: Path, join: Join, policy: str, crashes: int
+) -> None:
     async with KubeletStub(kubelet_dir, node_topology_policy=policy) as stub:
         plugin = await join(stub, *gpus(1))
         await stub.admit("p", {"c": {GPU: 1}})
@@ -328,7 +366,9 @@ async def test_a_held_id_removed_is_a_crash_under_a_topology_policy_only(
         assert len(stub.crashes) == crashes
 
 
-async def test_an_id_removed_while_a_preference_is_asked_for_is_a_crash(stub, join):
+async def test_an_id_removed_while_a_preference_is_asked_for_is_a_crash(
+    stub: KubeletStub, join: Join
+) -> None:
     plugin = await join(stub, *gpus(1), preferring=lambda wanted: ["gpu-0"])
     plugin.prefer_gate = asyncio.Event()
     admission = asyncio.create_task(stub.admit("p", {"c": {GPU: 1}}))
@@ -341,7 +381,9 @@ async def test_an_id_removed_while_a_preference_is_asked_for_is_a_crash(stub, jo
     assert len(stub.crashes) == 1
 
 
-async def test_an_id_removed_after_its_pod_has_gone_is_no_crash(kubelet_dir, join):
+async def test_an_id_removed_after_its_pod_has_gone_is_no_crash(
+    kubelet_dir: Path, join: Join
+) -> None:
     async with KubeletStub(kubelet_dir, node_topology_policy="best-effort") as stub:
         plugin = await join(stub, *gpus(1))
         await stub.admit("p", {"c": {GPU: 1}})
@@ -351,7 +393,7 @@ async def test_an_id_removed_after_its_pod_has_gone_is_no_crash(kubelet_dir, joi
         assert stub.crashes == []
 
 
-async def test_a_new_pod_of_an_old_name_is_allocated_anew(stub, join):
+async def test_a_new_pod_of_an_old_name_is_allocated_anew(stub: KubeletStub, join: Join) -> None:
     plugin = await join(stub, *gpus(1))
     await stub.admit("p", {"c": {GPU: 1}})
     stub.remove_pod("p")
@@ -359,7 +401,7 @@ async def test_a_new_pod_of_an_old_name_is_allocated_anew(stub, join):
     assert len(plugin.allocated) == 2
 
 
-async def test_an_id_kept_as_unhealthy_is_no_crash(kubelet_dir, join):
+async def test_an_id_kept_as_unhealthy_is_no_crash(kubelet_dir: Path, join: Join) -> None:
     async with KubeletStub(kubelet_dir, node_topology_policy="restricted") as stub:
         plugin = await join(stub, *gpus(1))
         await stub.admit("p", {"c": {GPU: 1}})
@@ -369,6 +411,6 @@ async def test_an_id_kept_as_unhealthy_is_no_crash(kubelet_dir, join):
         assert stub.violations == []
 
 
-async def test_waiting_too_long_says_for_what_and_shows_the_state(stub):
+async def test_waiting_too_long_says_for_what_and_shows_the_state(stub: KubeletStub) -> None:
     with pytest.raises(TimeoutError, match=r"the moon did not come within 0\.01 s; generation 1"):
         await stub.wait_for(lambda: False, timeout_s=0.01, what="the moon")

@@ -3,33 +3,38 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 
 import grpc
 import pytest
 
 from deviceplugin.pb import podresources_v1_pb2 as podapi
 from deviceplugin.pb import podresources_v1_pb2_grpc as podrpc
+from deviceplugin.testing.kubelet import KubeletStub
 from tests.rig import WAIT_S
+from tests.testing.conftest import Join
 from tests.testing.rawplugin import GPU, RawPlugin, device
 
 
 @pytest.fixture
-async def lister(stub) -> AsyncIterator[podrpc.PodResourcesListerStub]:
+async def lister(stub: KubeletStub) -> AsyncIterator[podrpc.PodResourcesListerStub]:
     options = [("grpc.use_local_subchannel_pool", 1)]
     target = f"unix:{stub.pod_resources_socket}"
     async with grpc.aio.insecure_channel(target, options=options) as channel:
         yield podrpc.PodResourcesListerStub(channel)
 
 
-def rows(devices) -> list[tuple[str, list[str], list[int]]]:
+def rows(devices: Iterable[podapi.ContainerDevices]) -> list[tuple[str, list[str], list[int]]]:
     return [
         (entry.resource_name, list(entry.device_ids), [node.ID for node in entry.topology.nodes])
         for entry in devices
     ]
 
 
-async def test_list_has_one_entry_per_device_and_numa_node(stub, join, lister):
+async def test_list_has_one_entry_per_device_and_numa_node(
+    stub: KubeletStub, join: Join, lister: podrpc.PodResourcesListerStub
+) -> None:
     await join(stub, device("a", nodes=(0,)), device("b", nodes=(0, 1)))
     await stub.admit("p", {"c": {GPU: 2}, "plain": {}}, namespace="ns")
     (pod,) = (await lister.List(podapi.ListPodResourcesRequest())).pod_resources
@@ -40,14 +45,18 @@ async def test_list_has_one_entry_per_device_and_numa_node(stub, join, lister):
     assert not pod.containers[1].devices
 
 
-async def test_init_containers_are_not_listed_but_sidecars_are(stub, join, lister):
+async def test_init_containers_are_not_listed_but_sidecars_are(
+    stub: KubeletStub, join: Join, lister: podrpc.PodResourcesListerStub
+) -> None:
     await join(stub, device("a"), device("b"))
     await stub.admit("p", {}, init_containers={"i": {GPU: 1}}, sidecars={"s": {GPU: 1}})
     (pod,) = (await lister.List(podapi.ListPodResourcesRequest())).pod_resources
     assert [container.name for container in pod.containers] == ["s"]
 
 
-async def test_a_removed_pod_vanishes_and_list_frees_its_devices(stub, join, lister):
+async def test_a_removed_pod_vanishes_and_list_frees_its_devices(
+    stub: KubeletStub, join: Join, lister: podrpc.PodResourcesListerStub
+) -> None:
     await join(stub, device("a"))
     await stub.admit("p", {"c": {GPU: 1}})
     stub.remove_pod("p")
@@ -55,7 +64,9 @@ async def test_a_removed_pod_vanishes_and_list_frees_its_devices(stub, join, lis
     assert stub.manager.held == {}
 
 
-async def test_pods_are_listed_again_once_admitted_after_a_restart(stub, join, lister):
+async def test_pods_are_listed_again_once_admitted_after_a_restart(
+    stub: KubeletStub, join: Join, lister: podrpc.PodResourcesListerStub
+) -> None:
     await join(stub, device("a"))
     await stub.admit("p", {"c": {GPU: 1}})
     await stub.restart()
@@ -66,7 +77,9 @@ async def test_pods_are_listed_again_once_admitted_after_a_restart(stub, join, l
     assert rows(pod.containers[0].devices) == [(GPU, ["a"], [])]
 
 
-async def test_get_knows_active_pods_only(stub, join, lister):
+async def test_get_knows_active_pods_only(
+    stub: KubeletStub, join: Join, lister: podrpc.PodResourcesListerStub
+) -> None:
     await join(stub, device("a"))
     await stub.admit("p", {"c": {GPU: 1}})
     request = podapi.GetPodResourcesRequest(pod_name="p", pod_namespace="default")
@@ -78,7 +91,9 @@ async def test_get_knows_active_pods_only(stub, join, lister):
     assert caught.value.details() == "pod x in namespace default not found"
 
 
-async def test_allocatable_hides_unhealthy_devices_and_empty_topologies(stub, join, lister):
+async def test_allocatable_hides_unhealthy_devices_and_empty_topologies(
+    stub: KubeletStub, join: Join, lister: podrpc.PodResourcesListerStub
+) -> None:
     await join(
         stub,
         device("a", nodes=(0, 1)),
@@ -90,7 +105,9 @@ async def test_allocatable_hides_unhealthy_devices_and_empty_topologies(stub, jo
     assert rows(answer.devices) == [(GPU, ["a"], [0]), (GPU, ["a"], [1]), (GPU, ["d"], [])]
 
 
-async def test_the_service_can_be_off_late_or_exhausted(stub, lister):
+async def test_the_service_can_be_off_late_or_exhausted(
+    stub: KubeletStub, lister: podrpc.PodResourcesListerStub
+) -> None:
     stub.pod_resources_knobs.exhausted = True
     with pytest.raises(grpc.aio.AioRpcError, match="rejected by rate limit") as caught:
         await lister.List(podapi.ListPodResourcesRequest())
@@ -106,7 +123,7 @@ async def test_the_service_can_be_off_late_or_exhausted(stub, lister):
     assert stub.pod_resources_socket.is_socket()
 
 
-async def test_the_command_shows_capacity_and_ends_on_sigterm(kubelet_dir):
+async def test_the_command_shows_capacity_and_ends_on_sigterm(kubelet_dir: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "deviceplugin.testing.kubelet"),
         *("--kubelet-dir", str(kubelet_dir), "--allocate", f"{GPU}=1"),

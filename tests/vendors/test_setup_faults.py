@@ -10,7 +10,7 @@ import pytest
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import FaultClass, Health, Inventory
+from deviceplugin.model import AdvertisedID, DeviceID, FaultClass, Health, Inventory, ResourceName
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.amd import V620_HOST, write_amd_node
 from deviceplugin.testing.contract import contract_problems
@@ -63,7 +63,7 @@ def intel_node(root: Path) -> Vendor:
 class Lists(NamedTuple):
     """What would be listed, and all that is known."""
 
-    resources: Mapping[str, Mapping[str, Health]]
+    resources: Mapping[ResourceName, Mapping[AdvertisedID, Health]]
     inventory: Inventory
 
 
@@ -113,7 +113,7 @@ def test_a_device_that_cannot_be_given_stays_in_its_list_unhealthy(
     }
     ((name, device),) = unhealthy(broken)
     assert name == resource
-    (fault,) = (f for f in broken.inventory.faults[device] if f.kind.withdraws)
+    (fault,) = (f for f in broken.inventory.faults[DeviceID(device)] if f.kind.withdraws)
     assert fault.kind is FaultClass(kind)
     assert fault.reason
     assert fault.action

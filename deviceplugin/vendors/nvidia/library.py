@@ -169,7 +169,7 @@ def _give(pynvml: Any, library: ctypes.CDLL, path: str) -> None:
     """Give pynvml the library, as its own search knows only the loader's path."""
     if getattr(pynvml.nvmlLib, "_name", None) != path:
         pynvml.nvmlLib = library
-        pynvml._nvmlGetFunctionPointer_cache.clear()  # functions of the old one
+        pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001  # functions of the old one
 
 
 def _init_advice(error: LibraryError, path: str) -> str:

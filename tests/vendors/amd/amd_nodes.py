@@ -4,7 +4,7 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -48,9 +48,13 @@ def mi210_x8() -> tuple[SimulatedGpu, ...]:
     )
 
 
-def mi300x(**changes: object) -> SimulatedGpu:
+def mi300x(**changes: Any) -> SimulatedGpu:
     """One MI300X in CPX and NPS4 unless `changes` say otherwise."""
-    values = {"address": "0000:05:00.0", "model": MI300X, "unique_id": "e3aa140f9a5f9e31"}
+    values: dict[str, Any] = {
+        "address": "0000:05:00.0",
+        "model": MI300X,
+        "unique_id": "e3aa140f9a5f9e31",
+    }
     return SimulatedGpu(**(values | {"mode": "CPX", "memory_mode": "NPS4"} | changes))
 
 
@@ -162,7 +166,9 @@ def recorded_tree(archive: str) -> str:
         for member in tar:
             if not (member.isfile() and member.name.endswith("/properties")):
                 continue
-            text = tar.extractfile(member).read().decode()
+            content = tar.extractfile(member)
+            assert content is not None
+            text = content.read().decode()
             inner = member.name.split("/nodes/", 1)[1]
             lines.append(f"{TOPOLOGY}/nodes/{inner} = " + text.strip().replace("\n", "\\n"))
             values = parse_properties(text)
@@ -176,7 +182,7 @@ def _derived_lines(nodes: Sequence[RecordedNode]) -> list[str]:
     gpus: dict[tuple[int, int], list[RecordedNode]] = defaultdict(list)
     for node in nodes:
         gpus[node.domain, node.location & ~7].append(node)
-    lines = []
+    lines: list[str] = []
     for (domain, location), parts in gpus.items():
         address = f"{domain:04x}:{location >> 8:02x}:{location >> 3 & 31:02x}.0"
         lines += pci_lines(address, 0x1002, parts[0].device_id, 0x120000)

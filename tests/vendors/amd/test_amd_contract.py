@@ -4,13 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from amd_nodes import NODES, recorded_tree, vendor_at
 
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.host import Host
 from deviceplugin.testing.amd import write_amd_node
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.vendor import CdiSource
+from tests.vendors.amd.amd_nodes import NODES, recorded_tree, vendor_at
 
 
 @pytest.mark.parametrize("naming", ["single", "mixed"])

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from amd_nodes import NODES, offered, vendor_at
+
+from tests.vendors.amd.amd_nodes import NODES, offered, vendor_at
 
 GPU, PARTITION = "mi300x-spx", "mi300x-cpx"
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from amd_nodes import NODES, mi300x, vendor_at
 
 from deviceplugin.errors import UnavailableError
 from deviceplugin.testing.amd import amd_tree, switch_mode
 from deviceplugin.testing.tree import remove, write_tree
+from tests.vendors.amd.amd_nodes import NODES, mi300x, vendor_at
 
 GPU = mi300x()
 AT = f"/sys/devices/pci0000:40/{GPU.address}"

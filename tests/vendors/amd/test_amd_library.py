@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from amd_nodes import NODES, look, offered
+
+from tests.vendors.amd.amd_nodes import NODES, look, offered
 
 DOUBLE = """
 class AmdSmiException(Exception):

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from amd_nodes import NODES, Denied, look, mi300x, offered, vendor_at
 
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import FaultClass
 from deviceplugin.resources.plan import plan_resources
-from deviceplugin.testing.amd import DEMO_GPUS, amd_tree, switch_mode
+from deviceplugin.testing.amd import DEMO_GPUS, SimulatedGpu, amd_tree, switch_mode
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors import amd
 from deviceplugin.vendors.amd.links import RENEWED_LOOKS
+from tests.vendors.amd.amd_nodes import NODES, Denied, look, mi300x, offered, vendor_at
 
 MIXED = {"resource_naming": "mixed"}
 MODE = "/sys/devices/pci0000:40/0000:05:00.0/current_compute_partition"
@@ -100,7 +100,7 @@ def test_a_partition_without_a_drm_minor_is_reported_on_its_gpu(tmp_path: Path) 
 
 
 def test_switching_cpx_to_spx_turns_eight_devices_into_one_and_back(tmp_path: Path) -> None:
-    gpus = (mi300x(),)
+    gpus: tuple[SimulatedGpu, ...] = (mi300x(),)
     vendor = vendor_at(tmp_path, amd_tree(gpus))
     before = offered(vendor.discover())
     gpus = switch_mode(tmp_path, gpus, "0000:05:00.0", "SPX")

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from amd_nodes import look, offered, recorded_tree
-
 from deviceplugin.model import FaultClass, LinkKind
+from tests.vendors.amd.amd_nodes import look, offered, recorded_tree
 
 
 def test_eight_mi210_are_eight_devices_in_two_hives(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from amd_nodes import sections
 
 from deviceplugin.host import Host
 from deviceplugin.vendors import amd
 from deviceplugin.vendors.amd.settings import Settings, parse_sections
+from tests.vendors.amd.amd_nodes import sections
 
 DOCUMENTS = """
 mxgpu:

@@ -4,20 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from amd_nodes import NODES, Denied, look, offered, vendor_at
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import FaultClass
+from deviceplugin.model import FaultClass, ResourceName
 from deviceplugin.resources.allocation import devices_of, select
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.amd import V620_HOST, amd_tree
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors import amd
+from tests.vendors.amd.amd_nodes import NODES, Denied, look, offered, vendor_at
 
-VFIO_4GB = "amd.com/mxgpu-4gb-vfio"
+VFIO_4GB = ResourceName("amd.com/mxgpu-4gb-vfio")
 VF = "/sys/devices/pci0000:40/0000:c3:02"
 
 
@@ -73,7 +73,7 @@ def test_ids_that_were_never_listed_are_refused(tmp_path: Path) -> None:
     store = InventoryStore(lambda: 0.0)
     store.set_devices("amd", look(tmp_path, NODES["gim-v620"]).devices)
     resource = plan_resources(store.current).resources[VFIO_4GB]
-    entries = {entry.id: entry for entry in resource.devices}
+    entries = {str(entry.id): entry for entry in resource.devices}
     with pytest.raises(AllocationError, match="unknown device 218") as refused:
         select(VFIO_4GB, entries, ["218"])
     assert refused.value.refusal is Refusal.UNKNOWN

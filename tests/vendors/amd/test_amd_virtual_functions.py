@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from amd_nodes import MI25_HOST, NODES, look, offered, vendor_at
 
 from deviceplugin.model import FaultClass
 from deviceplugin.testing.amd import MI210, V620_HOST, SimulatedGpu, amd_tree
 from deviceplugin.testing.tree import remove
+from tests.vendors.amd.amd_nodes import MI25_HOST, NODES, look, offered, vendor_at
 
 VFIO_4GB = "amd.com/mxgpu-4gb-vfio"
 VF = "/sys/devices/pci0000:40/0000:c3:02"
@@ -48,8 +48,11 @@ def on_host_for_containers(vfs: int = 2) -> str:
             f"{VF}.{number}/mem_info_vram_total = 4261412864",
             f"{VF}.{number}/drm/renderD{minor}/dev = 226:{minor}",
             f"/dev/dri/renderD{minor} c 226:{minor}",
-            f"/sys/devices/virtual/kfd/kfd/topology/nodes/{10 + number}/properties = simd_count 8"
-            f"\\nsimd_per_cu 4\\nlocation_id {0xC310 + number}\\ndrm_render_minor {minor}",
+            (
+                f"/sys/devices/virtual/kfd/kfd/topology/nodes/{10 + number}/properties = "
+                f"simd_count 8\\nsimd_per_cu 4\\nlocation_id {0xC310 + number}"
+                f"\\ndrm_render_minor {minor}"
+            ),
         ]
     return "\n".join(lines)
 

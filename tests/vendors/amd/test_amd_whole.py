@@ -3,13 +3,23 @@
 from pathlib import Path
 
 import pytest
-from amd_nodes import HIVES, NODES, TREES, Denied, look, mi210_x8, mi300x, offered, vendor_at
 
 from deviceplugin.errors import UnavailableError
 from deviceplugin.model import FaultClass, LinkKind
 from deviceplugin.testing.amd import MI210, SimulatedGpu, amd_tree
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors import amd
+from tests.vendors.amd.amd_nodes import (
+    HIVES,
+    NODES,
+    TREES,
+    Denied,
+    look,
+    mi210_x8,
+    mi300x,
+    offered,
+    vendor_at,
+)
 
 PCI = "/sys/devices/pci0000:40"
 
@@ -78,7 +88,7 @@ def test_an_id_that_two_gpus_claim_identifies_neither(tmp_path: Path) -> None:
 def test_what_cannot_be_read_costs_one_gpu_and_is_named(tmp_path: Path) -> None:
     found = look(tmp_path, NODES["broken"])
     assert len(offered(found)) == 6
-    faults = {fault.device: fault for fault in found.faults}
+    faults = {str(fault.device): fault for fault in found.faults}
     assert set(faults) == {"0000:03:00.0", "0000:43:00.0"}
     assert "0000:43:00.0/mem_info_vram_total: 'lost'" in faults["0000:43:00.0"].reason
     assert faults["0000:03:00.0"].code == "not-bound"

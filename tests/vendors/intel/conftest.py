@@ -10,13 +10,17 @@ import pytest
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.testing.tree import write_tree
-from deviceplugin.vendors.intel import SECTIONS, IntelVendor
+from deviceplugin.vendors.intel import IntelVendor
 from deviceplugin.vendors.intel.health import IntelHealth
 from deviceplugin.vendors.intel.reader import MemoryQuery
+from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
 TREES = Path(__file__).parent / "trees"
 
 MakeVendor = Callable[..., IntelVendor]
+Offered = Callable[[Discovery], dict[str, int]]
+FindDevice = Callable[[Discovery, str], Device]
+Codes = Callable[[Discovery], list[tuple[str, str]]]
 
 
 def no_answer(driver: str, node: str) -> None:
@@ -46,8 +50,8 @@ def make_vendor(root: Path) -> MakeVendor:
         return IntelVendor(
             host=host or Host(root),
             query=query,
-            settings=msgspec.convert(intel or {}, SECTIONS["intel"]),
-            xe=msgspec.convert(intel_xe or {}, SECTIONS["intel_xe"]),
+            settings=msgspec.convert(intel or {}, IntelSettings),
+            xe=msgspec.convert(intel_xe or {}, XeSettings),
             health=IntelHealth(host or Host(root)),
         )
 
@@ -55,7 +59,7 @@ def make_vendor(root: Path) -> MakeVendor:
 
 
 @pytest.fixture
-def offered() -> Callable[[Discovery], dict[str, int]]:
+def offered() -> Offered:
     """How many devices that can be given to somebody each resource of a discovery has."""
 
     def count(discovery: Discovery) -> dict[str, int]:
@@ -67,7 +71,7 @@ def offered() -> Callable[[Discovery], dict[str, int]]:
 
 
 @pytest.fixture
-def device() -> Callable[[Discovery, str], Device]:
+def device() -> FindDevice:
     """A discovery's device by its id."""
 
     def find(discovery: Discovery, address: str) -> Device:
@@ -77,6 +81,6 @@ def device() -> Callable[[Discovery, str], Device]:
 
 
 @pytest.fixture
-def codes() -> Callable[[Discovery], list[tuple[str, str]]]:
+def codes() -> Codes:
     """The faults of a discovery as (device, code)."""
     return lambda discovery: [(fault.device, fault.code) for fault in discovery.faults]

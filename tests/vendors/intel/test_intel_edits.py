@@ -1,10 +1,13 @@
 """What containers and virtual machines get, by each strategy."""
 
+from pathlib import Path
+
 import jsonschema
 import pytest
 
-from deviceplugin.model import DeviceNode, Mount
+from deviceplugin.model import Device, DeviceNode, Discovery, Mount
 from deviceplugin.testing.tree import write_tree
+from tests.vendors.intel.conftest import FindDevice, MakeVendor, Offered
 
 BY_PATH = Mount(path="/dev/dri/by-path", host_path="/dev/dri/by-path", read_only=True)
 INSTANCES = {
@@ -18,11 +21,11 @@ DEVICE_NAMES = {
 }
 
 
-def of_resource(discovery, name):
+def of_resource(discovery: Discovery, name: str) -> list[Device]:
     return [d for d in discovery.devices if d.resource == name]
 
 
-def test_a_container_gets_card_and_render_node_read_and_write(make_vendor):
+def test_a_container_gets_card_and_render_node_read_and_write(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60")
     edits = vendor.container_edits(of_resource(vendor.discover(), "intel.com/gpu"))
     assert edits.device_nodes == tuple(
@@ -34,7 +37,9 @@ def test_a_container_gets_card_and_render_node_read_and_write(make_vendor):
 
 @pytest.mark.parametrize("tree", ["b60", "b60-6vf", "integrated-and-discrete", "max1550-4vf"])
 @pytest.mark.parametrize("strategy", ["device-specs", "cdi-cri"])
-def test_links_by_path_are_mounted_only_as_their_directory(tree, strategy, make_vendor):
+def test_links_by_path_are_mounted_only_as_their_directory(
+    tree: str, strategy: str, make_vendor: MakeVendor
+) -> None:
     vendor = make_vendor(tree, intel={"device_list_strategy": [strategy]})
     devices = vendor.discover().devices
     offered = [d for d in devices if d.resource and "vfio" not in d.resource]
@@ -45,24 +50,28 @@ def test_links_by_path_are_mounted_only_as_their_directory(tree, strategy, make_
     assert set(mounts) == {BY_PATH}
 
 
-def test_a_framebuffers_link_is_nothing_of_ours(make_vendor, device):
+def test_a_framebuffers_link_is_nothing_of_ours(
+    make_vendor: MakeVendor, device: FindDevice
+) -> None:
     gpu = device(make_vendor("integrated-and-discrete").discover(), "0000:00:02.0")
     assert gpu.attributes["by_path"] == "pci-0000:00:02.0-card,pci-0000:00:02.0-render"
 
 
-def test_a_framebuffers_link_alone_mounts_nothing(make_vendor, root, device):
+def test_a_framebuffers_link_alone_mounts_nothing(
+    make_vendor: MakeVendor, root: Path, device: FindDevice
+) -> None:
     vendor = make_vendor("integrated-and-discrete")
     for kind in ("card", "render"):
         (root / f"dev/dri/by-path/pci-0000:00:02.0-{kind}").unlink()
     assert vendor.container_edits([device(vendor.discover(), "0000:00:02.0")]).mounts == ()
 
 
-def test_links_by_path_can_be_turned_off(make_vendor):
+def test_links_by_path_can_be_turned_off(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60", intel={"by_path": False})
     assert vendor.container_edits(vendor.discover().devices).mounts == ()
 
 
-def test_a_virtual_machine_gets_its_groups_and_all_addresses(make_vendor):
+def test_a_virtual_machine_gets_its_groups_and_all_addresses(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60-6vf")
     edits = vendor.container_edits(of_resource(vendor.discover(), "intel.com/xe-4gb-vfio"))
     assert edits.env == {"PCI_RESOURCE_INTEL_COM_XE-4GB-VFIO": "0000:04:00.5,0000:04:00.6"}
@@ -73,7 +82,9 @@ def test_a_virtual_machine_gets_its_groups_and_all_addresses(make_vendor):
     assert edits.mounts == ()
 
 
-def test_a_virtual_machine_gets_iommufd_where_the_kernel_has_it(make_vendor, root):
+def test_a_virtual_machine_gets_iommufd_where_the_kernel_has_it(
+    make_vendor: MakeVendor, root: Path
+) -> None:
     vendor = make_vendor("b60-6vf")
     write_tree(root, "/dev/iommu c 10:126\n/dev/vfio/devices/vfio5 c 511:5")
     (first, _) = of_resource(vendor.discover(), "intel.com/xe-4gb-vfio")
@@ -83,33 +94,36 @@ def test_a_virtual_machine_gets_iommufd_where_the_kernel_has_it(make_vendor, roo
 
 @pytest.mark.parametrize("strategy", ["device-specs", "cdi-cri", "cdi-annotations"])
 @pytest.mark.parametrize("resource", ["intel.com/xe-4gb", "intel.com/xe-4gb-vfio"])
-def test_a_pinned_slice_is_told_its_memory_and_compute_units(resource, strategy, make_vendor):
+def test_a_pinned_slice_is_told_its_memory_and_compute_units(
+    resource: str, strategy: str, make_vendor: MakeVendor
+) -> None:
     vendor = make_vendor("b60-6vf", intel_xe=INSTANCES, intel={"device_list_strategy": [strategy]})
     edits = vendor.container_edits(of_resource(vendor.discover(), resource)[:1])
     assert edits.env["INTEL_XE_MEMORY"] == "4GiB"
     assert edits.env["INTEL_XE_COMPUTE_UNITS"] == "64"
 
 
-def test_a_pinned_slice_in_a_guest_is_told_the_same(make_vendor):
+def test_a_pinned_slice_in_a_guest_is_told_the_same(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("guest-vf", query=lambda driver, node: 4227858432, intel_xe=INSTANCES)
     edits = vendor.container_edits(vendor.discover().devices)
     assert edits.env == {"INTEL_XE_MEMORY": "4GiB", "INTEL_XE_COMPUTE_UNITS": "64"}
 
 
-def test_what_the_list_does_not_say_is_not_told(make_vendor):
+def test_what_the_list_does_not_say_is_not_told(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60-6vf", intel_xe={"instances": [{"name": "xe-4gb", "memory": "4GiB"}]})
     edits = vendor.container_edits(of_resource(vendor.discover(), "intel.com/xe-4gb"))
     assert edits.env == {"INTEL_XE_MEMORY": "4GiB"}
 
 
-def test_cdi_names_stand_for_the_nodes(make_vendor):
+def test_cdi_names_stand_for_the_nodes(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60", intel={"device_list_strategy": ["cdi-cri"]})
     edits = vendor.container_edits(vendor.discover().devices)
     assert edits.cdi_devices == ("k8s.device-plugin.intel.com/gpu=0000:04:00.0",)
-    assert edits.device_nodes == edits.mounts == ()
+    assert edits.device_nodes == ()
+    assert edits.mounts == ()
 
 
-def test_cdi_annotations_of_two_answers_do_not_meet(make_vendor):
+def test_cdi_annotations_of_two_answers_do_not_meet(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60-6vf", intel={"device_list_strategy": ["cdi-annotations"]})
     discovery = vendor.discover()
     answers = [
@@ -123,7 +137,7 @@ def test_cdi_annotations_of_two_answers_do_not_meet(make_vendor):
 
 
 @pytest.mark.parametrize("tree", ["b60-6vf", "integrated-and-discrete", "survivability"])
-def test_cdi_entries_are_what_an_answer_by_nodes_gives(tree, make_vendor):
+def test_cdi_entries_are_what_an_answer_by_nodes_gives(tree: str, make_vendor: MakeVendor) -> None:
     by_nodes = make_vendor(tree)
     by_cdi = make_vendor(tree, intel={"device_list_strategy": CDI, "monitoring": 1})
     devices = by_cdi.discover().devices
@@ -138,13 +152,15 @@ def test_cdi_entries_are_what_an_answer_by_nodes_gives(tree, make_vendor):
             assert entry.env == {}
 
 
-def test_the_cdi_file_is_empty_where_no_answer_names_it(make_vendor):
+def test_the_cdi_file_is_empty_where_no_answer_names_it(make_vendor: MakeVendor) -> None:
     vendor = make_vendor("b60")
     (spec,) = vendor.cdi_specs(vendor.discover().devices)
     assert (spec.kind, dict(spec.devices)) == ("k8s.device-plugin.intel.com/gpu", {})
 
 
-def test_each_monitor_gets_every_node_of_every_gpu(make_vendor, root, offered):
+def test_each_monitor_gets_every_node_of_every_gpu(
+    make_vendor: MakeVendor, root: Path, offered: Offered
+) -> None:
     vendor = make_vendor("integrated-and-discrete", intel={"monitoring": 2})
     write_tree(
         root,
@@ -166,5 +182,7 @@ def test_each_monitor_gets_every_node_of_every_gpu(make_vendor, root, offered):
         ]
 
 
-def test_monitoring_has_nothing_to_give_on_a_node_without_nodes(make_vendor, offered):
+def test_monitoring_has_nothing_to_give_on_a_node_without_nodes(
+    make_vendor: MakeVendor, offered: Offered
+) -> None:
     assert offered(make_vendor("survivability", intel={"monitoring": 2}).discover()) == {}

@@ -11,6 +11,7 @@ from deviceplugin.model import Discovery, Health, Inventory
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.intel import B60, FLEX_170, set_vfs, write_intel_node
 from deviceplugin.testing.tree import remove, write_tree
+from tests.vendors.intel.conftest import Codes, MakeVendor, Offered
 
 QUOTA = 4227858432
 PCI = "/sys/devices/pci0000:00"
@@ -74,8 +75,14 @@ BOTH = {"intel.com/xe-4gb": 2, "intel.com/xe-4gb-vfio": 1}
     ],
 )
 def test_what_cannot_be_read_costs_no_more_than_itself(
-    denied, left, told, node, make_vendor, offered, codes
-):
+    denied: str,
+    left: dict[str, int],
+    told: list[str],
+    node: Path,
+    make_vendor: MakeVendor,
+    offered: Offered,
+    codes: Codes,
+) -> None:
     write_tree(node, f"{PCI}/0000:04:00.0/xe.mei-gscfi.768/mei/mei1/")
     vendor = make_vendor(host=DeniedHost(node, denied), intel={"monitoring": 1})
     discovery = vendor.discover()
@@ -83,13 +90,17 @@ def test_what_cannot_be_read_costs_no_more_than_itself(
     assert codes(discovery) == [(address, "unreadable_device") for address in told]
 
 
-def test_a_pci_bus_that_cannot_be_listed_is_an_error_and_not_an_empty_node(node, make_vendor):
+def test_a_pci_bus_that_cannot_be_listed_is_an_error_and_not_an_empty_node(
+    node: Path, make_vendor: MakeVendor
+) -> None:
     vendor = make_vendor(host=DeniedHost(node, "/sys/bus/pci/devices"))
     with pytest.raises(DiscoveryError, match="/sys/bus/pci/devices"):
         vendor.discover()
 
 
-def test_a_quota_directory_that_cannot_be_listed_is_named(root, make_vendor, offered):
+def test_a_quota_directory_that_cannot_be_listed_is_named(
+    root: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     write_intel_node(root, FLEX_170)
     set_vfs(root, FLEX_170, 4, 0)
     discovery = make_vendor(host=DeniedHost(root, "/iov/vf1")).discover()
@@ -107,21 +118,27 @@ def test_a_quota_directory_that_cannot_be_listed_is_named(root, make_vendor, off
     ],
     ids=["the driver made no nodes", "the node is not in /dev"],
 )
-def test_a_slice_without_nodes_is_not_given(gone, code, node, make_vendor, offered, codes):
+def test_a_slice_without_nodes_is_not_given(
+    gone: str, code: str, node: Path, make_vendor: MakeVendor, offered: Offered, codes: Codes
+) -> None:
     remove(node, *gone)
     discovery = make_vendor().discover()
     assert offered(discovery) == {**BOTH, "intel.com/xe-4gb": 1}
     assert codes(discovery) == [("0000:04:00.1", code)]
 
 
-def test_a_slice_bound_to_something_else_is_not_offered(node, make_vendor, offered, codes):
+def test_a_slice_bound_to_something_else_is_not_offered(
+    node: Path, make_vendor: MakeVendor, offered: Offered, codes: Codes
+) -> None:
     write_tree(node, f"{PCI}/0000:04:00.1/driver -> ../../../bus/pci/drivers/pci-stub")
     discovery = make_vendor().discover()
     assert offered(discovery) == {**BOTH, "intel.com/xe-4gb": 1}
     assert codes(discovery) == [("0000:04:00.1", "not_served")]
 
 
-def test_slices_are_unhealthy_while_their_gpu_has_no_driver(node, make_vendor):
+def test_slices_are_unhealthy_while_their_gpu_has_no_driver(
+    node: Path, make_vendor: MakeVendor
+) -> None:
     assert set(health(make_vendor().discover()).values()) == {Health.HEALTHY}
     remove(node, f"{PCI}/0000:04:00.0/driver")
     discovery = make_vendor().discover()
@@ -130,38 +147,48 @@ def test_slices_are_unhealthy_while_their_gpu_has_no_driver(node, make_vendor):
     assert fault.code == "physical_function_undriven"
 
 
-def test_a_gpu_in_survivability_at_run_time_stays_listed_and_unhealthy(root, make_vendor):
+def test_a_gpu_in_survivability_at_run_time_stays_listed_and_unhealthy(
+    root: Path, make_vendor: MakeVendor
+) -> None:
     write_intel_node(root, B60)
     write_tree(root, f"{PCI}/{B60.address}/survivability_mode = Runtime")
     assert health(make_vendor().discover()) == {B60.address: Health.UNHEALTHY}
 
 
-def test_survivability_is_told_where_only_the_administrator_may_read_it(root, make_vendor):
+def test_survivability_is_told_where_only_the_administrator_may_read_it(
+    root: Path, make_vendor: MakeVendor
+) -> None:
     write_intel_node(root, B60)
     write_tree(root, f"{PCI}/{B60.address}/survivability_mode = Runtime")
     discovery = make_vendor(host=DeniedHost(root, "survivability_mode")).discover()
     assert [fault.code for fault in discovery.faults] == ["survivability_mode"]
 
 
-def test_a_driver_that_made_no_nodes_is_a_fault_of_a_whole_gpu(root, make_vendor, codes):
+def test_a_driver_that_made_no_nodes_is_a_fault_of_a_whole_gpu(
+    root: Path, make_vendor: MakeVendor, codes: Codes
+) -> None:
     write_intel_node(root, B60)
     remove(root, f"{PCI}/{B60.address}/drm")
     assert codes(make_vendor().discover()) == [(B60.address, "no_drm_nodes")]
 
 
-def test_the_versions_of_drivers_outside_the_kernel_are_told(root, make_vendor):
+def test_the_versions_of_drivers_outside_the_kernel_are_told(
+    root: Path, make_vendor: MakeVendor
+) -> None:
     write_intel_node(root, FLEX_170)
     assert make_vendor().discover().driver_version is None
     write_tree(root, "/sys/module/i915/version = 1.25.2")
     assert make_vendor().discover().driver_version == "i915 1.25.2"
 
 
-def test_a_simulated_node_refuses_two_gpus_with_the_same_nodes(root):
+def test_a_simulated_node_refuses_two_gpus_with_the_same_nodes(root: Path) -> None:
     with pytest.raises(ValueError, match="same card"):
         write_intel_node(root, B60, FLEX_170)
 
 
-def test_a_slice_that_is_being_made_is_one_device_of_its_gpu(root, make_vendor):
+def test_a_slice_that_is_being_made_is_one_device_of_its_gpu(
+    root: Path, make_vendor: MakeVendor
+) -> None:
     write_intel_node(root, B60)
     set_vfs(root, B60, 2, QUOTA)
     remove(root, f"{PCI}/0000:04:00.2/physfn")

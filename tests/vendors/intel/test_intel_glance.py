@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import MakeVendor
 
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.tree import remove
+from tests.vendors.intel.conftest import MakeVendor
 
 SIX = ["xe"] * 6
 FIRST_VF = "0000:03:00.1"

@@ -5,6 +5,7 @@ import errno
 import os
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from deviceplugin.vendors.intel.reader import (
     query_memory,
     query_xe,
 )
+from tests.vendors.intel.conftest import FindDevice, MakeVendor
 
 D = f"/sys/devices/pci0000:00/{B60.address}"
 DEBUGFS = f"/sys/kernel/debug/dri/{B60.address}"
@@ -72,8 +74,14 @@ def reply(header: str, *regions: bytes) -> bytes:
     ],
 )
 def test_memory_is_from_the_best_source_there_is(
-    gpu: IntelGpu, extra, told, expected, root, make_vendor, device
-):
+    gpu: IntelGpu,
+    extra: str,
+    told: int | None,
+    expected: tuple[int, str] | None,
+    root: Path,
+    make_vendor: MakeVendor,
+    device: FindDevice,
+) -> None:
     write_intel_node(root, gpu)
     write_tree(root, extra)
     found = device(make_vendor(query=lambda driver, node: told).discover(), gpu.address)
@@ -83,13 +91,17 @@ def test_memory_is_from_the_best_source_there_is(
 
 
 @pytest.mark.parametrize("size", [0, -1])
-def test_a_size_that_is_none_is_not_a_size(size, root, make_vendor, device):
+def test_a_size_that_is_none_is_not_a_size(
+    size: int, root: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     write_intel_node(root, replace(FLEX_170, lmem_bytes=size))
     found = device(make_vendor().discover(), FLEX_170.address)
     assert found.attributes["memory_source"] == "table"
 
 
-def test_a_file_that_fails_is_named_and_the_next_source_asked(root, make_vendor, device):
+def test_a_file_that_fails_is_named_and_the_next_source_asked(
+    root: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     class BrokenHost(Host):
         def read_int(self, host_path: str) -> int | None:
             if host_path.endswith("lmem_total_bytes"):
@@ -105,7 +117,7 @@ def test_a_file_that_fails_is_named_and_the_next_source_asked(root, make_vendor,
     assert "lmem_total_bytes" in fault.reason
 
 
-def test_debugfs_that_only_root_may_read_is_no_fault(root, make_vendor):
+def test_debugfs_that_only_root_may_read_is_no_fault(root: Path, make_vendor: MakeVendor) -> None:
     class DeniedHost(Host):
         def read_text(self, host_path: str) -> str | None:
             if host_path.startswith("/sys/kernel/debug"):
@@ -117,7 +129,9 @@ def test_debugfs_that_only_root_may_read_is_no_fault(root, make_vendor):
     assert make_vendor(host=DeniedHost(root)).discover().faults == ()
 
 
-def test_a_gpu_of_an_unknown_product_is_offered_without_a_name(root, make_vendor, device):
+def test_a_gpu_of_an_unknown_product_is_offered_without_a_name(
+    root: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     write_intel_node(root, UNKNOWN)
     assert device(make_vendor().discover(), UNKNOWN.address).product is None
 
@@ -133,7 +147,7 @@ def test_a_gpu_of_an_unknown_product_is_offered_without_a_name(root, make_vendor
     ],
     ids=["used", "unused", "short file", "short line", "no numbers"],
 )
-def test_a_bar_is_its_end_less_its_start(text, line, size):
+def test_a_bar_is_its_end_less_its_start(text: str, line: int, size: int | None) -> None:
     assert parse_bar_bytes(text, line) == size
 
 
@@ -147,27 +161,27 @@ def test_a_bar_is_its_end_less_its_start(text, line, size):
     ],
     ids=["a manager's file", "another size", "zero", "empty"],
 )
-def test_a_managers_size_is_its_own_line(text, size):
+def test_a_managers_size_is_its_own_line(text: str, size: int | None) -> None:
     assert parse_vram_size(text) == size
 
 
 @settings(max_examples=60)
 @given(st.text(max_size=200), st.integers(0, 12))
-def test_no_text_breaks_the_parsers(text, line):
+def test_no_text_breaks_the_parsers(text: str, line: int) -> None:
     for value in (parse_bar_bytes(text, line), parse_vram_size(text)):
         assert value is None or value > 0
 
 
 @settings(max_examples=60)
 @given(st.binary(max_size=400), st.sampled_from([8, 16]))
-def test_no_reply_breaks_the_parser(data, header_bytes):
+def test_no_reply_breaks_the_parser(data: bytes, header_bytes: int) -> None:
     size = parse_regions(data, header_bytes)
     assert size is None or size > 0
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1 << 40)), max_size=6))
-def test_only_local_regions_are_summed(regions):
+def test_only_local_regions_are_summed(regions: list[tuple[int, int]]) -> None:
     data = reply("=I4x", *(region(kind, size) for kind, size in regions))
     assert parse_regions(data, 8) == (sum(s for kind, s in regions if kind == 1) or None)
 
@@ -201,23 +215,23 @@ class SimulatedDriver:
             ctypes.memmove(data, self.data, length)
 
 
-def test_xe_tells_the_sum_of_its_local_regions():
+def test_xe_tells_the_sum_of_its_local_regions() -> None:
     data = reply("=I4x", region(0, 5), region(1, 64 * GIB), region(1, 64 * GIB))
     assert query_xe(SimulatedDriver(data).xe) == 128 * GIB
 
 
-def test_i915_tells_the_sum_of_its_local_regions():
+def test_i915_tells_the_sum_of_its_local_regions() -> None:
     data = reply("=I12x", region(0, 5), region(1, 16 * GIB))
     assert query_i915(SimulatedDriver(data).i915) == 16 * GIB
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * (1 << 17)], ids=["nothing", "too much"])
-def test_an_answer_of_an_impossible_length_is_none(data):
+def test_an_answer_of_an_impossible_length_is_none(data: bytes) -> None:
     assert query_xe(SimulatedDriver(data).xe) is None
     assert query_i915(SimulatedDriver(data).i915) is None
 
 
-def test_an_item_that_i915_does_not_know_is_none():
+def test_an_item_that_i915_does_not_know_is_none() -> None:
     def refuse(request: int, argument: bytearray) -> None:
         item = struct.unpack("=IIQ", argument)[2]
         ctypes.memmove(item + 8, struct.pack("=i", -errno.EINVAL), 4)
@@ -230,6 +244,6 @@ def test_an_item_that_i915_does_not_know_is_none():
     [("xe", "/dev/dri/card9"), ("xe", "/dev/dri/card1"), ("i915", "/dev/dri/card1"), ("vfio", "")],
     ids=["no node", "xe on a plain file", "i915 on a plain file", "another driver"],
 )
-def test_a_node_that_cannot_be_asked_tells_nothing(driver, node, root):
+def test_a_node_that_cannot_be_asked_tells_nothing(driver: str, node: str, root: Path) -> None:
     write_tree(root, "/dev/dri/card1 c 226:1")
     assert query_memory(Host(root), driver, node) is None

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from deviceplugin.vendors.intel import SECTIONS
+from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
 PUBLISHED = """
 version: "2.0"
@@ -17,16 +18,16 @@ scheduling: {policy: "fair_share", isolation: "hardware"}
 """
 
 
-def test_the_published_example_is_taken_as_it_is():
-    xe = msgspec.convert(yaml.safe_load(PUBLISHED), SECTIONS["intel_xe"])
+def test_the_published_example_is_taken_as_it_is() -> None:
+    xe = msgspec.convert(yaml.safe_load(PUBLISHED), XeSettings)
     assert xe.scheduling.policy == "fair_share"
     assert xe.instance_of(4227858432) == xe.instances[0]
     assert xe.instance_of(2 << 30) is None
 
 
-def test_everything_has_a_default():
-    assert msgspec.convert({}, SECTIONS["intel"]).device_list_strategy == ("device-specs",)
-    assert msgspec.convert({}, SECTIONS["intel_xe"]).enabled
+def test_everything_has_a_default() -> None:
+    assert msgspec.convert({}, IntelSettings).device_list_strategy == ("device-specs",)
+    assert msgspec.convert({}, XeSettings).enabled
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,8 @@ def test_everything_has_a_default():
         "two of one size",
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(section, value, named):
+def test_a_setting_that_cannot_be_used_is_named(
+    section: str, value: dict[str, object], named: str
+) -> None:
     with pytest.raises(msgspec.ValidationError, match=named):
         msgspec.convert(value, SECTIONS[section])

@@ -14,11 +14,13 @@ from deviceplugin.testing.intel import (
     B60,
     FLEX_170,
     INTEGRATED,
+    IntelGpu,
     set_vfs,
     vf_address,
     write_intel_node,
 )
 from deviceplugin.testing.tree import remove, write_tree
+from tests.vendors.intel.conftest import Codes, FindDevice, MakeVendor, Offered
 
 SPLIT = ["xe"] * 4 + ["vfio-pci"] * 2
 QUOTA = 4227858432
@@ -45,7 +47,9 @@ def node(root: Path) -> Path:
     return root
 
 
-def test_a_function_that_only_its_owner_knows_of_is_one_device(node, make_vendor, offered):
+def test_a_function_that_only_its_owner_knows_of_is_one_device(
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     set_vfs(node, B60, 2, QUOTA)
     remove(node, f"/sys/bus/pci/devices/{vf_address(B60, 1)}/physfn")
     found = make_vendor().discover()
@@ -58,8 +62,8 @@ def test_a_function_that_only_its_owner_knows_of_is_one_device(node, make_vendor
 
 
 def test_dividing_a_gpu_and_making_it_whole_moves_the_resources_each_time(
-    node, make_vendor, offered
-):
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     vendor = make_vendor()
     for _ in range(4):
         assert offered(vendor.discover()) == {"intel.com/gpu": 1}
@@ -73,7 +77,7 @@ def test_dividing_a_gpu_and_making_it_whole_moves_the_resources_each_time(
     assert offered(vendor.discover()) == {"intel.com/gpu": 1}
 
 
-def test_ids_stay_when_the_cards_get_other_numbers(root, make_vendor):
+def test_ids_stay_when_the_cards_get_other_numbers(root: Path, make_vendor: MakeVendor) -> None:
     vendor = make_vendor()
     write_intel_node(root, B60)
     set_vfs(root, B60, 2, QUOTA)
@@ -90,7 +94,9 @@ def test_ids_stay_when_the_cards_get_other_numbers(root, make_vendor):
     assert before != after
 
 
-def test_functions_past_the_eighth_have_their_own_addresses(root, make_vendor, offered):
+def test_functions_past_the_eighth_have_their_own_addresses(
+    root: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     write_intel_node(root, FLEX_170)
     set_vfs(root, FLEX_170, 16, 1048576000)
     assert vf_address(FLEX_170, 8) == "0000:3a:01.0"
@@ -112,13 +118,23 @@ def test_functions_past_the_eighth_have_their_own_addresses(root, make_vendor, o
     ],
     ids=["ECC", "i915 provisions by itself", "xe provisions by itself", "one", "twelve"],
 )
-def test_a_slice_is_named_by_its_size(gpu, count, quota, name, root, make_vendor, offered):
+def test_a_slice_is_named_by_its_size(
+    gpu: IntelGpu,
+    count: int,
+    quota: int,
+    name: str,
+    root: Path,
+    make_vendor: MakeVendor,
+    offered: Offered,
+) -> None:
     write_intel_node(root, gpu)
     set_vfs(root, gpu, count, quota)
     assert offered(make_vendor().discover()) == {name: count}
 
 
-def test_the_physical_functions_spare_is_not_shared(root, make_vendor, device):
+def test_the_physical_functions_spare_is_not_shared(
+    root: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     gpu = replace(B60, quotas="none")
     write_intel_node(root, gpu)
     set_vfs(root, gpu, 6)
@@ -130,20 +146,24 @@ def test_the_physical_functions_spare_is_not_shared(root, make_vendor, device):
     assert function.attributes["memory_source"] == "share of debugfs"
 
 
-def test_two_sizes_on_one_gpu_are_two_resources(node, make_vendor, offered):
+def test_two_sizes_on_one_gpu_are_two_resources(
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     set_vfs(node, B60, 3, [QUOTA, QUOTA, 2 * QUOTA])
     assert offered(make_vendor().discover()) == {"intel.com/xe-4gb": 2, "intel.com/xe-8gb": 1}
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", "xe-vfio-pci"])
-def test_every_vfio_driver_serves_virtual_machines(driver, node, make_vendor, offered):
+def test_every_vfio_driver_serves_virtual_machines(
+    driver: str, node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     set_vfs(node, B60, 6, QUOTA, [driver] * 6)
     assert offered(make_vendor().discover()) == {"intel.com/xe-4gb-vfio": 6}
 
 
 def test_functions_without_a_driver_are_counted_and_the_gpu_stays_hidden(
-    node, make_vendor, offered
-):
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     set_vfs(node, B60, 6, QUOTA, [None] * 6)
     discovery = make_vendor().discover()
     (fault,) = discovery.faults
@@ -154,8 +174,8 @@ def test_functions_without_a_driver_are_counted_and_the_gpu_stays_hidden(
 
 
 def test_a_vfio_function_without_its_group_node_is_a_fault_and_not_given(
-    node, make_vendor, offered, codes
-):
+    node: Path, make_vendor: MakeVendor, offered: Offered, codes: Codes
+) -> None:
     set_vfs(node, B60, 6, QUOTA, SPLIT)
     (node / "dev/vfio/41").unlink()
     discovery = make_vendor().discover()
@@ -164,13 +184,17 @@ def test_a_vfio_function_without_its_group_node_is_a_fault_and_not_given(
     assert "/dev/vfio/41" in discovery.faults[0].reason
 
 
-def test_a_vfio_function_without_an_iommu_is_not_given(node, make_vendor, codes):
+def test_a_vfio_function_without_an_iommu_is_not_given(
+    node: Path, make_vendor: MakeVendor, codes: Codes
+) -> None:
     set_vfs(node, B60, 1, QUOTA, ["vfio-pci"])
     (node / "sys/bus/pci/devices/0000:04:00.1/iommu_group").unlink()
     assert codes(make_vendor().discover()) == [("0000:04:00.1", "no_iommu_group")]
 
 
-def test_functions_that_share_an_iommu_group_are_given_away_together(node, make_vendor, device):
+def test_functions_that_share_an_iommu_group_are_given_away_together(
+    node: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     set_vfs(node, B60, 3, QUOTA, ["vfio-pci"] * 3)
     path = "/sys/devices/pci0000:00/0000:04:00.2"
     write_tree(node, f"{path}/iommu_group -> ../../../kernel/iommu_groups/37")
@@ -186,14 +210,18 @@ def test_functions_that_share_an_iommu_group_are_given_away_together(node, make_
     assert contract_problems(vendor, Host(node)) == []
 
 
-def test_a_shared_group_is_named_by_its_smallest_function(node, make_vendor, offered):
+def test_a_shared_group_is_named_by_its_smallest_function(
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     set_vfs(node, B60, 2, [2 * QUOTA, QUOTA], ["vfio-pci"] * 2)
     path = "/sys/devices/pci0000:00/0000:04:00.2"
     write_tree(node, f"{path}/iommu_group -> ../../../kernel/iommu_groups/37")
     assert offered(make_vendor().discover()) == {"intel.com/xe-4gb-vfio": 1}
 
 
-def test_a_group_that_the_host_still_uses_is_not_given(node, make_vendor, offered, codes):
+def test_a_group_that_the_host_still_uses_is_not_given(
+    node: Path, make_vendor: MakeVendor, offered: Offered, codes: Codes
+) -> None:
     set_vfs(node, B60, 2, QUOTA, ["xe", "vfio-pci"])
     path = "/sys/devices/pci0000:00/0000:04:00.2"
     write_tree(node, f"{path}/iommu_group -> ../../../kernel/iommu_groups/37")
@@ -203,7 +231,9 @@ def test_a_group_that_the_host_still_uses_is_not_given(node, make_vendor, offere
     assert codes(discovery) == [("0000:04:00.2", "iommu_group_in_use")]
 
 
-def test_a_quota_that_cannot_be_read_costs_that_source_only(node, make_vendor, offered, device):
+def test_a_quota_that_cannot_be_read_costs_that_source_only(
+    node: Path, make_vendor: MakeVendor, offered: Offered, device: FindDevice
+) -> None:
     set_vfs(node, B60, 6, QUOTA, SPLIT)
     discovery = make_vendor(host=BrokenHost(node)).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2}
@@ -213,14 +243,16 @@ def test_a_quota_that_cannot_be_read_costs_that_source_only(node, make_vendor, o
     assert device(discovery, "0000:04:00.1").attributes["memory_source"] == "share of table"
 
 
-def test_half_of_a_two_tile_quota_is_never_taken_for_the_whole(make_vendor, root, offered):
+def test_half_of_a_two_tile_quota_is_never_taken_for_the_whole(
+    make_vendor: MakeVendor, root: Path, offered: Offered
+) -> None:
     discovery = make_vendor("max1550-4vf", host=BrokenHost(root)).discover()
     assert offered(discovery) == {"intel.com/xe-30gb": 3, "intel.com/xe-32gb": 1}
 
 
 def test_an_unreadable_gpu_is_seen_faulted_and_costs_no_other(
-    node, make_vendor, offered, device, codes
-):
+    node: Path, make_vendor: MakeVendor, offered: Offered, device: FindDevice, codes: Codes
+) -> None:
     write_intel_node(node, replace(INTEGRATED, render=150))
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = broken")
     discovery = make_vendor().discover()
@@ -229,7 +261,9 @@ def test_an_unreadable_gpu_is_seen_faulted_and_costs_no_other(
     assert device(discovery, B60.address).resource is None
 
 
-def test_slices_of_an_unreadable_gpu_are_faulted_not_guessed(node, make_vendor, offered, codes):
+def test_slices_of_an_unreadable_gpu_are_faulted_not_guessed(
+    node: Path, make_vendor: MakeVendor, offered: Offered, codes: Codes
+) -> None:
     set_vfs(node, B60, 2, QUOTA)
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = broken")
     discovery = make_vendor().discover()
@@ -238,7 +272,9 @@ def test_slices_of_an_unreadable_gpu_are_faulted_not_guessed(node, make_vendor, 
     assert len(discovery.devices) == 3
 
 
-def test_a_slice_of_unknown_size_is_not_offered(root, make_vendor, offered, codes):
+def test_a_slice_of_unknown_size_is_not_offered(
+    root: Path, make_vendor: MakeVendor, offered: Offered, codes: Codes
+) -> None:
     gpu = replace(B60, device_id=0xE2FF, quotas="none", bar_bytes=None)
     write_intel_node(root, gpu)
     set_vfs(root, gpu, 1)
@@ -248,8 +284,8 @@ def test_a_slice_of_unknown_size_is_not_offered(root, make_vendor, offered, code
 
 
 def test_the_list_of_instances_names_slices_and_leaves_others_out(
-    node, make_vendor, offered, device, codes
-):
+    node: Path, make_vendor: MakeVendor, offered: Offered, device: FindDevice, codes: Codes
+) -> None:
     set_vfs(node, B60, 3, [QUOTA, 2 * QUOTA, 3 * QUOTA])
     discovery = make_vendor(intel_xe={"instances": EXAMPLE}).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 1, "intel.com/xe-8gb": 1}
@@ -257,7 +293,9 @@ def test_the_list_of_instances_names_slices_and_leaves_others_out(
     assert device(discovery, "0000:04:00.1").attributes["execution_units"] == "32"
 
 
-def test_a_pinned_name_may_differ_from_the_size(root, make_vendor, offered):
+def test_a_pinned_name_may_differ_from_the_size(
+    root: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     write_intel_node(root, FLEX_170)
     set_vfs(root, FLEX_170, 4, 3548381184, ["i915"] * 3 + ["vfio-pci"])
     pinned = [{"name": "xe-4gb", "memory": "3384MiB"}]
@@ -265,14 +303,18 @@ def test_a_pinned_name_may_differ_from_the_size(root, make_vendor, offered):
     assert offered(discovery) == {"intel.com/xe-4gb": 3, "intel.com/xe-4gb-vfio": 1}
 
 
-def test_slices_carry_the_policy_of_their_section(node, make_vendor, device):
+def test_slices_carry_the_policy_of_their_section(
+    node: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     set_vfs(node, B60, 6, QUOTA, SPLIT)
     vendor = make_vendor(intel_xe={"scheduling": {"policy": "fair_share"}})
     policies = {d.policy for d in vendor.discover().devices if d.resource}
     assert policies == {"fair_share"}
 
 
-def test_slices_that_are_turned_off_are_seen_but_not_offered(node, make_vendor, offered):
+def test_slices_that_are_turned_off_are_seen_but_not_offered(
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     set_vfs(node, B60, 6, QUOTA, SPLIT)
     discovery = make_vendor(intel_xe={"enabled": False}).discover()
     assert offered(discovery) == {}
@@ -280,7 +322,9 @@ def test_slices_that_are_turned_off_are_seen_but_not_offered(node, make_vendor, 
     assert discovery.faults == ()
 
 
-def test_a_size_that_only_the_slices_own_driver_tells_is_used(root, make_vendor, device):
+def test_a_size_that_only_the_slices_own_driver_tells_is_used(
+    root: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     gpu = replace(B60, quotas="none")
     write_intel_node(root, gpu)
     set_vfs(root, gpu, 2)
@@ -296,12 +340,16 @@ def test_a_size_that_only_the_slices_own_driver_tells_is_used(root, make_vendor,
     assert ("xe", "/dev/dri/card2") in asked
 
 
-def test_a_gpu_is_hidden_from_the_moment_its_functions_are_enabled(node, make_vendor, offered):
+def test_a_gpu_is_hidden_from_the_moment_its_functions_are_enabled(
+    node: Path, make_vendor: MakeVendor, offered: Offered
+) -> None:
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = 6")
     assert offered(make_vendor().discover()) == {}
 
 
-def test_a_media_gt_without_a_quota_takes_nothing_from_the_sum(root, make_vendor, device):
+def test_a_media_gt_without_a_quota_takes_nothing_from_the_sum(
+    root: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     gpu = replace(B60, quotas="debugfs-gt")
     write_intel_node(root, gpu)
     set_vfs(root, gpu, 6, QUOTA)
@@ -310,7 +358,9 @@ def test_a_media_gt_without_a_quota_takes_nothing_from_the_sum(root, make_vendor
     assert (function.memory_bytes, function.attributes["memory_source"]) == (QUOTA, "debugfs")
 
 
-def test_slices_of_a_gpu_without_a_card_are_found_too(node, make_vendor, device):
+def test_slices_of_a_gpu_without_a_card_are_found_too(
+    node: Path, make_vendor: MakeVendor, device: FindDevice
+) -> None:
     set_vfs(node, B60, 2, 0)
     remove(node, f"/sys/devices/pci0000:00/{B60.address}/drm")
     function = device(make_vendor().discover(), "0000:04:00.1")

@@ -21,6 +21,7 @@ from tests.fakes.nvml import (
     with_nvswitch,
     write_host_tree,
 )
+from tests.fakes.nvml.model import Gpu
 from tests.vendors.nvidia.conftest import MakeVendor
 
 GPU_0, GPU_1 = ("GPU-" + "-".join([d * 8, d * 4, d * 4, d * 4, d * 12]) for d in "01")
@@ -98,7 +99,7 @@ def test_compute_slices_have_names_of_their_own(node: NvmlDouble, make_vendor: M
     ids=["h200", "b200", "h200-1g"],
 )
 def test_memory_in_a_name_is_rounded_half_up(
-    tmp_path: Path, make_vendor: MakeVendor, gpu: object, profile: str
+    tmp_path: Path, make_vendor: MakeVendor, gpu: Gpu, profile: str
 ) -> None:
     double = NvmlDouble(tmp_path, scenario=Scenario(gpus=(gpu,)))
     double.set_mig(0, [profile])

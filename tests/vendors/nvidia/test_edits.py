@@ -85,7 +85,7 @@ def edits_for(vendor: Any, *ids: str) -> ContainerEdits:
 
 
 def mig_id(vendor: Any, profile: str) -> str:
-    return next(d.id for d in vendor.discover().devices if d.profile == profile)
+    return str(next(d.id for d in vendor.discover().devices if d.profile == profile))
 
 
 def test_envvar_names_the_devices(node: NvmlDouble, make_vendor: MakeVendor) -> None:

@@ -217,7 +217,7 @@ def test_bytes_of_any_kind_are_a_message_or_refused(body: bytes) -> None:
     with Channel(ours) as channel, theirs:
         theirs.sendall(frame(body))
         try:
-            message = channel.receive(Answer, WAIT_S)  # type: ignore[arg-type]
+            message: object = channel.receive(Answer, WAIT_S)  # type: ignore[arg-type]
         except NO_MESSAGE:
             return
         assert isinstance(message, Answer)

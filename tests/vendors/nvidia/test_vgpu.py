@@ -11,11 +11,13 @@ import pytest
 from deviceplugin.config.schema import decode
 from deviceplugin.errors import ConfigError, UnavailableError
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Isolation
+from deviceplugin.model import Device, DeviceID, Isolation, ResourceName
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors.nvidia import create
 from deviceplugin.vendors.nvidia.gpus import Gpu
+from deviceplugin.vendors.nvidia.library import Nvml
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
+from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
 from deviceplugin.vendors.nvidia.vgpu_guest import as_vgpu, guest_edits, type_of
 from deviceplugin.vendors.nvidia.vgpu_host import HostVgpus, parse_types
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
@@ -38,7 +40,7 @@ PINNED = decode(REFERENCE, VgpuSection, "vgpu")
 UUID = "aa618089-8b16-4d01-a136-25a0f3c73123"
 
 
-def guest(product: str = "GRID T4-8Q", gib: float = 8, mode: int | None = 2) -> Gpu:
+def guest(product: str | None = "GRID T4-8Q", gib: float = 8, mode: int | None = 2) -> Gpu:
     return Gpu(
         uuid="GPU-1",
         index=0,
@@ -54,10 +56,10 @@ def guest(product: str = "GRID T4-8Q", gib: float = 8, mode: int | None = 2) -> 
     )
 
 
-WHOLE = Device(id=DeviceID("GPU-1"), vendor="nvidia", resource="nvidia.com/gpu")
+WHOLE = Device(id=DeviceID("GPU-1"), vendor="nvidia", resource=ResourceName("nvidia.com/gpu"))
 
 
-def env(gpu: Gpu, section: VgpuSection = PINNED) -> dict[str, str]:
+def env(gpu: Gpu, section: VgpuSection = PINNED) -> dict[str, str | None]:
     device = as_vgpu(gpu, WHOLE, section)
     return {"resource": device.resource, **guest_edits([device]).env}
 
@@ -75,7 +77,7 @@ def env(gpu: Gpu, section: VgpuSection = PINNED) -> dict[str, str]:
     ],
     ids=lambda value: getattr(value, "product", value),
 )
-def test_a_guests_vgpu_is_told_by_profile_and_memory(gpu, profile, memory):
+def test_a_guests_vgpu_is_told_by_profile_and_memory(gpu: Gpu, profile: str, memory: str) -> None:
     assert env(gpu) == {
         "resource": "nvidia.com/vgpu",
         "NVIDIA_VGPU_PROFILE": profile,
@@ -85,12 +87,12 @@ def test_a_guests_vgpu_is_told_by_profile_and_memory(gpu, profile, memory):
 
 @pytest.mark.parametrize("mode", [None, 0, 1, 3])
 @pytest.mark.parametrize("product", ["NVIDIA A100-SXM4-40GB", "Tesla T4", "GRID K520", None])
-def test_a_real_gpu_stays_what_it_is(product, mode):
+def test_a_real_gpu_stays_what_it_is(product: str | None, mode: int | None) -> None:
     assert env(guest(product, mode=mode)) == {"resource": "nvidia.com/gpu"}
     assert type_of(product) is None
 
 
-def test_a_vgpu_is_a_plain_gpu_where_the_section_is_disabled():
+def test_a_vgpu_is_a_plain_gpu_where_the_section_is_disabled() -> None:
     assert env(guest(), VgpuSection(enabled=False)) == {"resource": "nvidia.com/gpu"}
 
 
@@ -102,13 +104,15 @@ def test_a_vgpu_is_a_plain_gpu_where_the_section_is_disabled():
         ({"profile": []}, "vgpu.profile"),
     ],
 )
-def test_a_mistake_in_the_section_is_told_with_its_key(section, key):
+def test_a_mistake_in_the_section_is_told_with_its_key(
+    section: dict[str, object], key: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         decode(section, VgpuSection, "vgpu")
     assert refused.value.key == key
 
 
-def test_discover_shows_a_guests_vgpu_and_a_shared_memory_partition_of_mig(tmp_path: Path):
+def test_discover_shows_a_guests_vgpu_and_a_shared_memory_partition_of_mig(tmp_path: Path) -> None:
     vgpu = replace(
         a100_40gb(0), name="GRID T4-8Q", memory_total_bytes=8 << 30, virtualization=2, mig_max=None
     )
@@ -126,7 +130,7 @@ def test_discover_shows_a_guests_vgpu_and_a_shared_memory_partition_of_mig(tmp_p
     assert report["sharing"]["nvidia.com/mig-3g.20gb"]["isolation"] == Isolation.HARDWARE
 
 
-def test_ecc_off_on_a_shared_gpu_is_seen_through_nvml(tmp_path: Path):
+def test_ecc_off_on_a_shared_gpu_is_seen_through_nvml(tmp_path: Path) -> None:
     gpus = (replace(a100_40gb(0), ecc_current=0), a100_40gb(1))
     write_host_tree(tmp_path, NvmlDouble(tmp_path, scenario=Scenario(gpus=gpus)).scenario)
     config = tmp_path / "config.yaml"
@@ -176,19 +180,19 @@ TREE = f"""
 VF = "0000:81:00.4"
 
 
-def without_driver(host: Host, driver_root: str):
+def without_driver(host: Host, driver_root: str) -> Nvml:
     raise UnavailableError("no driver")
 
 
-def vendor_of(root: Path):
+def vendor_of(root: Path) -> NvidiaVendor:
     sections = {"nvidia": NvidiaSection(), "mig": MigSection(), "vgpu": VgpuSection()}
     return create(Host(root), sections, without_driver)
 
 
-def test_a_host_offers_its_vgpus_by_type_even_without_nvml(tmp_path: Path):
+def test_a_host_offers_its_vgpus_by_type_even_without_nvml(tmp_path: Path) -> None:
     write_tree(tmp_path, TREE)
     vendor = vendor_of(tmp_path)
-    devices = {device.resource: device for device in vendor.discover().devices}
+    devices = {str(device.resource): device for device in vendor.discover().devices}
     assert {name: device.id for name, device in devices.items()} == {
         "nvidia.com/GRID_T4-8Q": UUID,
         "nvidia.com/NVIDIA_L40S-8Q": VF,
@@ -203,12 +207,12 @@ def test_a_host_offers_its_vgpus_by_type_even_without_nvml(tmp_path: Path):
     assert {node.permissions for node in function.device_nodes} == {"mrw"}
 
 
-def test_a_host_without_driver_and_vgpus_is_unavailable(tmp_path: Path):
+def test_a_host_without_driver_and_vgpus_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError):
         vendor_of(tmp_path).discover()
 
 
-def test_the_name_of_a_type_is_remembered_and_an_unknown_one_numbered(tmp_path: Path):
+def test_the_name_of_a_type_is_remembered_and_an_unknown_one_numbered(tmp_path: Path) -> None:
     write_tree(tmp_path, TREE)
     vgpus = HostVgpus(Host(tmp_path))
     assert [device.product for device in vgpus.read({})][1:] == ["NVIDIA L40S-8Q"]
@@ -218,7 +222,7 @@ def test_the_name_of_a_type_is_remembered_and_an_unknown_one_numbered(tmp_path: 
     assert [device.resource for device in fresh.read({})][1:] == ["nvidia.com/vgpu-1155"]
 
 
-def test_a_vgpu_that_is_taken_away_is_gone(tmp_path: Path):
+def test_a_vgpu_that_is_taken_away_is_gone(tmp_path: Path) -> None:
     write_tree(tmp_path, TREE)
     vgpus = HostVgpus(Host(tmp_path))
     write_tree(tmp_path, f"/sys/bus/pci/devices/{VF}/nvidia/current_vgpu_type = 0")
@@ -236,11 +240,13 @@ def test_a_vgpu_that_is_taken_away_is_gone(tmp_path: Path):
         ("7 : a : b", {7: "a : b"}),
     ],
 )
-def test_lists_of_types_are_read_with_and_without_a_header(text, types):
+def test_lists_of_types_are_read_with_and_without_a_header(
+    text: str, types: dict[int, str]
+) -> None:
     assert parse_types(text) == types
 
 
-def test_the_gpu_of_a_vgpu_is_its_parent_and_a_virtual_function_no_lost_gpu(tmp_path: Path):
+def test_the_gpu_of_a_vgpu_is_its_parent_and_a_virtual_function_no_lost_gpu(tmp_path: Path) -> None:
     """Through NVML in a process of its own, as pynvml keeps its library for good."""
     gpu = replace(a100_40gb(0), pci_bus=0x81, virtualization=3)
     double = NvmlDouble(tmp_path, scenario=Scenario(gpus=(gpu,)))

@@ -7,7 +7,7 @@ answered on it. A message is its length in four bytes and MessagePack.
 import socket
 import time
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -96,7 +96,7 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
 
-    def __enter__(self) -> "Channel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
