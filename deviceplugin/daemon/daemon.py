@@ -57,8 +57,8 @@ class Daemon:
         self._leading = False
         self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
-        self._claims = Claims(config, self._store, self._endpoints.busy_since)
-        self._planner = self._claims.planner
+        self._claims = Claims(config, self._store)
+        self._planner, self._listed = self._claims.planner, self._claims.retention.listed
         self._side = self._side_of(config, vendors)
         self._sides = [self._side]
         self._agents: dict[str, asyncio.Task[None]] = {}
@@ -81,7 +81,7 @@ class Daemon:
 
     def _register_collectors(self) -> None:
         register = self._metrics.registry.register
-        register(StateCollector(lambda: self._store.current, lambda: self._planner.resources.value))
+        register(StateCollector(lambda: self._store.current, lambda: self._listed.value))
         register(self._health.collector)
         register(SharingCollector(lambda: self._planner.current, self._claims.ledger.held))
         if self._reloader is not None:
@@ -101,7 +101,7 @@ class Daemon:
         self._side.start(self._keep)
         self._follow_agents()
         try:
-            await self._endpoints.follow(self._planner.resources)
+            await self._endpoints.follow(self._listed)
         finally:
             background += [*self._agents.values(), *(t for s in self._sides for t in s.stop())]
             for task in background:
@@ -197,7 +197,7 @@ class Daemon:
         """
         side, sharing = self._side, self._claims.sharing
         devices = devices_of(resource.name, entries, self._store.current.devices)
-        async with self._claims.forms.claiming(resource, entries):
+        async with self._claims.forms.reserving(resource, entries):
             shares = sharing.edits(resource, entries, devices)
             edits = await side.answers.edits(devices, shares)
         side.placement.handed_out(resource, entries)

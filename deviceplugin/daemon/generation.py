@@ -58,7 +58,7 @@ class VendorSide:
         write = CdiFiles(config.cdi_dir, order).write
         around = Around(write_files=write, discovered=discovered, order=order)
         self.loops = [health.vendor_loop(vendor, around) for vendor in vendors]
-        self._store, self._planner = health.store, claims.planner
+        self._store, self._listed = health.store, claims.retention.listed
         self._looking: list[asyncio.Task[None]] = []
         self._placing: list[asyncio.Task[None]] = []
 
@@ -68,11 +68,11 @@ class VendorSide:
         self._looking = [keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self.loops]
 
     async def _place(self) -> None:
-        await self.placement.follow(self._store.latest, self._planner.resources)
+        await self.placement.follow(self._store.latest, self._listed)
 
     async def _prepare(self) -> None:
         """Have an answer for each device before it is asked for."""
-        async for resources in self._planner.resources.changes():
+        async for resources in self._listed.changes():
             devices = self._store.current.devices
             offered = [
                 offered_as(name, devices[device])

@@ -9,15 +9,12 @@ from deviceplugin.config.config import Config
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.retention import Retention
-from deviceplugin.model import AdvertisedID, ResourceName
-from deviceplugin.resources.forms import Forms
+from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.mps import MpsSupervisor
 from deviceplugin.resources.mps_settings import find_control
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
-
-BusySince = Callable[[ResourceName, AdvertisedID], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +34,25 @@ def terms_of(config: Config) -> Terms:
 
 
 class Claims:
-    """What decides who may have which device; `busy_since` as Retention has it."""
+    """What decides who may have which device; `retention.listed` is what the kubelet is shown."""
 
-    def __init__(self, config: Config, store: InventoryStore, busy_since: BusySince) -> None:
+    def __init__(self, config: Config, store: InventoryStore) -> None:
         terms = terms_of(config)
         self.sharing = terms.sharing
         self.ledger = Ledger(time.monotonic)
         self._mps = MpsSupervisor(terms.mps_program, terms.mps_root, self._mps_changed)
         self._store = store
+        self.retention = Retention(self.ledger)
         self.planner = Planner(
-            store, Retention(busy_since), self.ledger, self.sharing, self._mps.faults
+            store, self.ledger, self.sharing, self._mps.faults, self.retention.apply
         )
         self._watch = LedgerWatch(
             self.ledger,
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
-            self.planner.observe,
-            lambda: self.planner.contested,
+            self.retention.observe,
+            lambda: bool(self.planner.current.decided) or self.retention.waiting,
         )
-        self.forms = Forms(
+        self.forms = FormGuard(
             self.ledger,
             self._watch,
             lambda: self.planner.current.choices,
@@ -82,7 +80,7 @@ class Claims:
         await self.planner.plan()
 
     async def _follow_mps(self) -> None:
-        await self._mps.follow(self.planner.resources, lambda: self._store.current.devices)
+        await self._mps.follow(self.retention.listed, lambda: self._store.current.devices)
 
     def _mps_changed(self) -> None:
         self.planner.set_faults()

@@ -1,5 +1,5 @@
-"""Asks the kubelet what pods hold: soon after each Allocate, else now and then, never twice a
-second.
+"""The ledger's source of usage: asks the kubelet what pods hold, soon after each Allocate, else
+now and then, never twice a second.
 
 And never while it allocates: a List makes it take its pods' devices for all that are in use
 (devicemanager, UpdateAllocatedDevices). What it is about to give is not among them until Allocate
@@ -19,11 +19,9 @@ from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.kubelet.socket import SocketIdentity, read_identity
 from deviceplugin.resources.ledger import (
     SETTLED_S,
-    Holders,
     HoldersUnknownError,
     Holding,
     Ledger,
-    by_resource,
 )
 
 log = structlog.get_logger()
@@ -52,15 +50,16 @@ def settling_s(busy: bool, quiet_s: float, waited_s: float) -> float:
 class LedgerWatch:
     """Keeps `ledger` true to the PodResources API at `socket_path`.
 
-    `observed` is told each answer; `contested` says whether somebody waits for a release.
-    `asked` is set once the kubelet was asked, whether it answered or not.
+    `observed` is called after each reply that the ledger has taken; `contested` says whether
+    somebody waits for a release; `asked` is set once the kubelet was asked, whether it answered
+    or not.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         socket_path: Path,
-        observed: Callable[[Holders], None],
+        observed: Callable[[], None],
         contested: Callable[[], bool],
     ) -> None:
         self._ledger, self._path = ledger, socket_path
@@ -138,15 +137,15 @@ class LedgerWatch:
             raise HoldersUnknownError(f"{self._path}: there is no such socket")
         if self._kubelet != kubelet:
             await self._api.forget()
-        answer = await self._api.read_answer()
+        reply = await self._api.read_reply()
         if self._kubelet not in (None, kubelet):
-            self._ledger.kubelet_restarted()
+            self._ledger.source_restarted()
         self._kubelet = kubelet
         if read_identity(self._path) != kubelet:  # another kubelet may have answered
             return
-        self._ledger.observe(answer, asked_s)
+        self._ledger.observe(reply, asked_s)
         await self._confirm_gone()
-        self._observed(by_resource(answer.holdings))
+        self._observed()
 
     async def _confirm_gone(self) -> None:
         """Ask for the pods that were missing, where the kubelet serves such questions."""

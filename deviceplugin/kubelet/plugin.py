@@ -7,7 +7,7 @@ generated servicer so that a list, serialised once, is sent to every stream as t
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -72,38 +72,6 @@ def offer(resource: Resource) -> Offer:
     return Offer(resource, wire.list_message(resource), entries)
 
 
-@dataclass(slots=True, kw_only=True)
-class InFlight:
-    """Which ids Allocate calls are about: while one runs, and when one was last asked for."""
-
-    running: dict[AdvertisedID, int] = field(default_factory=dict)
-    last: dict[AdvertisedID, float] = field(default_factory=dict)
-
-    def begin(self, ids: Iterable[AdvertisedID]) -> None:
-        """An Allocate for `ids` begins."""
-        for device_id in ids:
-            self.running[device_id] = self.running.get(device_id, 0) + 1
-            self.last[device_id] = time.monotonic()
-
-    def seconds_since(self, device_id: AdvertisedID) -> float | None:
-        """Seconds since an Allocate named the id, 0 while one runs, None if never."""
-        if device_id in self.running:
-            return 0.0
-        last = self.last.get(device_id)
-        return None if last is None else time.monotonic() - last
-
-    def forget(self, known: Mapping[str, AdvertisedDevice]) -> None:
-        """Drop what is remembered of ids that are not listed any more."""
-        self.last = {i: at for i, at in self.last.items() if i in known}
-
-    def end(self, ids: Iterable[AdvertisedID]) -> None:
-        """The Allocate ended, however it ended."""
-        for device_id in ids:
-            self.running[device_id] -= 1
-            if not self.running[device_id]:
-                del self.running[device_id]
-
-
 class ResourcePlugin:
     """Serves one resource; `answer` and `prefer` decide what a container gets."""
 
@@ -111,7 +79,6 @@ class ResourcePlugin:
         self, resource: Resource, answer: Edits, prefer: Prefer, recorder: Recorder
     ) -> None:
         self.name: ResourceName = resource.name
-        self.in_flight = InFlight()
         self.streams = Latest(0)
         self.lost = asyncio.Event()
         self._answer, self._prefer, self._recorder = answer, prefer, recorder
@@ -126,9 +93,7 @@ class ResourcePlugin:
         """List `resource` from now on; equal content sends nothing."""
         epoch, current = self._state.value
         if resource != current.resource:
-            following = offer(resource)
-            self._state.set((epoch, following))
-            self.in_flight.forget(following.entries)
+            self._state.set((epoch, offer(resource)))
 
     async def end_streams(self) -> None:
         """End every ListAndWatch stream, and know that a later end was not asked for."""
@@ -225,7 +190,6 @@ class ResourcePlugin:
         current = self._state.value[1]
         entries = select(self.name, current.entries, ids)
         asked = [entry.id for entry in entries]
-        self.in_flight.begin(asked)
         try:
             edits = await self._answer(current.resource, entries)
         except CallTimeoutError as error:
@@ -234,8 +198,6 @@ class ResourcePlugin:
             raise
         except DevicePluginError as error:
             raise AllocationError(Refusal.FAILED, f"{self.name}: {error}") from error
-        finally:
-            self.in_flight.end(asked)
         message = self._message(edits)
         self._recorder.allocated(self.name)
         # The line is written while the answer is on its way.

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from deviceplugin.model import AdvertisedID, ResourceName
 from deviceplugin.pb import podresources_v1_pb2 as podresources
-from deviceplugin.resources.ledger import Answer, Holder, HoldersUnknownError, Holding
+from deviceplugin.resources.ledger import Holder, HoldersUnknownError, Holding, PodResourcesReply
 
 _TIMEOUT_S = 2.0
 
@@ -26,16 +26,16 @@ _SERVICE = "/v1.PodResourcesLister/"
 
 
 class PodResources:
-    """Asks the API at `socket_path` over one channel, which is made anew after every failure.
+    """Asks the API at `socket_path` over one channel, which is made again after every failure.
 
-    The socket is made anew with each kubelet: call `forget` when it is another one.
+    Each kubelet makes a new socket: call `forget` when it is another one.
     """
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path
         self._channel: grpc.aio.Channel | None = None
 
-    async def read_answer(self) -> Answer:
+    async def read_reply(self) -> PodResourcesReply:
         """What active pods hold; what init containers hold while they run is not in it.
 
         Raises HoldersUnknownError.
@@ -44,7 +44,7 @@ class PodResources:
         pods = (
             await self._ask("List", request, podresources.ListPodResourcesResponse)
         ).pod_resources
-        return Answer(
+        return PodResourcesReply(
             pods=frozenset((pod.namespace, pod.name) for pod in pods),
             holdings=tuple(_holdings(pods)),
         )

@@ -8,7 +8,7 @@ import structlog
 
 from deviceplugin.kubelet.lifecycle import Endpoint
 from deviceplugin.kubelet.plugin import BURST_S, ResourcePlugin
-from deviceplugin.model import AdvertisedID, Resource, ResourceName
+from deviceplugin.model import Resource, ResourceName
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.latest import Latest
 
@@ -47,11 +47,6 @@ class Endpoints:
     def problems(self) -> Iterable[str]:
         """The resources that the kubelet does not watch now."""
         return [name for name in sorted(self._wanted) if not self._is_ready(name)]
-
-    def busy_since(self, name: ResourceName, device_id: AdvertisedID) -> float | None:
-        """Seconds since an Allocate named the id, 0 while one runs, None if never."""
-        running = self._running.get(name)
-        return running.endpoint.plugin.in_flight.seconds_since(device_id) if running else None
 
     def _is_ready(self, name: ResourceName) -> bool:
         running = self._running.get(name)

@@ -1,13 +1,14 @@
-"""Ids that stay listed although their device is gone, because a pod may still hold them.
+"""What is listed to the kubelet: the plan, and the ids that a pod may still hold.
 
 Removing an id that is held, or that an Allocate in flight names, can crash the kubelet
-(devicemanager, allocateContainerResources and generateDeviceTopologyHints). There is no word from
-the kubelet that a device was released: an id is let go when two PodResources answers in a row show
-no holder and no Allocate named it lately, since a running init container is not in that answer.
-The ledger, whose claims count as holders here, may free an id sooner: its mistake costs a refusal.
+(devicemanager, allocateContainerResources and generateDeviceTopologyHints), so an id stays listed
+as a tombstone. The kubelet does not tell that a device was released: an id is let go when in two
+PodResources replies in a row the ledger did not have it and no Allocate named it lately, since a
+running init container is not in those replies. The ledger may free an id sooner: where that is
+wrong one Allocate is refused and tried again; where this is wrong the kubelet crashes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from deviceplugin.model import (
@@ -18,84 +19,80 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
-from deviceplugin.resources.ledger import MISSING_ANSWERS, QUIET_S, Holders
+from deviceplugin.resources.ledger import MISSING_ANSWERS, QUIET_S, Ledger
 from deviceplugin.resources.plan import Resources, with_tombstones
 from deviceplugin.resources.usage import Key
+from deviceplugin.runtime.latest import Latest
 
 
 class Retention:
-    """Remembers what was listed, and lets ids go when nobody can hold them any more.
+    """Keeps `listed` true to the plan and to what pods may hold; changed on the loop only."""
 
-    `busy_since(resource, id)` tells when an id was last named by an Allocate, in seconds before
-    now: 0 while one runs, None if never.
-    """
-
-    def __init__(self, busy_since: Callable[[ResourceName, AdvertisedID], float | None]) -> None:
-        self._busy_since = busy_since
+    def __init__(self, ledger: Ledger) -> None:
+        self.listed: Latest[Resources] = Latest({})
+        self._ledger = ledger
+        self._planned: Resources = {}
         self._listed: Resources = {}
-        self._gone: dict[Key, AdvertisedDevice] = {}
+        self._tombstones: dict[Key, AdvertisedDevice] = {}
         self._unheld: dict[Key, int] = {}
-        self._holders: Holders = {}
 
     @property
     def waiting(self) -> bool:
         """Whether any id waits to be let go."""
-        return bool(self._gone)
+        return bool(self._tombstones)
 
-    def apply(self, planned: Resources) -> Resources:
-        """What to list: the plan, and Unhealthy what it no longer has but a pod may hold."""
+    def apply(self, planned: Resources) -> None:
+        """List the plan, and Unhealthy what it no longer has but a pod may hold."""
+        self._planned = planned
         planned_ids = {name: _ids(resource) for name, resource in planned.items()}
         for resource in self._listed.values():
             there = planned_ids.get(resource.name, frozenset())
             for entry in resource.devices:
                 if entry.id not in there:
-                    self._gone.setdefault((resource.name, entry.id), entry)
-        self._bury_held(planned_ids)
-        for key in [k for k in self._gone if k[1] in planned_ids.get(k[0], frozenset())]:
+                    self._tombstones.setdefault((resource.name, entry.id), entry)
+        self._add_held(planned_ids)
+        for key in [k for k in self._tombstones if k[1] in planned_ids.get(k[0], frozenset())]:
             self._forget(key)
-        self._listed = with_tombstones(planned, self._graves(planned))
-        return self._listed
+        self._list()
 
-    def observe(self, holders: Holders) -> None:
-        """Take one PodResources answer into account, ids held since before our time included."""
-        self._holders = holders
-        self._bury_held({name: _ids(resource) for name, resource in self._listed.items()})
-        for key in list(self._gone):
-            held_now = key[1] in holders.get(key[0], {})
-            self._unheld[key] = 0 if held_now else self._unheld.get(key, 0) + 1
-            if self._unheld[key] >= MISSING_ANSWERS and self._quiet(key):
-                self._let_go(key)
+    def observe(self) -> None:
+        """Take one reply that the ledger has taken into account, ids held since before our time
+        included."""
+        was_waiting = self.waiting
+        self._add_held({name: _ids(resource) for name, resource in self._listed.items()})
+        for key in list(self._tombstones):
+            self._unheld[key] = 0 if self._ledger.is_held(key) else self._unheld.get(key, 0) + 1
+            if self._unheld[key] >= MISSING_ANSWERS and not self._ledger.is_held(key, QUIET_S):
+                self._forget(key)
+        if was_waiting or self.waiting:
+            self._list()
 
-    def _bury_held(self, there: Mapping[ResourceName, frozenset[AdvertisedID]]) -> None:
+    def _list(self) -> None:
+        self._listed = with_tombstones(self._planned, self._by_resource())
+        self.listed.set(self._listed)
+
+    def _add_held(self, there: Mapping[ResourceName, frozenset[AdvertisedID]]) -> None:
         """What pods hold of resources that are `there`, and is not: the kubelet may have told of
         it before the resource was first planned."""
-        for name in there.keys() & self._holders.keys():
-            held = self._holders[name]
-            for device_id in held.keys() - there[name]:
-                self._gone.setdefault((name, device_id), _unknown(device_id, held[device_id]))
-
-    def _quiet(self, key: Key) -> bool:
-        ago_s = self._busy_since(*key)
-        return ago_s is None or ago_s >= QUIET_S
-
-    def _let_go(self, key: Key) -> None:
-        self._forget(key)
-        resource = self._listed.get(key[0])
-        if resource is not None:
-            left = tuple(entry for entry in resource.devices if entry.id != key[1])
-            self._listed = dict(self._listed) | {key[0]: replace(resource, devices=left)}
+        held = self._ledger.holders
+        for name in there.keys() & held.keys():
+            for advertised in held[name] - there[name]:
+                tombstone = _unknown(advertised, self._ledger.entries[name, advertised].numa_node)
+                self._tombstones.setdefault((name, advertised), tombstone)
 
     def _forget(self, key: Key) -> None:
-        self._gone.pop(key)
+        self._tombstones.pop(key)
         self._unheld.pop(key, None)
 
-    def _graves(self, planned: Resources) -> Mapping[ResourceName, Resource]:
-        graves: dict[ResourceName, Resource] = {}
-        for (name, _), entry in sorted(self._gone.items()):
-            template = planned.get(name) or self._listed[name]
-            grave = graves.get(name, replace(template, devices=()))
-            graves[name] = replace(grave, devices=(*grave.devices, entry))
-        return graves
+    def _by_resource(self) -> Mapping[ResourceName, Resource]:
+        """The tombstones, each resource's as a resource of their own."""
+        found: dict[ResourceName, list[AdvertisedDevice]] = {}
+        for (name, _), entry in sorted(self._tombstones.items()):
+            found.setdefault(name, []).append(entry)
+        return {
+            name: replace(self._planned.get(name) or self._listed[name], devices=tuple(entries))
+            for name, entries in found.items()
+        }
 
 
 def _ids(resource: Resource) -> frozenset[AdvertisedID]:

@@ -1,14 +1,14 @@
-"""Who may take a device in which form: the check and the claim of an allocation, in one step."""
+"""Who may take a device in which form: the check and the reservation of an allocation, in one
+step."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from deviceplugin.errors import AllocationError, Refusal
-from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Resource, ResourceName
 from deviceplugin.resources.allocation import check_request
-from deviceplugin.resources.ledger import Ledger
-from deviceplugin.resources.shares import form_of
+from deviceplugin.resources.ledger import Ledger, UsageSource
+from deviceplugin.resources.shares import form_text
 from deviceplugin.resources.usage import children_of, in_use_as
 
 # Devices, and the parts of each whole among them.
@@ -16,26 +16,26 @@ Parts = tuple[Mapping[DeviceID, Device], Mapping[DeviceID, tuple[DeviceID, ...]]
 Choices = Mapping[DeviceID, ResourceName | None]
 
 
-class Forms:
+class FormGuard:
     """Guards devices that are offered in several forms.
 
-    `choices` are the plan's. Between the check and the claim nothing waits, so that of two
+    `choices` are the plan's. Between the check and the reservation nothing waits, so that of two
     allocations that race for one GPU the second always finds the first.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        watch: LedgerWatch,
+        source: UsageSource,
         choices: Callable[[], Choices],
         devices: Callable[[], Mapping[DeviceID, Device]],
     ) -> None:
-        self._ledger, self._watch = ledger, watch
+        self._ledger, self._source = ledger, source
         self._choices, self._devices = choices, devices
         self._parts: Parts = ({}, {})
 
     @asynccontextmanager
-    async def claiming(
+    async def reserving(
         self, resource: Resource, entries: Sequence[AdvertisedDevice]
     ) -> AsyncIterator[None]:
         """The entries are in use from here on, unless what is done here fails.
@@ -43,12 +43,13 @@ class Forms:
         Raises AllocationError for more than a container may have, for a device that is in use
         in another form, and where nobody can say whether it is.
         """
-        check_request(resource, entries)
-        await self._know(resource, entries)
-        self._check_forms(resource, entries)
         ids = [entry.id for entry in entries]
-        with self._watch.allocating(), self._ledger.claiming(resource.name, ids):
-            yield
+        with self._ledger.naming(resource.name, ids):  # before anything waits
+            check_request(resource, entries)
+            await self._know(resource, entries)
+            self._check_forms(resource, entries)
+            with self._source.allocating(), self._ledger.reserving(resource.name, ids):
+                yield
 
     async def _know(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         """Without a ledger only the first form can be handed out: it is the same one always."""
@@ -56,11 +57,11 @@ class Forms:
         contested = [entry.device for entry in entries if entry.device in choices]
         if not contested or self._ledger.answered:
             return
-        await self._watch.ask()
+        await self._source.ask()
         if self._ledger.answered:
             return
         first = all(choices.get(device) == resource.name for device in contested)
-        if not (first and self._watch.absent):
+        if not (first and self._source.absent):
             text = "the kubelet's PodResources API does not tell which form of the GPU is in use"
             raise AllocationError(Refusal.LEDGER, f"{resource.name}: {text}")
 
@@ -73,7 +74,7 @@ class Forms:
             device = devices.get(entry.device)
             if device is None:
                 continue
-            form = (resource.name, form_of(entry.id)[1])
+            form = (resource.name, form_text(entry.share))
             other = in_use_as(usage, device, form, children.get(device.id, ()))
             if other is not None:
                 text = f"{resource.name}: GPU {device.id} is in use as {other}"

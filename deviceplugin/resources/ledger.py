@@ -1,20 +1,47 @@
-"""Which devices pods hold, from the kubelet's PodResources API (v1 List and Get)."""
+"""Who holds which id: one ledger for every front end that hands devices out.
+
+A front end reserves what it gives, and its source of usage (for the device plugin the kubelet's
+PodResources API) tells what containers hold. Nothing here knows a front end.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.model import AdvertisedID, ResourceName
+from deviceplugin.model import AdvertisedID, DeviceID, ResourceName
+from deviceplugin.resources.ids import Ids
+from deviceplugin.resources.shares import Meaning
 from deviceplugin.resources.usage import Key, Usage, usage_of, with_keys
 from deviceplugin.runtime.latest import Latest
 
-# For each resource the ids that are held, with the NUMA node the kubelet has for them.
-Holders = Mapping[ResourceName, Mapping[AdvertisedID, int | None]]
+QUIET_S = 120.0  # until then a container that was given an id may be missing in every reply
+SETTLED_S = 1.0  # an admission takes milliseconds from its Allocate to its end
+MISSING_ANSWERS = 2  # replies in a row without an id that speak for its release
+
+Pods = frozenset[tuple[str, str]]
 
 
 class HoldersUnknownError(DevicePluginError):
     """The API is not there or does not answer: nobody can say what pods hold."""
+
+
+class UsageSource(Protocol):
+    """Where a ledger learns what containers hold."""
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no source on this node, so that asking it is of no use."""
+        ...
+
+    async def ask(self) -> None:
+        """Put one question to the source; the ledger has its reply afterwards, if it gave one."""
+        ...
+
+    def allocating(self) -> AbstractContextManager[None]:
+        """Something is handed out meanwhile: a reply would not have it yet."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -37,37 +64,17 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PodResourcesReply:
     """All active pods (namespace, name), and what their containers hold."""
 
-    pods: frozenset[tuple[str, str]]
+    pods: Pods
     holdings: tuple[Holding, ...]
 
 
-def by_resource(holdings: Iterable[Holding]) -> Holders:
-    """The ids of holdings, by resource."""
-    held: dict[ResourceName, dict[AdvertisedID, int | None]] = {}
-    for holding in holdings:
-        held.setdefault(holding.resource, {})[holding.id] = holding.numa_node
-    return held
-
-
-QUIET_S = 120.0
-
-
-SETTLED_S = 1.0  # an admission takes milliseconds from its Allocate to its end
-
-
-MISSING_ANSWERS = 2
-
-
-Pods = frozenset[tuple[str, str]]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """An id in use: since when (monotonic seconds), whether the kubelet has listed it since, by
-    whom, and how many answers in a row spoke for its release.
+class LedgerEntry:
+    """An id in use: since when (monotonic seconds), whether a reply has had it since, by whom,
+    on which NUMA node, and how many replies in a row spoke for its release.
 
     `pods` are those that were there before, None where that is unknown.
     """
@@ -75,116 +82,175 @@ class Claim:
     since_s: float
     listed: bool = False
     holder: Holder | None = None
+    numa_node: int | None = None
     missing: int = 0
     pods: Pods | None = None
 
 
 class Ledger:
-    """The claims on all ids; `now` gives monotonic seconds. Changed on the loop only."""
+    """The entries of all ids in use; `now` gives monotonic seconds. Changed on the loop only.
+
+    `usage` has what is in use of each device, `holders` the ids in use of each resource.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._claims: dict[Key, Claim] = {}
+        self._entries: dict[Key, LedgerEntry] = {}
         self._pods: Pods | None = None
-        self.usage: Latest[Usage] = Latest(usage_of(()))
+        self._ids = Ids()
+        self._meanings: dict[Key, tuple[Meaning, ...]] = {}
+        self._naming: dict[Key, int] = {}
+        self._named_s: dict[Key, float] = {}
+        self.usage: Latest[Usage] = Latest(usage_of({}))
         self.holders: Mapping[ResourceName, frozenset[AdvertisedID]] = {}
 
     @property
     def answered(self) -> bool:
-        """Whether what pods held before our time is known."""
+        """Whether what containers held before our time is known."""
         return self._pods is not None
 
     @property
-    def claims(self) -> Mapping[Key, Claim]:
+    def entries(self) -> Mapping[Key, LedgerEntry]:
         """Everything that is in use."""
-        return self._claims
+        return self._entries
 
-    def held(self) -> list[tuple[tuple[str, str, str], ResourceName, AdvertisedID]]:
-        """Namespace, pod and container of each id whose holder is known; from any thread."""
+    def is_held(self, key: Key, quiet_s: float = 0.0) -> bool:
+        """Whether the id is in use, or about to be: a request names it, or did within the last
+        `quiet_s` seconds, of which no more than QUIET_S are remembered."""
+        if key in self._entries or key in self._naming:
+            return True
+        named_s = self._named_s.get(key)
+        return named_s is not None and self._now() - named_s < quiet_s
+
+    def held(self) -> list[tuple[tuple[str, str, str], ResourceName, DeviceID]]:
+        """Namespace, pod and container of each id whose holder is known, and the device behind
+        the id; from any thread."""
+        meanings = self._meanings
         return [
-            ((claim.holder.namespace, claim.holder.pod, claim.holder.container), name, advertised)
-            for (name, advertised), claim in list(self._claims.items())
-            if claim.holder
+            (
+                (entry.holder.namespace, entry.holder.pod, entry.holder.container),
+                key[0],
+                meanings[key][0][0] if key in meanings else DeviceID(key[1]),
+            )
+            for key, entry in list(self._entries.items())
+            if entry.holder
         ]
 
+    def look_up(self, ids: Ids) -> None:
+        """Take held ids to mean what `ids` says from now on."""
+        if ids != self._ids:
+            self._ids, self._meanings = ids, {}
+            self._publish()
+
     @contextmanager
-    def claiming(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
+    def naming(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
+        """A request names the ids, whether it will get them or not."""
+        keys = [(resource, advertised) for advertised in ids]
+        for key in keys:
+            self._naming[key] = self._naming.get(key, 0) + 1
+            self._note_named(key)
+        try:
+            yield
+        finally:
+            for key in keys:
+                self._naming[key] -= 1
+                if not self._naming[key]:
+                    del self._naming[key]
+
+    def _note_named(self, key: Key) -> None:
+        """Oldest first, and none that is past asking for."""
+        self._named_s.pop(key, None)
+        self._named_s[key] = now_s = self._now()
+        while now_s - self._named_s[oldest := next(iter(self._named_s))] >= QUIET_S:
+            del self._named_s[oldest]
+
+    @contextmanager
+    def reserving(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
         """The ids are in use from here on, unless what is done here fails."""
         keys = [(resource, advertised) for advertised in ids]
-        before = {key: self._claims[key] for key in keys if key in self._claims}
-        fresh = [key for key in keys if key not in before]
-        self._claims |= {key: Claim(since_s=self._now(), pods=self._pods) for key in keys}
+        before = {key: self._entries[key] for key in keys if key in self._entries}
+        fresh = {key: self._ids.meanings(key) for key in keys if key not in before}
+        self._entries |= {key: LedgerEntry(since_s=self._now(), pods=self._pods) for key in keys}
+        self._meanings |= fresh
         if self.usage.set(with_keys(self.usage.value, fresh)):
             here = self.holders.get(resource, frozenset()).union(
                 advertised for _, advertised in fresh
             )
             self.holders = {**self.holders, resource: here}
         try:
-            yield
+            with self.naming(resource, [advertised for _, advertised in keys]):
+                yield
         except BaseException:
             for key in keys:
-                self._claims.pop(key, None)
-            self._claims |= before
+                self._entries.pop(key, None)
+            self._entries |= before
             self._publish()
             raise
 
-    def kubelet_restarted(self) -> None:
-        """What was in use may be missing in the new kubelet's first answers."""
-        fresh = Claim(since_s=self._now())
-        self._claims = {
-            key: replace(fresh, holder=claim.holder) for key, claim in self._claims.items()
+    def source_restarted(self) -> None:
+        """What was in use may be missing in the first replies of a source that has restarted."""
+        now_s = self._now()
+        self._entries = {
+            key: LedgerEntry(since_s=now_s, holder=entry.holder, numa_node=entry.numa_node)
+            for key, entry in self._entries.items()
         }
 
-    def observe(self, answer: Answer, asked_s: float) -> None:
-        """Take an answer to a question of `asked_s` (monotonic seconds) into account."""
-        claims = {
-            (held.resource, held.id): Claim(since_s=asked_s, listed=True, holder=held.holder)
-            for held in answer.holdings
+    def observe(self, reply: PodResourcesReply, asked_s: float) -> None:
+        """Take the reply to a question of `asked_s` (monotonic seconds) into account."""
+        entries = {
+            (held.resource, held.id): LedgerEntry(
+                since_s=asked_s, listed=True, holder=held.holder, numa_node=held.numa_node
+            )
+            for held in reply.holdings
         }
-        for key, claim in self._claims.items():
-            if claim.since_s > asked_s:
-                claims[key] = claim
-            elif key not in claims:
-                following = _missed(claim, answer.pods, asked_s)
-                claims |= {key: following} if following else {}
-        self._claims, self._pods = claims, answer.pods
+        for key, entry in self._entries.items():
+            if entry.since_s > asked_s:
+                entries[key] = entry
+            elif key not in entries:
+                following = _missed(entry, reply.pods, asked_s)
+                entries |= {key: following} if following else {}
+        self._entries, self._pods = entries, reply.pods
         self._publish()
 
-    def missing_pods(self) -> frozenset[tuple[str, str]]:
-        """Namespace and name of pods whose devices were missing in the last answer."""
+    def missing_pods(self) -> Pods:
+        """Namespace and name of pods whose devices were missing in the last reply."""
         return frozenset(
-            (claim.holder.namespace, claim.holder.pod)
-            for claim in self._claims.values()
-            if claim.listed and claim.missing and claim.holder
+            (entry.holder.namespace, entry.holder.pod)
+            for entry in self._entries.values()
+            if entry.listed and entry.missing and entry.holder
         )
 
     def pod_gone(self, namespace: str, pod: str) -> None:
-        """The kubelet confirms that it has no such pod: what was missing of it is free."""
-        self._claims = {
-            key: claim
-            for key, claim in self._claims.items()
+        """It is confirmed that there is no such pod: what was missing of it is free."""
+        self._entries = {
+            key: entry
+            for key, entry in self._entries.items()
             if not (
-                claim.listed
-                and claim.missing
-                and claim.holder
-                and (claim.holder.namespace, claim.holder.pod) == (namespace, pod)
+                entry.listed
+                and entry.missing
+                and entry.holder
+                and (entry.holder.namespace, entry.holder.pod) == (namespace, pod)
             )
         }
         self._publish()
 
     def _publish(self) -> None:
-        if self.usage.set(usage_of(self._claims)):
-            self.holders = _by_resource(self._claims)
+        if self._entries.keys() == self._meanings.keys():
+            return
+        known = self._meanings
+        self._meanings = {key: known.get(key) or self._ids.meanings(key) for key in self._entries}
+        if self.usage.set(usage_of(self._meanings)):
+            self.holders = _by_resource(self._entries)
 
 
-def _missed(claim: Claim, pods: Pods, asked_s: float) -> Claim | None:
-    """The claim after an answer without it, None where it is free."""
-    age_s = asked_s - claim.since_s
-    known = claim.pods is not None and pods <= claim.pods and age_s >= SETTLED_S
-    missing = claim.missing + 1 if claim.listed or known else 0
-    if missing >= MISSING_ANSWERS or (not claim.listed and age_s >= QUIET_S):
+def _missed(entry: LedgerEntry, pods: Pods, asked_s: float) -> LedgerEntry | None:
+    """The entry after a reply without it, None where it is free."""
+    age_s = asked_s - entry.since_s
+    known = entry.pods is not None and pods <= entry.pods and age_s >= SETTLED_S
+    missing = entry.missing + 1 if entry.listed or known else 0
+    if missing >= MISSING_ANSWERS or (not entry.listed and age_s >= QUIET_S):
         return None
-    return replace(claim, missing=missing)
+    return replace(entry, missing=missing)
 
 
 def _by_resource(keys: Iterable[Key]) -> Mapping[ResourceName, frozenset[AdvertisedID]]:

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from deviceplugin.metrics.registry import Family
-from deviceplugin.model import AdvertisedID, Health, Inventory, ResourceName
+from deviceplugin.model import DeviceID, Health, Inventory, ResourceName
 from deviceplugin.resources.plan import Plan, Resources
-from deviceplugin.resources.shares import form_of
 
-# Namespace, pod and container, then what it holds.
-Held = tuple[tuple[str, str, str], ResourceName, AdvertisedID]
+# Namespace, pod and container, then the resource and the device of an id that it holds.
+Held = tuple[tuple[str, str, str], ResourceName, DeviceID]
 
 
 class SharingCollector:
@@ -49,9 +48,7 @@ class SharingCollector:
             labels=["namespace", "pod", "container", "resource", "device"],
         )
         held = Counter(
-            (holder, name, form_of(advertised)[0])
-            for holder, name, advertised in self._holdings()
-            if name in names
+            (holder, name, device) for holder, name, device in self._holdings() if name in names
         )
         for (holder, name, device), count in sorted(held.items()):
             family.add([*holder, name, device], count)

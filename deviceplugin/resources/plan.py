@@ -22,6 +22,7 @@ from deviceplugin.model import (
 from deviceplugin.names import name_problem
 from deviceplugin.resources.allocation import share_edits
 from deviceplugin.resources.build import Builder, Parts, PlanProblem, group_problem
+from deviceplugin.resources.ids import Ids, clear_offerings, ids_of
 from deviceplugin.resources.rules import Offering, choices_of, offerings
 from deviceplugin.resources.section import MpsSettings, Rule, SharingSection
 from deviceplugin.resources.shares import entry_bytes
@@ -67,11 +68,11 @@ def plan_resources(
     than `least` is refused. `previous` are the parts of an earlier plan, to be cheaper.
     """
     grouped: dict[ResourceName, list[Offering]] = {}
-    offered = tuple(offerings(inventory, rules))
+    offered, unclear = clear_offerings(offerings(inventory, rules), inventory.devices)
     for offering in offered:
         grouped.setdefault(offering.name, []).append(offering)
     resources: dict[ResourceName, Resource] = {}
-    problems: list[PlanProblem] = []
+    problems = list(unclear)
     builder = Builder(inventory, usage, previous)
     for name in sorted(grouped):
         problem = group_problem(name, grouped[name], least, MAX_LIST_BYTES)
@@ -166,6 +167,10 @@ class Sharing:
         """What is offered of an inventory while `usage` is in use; `previous` saves work."""
         parts = previous.parts if previous else NO_PARTS
         return plan_resources(inventory, self.rules, usage, self.least, parts)
+
+    def ids(self, inventory: Inventory) -> Ids:
+        """What the advertised ids of an inventory mean, whatever is in use."""
+        return ids_of(offerings(inventory, self.rules), inventory.devices)
 
     def faults(self, inventory: Inventory) -> tuple[Fault, ...]:
         """Warnings about devices that are shared."""

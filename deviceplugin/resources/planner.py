@@ -1,4 +1,4 @@
-"""From the inventory to what is listed: planning, retention, and the log of what changed."""
+"""From the inventory to the plan, and the log of what changed."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,36 +6,39 @@ import structlog
 
 from deviceplugin.inventory.changes import events
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.kubelet.retention import Retention
-from deviceplugin.model import AdvertisedID, Device, DeviceID, Fault, Inventory, ResourceName
+from deviceplugin.model import Device, DeviceID, Fault, Inventory
 from deviceplugin.resources.build import PlanProblem
-from deviceplugin.resources.ledger import Holders, Ledger
+from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.plan import SOURCE, Plan, Resources, Sharing
-from deviceplugin.runtime.latest import Latest
 
 log = structlog.get_logger()
 
+MpsFaults = Callable[[Resources, Mapping[DeviceID, Device]], Sequence[Fault]]
+
 
 class Planner:
-    """Keeps `resources` true to the inventory, to the rules and to what pods hold."""
+    """Keeps `current` true to the inventory, to the rules and to what containers hold.
+
+    `planned` is told the resources of each plan in the step on the loop in which it is made.
+    """
 
     def __init__(
         self,
         store: InventoryStore,
-        retention: Retention,
         ledger: Ledger,
         sharing: Sharing,
-        mps_faults: Callable[[Resources, Mapping[DeviceID, Device]], Sequence[Fault]],
+        mps_faults: MpsFaults,
+        planned: Callable[[Resources], None],
     ) -> None:
-        self.resources: Latest[Resources] = Latest({})
         self.current = Plan(resources={})
-        self._store, self._retention = store, retention
-        self._ledger, self._sharing, self._mps_faults = ledger, sharing, mps_faults
+        self._store, self._ledger, self._planned = store, ledger, planned
+        self._sharing, self._mps_faults = sharing, mps_faults
         self._problems: tuple[PlanProblem, ...] = ()
+        self._looked_up: tuple[Mapping[DeviceID, Device], Sharing] | None = None
         self._held = False
 
     def hold(self) -> None:
-        """Let the lists be as they are until `use`."""
+        """Let the plan be as it is until `use`."""
         self._held = True
 
     def use(self, sharing: Sharing) -> None:
@@ -44,13 +47,8 @@ class Planner:
         self.set_faults()
         self._replan()
 
-    @property
-    def contested(self) -> bool:
-        """Whether somebody waits for pods to let go of something."""
-        return bool(self.current.decided) or self._retention.waiting
-
     async def plan(self) -> None:
-        """Turn each newest inventory into log events and resources; runs until cancelled."""
+        """Turn each newest inventory into log events and a plan; runs until cancelled."""
         before = Inventory()
         async for inventory in self._store.latest.changes():
             self.set_faults()
@@ -60,7 +58,7 @@ class Planner:
             self._replan()
 
     def set_faults(self) -> None:
-        """Tell what sharing has against devices, before they are listed."""
+        """Report what sharing has against devices, before they are listed."""
         inventory = self._store.current
         faults = self._sharing.faults(inventory)
         if self._sharing.uses_mps:
@@ -74,17 +72,12 @@ class Planner:
             if self.current.choices:
                 self._replan()
 
-    def observe(self, holders: Holders) -> None:
-        """Take one answer of the kubelet about what pods hold into account."""
-        was_waiting = self._retention.waiting
-        self._retention.observe(_with_claims(holders, self._ledger))
-        if was_waiting or self._retention.waiting:
-            self._replan()
-
     def _replan(self) -> None:
         if self._held:
             return
-        plan = self._sharing.plan(self._store.current, self._ledger.usage.value, self.current)
+        inventory = self._store.current
+        self._look_up(inventory)
+        plan = self._sharing.plan(inventory, self._ledger.usage.value, self.current)
         for problem in plan.problems:
             if problem not in self._problems:
                 log.error(
@@ -95,7 +88,15 @@ class Planner:
                 )
         self._log_forms(plan)
         self._problems, self.current = plan.problems, plan
-        self.resources.set(self._retention.apply(plan.resources))
+        self._planned(plan.resources)
+
+    def _look_up(self, inventory: Inventory) -> None:
+        """What held ids mean changes with the devices and the rules, not with their health."""
+        seen = self._looked_up
+        if seen and seen[0] is inventory.devices and seen[1] is self._sharing:
+            return
+        self._looked_up = (inventory.devices, self._sharing)
+        self._ledger.look_up(self._sharing.ids(inventory))
 
     def _log_forms(self, plan: Plan) -> None:
         before, after = self.current.decided, plan.decided
@@ -104,11 +105,3 @@ class Planner:
                 name = after.get(device)
                 event = "form_free" if name is None else "form_decided"
                 log.info(event, device=device, resource=name or before[device])
-
-
-def _with_claims(holders: Holders, ledger: Ledger) -> Holders:
-    """The answer and what else counts as in use: pods of a kubelet that has just restarted."""
-    merged: dict[ResourceName, Mapping[AdvertisedID, int | None]] = dict(holders)
-    for name, advertised in ledger.claims:
-        merged[name] = {advertised: None} | dict(merged.get(name, {}))
-    return merged

@@ -1,10 +1,10 @@
 """Shares of a device: how many there are, what they are called, how large their list is; pure.
 
 Ids: `<device id>` whole, `<device id>::<n>` a replica, `<device id>-m<n>` a GiB of memory and
-`<device id>-<unit>-m<n>` a slice of another size. They are made and taken apart here only.
+`<device id>-<unit>-m<n>` a slice of another size. They are made here only. A device id may end
+like any of them: what an id means, `resources.ids` looks up among the devices that are there.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName, Share
@@ -13,9 +13,12 @@ from deviceplugin.schema import parse_bytes
 
 GIB, MIB = 1 << 30, 1 << 20
 _OWN_DOMAINS = frozenset({"nvidia", "amd", "intel"})
-_SLICE = re.compile(r"(.+?)(?:-(\d+[mg]i))?-m\d+")
+_UNITS = {"gi": GIB, "mi": MIB}
+_UNIT_LENGTH = 12  # a text of more digits is no unit of any device's memory
 
 REPLICA, WHOLE = "replica", "whole"
+# A device, and a form of it: `whole`, `replica`, or the unit of a slice.
+Meaning = tuple[DeviceID, str]
 
 
 def unit_text(unit_bytes: int) -> str:
@@ -65,28 +68,53 @@ def share_bytes(device: Device, share: Share) -> int | None:
     return None if device.memory_bytes is None else device.memory_bytes // share.count
 
 
+def share_prefix(device: DeviceID, share: Share) -> str:
+    """What the ids of all shares of a device begin with; the number of the share follows."""
+    if share.unit_bytes is None:
+        return f"{device}::"
+    unit = "" if share.unit_bytes == GIB else f"-{unit_text(share.unit_bytes)}"
+    return f"{device}{unit}-m"
+
+
 def share_ids(device: DeviceID, share: Share) -> Iterator[AdvertisedID]:
     """The ids of all shares of a device, by number."""
-    prefix = f"{device}::"
-    if share.unit_bytes is not None:
-        unit = "" if share.unit_bytes == GIB else f"-{unit_text(share.unit_bytes)}"
-        prefix = f"{device}{unit}-m"
+    prefix = share_prefix(device, share)
     return (AdvertisedID(f"{prefix}{number}") for number in range(share.count))
 
 
-def form_of(advertised: AdvertisedID) -> tuple[DeviceID, str]:
-    """The device behind an id, and the form: `whole`, `replica`, or the unit of a slice."""
-    device, found, _ = advertised.partition("::")
-    if found:
-        return DeviceID(device), REPLICA
-    match = _SLICE.fullmatch(advertised)
-    if match:
-        return DeviceID(match[1]), match[2] or "1gi"
-    return DeviceID(advertised), WHOLE
+def possible_shares(advertised: str) -> Iterator[Meaning]:
+    """Each device and form that would have this id for a share: three at most.
+
+    None of the devices need be there, and a device of this very id may be: see `resources.ids`.
+    """
+    device, found, number = advertised.rpartition("::")
+    if found and device and _is_number(number):
+        yield DeviceID(device), REPLICA
+    device, found, number = advertised.rpartition("-m")
+    if not (found and device and _is_number(number)):
+        return
+    yield DeviceID(device), unit_text(GIB)
+    device, _, unit = device.rpartition("-")
+    if device and _is_unit(unit):
+        yield DeviceID(device), unit
+
+
+def _is_number(text: str) -> bool:
+    """As `str` writes one: no sign, no zero in front."""
+    return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+
+
+def _is_unit(text: str) -> bool:
+    """As `unit_text` writes a unit in an id, where that of 1 GiB is not written."""
+    number, size = text[:-2], _UNITS.get(text[-2:])
+    if size is None or not _is_number(number) or len(number) > _UNIT_LENGTH:
+        return False
+    unit_bytes = int(number) * size
+    return unit_bytes not in (0, GIB) and unit_text(unit_bytes) == text
 
 
 def form_text(share: Share | None) -> str:
-    """The form of a share as `form_of` tells it of the share's ids."""
+    """The form of a device that is given as such shares, `whole` for None."""
     if share is None:
         return WHOLE
     return REPLICA if share.unit_bytes is None else unit_text(share.unit_bytes)

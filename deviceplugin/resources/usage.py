@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName
-from deviceplugin.resources.shares import form_of
+from deviceplugin.resources.shares import Meaning
 
 Key = tuple[ResourceName, AdvertisedID]
+# What each held id stands for, as `resources.ids` looks it up.
+Meanings = Mapping[Key, tuple[Meaning, ...]]
 # A resource and the kind of its ids: a resource that was of whole GPUs may now be of replicas.
 Form = tuple[ResourceName, str]
 Held = frozenset[AdvertisedID]
@@ -34,12 +36,12 @@ class Usage:
 NOTHING_USED = Usage()
 
 
-def usage_of(keys: Iterable[Key]) -> Usage:
+def usage_of(meanings: Meanings) -> Usage:
     """The usage that held ids make."""
     held: dict[DeviceID, dict[Form, set[AdvertisedID]]] = {}
-    for name, advertised in keys:
-        device, kind = form_of(advertised)
-        held.setdefault(device, {}).setdefault((name, kind), set()).add(advertised)
+    for (name, advertised), meant in meanings.items():
+        for device, kind in meant:
+            held.setdefault(device, {}).setdefault((name, kind), set()).add(advertised)
     return Usage(
         MappingProxyType(
             {
@@ -50,14 +52,14 @@ def usage_of(keys: Iterable[Key]) -> Usage:
     )
 
 
-def with_keys(usage: Usage, keys: Iterable[Key]) -> Usage:
+def with_keys(usage: Usage, meanings: Meanings) -> Usage:
     """The usage with more held ids; of devices that they are not of nothing is copied."""
     held = dict(usage.held)
-    for name, advertised in keys:
-        device, kind = form_of(advertised)
-        forms = dict(held.get(device, _NONE))
-        forms[name, kind] = forms.get((name, kind), frozenset()) | {advertised}
-        held[device] = MappingProxyType(forms)
+    for (name, advertised), meant in meanings.items():
+        for device, kind in meant:
+            forms = dict(held.get(device, _NONE))
+            forms[name, kind] = forms.get((name, kind), frozenset()) | {advertised}
+            held[device] = MappingProxyType(forms)
     return Usage(MappingProxyType(held))
 
 

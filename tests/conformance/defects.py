@@ -717,7 +717,7 @@ class AsksForPodsAllTheTime(Plugin):
         api = PodResources(self.directory.parent / "pod-resources" / "kubelet.sock")
         while True:
             with suppress(HoldersUnknownError):
-                await api.read_answer()
+                await api.read_reply()
             await asyncio.sleep(0.1)
 
 

@@ -23,7 +23,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.pb import podresources_v1_pb2 as podresources
-from deviceplugin.resources.ledger import HoldersUnknownError, by_resource
+from deviceplugin.resources.ledger import HoldersUnknownError, Ledger
 from deviceplugin.runtime.control import FILE, MAX_REASON, Control, ControlError, ask_daemon
 from tests.fuzz.loop import at_the_end, run
 from tests.fuzz.surface import Source, Surface, is_line
@@ -144,14 +144,16 @@ def pod_resources(data: bytes) -> None:
     kubelet, api = _kubelet()
     kubelet.data = data
     try:
-        answer = run(api.read_answer())
+        answer = run(api.read_reply())
     except HoldersUnknownError as error:
         assert is_line(str(error)), str(error)
     else:
         said = podresources.ListPodResourcesResponse.FromString(data).pod_resources
         assert answer.pods == {(pod.namespace, pod.name) for pod in said}
-        held = by_resource(answer.holdings)
-        assert sum(map(len, held.values())) <= len(answer.holdings)
+        ledger = Ledger(lambda: 1.0)
+        ledger.observe(answer, 1.0)
+        assert set(ledger.entries) == {(h.resource, h.id) for h in answer.holdings}
+        assert sum(map(len, ledger.holders.values())) <= len(answer.holdings)
         assert {(h.holder.namespace, h.holder.pod) for h in answer.holdings} <= answer.pods
     try:
         holdings = run(api.read_pod("default", "pod"))

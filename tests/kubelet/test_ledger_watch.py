@@ -44,7 +44,7 @@ async def test_the_kubelet_is_asked_when_it_has_done_with_an_allocate(short_dir:
         watch = LedgerWatch(
             Ledger(now_s),
             stub.pod_resources_socket,
-            lambda _: asked_s.put_nowait(now_s()),
+            lambda: asked_s.put_nowait(now_s()),
             lambda: False,
         )
         with watch.allocating():

@@ -111,7 +111,6 @@ async def test_a_bad_allocation_is_refused_and_changes_nothing(
     assert caught.value.code.name == code
     assert GPU in caught.value.detail
     assert served.recorded.refusals == [refusal]
-    assert served.plugin.in_flight.running == {}
     assert ids_of(await served.stub.allocate(GPU, ["a"])) == "a"
 
 
@@ -156,22 +155,6 @@ async def test_every_container_request_has_its_own_answer_in_order(served: Serve
         await allocate(pluginapi.AllocateRequest())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     await channel.close(None)
-
-
-async def test_an_allocate_in_flight_is_known_until_it_ends(served: Served) -> None:
-    first, served.answer.gate = AdvertisedID("a"), asyncio.Event()
-    task = asyncio.create_task(served.stub.allocate(GPU, [first]))
-    await served.answer.entered.wait()
-    assert served.plugin.in_flight.seconds_since(first) == 0
-    served.answer.gate.set()
-    await task
-    assert served.plugin.in_flight.running == {}
-    ago_s = served.plugin.in_flight.seconds_since(first)
-    assert ago_s is not None
-    assert 0 < ago_s < 60
-    assert served.plugin.in_flight.seconds_since(AdvertisedID("b")) is None
-    served.plugin.show(resource("b"))
-    assert served.plugin.in_flight.last == {}
 
 
 def test_topology_is_sent_for_all_devices_or_for_none() -> None:

@@ -1,7 +1,5 @@
 """Ids whose device is gone stay listed for as long as a pod may hold them."""
 
-from collections.abc import Mapping
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,128 +12,197 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
-from deviceplugin.resources.ledger import QUIET_S
+from deviceplugin.resources.ledger import (
+    MISSING_ANSWERS,
+    QUIET_S,
+    Holder,
+    Holding,
+    Ledger,
+    PodResourcesReply,
+)
 from deviceplugin.resources.plan import Resources
 
-GPU = ResourceName("example.com/gpu")
+GPU, FOREIGN = ResourceName("example.com/gpu"), ResourceName("other.com/x")
+REPLY_S = 2.0  # from one reply to the next
+POD = ("n", "p")
 
 
-class Busy:
-    """When ids were last named by an Allocate, in seconds before now."""
-
-    def __init__(self) -> None:
-        self.ago_s: dict[str, float] = {}
-
-    def __call__(self, _: ResourceName, device_id: AdvertisedID) -> float | None:
-        return self.ago_s.get(device_id)
-
-
-def plan(*ids: str) -> Resources:
+def resources(*ids: str) -> Resources:
     entries = tuple(
         AdvertisedDevice(id=AdvertisedID(i), device=DeviceID(i), health=Health.HEALTHY) for i in ids
     )
     return {GPU: Resource(name=GPU, vendor="example", devices=entries)} if ids else {}
 
 
-def held(*ids: str) -> Mapping[ResourceName, Mapping[AdvertisedID, int | None]]:
-    return {GPU: dict.fromkeys(map(AdvertisedID, ids))}
+class Node:
+    """Retention with its ledger, at a time of our own."""
 
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.ledger = Ledger(lambda: self.now_s)
+        self.retention = Retention(self.ledger)
 
-def listed(resources: Resources) -> dict[str, str]:
-    return {e.id: e.health.value for r in resources.values() for e in r.devices}
+    def plan(self, *ids: str) -> dict[str, str]:
+        self.retention.apply(resources(*ids))
+        return self.listed()
+
+    def reply(
+        self, *ids: str, resource: ResourceName = GPU, numa_node: int | None = None
+    ) -> dict[str, str]:
+        """The kubelet answers that one pod holds these ids."""
+        self.now_s += REPLY_S
+        holder = Holder(namespace=POD[0], pod=POD[1], container="c")
+        holdings = tuple(
+            Holding(resource=resource, id=AdvertisedID(i), numa_node=numa_node, holder=holder)
+            for i in ids
+        )
+        reply = PodResourcesReply(pods=frozenset({POD} if ids else ()), holdings=holdings)
+        self.ledger.observe(reply, self.now_s)
+        self.retention.observe()
+        return self.listed()
+
+    def name(self, *ids: str) -> None:
+        """A request names these ids, and fails."""
+        with self.ledger.naming(GPU, map(AdvertisedID, ids)):
+            pass
+
+    def listed(self) -> dict[str, str]:
+        found = self.retention.listed.value
+        return {e.id: e.health.value for r in found.values() for e in r.devices}
 
 
 def test_a_gone_id_stays_until_two_answers_show_no_holder() -> None:
-    retention = Retention(Busy())
-    retention.apply(plan("a", "b"))
-    assert listed(retention.apply(plan("a"))) == {"a": "Healthy", "b": "Unhealthy"}
-    retention.observe(held())
-    assert "b" in listed(retention.apply(plan("a")))
-    retention.observe(held())
-    assert listed(retention.apply(plan("a"))) == {"a": "Healthy"}
-    assert not retention.waiting
+    node = Node()
+    node.plan("a", "b")
+    assert node.plan("a") == {"a": "Healthy", "b": "Unhealthy"}
+    assert "b" in node.reply()
+    assert "b" in node.plan("a")
+    assert node.reply() == {"a": "Healthy"}
+    assert node.plan("a") == {"a": "Healthy"}
+    assert not node.retention.waiting
 
 
-def test_a_held_id_stays_for_as_long_as_it_is_held() -> None:
-    retention = Retention(Busy())
-    retention.apply(plan("a"))
+def test_a_held_id_stays_until_two_answers_after_the_ledger_let_it_go() -> None:
+    node = Node()
+    node.plan("a")
     for _ in range(5):
-        assert listed(retention.apply(plan())) == {"a": "Unhealthy"}
-        retention.observe(held("a"))
-    retention.observe(held())
-    retention.observe(held())
-    assert retention.apply(plan()) == {}
+        node.reply("a")
+        assert node.plan() == {"a": "Unhealthy"}
+    assert node.reply() == {"a": "Unhealthy"}
+    assert node.ledger.is_held((GPU, "a"))
+    assert node.reply() == {"a": "Unhealthy"}
+    assert not node.ledger.is_held((GPU, "a"))
+    assert node.reply() == {}
+    assert node.plan() == {}
+
+
+def test_a_pod_that_is_confirmed_gone_holds_nothing_in_the_answers_that_follow() -> None:
+    node = Node()
+    node.plan("a")
+    node.reply("a")
+    node.plan()
+    assert node.reply() == {"a": "Unhealthy"}
+    node.ledger.pod_gone(*POD)
+    assert node.reply() == {"a": "Unhealthy"}
+    assert node.reply() == {}
 
 
 def test_an_id_that_an_allocate_named_lately_stays_although_nobody_seems_to_hold_it() -> None:
-    busy = Busy()
-    retention = Retention(busy)
-    retention.apply(plan("a"))
-    busy.ago_s["a"] = QUIET_S - 1
-    retention.apply(plan())
-    for _ in range(5):
-        retention.observe(held())
-    assert listed(retention.apply(plan())) == {"a": "Unhealthy"}
-    busy.ago_s["a"] = QUIET_S
-    retention.observe(held())
-    assert retention.apply(plan()) == {}
+    node = Node()
+    node.plan("a")
+    node.name("a")
+    node.plan()
+    named_s = node.now_s
+    while node.now_s + REPLY_S < named_s + QUIET_S:
+        assert node.reply() == {"a": "Unhealthy"}
+    assert node.reply() == {}
+    assert node.plan() == {}
+
+
+def test_an_id_that_an_allocate_names_stays_for_as_long_as_it_runs() -> None:
+    node = Node()
+    node.plan("a")
+    with node.ledger.naming(GPU, [AdvertisedID("a")]):
+        node.plan()
+        node.now_s += 2 * QUIET_S
+        for _ in range(5):
+            assert node.reply() == {"a": "Unhealthy"}
+    node.reply()
+    assert node.reply() == {}
 
 
 def test_a_device_that_comes_back_is_itself_again() -> None:
-    retention = Retention(Busy())
-    retention.apply(plan("a"))
-    retention.apply(plan())
-    assert listed(retention.apply(plan("a"))) == {"a": "Healthy"}
-    assert not retention.waiting
+    node = Node()
+    node.plan("a")
+    node.plan()
+    assert node.plan("a") == {"a": "Healthy"}
+    assert not node.retention.waiting
 
 
 def test_an_id_held_since_before_our_time_is_listed_unhealthy() -> None:
-    retention = Retention(Busy())
-    retention.apply(plan("a"))
-    retention.observe({GPU: {AdvertisedID("old"): 1}, ResourceName("other.com/x"): {}})
-    resources = retention.apply(plan("a"))
-    assert listed(resources) == {"a": "Healthy", "old": "Unhealthy"}
-    assert [e.numa_node for e in resources[GPU].devices] == [None, 1]
+    node = Node()
+    node.plan("a")
+    assert node.reply("old", numa_node=1) == {"a": "Healthy", "old": "Unhealthy"}
+    assert node.plan("a") == {"a": "Healthy", "old": "Unhealthy"}
+    assert [e.numa_node for e in node.retention.listed.value[GPU].devices] == [None, 1]
 
 
 def test_an_id_that_the_kubelet_told_of_before_the_first_list_is_in_it() -> None:
-    retention = Retention(Busy())
-    retention.observe(held("a", "old"))
-    assert listed(retention.apply(plan("a"))) == {"a": "Healthy", "old": "Unhealthy"}
-    for _ in range(2):
-        retention.observe(held("a"))
-    assert listed(retention.apply(plan("a"))) == {"a": "Healthy"}
+    node = Node()
+    node.reply("a", "old")
+    assert node.listed() == {}
+    assert node.plan("a") == {"a": "Healthy", "old": "Unhealthy"}
+    for _ in range(3):
+        node.reply("a")
+    assert node.plan("a") == {"a": "Healthy"}
 
 
 def test_ids_of_resources_that_are_not_ours_are_none_of_our_business() -> None:
-    retention = Retention(Busy())
-    retention.apply(plan("a"))
-    retention.observe({ResourceName("other.com/x"): {AdvertisedID("x"): None}})
-    assert listed(retention.apply(plan("a"))) == {"a": "Healthy"}
+    node = Node()
+    node.plan("a")
+    assert node.reply("x", resource=FOREIGN) == {"a": "Healthy"}
+    assert node.plan("a") == {"a": "Healthy"}
+
+
+def test_the_list_follows_in_the_step_in_which_the_plan_is_made() -> None:
+    node = Node()
+    node.retention.apply(resources("a"))
+    assert node.listed() == {"a": "Healthy"}
 
 
 IDS = st.sets(st.sampled_from("ab"))
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["plan", "reply", "name", "reserve", "restart"]), IDS), min_size=4
+)
 
 
-@given(named=IDS, steps=st.lists(st.tuples(st.booleans(), IDS), min_size=4))
-def test_no_id_goes_that_a_pod_may_hold(
-    named: set[str], steps: list[tuple[bool, set[str]]]
-) -> None:
-    busy = Busy()
-    busy.ago_s = dict.fromkeys(named, QUIET_S - 1)
-    retention = Retention(busy)
+@given(steps=STEPS)
+def test_no_id_goes_that_a_pod_may_hold(steps: list[tuple[str, set[str]]]) -> None:
+    node = Node()
     answers: list[set[str]] = []
-    planned: set[str] = set()
+    named_s: dict[str, float] = {}
+    planned: list[str] = []
     before: set[str] = set()
-    for answered, ids in steps:
-        if answered:
+    for step, ids in steps:
+        if step == "reply":
             answers.append(ids)
-            retention.observe(held(*ids))
+            node.reply(*ids)
+        elif step == "plan":
+            planned = sorted(ids)
+            node.plan(*planned)
+        elif step == "restart":
+            node.ledger.source_restarted()
         else:
-            planned = ids
-        now = set(listed(retention.apply(plan(*sorted(planned)))))
-        assert planned <= now
+            node.name(*ids)
+            named_s |= dict.fromkeys(ids, node.now_s)
+            if step == "reserve":
+                with node.ledger.reserving(GPU, map(AdvertisedID, ids)):
+                    pass
+        now = set(node.listed())
+        assert set(planned) <= now
         for gone in before - now:
-            assert len(answers) >= 2
-            assert gone not in answers[-1] | answers[-2] | named
+            assert len(answers) >= MISSING_ANSWERS
+            assert all(gone not in answer for answer in answers[-MISSING_ANSWERS:])
+            assert node.now_s - named_s.get(gone, -QUIET_S) >= QUIET_S
+            assert not node.ledger.is_held((GPU, gone), QUIET_S)
         before = now

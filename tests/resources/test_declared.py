@@ -4,7 +4,7 @@ from deviceplugin.cli.tables import report_text
 from deviceplugin.labels.labels import isolation_labels
 from deviceplugin.metrics.registry import Registry
 from deviceplugin.model import AdvertisedID, ResourceName
-from deviceplugin.resources.ledger import Answer, Holder, Holding, Ledger
+from deviceplugin.resources.ledger import Holder, Holding, Ledger, PodResourcesReply
 from deviceplugin.resources.metrics import SharingCollector
 from deviceplugin.resources.report import report
 from tests.resources.builders import gpu, inventory, sharing
@@ -25,7 +25,8 @@ def test_metrics_tell_the_isolation_the_form_and_the_holder() -> None:
         )
         for i in range(2)
     )
-    ledger.observe(Answer(pods=frozenset({("n", "p")}), holdings=held), 1.0)
+    ledger.look_up(RULES.ids(NODE))
+    ledger.observe(PodResourcesReply(pods=frozenset({("n", "p")}), holdings=held), 1.0)
     registry = Registry()
     registry.register(SharingCollector(lambda: RULES.plan(NODE, ledger.usage.value), ledger.held))
     text = registry.text()

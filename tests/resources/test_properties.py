@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.errors import AllocationError
-from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -19,10 +18,9 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
-from deviceplugin.resources.forms import Forms
-from deviceplugin.resources.ledger import Answer, Holder, Holding, Ledger
+from deviceplugin.resources.forms import FormGuard
+from deviceplugin.resources.ledger import Holder, Holding, Ledger, PodResourcesReply, UsageSource
 from deviceplugin.resources.plan import Plan
-from deviceplugin.resources.shares import form_of
 from deviceplugin.resources.usage import usage_of
 from tests.resources.builders import gpu, instance, inventory, sharing
 
@@ -35,6 +33,8 @@ RULES = sharing(
     {"offers": ["whole", {"replicas": 3}, {"memory": {}}]},
 )
 
+IDS = RULES.ids(NODE)
+
 
 class Kubelet:
     """What pods hold, and how it appears to the ledger."""
@@ -44,7 +44,9 @@ class Kubelet:
         self.held: dict[int, tuple[ResourceName, tuple[AdvertisedID, ...]]] = {}
         self.invisible: set[int] = set()
         self.ledger = Ledger(lambda: self.now)
-        self.forms = Forms(self.ledger, cast("LedgerWatch", None), dict, lambda: NODE.devices)
+        self.ledger.look_up(IDS)
+        source = cast("UsageSource", None)
+        self.forms = FormGuard(self.ledger, source, dict, lambda: NODE.devices)
         self.number = 0
         self.last: Plan | None = None
 
@@ -59,7 +61,7 @@ class Kubelet:
     ) -> None:
         self.forms._check_forms(resource, entries)
         ids = [entry.id for entry in entries]
-        with self.ledger.claiming(resource.name, ids):
+        with self.ledger.reserving(resource.name, ids):
             self.number += 1
             self.held[self.number] = (resource.name, tuple(ids))
             if not visible:
@@ -79,20 +81,20 @@ class Kubelet:
             for one in ids
         ]
         pods = frozenset(("n", f"p{number}") for number in self.held)
-        self.ledger.observe(Answer(pods=pods, holdings=tuple(holdings)), self.now)
+        self.ledger.observe(PodResourcesReply(pods=pods, holdings=tuple(holdings)), self.now)
         self.now += 1
 
     def check(self) -> None:
         held = [(name, one) for name, ids in self.held.values() for one in ids]
         assert len(set(held)) == len(held)
-        usage = usage_of(held).held
+        usage = usage_of({key: IDS.meanings(key) for key in held}).held
         memory = Counter[DeviceID]()
         for device_id, forms in usage.items():
             assert len(forms) == 1, f"{device_id} is in two forms: {forms}"
             device = NODE.devices[device_id]
             assert device.parent is None or device.parent not in usage
-        for _, one in held:
-            device_id, unit = form_of(one)
+        for key in held:
+            ((device_id, unit),) = IDS.meanings(key)
             memory[device_id] += {"1gi": 1 << 30, "512mi": 512 << 20}.get(unit, 0)
         for device_id, size in memory.items():
             assert size <= (NODE.devices[device_id].memory_bytes or 0)
@@ -132,7 +134,7 @@ def test_no_gpu_is_ever_held_in_two_forms_nor_more_memory_than_it_has(
             stale = kubelet.plan()
             kubelet.poll()
         elif step == "restart":
-            kubelet.ledger.kubelet_restarted()
+            kubelet.ledger.source_restarted()
         kubelet.check()
 
 
@@ -147,11 +149,11 @@ def test_everything_comes_free_again_two_minutes_after_the_last_pod(
         resource = plan.resources[random.Random(seed).choice(sorted(plan.resources))]
         healthy = [entry for entry in resource.devices if entry.health is Health.HEALTHY]
         if healthy:
-            kubelet.ledger.kubelet_restarted()
-            with kubelet.ledger.claiming(resource.name, [healthy[0].id]):
+            kubelet.ledger.source_restarted()
+            with kubelet.ledger.reserving(resource.name, [healthy[0].id]):
                 pass
     kubelet.now += 121
     kubelet.poll()
     kubelet.poll()
-    assert not kubelet.ledger.claims
+    assert not kubelet.ledger.entries
     assert kubelet.plan() == RULES.plan(NODE)
