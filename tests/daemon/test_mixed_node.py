@@ -10,6 +10,7 @@ from deviceplugin.testing.amd import V620_HOST, amd_tree
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
+from tests.resources.conftest import polls
 from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, WAIT_S, DaemonProcess, Rig, run_command
 from tests.third_party.plugin import WELL_BEHAVED, install, spoilt
 from tests.vendors.amd.amd_nodes import mi300x
@@ -92,6 +93,36 @@ async def test_a_vendor_needs_no_edit_outside_its_package(node: Rig) -> None:
     assert set(given.devices) < {"/dev/example/a", "/dev/example/b"}
     write_tree(node.host_root, "/dev/example/c c 1:3")
     await node.allocatable({THING: 3})
+
+
+FORMS = """
+rules:
+  - match: {vendor: example}
+    offers: [whole, {replicas: 2}]
+"""
+
+
+async def test_a_device_is_given_whole_or_shared_whatever_its_id_ends_like(rig: Rig) -> None:
+    write_tree(rig.host_root, "/dev/example/m1 c 1:1\n/dev/example/m2 c 1:2")
+    sized = spoilt(
+        "def thing(self, name, **changes):\n"
+        "    return super().thing(name, memory_bytes=1 << 30, **changes)"
+    )
+    path = install(rig.root / "plugins", sized)
+    await rig.stub.start()
+    daemon = rig.start("--config", str(rig.config(FORMS)), PYTHONPATH=path)
+    await rig.allocatable({THING: 2, f"{THING}.shared": 4})
+    await rig.stub.admit("whole", {"main": {THING: 1}})
+    await rig.allocatable({f"{THING}.shared": 2})
+    (held,) = (await daemon.wait_event("form_decided", resource=THING))["device"].split()
+    with pytest.raises(Exception, match=f"in.use.as {THING}"):
+        await rig.stub.allocate(f"{THING}.shared", [f"{held}::0"])
+    await polls(rig, 2)
+    _, metrics = await daemon.http("/metrics")
+    assert f'in_use_as{{device="{held}",resource="{THING}"}} 1.0' in metrics
+    assert f'container_devices{{container="main",device="{held}"' in metrics
+    rig.stub.remove_pod("whole")
+    await rig.allocatable({THING: 2, f"{THING}.shared": 4})
 
 
 def test_a_third_partys_section_is_checked_like_ours(node: Rig) -> None:

@@ -1,0 +1,178 @@
+"""Who holds which id, from what is reserved, named and told."""
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+
+from deviceplugin.errors import AllocationError
+from deviceplugin.resources.forms import FormGuard
+from deviceplugin.resources.ledger import (
+    QUIET_S,
+    Holder,
+    Holding,
+    Ledger,
+    PodResourcesReply,
+    UsageSource,
+)
+from tests.resources.builders import gpu, inventory, sharing
+
+FORMS = sharing({"offers": ["whole", {"replicas": 2}]})
+NODE = inventory(gpu(0))
+ID = gpu(0).id
+GPU = "nvidia.com/gpu"
+KEY = (GPU, ID)
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+class Source(UsageSource):
+    """Answers when it is let; knows whether something is handed out."""
+
+    def __init__(self, ledger, absent=False):
+        self.ledger, self._absent = ledger, absent
+        self.asked, self.gate, self.busy = asyncio.Event(), asyncio.Event(), 0
+
+    @property
+    def absent(self):
+        return self._absent
+
+    async def ask(self):
+        self.asked.set()
+        await self.gate.wait()
+        if not self._absent:
+            self.ledger.observe(PodResourcesReply(pods=frozenset(), holdings=()), 1000.0)
+
+    @contextmanager
+    def allocating(self):
+        self.busy += 1
+        yield
+        self.busy -= 1
+
+
+def guarded(ledger, source):
+    plan = FORMS.plan(NODE)
+    ledger.look_up(FORMS.ids(NODE))
+    guard = FormGuard(ledger, source, lambda: plan.choices, lambda: NODE.devices)
+    return guard, plan.resources[GPU]
+
+
+def held(*ids):
+    holder = Holder(namespace="n", pod="p", container="c")
+    holdings = tuple(Holding(resource=GPU, id=i, numa_node=None, holder=holder) for i in ids)
+    return PodResourcesReply(pods=frozenset({("n", "p")}), holdings=holdings)
+
+
+def test_a_reserved_id_is_held_and_one_whose_allocation_failed_is_not():
+    ledger = Ledger(Clock())
+    assert not ledger.is_held(KEY)
+    with ledger.reserving(GPU, [ID]):
+        assert ledger.is_held(KEY)
+        assert ledger.holders == {GPU: {ID}}
+    assert ledger.is_held(KEY)
+    with pytest.raises(ZeroDivisionError), ledger.reserving(GPU, ["other"]):
+        raise ZeroDivisionError
+    assert not ledger.is_held((GPU, "other"))
+    assert ledger.holders == {GPU: {ID}}
+
+
+def test_a_failed_allocation_leaves_an_entry_of_before_as_it_was():
+    ledger = Ledger(Clock())
+    ledger.observe(held(ID), 1000.0)
+    before = dict(ledger.entries)
+    with pytest.raises(ZeroDivisionError), ledger.reserving(GPU, [ID]):
+        raise ZeroDivisionError
+    assert ledger.entries == before
+
+
+def test_an_id_is_known_as_named_while_a_request_runs_and_for_two_minutes():
+    clock = Clock()
+    ledger = Ledger(clock)
+    with ledger.naming(GPU, [ID]):
+        with ledger.naming(GPU, [ID]):
+            pass
+        clock.now_s += 2 * QUIET_S
+        assert ledger.is_held(KEY)
+        assert not ledger.is_held((GPU, "other"), QUIET_S)
+        assert not ledger.is_held(("other.com/gpu", ID), QUIET_S)
+        with ledger.naming(GPU, [ID]):
+            pass
+    assert not ledger.is_held(KEY)
+    clock.now_s += QUIET_S - 1
+    assert ledger.is_held(KEY, QUIET_S)
+    assert not ledger.is_held(KEY, QUIET_S - 1)
+    clock.now_s += 1
+    assert not ledger.is_held(KEY, QUIET_S)
+
+
+def test_ids_named_long_ago_cost_no_memory():
+    clock = Clock()
+    ledger = Ledger(clock)
+    for number in range(1000):
+        clock.now_s += 1
+        with ledger.naming(GPU, [str(number)]):
+            pass
+    assert len(ledger._named_s) == QUIET_S
+    assert ledger._naming == {}
+
+
+async def test_an_id_is_named_before_its_allocation_waits_for_anything():
+    ledger = Ledger(Clock())
+    source = Source(ledger)
+    guard, resource = guarded(ledger, source)
+
+    async def allocate():
+        async with guard.reserving(resource, resource.devices[:1]):
+            assert source.busy == 1
+            assert KEY in ledger.entries
+
+    task = asyncio.create_task(allocate())
+    await source.asked.wait()
+    assert ledger.is_held(KEY)
+    assert KEY not in ledger.entries
+    source.gate.set()
+    await task
+    assert source.busy == 0
+    assert ledger.is_held(KEY)
+
+
+async def test_a_refused_allocation_has_named_its_ids_and_holds_none():
+    clock = Clock()
+    ledger = Ledger(clock)
+    ledger.observe(PodResourcesReply(pods=frozenset(), holdings=()), 1000.0)
+    guard, resource = guarded(ledger, Source(ledger))
+    with ledger.reserving("nvidia.com/gpu.shared", [f"{ID}::0"]):
+        pass
+    with pytest.raises(AllocationError, match=r"is in use as nvidia\.com/gpu\.shared"):
+        async with guard.reserving(resource, resource.devices[:1]):
+            raise AssertionError
+    assert not ledger.is_held(KEY)
+    assert ledger.is_held(KEY, QUIET_S)
+
+
+async def test_without_a_source_the_first_form_only_is_handed_out():
+    ledger = Ledger(Clock())
+    source = Source(ledger, absent=True)
+    source.gate.set()
+    guard, resource = guarded(ledger, source)
+    async with guard.reserving(resource, resource.devices[:1]):
+        pass
+    shared = FORMS.plan(NODE).resources["nvidia.com/gpu.shared"]
+    with pytest.raises(AllocationError, match="does not tell"):
+        async with guard.reserving(shared, shared.devices[:1]):
+            raise AssertionError
+
+
+def test_what_pods_hold_is_looked_up_again_when_the_devices_are_known():
+    ledger = Ledger(Clock())
+    ledger.observe(held(f"{ID}::0"), 1000.0)
+    assert ledger.held() == [(("n", "p", "c"), GPU, f"{ID}::0")]
+    ledger.look_up(FORMS.ids(NODE))
+    assert ledger.held() == [(("n", "p", "c"), GPU, ID)]
+    assert ledger.usage.value.ids(ID, (GPU, "replica")) == {f"{ID}::0"}
+    assert ledger.holders == {GPU: {f"{ID}::0"}}
