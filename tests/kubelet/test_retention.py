@@ -1,6 +1,6 @@
 """Ids whose device is gone stay listed for as long as a pod may hold them."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.kubelet.retention import Retention
@@ -172,15 +172,20 @@ def test_the_list_follows_in_the_step_in_which_the_plan_is_made() -> None:
 
 IDS = st.sets(st.sampled_from("ab"))
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["plan", "reply", "name", "reserve", "restart"]), IDS), min_size=4
+    st.tuples(
+        st.sampled_from(["plan", "reply", "plan", "reply", "name", "reserve", "restart"]), IDS
+    ),
+    min_size=8,
 )
 
 
-@given(steps=STEPS)
-def test_no_id_goes_that_a_pod_may_hold(steps: list[tuple[str, set[str]]]) -> None:
+@settings(max_examples=400, deadline=None)
+@given(named=IDS, steps=STEPS)
+def test_no_id_goes_that_a_pod_may_hold(named: set[str], steps: list[tuple[str, set[str]]]) -> None:
     node = Node()
+    node.name(*named)
     answers: list[set[str]] = []
-    named_s: dict[str, float] = {}
+    named_s = dict.fromkeys(named, node.now_s)
     planned: list[str] = []
     before: set[str] = set()
     for step, ids in steps:

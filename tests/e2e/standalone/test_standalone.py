@@ -15,7 +15,7 @@ FAIR_S = 0.1
 async def held(node: StandaloneNode) -> dict[str, dict[str, set[str]]]:
     """By pod and resource the ids that PodResources lists."""
     api = PodResources(node.kubelet.directory / "pod-resources" / "kubelet.sock")
-    answer = await api.read_answer()
+    answer = await api.read_reply()
     await api.forget()
     found: dict[str, dict[str, set[str]]] = {}
     for holding in answer.holdings:
