@@ -9,7 +9,7 @@ import pytest
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
 from deviceplugin.kubelet.plugin import BURST_S
 from deviceplugin.kubelet.wire import container_response, list_message
-from deviceplugin.model import AdvertisedID, ContainerEdits, DeviceNode, Health, Mount
+from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.plugin_client import RpcError
 from tests.kubelet.conftest import GPU, Served, resource

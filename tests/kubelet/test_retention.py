@@ -89,9 +89,9 @@ def test_a_held_id_stays_until_two_answers_after_the_ledger_let_it_go() -> None:
         node.reply("a")
         assert node.plan() == {"a": "Unhealthy"}
     assert node.reply() == {"a": "Unhealthy"}
-    assert node.ledger.is_held((GPU, "a"))
+    assert node.ledger.is_held((GPU, AdvertisedID("a")))
     assert node.reply() == {"a": "Unhealthy"}
-    assert not node.ledger.is_held((GPU, "a"))
+    assert not node.ledger.is_held((GPU, AdvertisedID("a")))
     assert node.reply() == {}
     assert node.plan() == {}
 
@@ -209,5 +209,5 @@ def test_no_id_goes_that_a_pod_may_hold(named: set[str], steps: list[tuple[str, 
             assert len(answers) >= MISSING_ANSWERS
             assert all(gone not in answer for answer in answers[-MISSING_ANSWERS:])
             assert node.now_s - named_s.get(gone, -QUIET_S) >= QUIET_S
-            assert not node.ledger.is_held((GPU, gone), QUIET_S)
+            assert not node.ledger.is_held((GPU, AdvertisedID(gone)), QUIET_S)
         before = now

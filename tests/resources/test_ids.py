@@ -1,29 +1,44 @@
 """What an advertised id means is looked up, whatever it looks like."""
 
 import random
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.errors import AllocationError
-from deviceplugin.model import Health
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    Device,
+    DeviceID,
+    Health,
+    ResourceName,
+)
 from deviceplugin.names import MAX_ID, id_problem
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ids import Ids
-from deviceplugin.resources.ledger import Holder, Holding, Ledger, PodResourcesReply
+from deviceplugin.resources.ledger import Holder, Holding, Ledger, PodResourcesReply, UsageSource
 from deviceplugin.resources.shares import form_text, possible_shares, share_ids, share_of
 from tests.resources.builders import gpu, inventory, sharing
 
 FORMS = sharing(
     {"offers": ["whole", {"replicas": 2}, {"memory": {}}, {"memory": {"unit": "512MiB"}}]}
 )
-GPU, SHARED, MEMORY = "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/gpu-memory"
-SLICES = f"{MEMORY}-512mi"
+GPU, SHARED, MEMORY, SLICES = (
+    ResourceName(f"nvidia.com/{name}")
+    for name in ("gpu", "gpu.shared", "gpu-memory", "gpu-memory-512mi")
+)
+NEVER_ASKED = cast("UsageSource", None)
 
 
-def card(device_id, **changed):
-    return gpu(0, 2, **{"id": device_id, **changed})
+def card(device_id: str, **changed: Any) -> Device:
+    return gpu(0, 2, **{"id": DeviceID(device_id), **changed})
+
+
+def key(name: ResourceName, text: str) -> tuple[ResourceName, AdvertisedID]:
+    return (name, AdvertisedID(text))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +46,9 @@ def card(device_id, **changed):
     [("card-m1", "card-m2"), ("x::1",), ("x-2gi-m0",), ("x::",), ("::1",), ("-m1",), ("x-512mi",)],
     ids=str,
 )
-def test_a_device_is_offered_in_all_its_forms_whatever_its_id_ends_like(ids):
+def test_a_device_is_offered_in_all_its_forms_whatever_its_id_ends_like(
+    ids: tuple[str, ...],
+) -> None:
     node = inventory(*map(card, ids))
     plan = FORMS.plan(node)
     assert plan.problems == ()
@@ -42,12 +59,12 @@ def test_a_device_is_offered_in_all_its_forms_whatever_its_id_ends_like(ids):
             assert known.meanings((name, entry.id)) == ((entry.device, form_text(entry.share)),)
 
 
-def test_an_id_that_no_resource_offers_is_all_that_it_can_be():
-    known = Ids(frozenset(["card", "card-m1"]))
-    assert known.meanings((MEMORY, "card-m1")) == (("card-m1", "whole"), ("card", "1gi"))
-    assert known.meanings((MEMORY, "card-512mi-m1")) == (("card", "512mi"),)
-    assert known.meanings((SHARED, "card::7")) == (("card", "replica"),)
-    assert known.meanings((SHARED, "gone::7")) == (("gone::7", "whole"),)
+def test_an_id_that_no_resource_offers_is_all_that_it_can_be() -> None:
+    known = Ids(frozenset(map(DeviceID, ["card", "card-m1"])))
+    assert known.meanings(key(MEMORY, "card-m1")) == (("card-m1", "whole"), ("card", "1gi"))
+    assert known.meanings(key(MEMORY, "card-512mi-m1")) == (("card", "512mi"),)
+    assert known.meanings(key(SHARED, "card::7")) == (("card", "replica"),)
+    assert known.meanings(key(SHARED, "gone::7")) == (("gone::7", "whole"),)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +83,12 @@ def test_an_id_that_no_resource_offers_is_all_that_it_can_be():
     ],
     ids=str,
 )
-def test_an_id_that_no_share_has_is_none(text):
+def test_an_id_that_no_share_has_is_none(text: str) -> None:
     assert list(possible_shares(text)) == []
 
 
 @pytest.mark.parametrize("unit", ["1gi", "1024mi", "0mi", "02gi", "2ti", "gi", "9" * 5000 + "mi"])
-def test_a_unit_that_no_id_carries_is_a_part_of_the_device(unit):
+def test_a_unit_that_no_id_carries_is_a_part_of_the_device(unit: str) -> None:
     assert list(possible_shares(f"card-{unit}-m0")) == [(f"card-{unit}", "1gi")]
 
 
@@ -86,8 +103,8 @@ def test_a_unit_that_no_id_carries_is_a_part_of_the_device(unit):
     ids=["slice", "replica", "slice of a unit", "slices of both"],
 )
 def test_shares_whose_ids_could_mean_another_device_are_refused_and_the_device_stays(
-    ids, shared, other, left
-):
+    ids: tuple[str, ...], shared: str, other: str, left: ResourceName
+) -> None:
     plan = FORMS.plan(inventory(*map(card, ids)))
     problem = next(p for p in plan.problems if p.resource == left)
     assert problem.reason == (
@@ -100,13 +117,15 @@ def test_shares_whose_ids_could_mean_another_device_are_refused_and_the_device_s
     assert len(set(listed)) == len(listed)
 
 
-def test_a_device_that_is_not_offered_may_be_held_too_and_keeps_its_id():
+def test_a_device_that_is_not_offered_may_be_held_too_and_keeps_its_id() -> None:
     plan = FORMS.plan(inventory(card("card"), card("card-m1", resource=None)))
     assert [p.resource for p in plan.problems] == [MEMORY]
 
 
 @pytest.mark.parametrize(("length", "fits"), [(MAX_ID - 3, True), (MAX_ID - 2, False)])
-def test_shares_whose_ids_would_be_too_long_are_refused_and_the_device_stays(length, fits):
+def test_shares_whose_ids_would_be_too_long_are_refused_and_the_device_stays(
+    length: int, fits: bool
+) -> None:
     long = card("x" * length)
     plan = sharing({"offers": ["whole", {"replicas": 2}]}).plan(inventory(long, card("y")))
     assert {e.device for e in plan.resources[GPU].devices} == {long.id, "y"}
@@ -149,21 +168,21 @@ STEPS = st.lists(
 class Node:
     """Devices in exclusive forms, and pods that the test knows better than any ledger does."""
 
-    def __init__(self, ids):
+    def __init__(self, ids: list[str]) -> None:
         self.inventory = inventory(*map(card, ids))
         self.known = FORMS.ids(self.inventory)
         self.now_s = 1000.0
-        self.pods = {}
+        self.pods: dict[int, tuple[ResourceName, AdvertisedDevice]] = {}
         self.restart()
 
-    def restart(self):
+    def restart(self) -> None:
         """Another daemon, that is told what pods hold."""
         self.ledger = Ledger(lambda: self.now_s)
-        self.guard = FormGuard(self.ledger, None, dict, lambda: self.inventory.devices)
+        self.guard = FormGuard(self.ledger, NEVER_ASKED, dict, lambda: self.inventory.devices)
         self.ledger.look_up(self.known)
         self.reply()
 
-    def reply(self):
+    def reply(self) -> None:
         self.now_s += 2
         holdings = tuple(
             Holding(
@@ -177,7 +196,7 @@ class Node:
         pods = frozenset(("n", str(pod)) for pod in self.pods)
         self.ledger.observe(PodResourcesReply(pods=pods, holdings=holdings), self.now_s)
 
-    def allocate(self, dice, number):
+    def allocate(self, dice: random.Random, number: int) -> None:
         taken = {(name, entry.id) for name, entry in self.pods.values()}
         plan = FORMS.plan(self.inventory, self.ledger.usage.value)
         offered = [
@@ -193,8 +212,8 @@ class Node:
         with self.ledger.reserving(resource.name, [entry.id]):
             self.pods[number] = (resource.name, entry)
 
-    def check(self):
-        forms = {}
+    def check(self) -> None:
+        forms: dict[DeviceID, set[tuple[ResourceName, str]]] = {}
         for name, entry in self.pods.values():
             forms.setdefault(entry.device, set()).add((name, form_text(entry.share)))
         assert all(len(of) == 1 for of in forms.values()), forms
@@ -202,7 +221,9 @@ class Node:
 
 @settings(max_examples=150, deadline=None)
 @given(IDS, STEPS)
-def test_exclusive_forms_exclude_whatever_the_ids_of_the_devices(ids, steps):
+def test_exclusive_forms_exclude_whatever_the_ids_of_the_devices(
+    ids: list[str], steps: list[tuple[str, int]]
+) -> None:
     node = Node(ids)
     for number, (step, seed) in enumerate(steps):
         dice = random.Random(seed)
@@ -219,7 +240,7 @@ def test_exclusive_forms_exclude_whatever_the_ids_of_the_devices(ids, steps):
 
 @settings(max_examples=150, deadline=None)
 @given(IDS)
-def test_every_listed_id_means_one_thing_and_can_be_used(ids):
+def test_every_listed_id_means_one_thing_and_can_be_used(ids: list[str]) -> None:
     node = inventory(*map(card, ids))
     plan, known = FORMS.plan(node), FORMS.ids(node)
     listed = [
@@ -233,8 +254,9 @@ def test_every_listed_id_means_one_thing_and_can_be_used(ids):
 
 
 @given(IDS)
-def test_shares_are_held_beside_each_other_after_a_configuration_without_them(ids):
-    """Whole only now: what pods have of a device's shares keeps the device from the others."""
+def test_a_share_that_a_pod_has_since_another_configuration_keeps_its_device(
+    ids: list[str],
+) -> None:
     node = inventory(*map(card, ids))
     whole = sharing({"offers": ["whole"]})
     shares = FORMS.plan(node).resources
@@ -248,13 +270,13 @@ def test_shares_are_held_beside_each_other_after_a_configuration_without_them(id
             assert listed.reason == f"in_use_as {name}"
 
 
-def test_a_share_that_loses_to_the_whole_is_refused_by_the_guard():
+def test_a_share_that_loses_to_the_whole_is_refused_by_the_guard() -> None:
     node = inventory(card("card-m1"), card("card-m2"))
     ledger = Ledger(lambda: 1.0)
     ledger.look_up(FORMS.ids(node))
-    guard = FormGuard(ledger, None, dict, lambda: node.devices)
+    guard = FormGuard(ledger, NEVER_ASKED, dict, lambda: node.devices)
     plan = FORMS.plan(node)
-    with ledger.reserving(GPU, ["card-m1"]):
+    with ledger.reserving(GPU, [AdvertisedID("card-m1")]):
         shares = [e for e in plan.resources[SHARED].devices if e.device == "card-m1"]
         with pytest.raises(AllocationError, match=f"card-m1 is in use as {GPU}"):
             guard._check_forms(plan.resources[SHARED], shares[:1])
@@ -262,9 +284,10 @@ def test_a_share_that_loses_to_the_whole_is_refused_by_the_guard():
         guard._check_forms(plan.resources[SHARED], other[:1])
 
 
-def test_the_ids_of_all_shares_lead_back_to_their_device():
+def test_the_ids_of_all_shares_lead_back_to_their_device() -> None:
     device = card("GPU-3")
     for offer in FORMS.rules[0].forms[1:]:
         share = share_of(device, offer)
+        assert share is not None
         for one in share_ids(device.id, share):
             assert (device.id, form_text(share)) in possible_shares(one)

@@ -1,11 +1,13 @@
 """Who holds which id, from what is reserved, named and told."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from deviceplugin.errors import AllocationError
+from deviceplugin.model import AdvertisedID, DeviceID, Resource, ResourceName
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import (
     QUIET_S,
@@ -19,69 +21,70 @@ from tests.resources.builders import gpu, inventory, sharing
 
 FORMS = sharing({"offers": ["whole", {"replicas": 2}]})
 NODE = inventory(gpu(0))
-ID = gpu(0).id
-GPU = "nvidia.com/gpu"
+GPU, SHARED = ResourceName("nvidia.com/gpu"), ResourceName("nvidia.com/gpu.shared")
+DEVICE = gpu(0).id
+ID, REPLICA, OTHER = AdvertisedID(DEVICE), AdvertisedID(f"{DEVICE}::0"), AdvertisedID("other")
 KEY = (GPU, ID)
 
 
 class Clock:
     now_s = 1000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now_s
 
 
 class Source(UsageSource):
     """Answers when it is let; knows whether something is handed out."""
 
-    def __init__(self, ledger, absent=False):
+    def __init__(self, ledger: Ledger, absent: bool = False) -> None:
         self.ledger, self._absent = ledger, absent
         self.asked, self.gate, self.busy = asyncio.Event(), asyncio.Event(), 0
 
     @property
-    def absent(self):
+    def absent(self) -> bool:
         return self._absent
 
-    async def ask(self):
+    async def ask(self) -> None:
         self.asked.set()
         await self.gate.wait()
         if not self._absent:
             self.ledger.observe(PodResourcesReply(pods=frozenset(), holdings=()), 1000.0)
 
     @contextmanager
-    def allocating(self):
+    def allocating(self) -> Iterator[None]:
         self.busy += 1
         yield
         self.busy -= 1
 
 
-def guarded(ledger, source):
+def guarded(ledger: Ledger, source: Source) -> tuple[FormGuard, Resource]:
     plan = FORMS.plan(NODE)
     ledger.look_up(FORMS.ids(NODE))
     guard = FormGuard(ledger, source, lambda: plan.choices, lambda: NODE.devices)
     return guard, plan.resources[GPU]
 
 
-def held(*ids):
+def held(*ids: AdvertisedID) -> PodResourcesReply:
     holder = Holder(namespace="n", pod="p", container="c")
     holdings = tuple(Holding(resource=GPU, id=i, numa_node=None, holder=holder) for i in ids)
     return PodResourcesReply(pods=frozenset({("n", "p")}), holdings=holdings)
 
 
-def test_a_reserved_id_is_held_and_one_whose_allocation_failed_is_not():
+def test_a_reserved_id_is_held_and_one_whose_allocation_failed_is_not() -> None:
     ledger = Ledger(Clock())
     assert not ledger.is_held(KEY)
     with ledger.reserving(GPU, [ID]):
         assert ledger.is_held(KEY)
         assert ledger.holders == {GPU: {ID}}
     assert ledger.is_held(KEY)
-    with pytest.raises(ZeroDivisionError), ledger.reserving(GPU, ["other"]):
+    with pytest.raises(ZeroDivisionError), ledger.reserving(GPU, [OTHER]):
         raise ZeroDivisionError
-    assert not ledger.is_held((GPU, "other"))
+    assert not ledger.is_held((GPU, OTHER))
     assert ledger.holders == {GPU: {ID}}
 
 
-def test_a_failed_allocation_leaves_an_entry_of_before_as_it_was():
+def test_a_failed_allocation_leaves_an_entry_of_before_as_it_was() -> None:
     ledger = Ledger(Clock())
     ledger.observe(held(ID), 1000.0)
     before = dict(ledger.entries)
@@ -90,7 +93,7 @@ def test_a_failed_allocation_leaves_an_entry_of_before_as_it_was():
     assert ledger.entries == before
 
 
-def test_an_id_is_known_as_named_while_a_request_runs_and_for_two_minutes():
+def test_an_id_is_known_as_named_while_a_request_runs_and_for_two_minutes() -> None:
     clock = Clock()
     ledger = Ledger(clock)
     with ledger.naming(GPU, [ID]):
@@ -98,8 +101,8 @@ def test_an_id_is_known_as_named_while_a_request_runs_and_for_two_minutes():
             pass
         clock.now_s += 2 * QUIET_S
         assert ledger.is_held(KEY)
-        assert not ledger.is_held((GPU, "other"), QUIET_S)
-        assert not ledger.is_held(("other.com/gpu", ID), QUIET_S)
+        assert not ledger.is_held((GPU, OTHER), QUIET_S)
+        assert not ledger.is_held((ResourceName("other.com/gpu"), ID), QUIET_S)
         with ledger.naming(GPU, [ID]):
             pass
     assert not ledger.is_held(KEY)
@@ -110,23 +113,23 @@ def test_an_id_is_known_as_named_while_a_request_runs_and_for_two_minutes():
     assert not ledger.is_held(KEY, QUIET_S)
 
 
-def test_ids_named_long_ago_cost_no_memory():
+def test_ids_named_long_ago_cost_no_memory() -> None:
     clock = Clock()
     ledger = Ledger(clock)
     for number in range(1000):
         clock.now_s += 1
-        with ledger.naming(GPU, [str(number)]):
+        with ledger.naming(GPU, [AdvertisedID(str(number))]):
             pass
     assert len(ledger._named_s) == QUIET_S
     assert ledger._naming == {}
 
 
-async def test_an_id_is_named_before_its_allocation_waits_for_anything():
+async def test_an_id_is_named_before_its_allocation_waits_for_anything() -> None:
     ledger = Ledger(Clock())
     source = Source(ledger)
     guard, resource = guarded(ledger, source)
 
-    async def allocate():
+    async def allocate() -> None:
         async with guard.reserving(resource, resource.devices[:1]):
             assert source.busy == 1
             assert KEY in ledger.entries
@@ -141,12 +144,12 @@ async def test_an_id_is_named_before_its_allocation_waits_for_anything():
     assert ledger.is_held(KEY)
 
 
-async def test_a_refused_allocation_has_named_its_ids_and_holds_none():
+async def test_a_refused_allocation_has_named_its_ids_and_holds_none() -> None:
     clock = Clock()
     ledger = Ledger(clock)
     ledger.observe(PodResourcesReply(pods=frozenset(), holdings=()), 1000.0)
     guard, resource = guarded(ledger, Source(ledger))
-    with ledger.reserving("nvidia.com/gpu.shared", [f"{ID}::0"]):
+    with ledger.reserving(SHARED, [REPLICA]):
         pass
     with pytest.raises(AllocationError, match=r"is in use as nvidia\.com/gpu\.shared"):
         async with guard.reserving(resource, resource.devices[:1]):
@@ -155,24 +158,24 @@ async def test_a_refused_allocation_has_named_its_ids_and_holds_none():
     assert ledger.is_held(KEY, QUIET_S)
 
 
-async def test_without_a_source_the_first_form_only_is_handed_out():
+async def test_without_a_source_the_first_form_only_is_handed_out() -> None:
     ledger = Ledger(Clock())
     source = Source(ledger, absent=True)
     source.gate.set()
     guard, resource = guarded(ledger, source)
     async with guard.reserving(resource, resource.devices[:1]):
         pass
-    shared = FORMS.plan(NODE).resources["nvidia.com/gpu.shared"]
+    shared = FORMS.plan(NODE).resources[SHARED]
     with pytest.raises(AllocationError, match="does not tell"):
         async with guard.reserving(shared, shared.devices[:1]):
             raise AssertionError
 
 
-def test_what_pods_hold_is_looked_up_again_when_the_devices_are_known():
+def test_what_pods_hold_is_looked_up_again_when_the_devices_are_known() -> None:
     ledger = Ledger(Clock())
-    ledger.observe(held(f"{ID}::0"), 1000.0)
-    assert ledger.held() == [(("n", "p", "c"), GPU, f"{ID}::0")]
+    ledger.observe(held(REPLICA), 1000.0)
+    assert ledger.held() == [(("n", "p", "c"), GPU, DeviceID(REPLICA))]
     ledger.look_up(FORMS.ids(NODE))
-    assert ledger.held() == [(("n", "p", "c"), GPU, ID)]
-    assert ledger.usage.value.ids(ID, (GPU, "replica")) == {f"{ID}::0"}
-    assert ledger.holders == {GPU: {f"{ID}::0"}}
+    assert ledger.held() == [(("n", "p", "c"), GPU, DEVICE)]
+    assert ledger.usage.value.ids(DEVICE, (GPU, "replica")) == {REPLICA}
+    assert ledger.holders == {GPU: {REPLICA}}
