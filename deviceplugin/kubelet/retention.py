@@ -10,6 +10,7 @@ wrong one Allocate is refused and tried again; where this is wrong the kubelet c
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -20,7 +21,7 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.resources.ledger import MISSING_ANSWERS, QUIET_S, Ledger
-from deviceplugin.resources.plan import Resources, with_tombstones
+from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.usage import Key
 from deviceplugin.runtime.latest import Latest
 
@@ -104,3 +105,32 @@ def _unknown(device_id: AdvertisedID, numa_node: int | None) -> AdvertisedDevice
     return AdvertisedDevice(
         id=device_id, device=DeviceID(device_id), health=Health.UNHEALTHY, numa_node=numa_node
     )
+
+
+def with_tombstones(planned: Resources, gone: Mapping[ResourceName, Resource]) -> Resources:
+    """`planned` with the ids of `gone`, which a pod may still hold, listed Unhealthy.
+
+    An id that is a tombstone of one resource is listed by no other of its vendor: ids are unique
+    node-wide, and another vendor's device of that id is another device.
+    """
+    if not gone:
+        return planned
+    buried: dict[str, set[AdvertisedID]] = {}
+    for resource in gone.values():
+        buried.setdefault(resource.vendor, set()).update(e.id for e in resource.devices)
+    merged = {name: _without(r, buried.get(r.vendor, set())) for name, r in planned.items()}
+    for name, resource in gone.items():
+        base = merged.get(name, replace(resource, devices=()))
+        dead = tuple(replace(e, health=Health.UNHEALTHY) for e in resource.devices)
+        merged[name] = replace(base, devices=tuple(sorted(base.devices + dead, key=_entry_id)))
+    return MappingProxyType(dict(sorted(merged.items())))
+
+
+def _without(resource: Resource, ids: set[AdvertisedID]) -> Resource:
+    if ids.isdisjoint(entry.id for entry in resource.devices):
+        return resource
+    return replace(resource, devices=tuple(e for e in resource.devices if e.id not in ids))
+
+
+def _entry_id(entry: AdvertisedDevice) -> AdvertisedID:
+    return entry.id

@@ -139,8 +139,8 @@ class Ledger:
     def look_up(self, ids: Ids) -> None:
         """Take held ids to mean what `ids` says from now on."""
         if ids != self._ids:
-            self._ids, self._meanings = ids, {}
-            self._publish()
+            self._ids = ids
+            self._mean({key: ids.meanings(key) for key in self._entries})
 
     @contextmanager
     def naming(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
@@ -238,8 +238,12 @@ class Ledger:
         if self._entries.keys() == self._meanings.keys():
             return
         known = self._meanings
-        self._meanings = {key: known.get(key) or self._ids.meanings(key) for key in self._entries}
-        if self.usage.set(usage_of(self._meanings)):
+        self._mean({key: known.get(key) or self._ids.meanings(key) for key in self._entries})
+
+    def _mean(self, meanings: dict[Key, tuple[Meaning, ...]]) -> None:
+        """Replaced whole: `held` may be read meanwhile."""
+        self._meanings = meanings
+        if self.usage.set(usage_of(meanings)):
             self.holders = _by_resource(self._entries)
 
 

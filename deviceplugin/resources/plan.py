@@ -1,19 +1,17 @@
 """Planning: which extended resources an inventory makes, and which ids each lists; pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
 
 from deviceplugin.model import (
     AdvertisedDevice,
-    AdvertisedID,
     ContainerEdits,
     Device,
     DeviceID,
     Fault,
     FaultClass,
-    Health,
     Inventory,
     Isolation,
     Resource,
@@ -114,35 +112,6 @@ def resource_problem(resource: Resource) -> PlanProblem | None:
 def list_bytes(devices: Iterable[AdvertisedDevice]) -> int:
     """The encoded size of a ListAndWatchResponse with every device Unhealthy, the longest form."""
     return sum(entry_bytes(len(device.id), device.numa_node) for device in devices)
-
-
-def with_tombstones(planned: Resources, gone: Mapping[ResourceName, Resource]) -> Resources:
-    """`planned` with the ids of `gone` that a pod may still hold, listed Unhealthy.
-
-    An id that is a tombstone of one resource is listed by no other of its vendor: ids are unique
-    node-wide, and another vendor's device of that id is another device.
-    """
-    if not gone:
-        return planned
-    buried: dict[str, set[AdvertisedID]] = {}
-    for resource in gone.values():
-        buried.setdefault(resource.vendor, set()).update(e.id for e in resource.devices)
-    merged = {name: _without(r, buried.get(r.vendor, set())) for name, r in planned.items()}
-    for name, resource in gone.items():
-        base = merged.get(name, replace(resource, devices=()))
-        dead = tuple(replace(e, health=Health.UNHEALTHY) for e in resource.devices)
-        merged[name] = replace(base, devices=tuple(sorted(base.devices + dead, key=_entry_id)))
-    return MappingProxyType(dict(sorted(merged.items())))
-
-
-def _without(resource: Resource, ids: set[AdvertisedID]) -> Resource:
-    if ids.isdisjoint(entry.id for entry in resource.devices):
-        return resource
-    return replace(resource, devices=tuple(e for e in resource.devices if e.id not in ids))
-
-
-def _entry_id(entry: AdvertisedDevice) -> AdvertisedID:
-    return entry.id
 
 
 SOURCE = "sharing"

@@ -6,6 +6,7 @@ import pytest
 
 from deviceplugin.discovery.admission import admitted, checked
 from deviceplugin.errors import DiscoveryError
+from deviceplugin.kubelet.retention import with_tombstones
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -18,7 +19,6 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.names import id_problem
-from deviceplugin.resources.plan import with_tombstones
 
 ORDER = ("ours", "theirs")
 

@@ -1,9 +1,11 @@
 """Ids whose device is gone stay listed for as long as a pod may hold them."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deviceplugin.kubelet.retention import Retention
+from deviceplugin.kubelet.retention import Retention, with_tombstones
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -168,6 +170,27 @@ def test_the_list_follows_in_the_step_in_which_the_plan_is_made() -> None:
     node = Node()
     node.retention.apply(resources("a"))
     assert node.listed() == {"a": "Healthy"}
+
+
+def test_an_id_that_is_gone_is_listed_unhealthy_among_the_others() -> None:
+    found = with_tombstones(resources("b"), resources("a", "z"))
+    assert [(e.id, e.health.value) for e in found[GPU].devices] == [
+        ("a", "Unhealthy"),
+        ("b", "Healthy"),
+        ("z", "Unhealthy"),
+    ]
+
+
+def test_a_resource_of_nothing_but_gone_ids_stays() -> None:
+    assert [e.id for e in with_tombstones({}, resources("z"))[GPU].devices] == ["z"]
+
+
+def test_an_id_that_moved_is_listed_by_the_old_resource_alone() -> None:
+    other = ResourceName("example.com/other")
+    planned = {other: replace(resources("z")[GPU], name=other)}
+    found = with_tombstones(planned, resources("z"))
+    assert [e.id for e in found[GPU].devices] == ["z"]
+    assert found[other].devices == ()
 
 
 IDS = st.sets(st.sampled_from("ab"))

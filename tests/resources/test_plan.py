@@ -1,4 +1,4 @@
-"""Planning: names, sizes, order, tombstones."""
+"""Planning: names, sizes, order."""
 
 from dataclasses import replace
 
@@ -25,7 +25,6 @@ from deviceplugin.resources.plan import (
     list_bytes,
     plan_resources,
     resource_problem,
-    with_tombstones,
 )
 
 GPU = ResourceName("example.com/gpu")
@@ -155,24 +154,3 @@ def test_a_list_at_the_limit_is_measured_exactly() -> None:
     entries = [entry(f"{number:048d}", Health.UNHEALTHY) for number in range(1000)]
     assert len(list_message(resource(*entries))) == list_bytes(entries)
     assert list_bytes(entries) < MAX_LIST_BYTES
-
-
-def test_an_id_that_is_gone_stays_listed_unhealthy() -> None:
-    listed = with_tombstones({GPU: resource(entry("a"))}, {GPU: resource(entry("z"))})
-    assert [(e.id, e.health) for e in listed[GPU].devices] == [
-        ("a", Health.HEALTHY),
-        ("z", Health.UNHEALTHY),
-    ]
-
-
-def test_a_resource_of_nothing_but_gone_ids_stays() -> None:
-    listed = with_tombstones({}, {GPU: resource(entry("z"))})
-    assert [e.id for e in listed[GPU].devices] == ["z"]
-
-
-def test_an_id_that_moved_is_listed_by_the_old_resource_alone() -> None:
-    other = ResourceName("example.com/other")
-    planned = {other: resource(entry("z"), name=other)}
-    listed = with_tombstones(planned, {GPU: resource(entry("z"))})
-    assert [e.id for e in listed[GPU].devices] == ["z"]
-    assert listed[other].devices == ()
