@@ -6,14 +6,17 @@ optional Protocols below as the hardware allows. `docs/vendors.md` tells how to 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from threading import Event
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Annotated, Protocol, runtime_checkable
 
 import msgspec
+from msgspec import Meta
 
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
+from deviceplugin.schema import Section
 
 Sections = Mapping[str, msgspec.Struct]
 
@@ -50,14 +53,55 @@ class VendorModule(Protocol):
         """Make the vendor; must not touch the hardware."""
 
 
+class Repeat(Section, frozen=True):
+    """An event that comes `count` times within `window_s` seconds is of the class `kind`.
+
+    In configuration: `{count: 6, window_s: 600, class: hardware}`.
+    """
+
+    count: Annotated[int, Meta(ge=1, le=100)]
+    window_s: Annotated[float, Meta(ge=0, le=30 * 86400)]
+    kind: FaultClass = msgspec.field(name="class")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthDefaults:
+    """What a vendor module may declare as `HEALTH_DEFAULTS`; every source is the vendor's own.
+
+    `repeats` are the default rules of `health.repeats`, by `source/code`. `numbered` gives a word
+    to a source whose codes are numbers: with `{"xids": "nvidia.xid"}` the keys `health.disable`
+    and `health.enable` take `xids` for the source and `79` for `nvidia.xid/79`; such a fault that
+    is enabled makes its device Unhealthy, whatever its class. `variables` are environment
+    variables that replace one of these two keys: `{"DP_DISABLE_HEALTHCHECKS": "disable"}`.
+    """
+
+    repeats: Mapping[str, Repeat] = field(default_factory=lambda: MappingProxyType({}))
+    numbered: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
 class HealthReport(Protocol):
-    """Where a health monitor tells what it sees; may be called from any thread."""
+    """Where a health watch reports what it sees; may be called from any thread.
+
+    A fault is about a device of this vendor (a partition is a device), and its source begins with
+    the vendor's name and a dot. Any other is dropped, and logged once as `foreign_device`.
+    `faults` and `event` raise VendorError for what is not a Fault.
+    """
 
     def faults(self, source: str, faults: Sequence[Fault]) -> None:
-        """Replace the whole set of faults of `source`."""
+        """Replace the whole set of faults of `source`: what is wrong now; empty: nothing is.
+
+        The set stands until it is replaced. It may still be replaced after `stop` is set. When a
+        watch is started again, what it has not reported within 10 s is dropped; it is dropped at
+        once when the vendor has no watch any more.
+        """
+
+    def event(self, fault: Fault) -> None:
+        """Something happened once and cannot be asked again: the fault is remembered until what
+        its class says ends it, and counted each time."""
 
     def happened(self, fault: Fault) -> None:
-        """Something happened once; it is remembered until what its class says ends it."""
+        """The name of `event` in 0.1; accepted until 0.3."""
 
     def rediscover(self) -> None:
         """Something changed that discovery should look at now."""
@@ -82,33 +126,44 @@ class HealthMonitor(Protocol):
     """A vendor that can watch its hardware between discoveries."""
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
-        """Watch until `stop` is set or the set of devices changes; blocking, on its own thread."""
+        """Watch `devices` until `stop` is set; blocking, on a thread of its own.
+
+        It is stopped and started again when the devices change, and started again within seconds
+        when it returns; after a failure later and later, up to five minutes.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a look at the health of one GPU found: its whole set of faults, parts included.
+    """What a probe of one GPU found: its whole set of faults, partitions included.
 
-    `events` were seen to happen and cannot be asked again. `mark` is a reading that only grows
-    until a driver reload or a reset sets it back; `reset` says that one was seen.
+    `events` happened since the last probe and cannot be asked again. `reset_counter` is a reading
+    that only grows until a driver reload or a reset sets it back (`mark` is its name in 0.1, which
+    is accepted until 0.3); `reset` says that one was seen.
     """
 
     faults: tuple[Fault, ...] = ()
     events: tuple[Fault, ...] = ()
-    mark: int | None = None
+    reset_counter: int | None = None
     reset: bool = False
+    mark: InitVar[int | None] = None
+
+    def __post_init__(self, mark: int | None) -> None:
+        """Take the counter by its old name too."""
+        if mark is not None:
+            object.__setattr__(self, "reset_counter", mark)
 
 
 @runtime_checkable
 class HealthProbe(Protocol):
-    """A vendor whose GPUs can be asked how they are; asked after each discovery."""
+    """A vendor whose GPUs can be asked about their health; asked after each discovery."""
 
     def probe_health(self, device: Device) -> Finding:
-        """How a whole GPU (never a part) is now; blocking, on a thread of its own, within a
-        deadline: a probe that does not return is a fault of that GPU.
+        """What is wrong with a GPU (never a partition) now; blocking, on a thread of its own,
+        within `health.call_deadline_s`: a probe that does not return is a fault of that GPU.
 
-        Raises LibraryError or DiscoveryError where it cannot be told: what was found before
-        stays.
+        Raises LibraryError or DiscoveryError where the health cannot be read: what was found
+        before stays.
         """
 
 

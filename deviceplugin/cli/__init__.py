@@ -73,6 +73,8 @@ def run(**flags: str | None) -> None:
     configure_logs(config.log_level, config.log_format)
     for note in config.notes:
         structlog.get_logger().warning("setting_without_effect", setting=note)
+    for text in config.renamed:
+        structlog.get_logger().warning("setting_renamed", setting=text)
     asyncio.run(_serve(config, modules, flags))
 
 
@@ -93,6 +95,8 @@ def check(**flags: str | None) -> None:
     config, _ = load(flags)
     for note in config.notes:
         click.echo(f"without effect: {note}", err=True)
+    for text in config.renamed:
+        click.echo(f"renamed: {text}", err=True)
     for status in config.skipped:
         click.echo(f"deviceplugin: {status.error}", err=True)
     click.echo(_yaml(effective(config)), nl=False)

@@ -1,7 +1,7 @@
 """The frozen Config, and how each of its own settings is parsed."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -27,8 +27,10 @@ _ADDRESS = re.compile(rf"(?:\[([0-9a-fA-F:.]+)\]|({_LABEL}(?:\.{_LABEL})*|)):([0
 class Config:
     """Everything that the daemon is told; `vendors` None means all that are installed.
 
-    `notes` say what was configured and has no effect, `skipped` which installed vendors cannot be
-    used, and why; `source` is None without a file.
+    `notes` say what was configured and has no effect, `renamed` what was configured by an old
+    name, `skipped` which installed vendors cannot be used, and why; `source` is None without a
+    file. `numbered_faults` are the vendors' words for sources of numbered faults:
+    `{"xids": "nvidia.xid"}`.
     """
 
     node_name: str
@@ -41,7 +43,9 @@ class Config:
     log_level: str = "info"
     log_format: str = "json"
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
+    numbered_faults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
     skipped: tuple[VendorStatus, ...] = ()
     source: Source | None = None
 

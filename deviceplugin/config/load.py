@@ -28,7 +28,7 @@ from deviceplugin.config.files import Source, read_config_files, read_state
 from deviceplugin.config.nvidia_v1 import is_v1, translate
 from deviceplugin.config.schema import check_keys, decode_sections
 from deviceplugin.discovery.registry import installed_vendors, load_vendors
-from deviceplugin.health.section import HealthSection, with_health_variables
+from deviceplugin.health.section import HealthSection, vendor_defaults, with_defaults
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import installed_policies
@@ -57,7 +57,6 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     source = _source(Path(str(path.value))) if path else None
     raw = read_config_files(source.path) if source else {}
     raw, notes = translate(raw) if is_v1(raw) else (raw, ())
-    raw = with_health_variables(raw, os.environ)
     known_settings = (*_PARSERS, "vendors")
     settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
     vendors = settings.get("vendors")
@@ -68,6 +67,8 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     if names:
         load_vendors(names)  # what is asked for by name must be usable
         skipped = []
+    defaults = vendor_defaults(all_modules)
+    raw, renamed = with_defaults(raw, os.environ, defaults)
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS
     if skipped:
@@ -82,6 +83,8 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         vendors=names,
         sections=sections,
         notes=notes,
+        renamed=renamed,
+        numbered_faults=defaults.numbered,
         skipped=tuple(skipped),
         source=source,
     )

@@ -169,6 +169,8 @@ class Reloader:
             self._running = config
             for note in config.notes:
                 log.warning("setting_without_effect", setting=note)
+            for text in config.renamed:
+                log.warning("setting_renamed", setting=text)
         return changes
 
     def _load(self) -> tuple[Config, Sequence[VendorModule]]:

@@ -10,8 +10,8 @@ from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.health import HealthWiring
 from deviceplugin.daemon.sharing import Claims
-from deviceplugin.discovery.edits import Answers
-from deviceplugin.discovery.loop import Around
+from deviceplugin.discovery.edits import EditsCache
+from deviceplugin.discovery.loop import LoopOptions
 from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.host import Host
 from deviceplugin.placement.service import Placement, Sources, settings_of
@@ -48,7 +48,7 @@ class VendorSide:
     ) -> None:
         host, order = Host(config.host_root), tuple(vendor.name for vendor in vendors)
         self.names = order
-        self.answers = Answers(host, {vendor.name: vendor for vendor in vendors})
+        self.answers = EditsCache(host, {vendor.name: vendor for vendor in vendors})
         self.placement = Placement(
             host,
             settings_of(config),
@@ -56,7 +56,7 @@ class VendorSide:
             Sources(holders=lambda: claims.ledger.holders),
         )
         write = CdiFiles(config.cdi_dir, order).write
-        around = Around(write_files=write, discovered=discovered, order=order)
+        around = LoopOptions(write_files=write, discovered=discovered, order=order)
         self.loops = [health.vendor_loop(vendor, around) for vendor in vendors]
         self._store, self._listed = health.store, claims.retention.listed
         self._looking: list[asyncio.Task[None]] = []

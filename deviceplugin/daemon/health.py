@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import cast
 
 from deviceplugin.config.config import Config
-from deviceplugin.discovery.loop import Around, VendorLoop
+from deviceplugin.discovery.loop import LoopOptions, VendorLoop
 from deviceplugin.errors import VendorError
 from deviceplugin.health.agents import Listener
 from deviceplugin.health.dialects import DIALECTS
 from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
-from deviceplugin.health.tracker import HealthDesk, hold_policy
-from deviceplugin.health.uevents import bound_anew, wedged_faults
+from deviceplugin.health.tracker import FaultTracker
+from deviceplugin.health.uevents import bound_again, wedged_faults
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.uevents import Uevent
@@ -30,19 +31,19 @@ class HealthWiring:
     """Made on the loop; `now` gives Unix seconds."""
 
     def __init__(self, config: Config, host: Host, now: Callable[[], float]) -> None:
-        section = _section(config)
+        policy = _policy(config)
         self._state_dir = config.state_dir
-        self.store = InventoryStore(now, hold_policy(section))
-        self.desk = HealthDesk(self.store, section, _boot_id(host))
+        self.store = InventoryStore(now, policy.section)
+        self.desk = FaultTracker(self.store, policy, _boot_id(host))
         self._control = Control(self.store, self.desk)
         self._host = host
         self.collector = HealthCollector(
-            lambda: self.store.current, lambda: self.desk.memory.value, self.desk.told
+            lambda: self.store.current, lambda: self.desk.records.value, self.desk.event_counts
         )
 
-    def vendor_loop(self, vendor: Vendor, around: Around) -> VendorLoop:
-        """A vendor's loop that tells the desk."""
-        return VendorLoop(vendor, self.store, replace(around, desk=self.desk))
+    def vendor_loop(self, vendor: Vendor, around: LoopOptions) -> VendorLoop:
+        """A vendor's loop that reports to the tracker."""
+        return VendorLoop(vendor, self.store, replace(around, tracker=self.desk))
 
     async def load(self) -> None:
         """Take up what earlier processes remembered, before anything is discovered."""
@@ -56,7 +57,7 @@ class HealthWiring:
 
     def use(self, config: Config) -> None:
         """Judge by another configuration from now on."""
-        self.desk.use(_section(config))
+        self.desk.use(_policy(config))
 
     def agents(self, config: Config, vendors: Collection[str]) -> Iterator[Task]:
         """The listeners to the agents of these vendors, by the source that each reports as."""
@@ -73,13 +74,17 @@ class HealthWiring:
         """A kernel event that may be word of a device's health."""
         devices = tuple(self.store.current.devices.values())
         for fault in wedged_faults(event, devices):
-            self.desk.happened(fault)
-        for device in bound_anew(event, devices):
-            self.desk.found_reset(device.id, [d.id for d in devices if d.parent == device.id])
+            self.desk.record_event(fault)
+        for device in bound_again(event, devices):
+            self.desk.record_reset(device.id, [d.id for d in devices if d.parent == device.id])
 
 
 def _section(config: Config) -> HealthSection:
     return cast("HealthSection", config.sections.get("health", HealthSection()))
+
+
+def _policy(config: Config) -> FaultPolicy:
+    return FaultPolicy(section=_section(config), numbered=config.numbered_faults)
 
 
 def _boot_id(host: Host) -> str | None:

@@ -7,11 +7,14 @@ from deviceplugin.model import DeviceID
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.vendor import Glance, Vendor
 
-FULL_S = 60.0  # what a glance does not see is found after this time at the latest
+FULL_S = 60.0  # what a check misses is found after this time at the latest
 
 
-class Glances:
-    """What is known since the last discovery that left nothing open; `clock` gives seconds."""
+class ChangeCheck:
+    """Asks a vendor whether anything has changed since the last discovery that found no fault.
+
+    `clock` gives seconds.
+    """
 
     def __init__(self, vendor: Vendor, clock: Callable[[], float] = time.monotonic) -> None:
         unchanged = vendor.unchanged if isinstance(vendor, Glance) else _never
@@ -22,7 +25,7 @@ class Glances:
         self._settled = False
 
     def settle(self, listed: Iterable[DeviceID]) -> None:
-        """A discovery left nothing open, with these devices listed."""
+        """A discovery found no fault, with these devices listed."""
         self._listed, self._settled = frozenset(listed), True
         self._good_until = self._clock() + FULL_S
 

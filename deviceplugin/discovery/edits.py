@@ -1,4 +1,4 @@
-"""What containers get: the vendors' container edits, with a deadline, checked on the host."""
+"""What containers get: the vendors' container edits, within a deadline, checked on the host."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +17,17 @@ Key = tuple[ResourceName | None, DeviceID]
 _NONE = ContainerEdits()
 
 
-class Answers:
-    """Asks the vendors, each on a thread of its own, and keeps what they said of one device.
+class EditsCache:
+    """Asks the vendors, each on a thread of its own, and keeps the edits of single devices.
 
     Container edits are a pure function of the devices: the same device has the same edits until
-    discovery finds it changed. So they are asked for each single device when it is first offered,
-    and what they said is kept.
+    discovery finds it changed. So a vendor is asked for each single device when it is first
+    offered, and its edits are kept.
     """
 
     def __init__(self, host: Host, vendors: Mapping[str, Vendor]) -> None:
         self._host, self._vendors = host, vendors
-        self._threads = {name: DriverThread(f"{name}-answers") for name in vendors}
+        self._threads = {name: DriverThread(f"{name}-edits") for name in vendors}
         self._kept: dict[Key, tuple[Device, ContainerEdits]] = {}
 
     async def edits(self, devices: Sequence[Device], shares: ContainerEdits) -> ContainerEdits:
@@ -46,7 +46,7 @@ class Answers:
         return edits
 
     def close(self) -> None:
-        """Answer what was asked, and nothing more."""
+        """Answer the calls that run, and no later one."""
         for thread in self._threads.values():
             thread.close()
 
@@ -54,7 +54,7 @@ class Answers:
         """Ask for each of these that is not known as it is now.
 
         One call at a time, so that an allocation waits for one at most; the answer to a vendor
-        that fails here is the allocation's own failure.
+        that fails here is the failure of the allocation that asks again.
         """
         for device in devices:
             if device.vendor in self._vendors:  # not that of one that was just taken out
@@ -77,7 +77,7 @@ class Answers:
 
 
 def _whole_edits(vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
-    """The vendor's edits, gone through once on its own thread: nonsense fails there, not here."""
+    """The vendor's edits, read once on its own thread: malformed ones fail there, not here."""
     edits = merge_edits([vendor.container_edits(devices)])
     for path in _host_paths(edits):
         if not path.startswith("/"):

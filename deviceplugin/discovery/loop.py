@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import structlog
 
 from deviceplugin.discovery.admission import Refused, admitted, checked
-from deviceplugin.discovery.change_check import Glances
+from deviceplugin.discovery.change_check import ChangeCheck
 from deviceplugin.discovery.probe import Prober
-from deviceplugin.discovery.watch import HealthWatch
+from deviceplugin.discovery.watch import SETTLE_S, HealthWatch
 from deviceplugin.errors import (
     CallTimeoutError,
     DevicePluginError,
@@ -23,10 +23,11 @@ from deviceplugin.errors import (
     UnavailableError,
     VendorError,
 )
-from deviceplugin.health.section import HealthSection
-from deviceplugin.health.tracker import HealthDesk
+from deviceplugin.faults import DRIVER_ABSENT, DRIVER_FAILED, STALE_FILES
+from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import CdiSpec, Device, DeviceID, Discovery, Fault, FaultClass, VendorStatus
+from deviceplugin.model import CdiSpec, Device, DeviceID, Discovery, Fault, VendorStatus
 from deviceplugin.runtime.threads import DriverThread
 from deviceplugin.vendor import CdiSource, Closable, Vendor
 
@@ -41,39 +42,43 @@ WriteFiles = Callable[[str, Sequence[CdiSpec]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """What a vendor's loop tells, and where it stands among the others.
+class LoopOptions:
+    """Callbacks of a vendor's discovery loop, and the vendor's priority.
 
     `write_files` writes what must be there before a device is announced; it runs on the vendor's
-    thread. `discovered(vendor, seconds)` is told each discovery's time, `desk` all word of health.
-    `order` has all vendors: an id or a resource name that two claim is the earlier one's.
-    `clock` gives seconds.
+    thread. `discovered(vendor, seconds)` gets the time that each discovery took, `tracker` every
+    health signal. `order` has all vendors: an id or a resource name that two report is the earlier
+    one's. `clock` gives seconds; `settle_s` is how long faults that an ended health watch reported
+    wait for the next watch to report them again.
     """
 
     write_files: WriteFiles = lambda *_: None
     discovered: Callable[[str, float], None] = lambda *_: None
-    desk: HealthDesk | None = None
+    tracker: FaultTracker | None = None
     order: Sequence[str] = ()
     clock: Callable[[], float] = time.monotonic
+    settle_s: float = SETTLE_S
 
 
 class VendorLoop:
     """Keeps the store's devices and faults of one vendor true."""
 
-    def __init__(self, vendor: Vendor, store: InventoryStore, around: Around) -> None:
+    def __init__(self, vendor: Vendor, store: InventoryStore, options: LoopOptions) -> None:
         self.vendor = vendor
         self.looked = asyncio.Event()
         self._ended = False
-        self._store, self._around = store, around
+        self._store, self._options = store, options
         self._refused: frozenset[Refused] = frozenset()
         self._thread = DriverThread(f"{vendor.name}-driver")
         self._wake = asyncio.Event()
         self._written: tuple[Device, ...] | None = None
         self._devices: Sequence[Device] = ()
-        self._desk = around.desk or HealthDesk(store, HealthSection(), None)
-        self._watch = HealthWatch(vendor, self._desk, self._wake)
-        self._prober = Prober(vendor, self._desk.call_deadline_s)
-        self._glances = Glances(vendor, around.clock)
+        self._tracker = options.tracker or FaultTracker(store, FaultPolicy(), None)
+        self._watch = HealthWatch(
+            vendor, self._tracker, self._wake, options.clock, options.settle_s
+        )
+        self._prober = Prober(vendor, self._tracker.call_deadline_s)
+        self._check = ChangeCheck(vendor, options.clock)
 
     def wake(self) -> None:
         """Something may have changed: discover soon."""
@@ -87,11 +92,11 @@ class VendorLoop:
             await self._pause()
 
     async def look(self) -> None:
-        """A discovery within its deadline, whatever comes of it, or a glance that spares it."""
+        """A discovery within its deadline, whatever comes of it, or a check that spares it."""
         if self._wake.is_set():
-            self._glances.forget()
+            self._check.forget()
         self._wake.clear()
-        self._glances.expect(self._listed())
+        self._check.expect(self._listed())
         started = time.perf_counter()
         try:
             looked = await self._thread.call(self._look, DISCOVERY_S)
@@ -103,7 +108,7 @@ class VendorLoop:
                 return
             await self._found(*looked)
         self.looked.set()
-        self._around.discovered(self.vendor.name, time.perf_counter() - started)
+        self._options.discovered(self.vendor.name, time.perf_counter() - started)
 
     async def _found(
         self, discovery: Discovery, refused: tuple[Refused, ...], problem: FilesError | None
@@ -112,21 +117,21 @@ class VendorLoop:
         await self._probe(found.devices)
         self._succeeded(found, problem)
         if problem or found.faults or self._refused:
-            self._glances.forget()
+            self._check.forget()
         else:
-            self._glances.settle(self._listed())
+            self._check.settle(self._listed())
 
     def _listed(self) -> Sequence[DeviceID]:
         devices = self._store.current.devices.values()
         return [device.id for device in devices if device.vendor == self.vendor.name]
 
     async def _probe(self, devices: Sequence[Device]) -> None:
-        """Ask how they are before they are listed, so that no ill one is ever listed Healthy."""
+        """Ask for their health before they are listed: none with a fault is ever listed Healthy."""
         findings = await self._prober.probe(devices)
-        self._desk.found(self.vendor.name, devices, findings)
+        self._tracker.record_probe(self.vendor.name, devices, findings)
 
     def stop(self) -> None:
-        """Let the health watch end; what it still says is not heard."""
+        """Let the health watch end; later events are dropped."""
         self._ended = True
         self._watch.end()
 
@@ -155,15 +160,15 @@ class VendorLoop:
             await asyncio.sleep(early_s)
 
     def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None] | None:
-        """What a discovery finds, None where a glance says that it would find nothing new."""
-        if self._glances.suffices():
+        """What a discovery finds, None where the check says that it would find nothing new."""
+        if self._check.suffices():
             return None
         discovery, refused = checked(self.vendor.name, self.vendor.discover())
         known = self._ended or discovery.devices == self._written
         if known or not isinstance(self.vendor, CdiSource):
             return discovery, refused, None
         try:
-            self._around.write_files(self.vendor.name, self.vendor.cdi_specs(discovery.devices))
+            self._options.write_files(self.vendor.name, self.vendor.cdi_specs(discovery.devices))
         except FilesError as error:
             return discovery, refused, error
         self._written = discovery.devices
@@ -172,7 +177,7 @@ class VendorLoop:
     def _admitted(self, discovery: Discovery, refused: tuple[Refused, ...]) -> Discovery:
         """The discovery without what is another vendor's; weaker vendors give way at once."""
         devices = self._store.current.devices.values()
-        claim = admitted(self.vendor.name, discovery.devices, devices, self._around.order)
+        claim = admitted(self.vendor.name, discovery.devices, devices, self._options.order)
         for vendor, kept in claim.displaced.items():
             log.error("vendor_displaced", vendor=vendor, by=self.vendor.name)
             self._store.set_devices(vendor, kept)
@@ -203,7 +208,7 @@ class VendorLoop:
         self._devices = devices
 
     def _stale(self, devices: Sequence[Device], problem: FilesError | None) -> list[Fault]:
-        """Devices that are not any more what their files say, which cannot be written."""
+        """Devices whose nodes are not those in their files, which cannot be written."""
         before = {device.id: device.nodes for device in self._written or ()}
         changed = [d for d in devices if before.get(d.id, d.nodes) != d.nodes]
         return [_stale_files(device, problem) for device in changed if problem]
@@ -211,8 +216,8 @@ class VendorLoop:
     def _failed(self, error: DevicePluginError) -> None:
         """Keep the last devices, each faulted: a pod may hold them, and they may come back."""
         name = self.vendor.name
-        self._glances.forget()
-        if isinstance(error, ExhaustedError):  # no word about the devices: as they were
+        self._check.forget()
+        if isinstance(error, ExhaustedError):  # it says nothing about the devices: they stay
             self._store.set_status(VendorStatus(name=name, error=str(error)))
             return
         known = [d for d in self._store.current.devices.values() if d.vendor == name]
@@ -220,34 +225,20 @@ class VendorLoop:
         self._store.set_status(VendorStatus(name=name, error=str(error)))
         self._devices = []
         if isinstance(error, UnavailableError):
-            self._glances.settle(self._listed())
+            self._check.settle(self._listed())
 
 
 async def look_once(vendor: Vendor, store: InventoryStore, order: Sequence[str] = ()) -> None:
     """One discovery into the store, without files and without a health watch."""
-    loop = VendorLoop(vendor, store, Around(order=order))
+    loop = VendorLoop(vendor, store, LoopOptions(order=order))
     await loop.look()
     loop.stop()
 
 
 def _stale_files(device: Device, problem: FilesError) -> Fault:
-    return Fault(
-        device=device.id,
-        source=f"{device.vendor}.files",
-        code="stale_files",
-        reason=f"its nodes have changed and its CDI file cannot be written: {problem}",
-        action="make room in the CDI directory and let it be written",
-        kind=FaultClass.SETUP,
-    )
+    return STALE_FILES.fault(device.id, f"{device.vendor}.files", str(problem))
 
 
 def _fault(device: Device, error: DevicePluginError) -> Fault:
-    absent = isinstance(error, UnavailableError)
-    return Fault(
-        device=device.id,
-        source=f"{device.vendor}.driver",
-        code="driver_absent" if absent else "driver_failed",
-        reason=str(error),
-        action="load the driver" if absent else "see the vendor's messages in the kernel log",
-        kind=FaultClass.REBOOT,
-    )
+    common = DRIVER_ABSENT if isinstance(error, UnavailableError) else DRIVER_FAILED
+    return common.fault(device.id, f"{device.vendor}.driver", str(error))

@@ -1,15 +1,14 @@
-"""Asking a vendor's GPUs how they are, each within a deadline; a probe that hangs is a fault."""
+"""Asks a vendor's GPUs for their health, each within a deadline; a probe that hangs is a fault."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from deviceplugin.errors import CallTimeoutError, DevicePluginError
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.faults import HEALTH_UNREADABLE, NO_ANSWER
+from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.runtime.threads import DriverThread
 from deviceplugin.vendor import Finding, HealthProbe, Vendor
-
-NO_ANSWER, UNREADABLE = "no_answer", "unreadable"
 
 
 class Prober:
@@ -55,21 +54,7 @@ class Prober:
         return replace(before, faults=(*others, fault), events=())
 
     def _hung(self, device: Device, error: DevicePluginError) -> Fault:
-        return Fault(
-            device=device.id,
-            source=f"{device.vendor}.probe",
-            code=NO_ANSWER,
-            reason=f"a driver call about it does not return: {error}",
-            action="see the kernel log; reset the GPU or reboot the node",
-            kind=FaultClass.RESET,
-        )
+        return NO_ANSWER.fault(device.id, f"{device.vendor}.probe", str(error))
 
     def _failed(self, device: Device, error: DevicePluginError) -> Fault:
-        return Fault(
-            device=device.id,
-            source=f"{device.vendor}.probe",
-            code=UNREADABLE,
-            reason=f"its health cannot be read, the last known stands: {error}",
-            action="see the kernel log if this stays",
-            kind=FaultClass.WARN,
-        )
+        return HEALTH_UNREADABLE.fault(device.id, f"{device.vendor}.probe", str(error))

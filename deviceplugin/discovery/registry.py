@@ -7,6 +7,7 @@ from typing import cast
 import msgspec
 
 from deviceplugin.errors import ConfigError, VendorError
+from deviceplugin.health.section import defaults_problem
 from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
 from deviceplugin.runtime.entry_points import EntryPoint, entry_points
@@ -118,7 +119,7 @@ def _problem(name: str, module: VendorModule, others: Sequence[VendorModule]) ->
         if not (isinstance(schema, type) and issubclass(schema, msgspec.Struct)):
             return f"the schema of its section {key!r} is no msgspec.Struct"
         msgspec.convert({}, schema)  # a section that is not given has its defaults
-    return None
+    return defaults_problem(name, getattr(module, "HEALTH_DEFAULTS", None))
 
 
 def _rank(point: EntryPoint) -> tuple[bool, str, str]:

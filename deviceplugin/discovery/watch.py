@@ -1,76 +1,163 @@
-"""A vendor's health monitor on a thread of its own, and what it may tell."""
+"""A vendor's health watch on a thread of its own, and what it may report."""
 
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from deviceplugin.discovery.admission import fault_problem
 from deviceplugin.errors import VendorError
-from deviceplugin.health.tracker import HealthDesk
+from deviceplugin.health.reports import Run
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.model import Device, Fault
 from deviceplugin.runtime.guard import start_guarded
 from deviceplugin.vendor import HealthMonitor, Vendor
 
+SETTLE_S = 10.0  # what a new run has not reported by then is dropped
+RETRY_S, RETRY_MAX_S = 5.0, 300.0
+
 
 class HealthWatch:
-    """The vendor's health monitor on its own thread, started anew when the devices change."""
+    """The vendor's health watch on its own thread, started again when the devices change.
 
-    def __init__(self, vendor: Vendor, desk: HealthDesk, wake: asyncio.Event) -> None:
-        self._vendor, self._desk, self._wake = vendor, desk, wake
+    `clock` gives seconds; `settle_s` is how long an earlier run's sets wait for a new report.
+    """
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        tracker: FaultTracker,
+        wake: asyncio.Event,
+        clock: Callable[[], float] = time.monotonic,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._vendor, self._tracker, self._wake = vendor, tracker, wake
+        self._clock, self._settle_s = clock, settle_s
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._run: Run | None = None
         self._devices: Sequence[Device] = ()
+        self._retries = _Retries(clock)
         self._ended = False
 
     def follow(self, devices: Sequence[Device]) -> None:
         """Watch exactly these devices, none of them while the driver cannot be asked."""
         monitor = self._vendor
-        if not devices or not isinstance(monitor, HealthMonitor):
+        if not isinstance(monitor, HealthMonitor):
+            self._tracker.watches.drop(self._vendor.name)
+        elif not devices:
             self.stop()
-            return
-        alive = self._thread is not None and self._thread.is_alive()
-        if alive and devices == self._devices:
-            return
-        self.stop()
-        self._stop, self._devices = threading.Event(), devices
-        watch = partial(monitor.watch_health, devices, self, self._stop)
-        self._thread = start_guarded(f"{self._vendor.name}-health", watch)
+        elif devices != self._devices or not (self._is_alive() or self._must_wait()):
+            self.stop()
+            self._start(monitor, devices)
 
     def end(self) -> None:
-        """Stop for good; what the thread still reports is dropped."""
+        """Stop for good: later events are dropped, a set may still be emptied."""
         self._ended = True
         self.stop()
 
     def stop(self) -> None:
         """Ask the thread to end; it is not waited for."""
+        if self._run is not None:
+            self._run.ended = True
         self._stop.set()
         self._thread = None
 
-    def faults(self, source: str, faults: Sequence[Fault]) -> None:
-        """HealthReport: the whole set of a source; VendorError for what is no fault."""
-        reporter, told = f"{self._vendor.name}:{source}", tuple(faults)
-        for fault in told:
-            self._check(fault)
-        self._tell(partial(self._desk.faults, reporter, told))
+    def _start(self, monitor: HealthMonitor, devices: Sequence[Device]) -> None:
+        self._stop, self._devices = threading.Event(), devices
+        run = self._run = self._tracker.watches.begin(self._vendor.name)
+        watch = partial(monitor.watch_health, devices, _Report(self, run), self._stop)
+        self._retries.started()
+        self._thread = start_guarded(
+            f"{self._vendor.name}-health", watch, partial(self._retries.failed, run)
+        )
+        self._loop.call_later(self._settle_s, self._tracker.watches.settle, run)
 
-    def happened(self, fault: Fault) -> None:
-        """HealthReport: an event; VendorError for what is no fault."""
-        self._check(fault)
-        self._tell(partial(self._desk.happened, fault))
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
-    def _check(self, fault: Fault) -> None:
+    def _must_wait(self) -> bool:
+        return self._run is not None and self._run.failed and self._retries.must_wait()
+
+    # From the thread
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Have `call` run on the loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(call)
+
+    def check(self, fault: object) -> None:
+        """Raise VendorError for what is not a Fault."""
         if problem := fault_problem(fault):
             raise VendorError(f"{self._vendor.name}: {problem}")
 
-    def rediscover(self) -> None:
-        """HealthReport: look now."""
-        self._tell(self._wake.set)
+    # On the loop
 
-    def _tell(self, call: Callable[[], None]) -> None:
-        if self._ended:
-            return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(call)
+    def take_set(self, run: Run, source: str, faults: Sequence[Fault]) -> None:
+        """A whole set of a source."""
+        own = self._tracker.own(self._vendor.name, faults)
+        self._tracker.watches.report(run, source, own)
+
+    def take_event(self, fault: Fault) -> None:
+        """An event."""
+        if not self._ended:
+            for own in self._tracker.own(self._vendor.name, (fault,)):
+                self._tracker.record_event(own)
+
+    def rediscover(self) -> None:
+        """Look now."""
+        if not self._ended:
+            self._wake.set()
+
+
+class _Report:
+    """HealthReport of one run of the watch."""
+
+    def __init__(self, watch: HealthWatch, run: Run) -> None:
+        self._watch, self._run = watch, run
+
+    def faults(self, source: str, faults: Sequence[Fault]) -> None:
+        reported = tuple(faults)
+        for fault in reported:
+            self._watch.check(fault)
+        self._watch.tell(partial(self._watch.take_set, self._run, str(source), reported))
+
+    def event(self, fault: Fault) -> None:
+        self._watch.check(fault)
+        self._watch.tell(partial(self._watch.take_event, fault))
+
+    def happened(self, fault: Fault) -> None:
+        self.event(fault)
+
+    def rediscover(self) -> None:
+        self._watch.tell(self._watch.rediscover)
+
+
+class _Retries:
+    """When a watch that raises may be started again: later each time, up to RETRY_MAX_S."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._count, self._started_at = 0, 0.0
+        self._retry_at: float | None = None
+        self._last_error = ""
+
+    def started(self) -> None:
+        self._started_at, self._retry_at = self._clock(), None
+
+    def failed(self, run: Run, error: str) -> bool:
+        """From the thread: the run raised; whether with the error of the run before."""
+        known, self._last_error = error == self._last_error, error
+        run.failed = True
+        return known
+
+    def must_wait(self) -> bool:
+        now = self._clock()
+        if self._retry_at is None:
+            self._count = 0 if now - self._started_at > RETRY_MAX_S else self._count + 1
+            delay_s = RETRY_S * 2 ** min(max(0, self._count - 1), 10)
+            self._retry_at = now + min(RETRY_MAX_S, delay_s)
+        return now < self._retry_at

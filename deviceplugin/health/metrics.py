@@ -1,22 +1,25 @@
-"""Metrics of health: where each device stands and what was told of it; read, never asked for."""
+"""Metrics of health: the condition of each device and its events; no driver is asked for them."""
 
 from collections.abc import Callable, Iterator, Mapping
 
-from deviceplugin.health.records import Memory
+from deviceplugin.health.records import FaultRecords
 from deviceplugin.inventory.conditions import Condition, condition_of
 from deviceplugin.metrics.registry import Family
 from deviceplugin.model import Inventory
 
-Told = Mapping[tuple[str, str, str], int]
+EventCounts = Mapping[tuple[str, str, str], int]
 
 
 class HealthCollector:
     """Series made from the newest inventory and memory at each scrape."""
 
     def __init__(
-        self, inventory: Callable[[], Inventory], memory: Callable[[], Memory], told: Told
+        self,
+        inventory: Callable[[], Inventory],
+        records: Callable[[], FaultRecords],
+        event_counts: EventCounts,
     ) -> None:
-        self._inventory, self._memory, self._told = inventory, memory, told
+        self._inventory, self._records, self._event_counts = inventory, records, event_counts
 
     def collect(self) -> Iterator[Family]:
         """All series; no driver is asked."""
@@ -24,16 +27,16 @@ class HealthCollector:
         events = Family(
             "deviceplugin_health_events_total",
             "counter",
-            "Events of health that were told of a device",
+            "Health events of a device",
             labels=["device", "source", "code"],
         )
-        for key, count in sorted(dict(self._told).items()):
+        for key, count in sorted(dict(self._event_counts).items()):
             events.add(list(key), count)
         yield events
         remembered = Family(
-            "deviceplugin_remembered_faults", "gauge", "Faults that are kept in memory"
+            "deviceplugin_remembered_faults", "gauge", "Faults of events that are recorded"
         )
-        remembered.add([], len(self._memory().faults))
+        remembered.add([], len(self._records().faults))
         yield remembered
 
     def _conditions(self) -> Family:

@@ -1,25 +1,28 @@
-"""What the operator's policy makes of a fault: left out, or of another class; pure."""
+"""What the configuration makes of a fault: left out, or of another class; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeVar
 
+from deviceplugin.faults import former_name
+from deviceplugin.health.section import HealthSection
 from deviceplugin.model import Fault, FaultClass
 
-_XIDS = ".xid"  # the end of the sources of XIDs
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdicts:
-    """`disabled` and `enabled` name faults: `all`, `xids`, an XID, a source, or `source/code`.
+class FaultPolicy:
+    """The section `health`, and what vendors call their sources of numbered faults.
 
-    Enabled wins over disabled, and an XID that is enabled takes its device away: that is what
-    DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS are documented to mean.
+    `numbered` is the source by its word, `{"xids": "nvidia.xid"}`: in `disable` and `enable` the
+    word stands for the source and a bare number for one of its codes. A numbered fault that is
+    enabled makes its device Unhealthy: that is what NVIDIA documents for its variables.
     """
 
-    disabled: frozenset[str] = frozenset()
-    enabled: frozenset[str] = frozenset()
-    classes: Mapping[str, FaultClass] = field(default_factory=lambda: MappingProxyType({}))
+    section: HealthSection = field(default_factory=HealthSection)
+    numbered: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def name_of(fault: Fault) -> str:
@@ -27,14 +30,25 @@ def name_of(fault: Fault) -> str:
     return f"{fault.source}/{fault.code}"
 
 
-def judged(fault: Fault, verdicts: Verdicts) -> Fault | None:
+def for_fault(table: Mapping[str, T], fault: Fault) -> T | None:
+    """The entry of a fault in a table by name; the fault's former name is understood too."""
+    name = name_of(fault)
+    if (known := table.get(name)) is not None:
+        return known
+    former = former_name(name)
+    return None if former is None else table.get(former)
+
+
+def apply_policy(fault: Fault, policy: FaultPolicy) -> Fault | None:
     """The fault in the class that the policy gives it, None where it is disabled."""
-    is_xid = fault.source.endswith(_XIDS)
-    names = {"all", fault.source, name_of(fault)} | ({"xids", fault.code} if is_xid else set())
-    enabled = bool(names & verdicts.enabled)
-    if not enabled and names & verdicts.disabled:
+    words = {word for word, source in policy.numbered.items() if source == fault.source}
+    names = {"all", fault.source, name_of(fault), former_name(name_of(fault))}
+    if words:
+        names |= {*words, fault.code}
+    enabled = not names.isdisjoint(policy.section.enable)
+    if not enabled and not names.isdisjoint(policy.section.disable):
         return None
-    kind = verdicts.classes.get(name_of(fault), fault.kind)
-    if enabled and is_xid and not kind.withdraws:
+    kind = for_fault(policy.section.classes, fault) or fault.kind
+    if enabled and words and not kind.withdraws:
         kind = FaultClass.RESET
     return fault if kind is fault.kind else replace(fault, kind=kind)

@@ -1,8 +1,8 @@
-"""What is remembered of events: a fault that was told once stands until what ends it; pure.
+"""Faults that came as events: each stands until what its class says ends it; pure.
 
 A source that can be asked again reports its faults itself. An event cannot be asked again: it is
-kept here, by its class until a reset, a reboot or an operator ends it, or for a while when it
-takes nothing away.
+kept here until a reset, a reboot or an operator ends it, or for a while where it does not make its
+device Unhealthy.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from deviceplugin.health.policy import name_of
+from deviceplugin.health.policy import for_fault
+from deviceplugin.health.section import HealthSection
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 OPERATOR = "deviceplugin.operator"
 CORDON = "cordon"
 MAX_FAULTS = 1000  # and as many histories of faults that came back after reboots
+BOOTS_S = 30 * 86400.0  # a fault that came back after reboots longer ago does not escalate
 _ENDED_BY_REBOOT = frozenset({FaultClass.RESET, FaultClass.REBOOT})
 
 Key = tuple[DeviceID, str, str]
@@ -26,30 +28,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
-    """An event that comes `count` times within `window_s` seconds is of the class `kind`."""
-
-    count: int
-    window_s: float
-    kind: FaultClass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPolicy:
-    """`told_s`: how long an event that takes nothing away is shown; `repeats` by fault name.
-
-    A fault that comes back after `escalate_after_reboots` reboots within `boots_s` seconds asks
-    for an inspection of the hardware.
-    """
-
-    told_s: float = 3600.0
-    escalate_after_reboots: int = 2
-    boots_s: float = 30 * 86400.0
-    repeats: Mapping[str, Repeat] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Timestamp:
     """When something happened: Unix seconds and the kernel's boot id (None: it is not known)."""
 
     now: float
@@ -57,65 +36,68 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
-    """A fault that was told, in which boot, at which reading of the driver's own clock, and when
-    last; `times` holds as many times as its repeat rule counts."""
+class Record:
+    """A fault that came as an event: in which boot, at which reading of the device's reset
+    counter, and when last (Unix seconds); `times` holds as many as its repeat rule counts."""
 
     fault: Fault
     boot: str | None
-    mark: int | None
+    reset_counter: int | None
     times: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cordon:
-    """An operator's word that a device is not to be used; `since` in Unix seconds."""
+    """An operator's order that a device is not to be used; `since` in Unix seconds."""
 
     reason: str
     since: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Everything that is remembered; `boots` tells in which boots a fault came, `marks` the last
-    reading of a counter that only a driver reload or a reset sets back."""
+class FaultRecords:
+    """Every fault that came as an event and every cordon. `boots` are the boots in which a fault
+    came; `reset_counters` the last reading of a counter that only a driver reload or a reset sets
+    back."""
 
-    faults: Mapping[Key, Remembered] = field(default_factory=lambda: MappingProxyType({}))
+    faults: Mapping[Key, Record] = field(default_factory=lambda: MappingProxyType({}))
     boots: Boots = field(default_factory=lambda: MappingProxyType({}))
     cordons: Mapping[DeviceID, Cordon] = field(default_factory=lambda: MappingProxyType({}))
-    marks: Mapping[DeviceID, int] = field(default_factory=lambda: MappingProxyType({}))
+    reset_counters: Mapping[DeviceID, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def remember(memory: Memory, fault: Fault, moment: Moment, policy: MemoryPolicy) -> Memory:
-    """The memory after `fault` was told; a known one only moves its times.
+def with_event(
+    records: FaultRecords, fault: Fault, at: Timestamp, section: HealthSection
+) -> FaultRecords:
+    """The records after the event `fault`; a known one only gets another time.
 
-    In a full memory what takes a device away drives out what merely was told, else it stays as
-    it is.
+    When MAX_FAULTS are recorded, one that makes its device Unhealthy takes the place of the oldest
+    that does not; any other is left out.
     """
-    known = memory.faults.get(fault.key)
-    if known is None and len(memory.faults) >= MAX_FAULTS:
-        room = _with_room(memory) if fault.kind.withdraws else memory
-        return memory if room is memory else remember(room, fault, moment, policy)
-    boots = _boots(memory.boots.get(fault.key, ()), fault, moment, policy)
-    rule = policy.repeats.get(name_of(fault))
-    times = (*(known.times if known else ()), moment.now)[-(rule.count if rule else 1) :]
-    entry = Remembered(
-        fault=_escalated(fault, len(boots), policy).stamped(moment.now),
-        boot=moment.boot,
-        mark=memory.marks.get(fault.device),
+    known = records.faults.get(fault.key)
+    if known is None and len(records.faults) >= MAX_FAULTS:
+        room = _with_room(records) if fault.kind.withdraws else records
+        return records if room is records else with_event(room, fault, at, section)
+    boots = _boots(records.boots.get(fault.key, ()), fault, at, section)
+    rule = for_fault(section.repeats, fault)
+    times = (*(known.times if known else ()), at.now)[-(rule.count if rule else 1) :]
+    entry = Record(
+        fault=_escalated(fault, len(boots), section).stamped(at.now),
+        boot=at.boot,
+        reset_counter=records.reset_counters.get(fault.device),
         times=times,
     )
     if known is not None and (known.fault.kind is entry.fault.kind or not boots):
         entry = replace(known, times=times)
-    history = _recent(memory.boots, fault.key, boots, moment.now - policy.boots_s)
-    return replace(memory, faults=_with(memory.faults, fault.key, entry), boots=history)
+    history = _recent(records.boots, fault.key, boots, at.now - BOOTS_S)
+    return replace(records, faults=_with(records.faults, fault.key, entry), boots=history)
 
 
-def _with_room(memory: Memory) -> Memory:
-    """Without the oldest of what takes nothing away; the same where there is no such."""
-    told = {key: r.times[-1] for key, r in memory.faults.items() if not r.fault.kind.withdraws}
-    oldest = min(told, key=lambda key: (told[key], key), default=None)
-    return memory if oldest is None else only(memory, lambda r: r.fault.key != oldest)
+def _with_room(records: FaultRecords) -> FaultRecords:
+    """Without the oldest that leaves its device Healthy; the same where there is no such."""
+    mild = {key: r.times[-1] for key, r in records.faults.items() if not r.fault.kind.withdraws}
+    oldest = min(mild, key=lambda key: (mild[key], key), default=None)
+    return records if oldest is None else only(records, lambda r: r.fault.key != oldest)
 
 
 def _recent(history: Boots, key: Key, boots: BootTimes, since: float) -> Boots:
@@ -128,16 +110,16 @@ def _recent(history: Boots, key: Key, boots: BootTimes, since: float) -> Boots:
     return MappingProxyType({**{k: kept[k] for k in latest}, key: boots})
 
 
-def _boots(old: BootTimes, fault: Fault, moment: Moment, policy: MemoryPolicy) -> BootTimes:
+def _boots(old: BootTimes, fault: Fault, at: Timestamp, section: HealthSection) -> BootTimes:
     """The boots in which a fault came that a reset or reboot should have ended."""
-    if fault.kind not in _ENDED_BY_REBOOT or moment.boot is None:
+    if fault.kind not in _ENDED_BY_REBOOT or at.boot is None:
         return old
-    recent = tuple(b for b in old if b[1] > moment.now - policy.boots_s and b[0] != moment.boot)
-    return (*recent, (moment.boot, moment.now))[-(policy.escalate_after_reboots + 1) :]
+    recent = tuple(b for b in old if b[1] > at.now - BOOTS_S and b[0] != at.boot)
+    return (*recent, (at.boot, at.now))[-(section.escalate_after_reboots + 1) :]
 
 
-def _escalated(fault: Fault, boots: int, policy: MemoryPolicy) -> Fault:
-    if boots <= policy.escalate_after_reboots:
+def _escalated(fault: Fault, boots: int, section: HealthSection) -> Fault:
+    if boots <= section.escalate_after_reboots:
         return fault
     return replace(
         fault,
@@ -147,97 +129,99 @@ def _escalated(fault: Fault, boots: int, policy: MemoryPolicy) -> Fault:
     )
 
 
-def after_boot(memory: Memory, boot: str | None) -> Memory:
+def after_boot(records: FaultRecords, boot: str | None) -> FaultRecords:
     """Without what a reboot ends, if `boot` is another one; an unknown boot ends nothing."""
     if boot is None:
-        return memory
+        return records
     return _without(
-        memory,
+        records,
         lambda r: r.boot not in (None, boot) and r.fault.kind in _ENDED_BY_REBOOT,
     )
 
 
-def after_reset(memory: Memory, devices: Collection[DeviceID]) -> Memory:
+def after_reset(records: FaultRecords, devices: Collection[DeviceID]) -> FaultRecords:
     """Without what a reset or driver reload of `devices` ends."""
     return _without(
-        memory, lambda r: r.fault.device in devices and r.fault.kind is FaultClass.RESET
+        records, lambda r: r.fault.device in devices and r.fault.kind is FaultClass.RESET
     )
 
 
-def marked(memory: Memory, device: DeviceID, mark: int, parts: Collection[DeviceID]) -> Memory:
-    """The memory after a reading of the driver's clock: one that went back tells of a reset."""
-    before = memory.marks.get(device)
-    if before == mark:
-        return memory
-    if before is not None and mark < before:
-        memory = after_reset(memory, {device, *parts})
-    return replace(memory, marks=_with(memory.marks, device, mark))
+def with_reset_counter(
+    records: FaultRecords, device: DeviceID, reading: int, parts: Collection[DeviceID]
+) -> FaultRecords:
+    """The records after a reading of the reset counter: one that went back means a reset."""
+    before = records.reset_counters.get(device)
+    if before == reading:
+        return records
+    if before is not None and reading < before:
+        records = after_reset(records, {device, *parts})
+    return replace(records, reset_counters=_with(records.reset_counters, device, reading))
 
 
-def lapsed(memory: Memory, now: float, policy: MemoryPolicy) -> Memory:
-    """Without the events that took nothing away and are old."""
-    return _without(memory, lambda r: _ends_at(r, policy) <= now)
+def lapsed(records: FaultRecords, now: float, section: HealthSection) -> FaultRecords:
+    """Without the events that left their device Healthy and are old."""
+    return _without(records, lambda r: _ends_at(r, section) <= now)
 
 
-def cordoned(memory: Memory, device: DeviceID, cordon: Cordon) -> Memory:
-    """The memory with an operator's cordon; a new reason replaces the old one."""
-    return replace(memory, cordons=_with(memory.cordons, device, cordon))
+def cordoned(records: FaultRecords, device: DeviceID, cordon: Cordon) -> FaultRecords:
+    """The records with an operator's cordon; a new reason replaces the old one."""
+    return replace(records, cordons=_with(records.cordons, device, cordon))
 
 
-def uncordoned(memory: Memory, device: DeviceID) -> Memory:
-    """The memory without the cordon of `device`."""
-    kept = {d: c for d, c in memory.cordons.items() if d != device}
-    return replace(memory, cordons=MappingProxyType(kept))
+def uncordoned(records: FaultRecords, device: DeviceID) -> FaultRecords:
+    """The records without the cordon of `device`."""
+    kept = {d: c for d, c in records.cordons.items() if d != device}
+    return replace(records, cordons=MappingProxyType(kept))
 
 
-def forgotten(memory: Memory, devices: Collection[DeviceID]) -> Memory:
-    """The memory without any fault of `devices`: an operator says that they are well."""
-    boots = {key: b for key, b in memory.boots.items() if key[0] not in devices}
-    without = _without(memory, lambda r: r.fault.device in devices)
+def forgotten(records: FaultRecords, devices: Collection[DeviceID]) -> FaultRecords:
+    """The records without any fault of `devices`: an operator says that they are well."""
+    boots = {key: b for key, b in records.boots.items() if key[0] not in devices}
+    without = _without(records, lambda r: r.fault.device in devices)
     return replace(without, boots=MappingProxyType(boots))
 
 
-def only(memory: Memory, kept: Callable[[Remembered], bool]) -> Memory:
-    """The memory with those faults alone that `kept` accepts."""
-    faults = {key: entry for key, entry in memory.faults.items() if kept(entry)}
-    if len(faults) == len(memory.faults):
-        return memory
-    return replace(memory, faults=MappingProxyType(faults))
+def only(records: FaultRecords, kept: Callable[[Record], bool]) -> FaultRecords:
+    """The records with those faults alone that `kept` accepts."""
+    faults = {key: entry for key, entry in records.faults.items() if kept(entry)}
+    if len(faults) == len(records.faults):
+        return records
+    return replace(records, faults=MappingProxyType(faults))
 
 
-def standing(memory: Memory, now: float, policy: MemoryPolicy) -> tuple[Fault, ...]:
-    """The faults that memory says stand now, cordons among them, in order."""
-    faults = [_current(r, now, policy) for r in memory.faults.values()]
-    faults += [_cordon(device, cordon) for device, cordon in memory.cordons.items()]
+def standing(records: FaultRecords, now: float, section: HealthSection) -> tuple[Fault, ...]:
+    """The faults that stand now by the records, cordons among them, in order."""
+    faults = [_current(r, now, section) for r in records.faults.values()]
+    faults += [_cordon(device, cordon) for device, cordon in records.cordons.items()]
     return tuple(sorted(faults, key=lambda fault: fault.key))
 
 
-def next_lapse(memory: Memory, now: float, policy: MemoryPolicy) -> float | None:
+def next_lapse(records: FaultRecords, now: float, section: HealthSection) -> float | None:
     """When the next fault changes by time alone (Unix seconds), None where none does."""
-    return min((at for at in _lapses(memory, policy) if at > now), default=None)
+    return min((at for at in _lapses(records, section) if at > now), default=None)
 
 
-def _lapses(memory: Memory, policy: MemoryPolicy) -> Iterator[float]:
-    for entry in memory.faults.values():
+def _lapses(records: FaultRecords, section: HealthSection) -> Iterator[float]:
+    for entry in records.faults.values():
         if not entry.fault.kind.withdraws:
-            yield _ends_at(entry, policy)
-            if rule := policy.repeats.get(name_of(entry.fault)):
+            yield _ends_at(entry, section)
+            if rule := for_fault(section.repeats, entry.fault):
                 yield entry.times[0] + rule.window_s
 
 
-def _current(entry: Remembered, now: float, policy: MemoryPolicy) -> Fault:
-    rule = policy.repeats.get(name_of(entry.fault))
+def _current(entry: Record, now: float, section: HealthSection) -> Fault:
+    rule = for_fault(section.repeats, entry.fault)
     if rule is None or len(entry.times) < rule.count or now - entry.times[0] >= rule.window_s:
         return entry.fault
     reason = f"{entry.fault.reason}; {rule.count} times within {rule.window_s:g} s"
     return replace(entry.fault, kind=rule.kind, reason=reason)
 
 
-def _ends_at(entry: Remembered, policy: MemoryPolicy) -> float:
+def _ends_at(entry: Record, section: HealthSection) -> float:
     if entry.fault.kind.withdraws:
         return float("inf")
-    rule = policy.repeats.get(name_of(entry.fault))
-    return entry.times[-1] + (rule.window_s if rule else policy.told_s)
+    rule = for_fault(section.repeats, entry.fault)
+    return entry.times[-1] + (rule.window_s if rule else section.event_ttl_s)
 
 
 def _cordon(device: DeviceID, cordon: Cordon) -> Fault:
@@ -252,8 +236,8 @@ def _cordon(device: DeviceID, cordon: Cordon) -> Fault:
     )
 
 
-def _without(memory: Memory, ended: Callable[[Remembered], bool]) -> Memory:
-    return only(memory, lambda entry: not ended(entry))
+def _without(records: FaultRecords, ended: Callable[[Record], bool]) -> FaultRecords:
+    return only(records, lambda entry: not ended(entry))
 
 
 def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:

@@ -1,7 +1,7 @@
-"""Where all word of health arrives, on the loop: monitors' faults, events, operators' orders.
+"""Collects every health signal on the event loop: probe results, events, operators' orders.
 
-The desk judges by the operator's policy, remembers what must be remembered, and gives the store
-whole sets. The store stays the only writer of the inventory.
+The tracker applies the configured policy, records what must outlive its report, and gives the
+store whole sets. The store stays the only writer of the inventory.
 """
 
 import asyncio
@@ -9,17 +9,16 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import structlog
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.health import records as remembering
-from deviceplugin.health.file import read_memory, saved, write_memory
-from deviceplugin.health.policy import Verdicts, judged
-from deviceplugin.health.records import Cordon, Memory, MemoryPolicy, Moment, Repeat
-from deviceplugin.health.section import HealthSection
-from deviceplugin.inventory.conditions import HoldPolicy
+from deviceplugin.health import records as recording
+from deviceplugin.health.file import NO_DOCUMENT, read_state, saved, write_state
+from deviceplugin.health.ownership import Ownership
+from deviceplugin.health.policy import FaultPolicy, apply_policy
+from deviceplugin.health.records import Cordon, FaultRecords, Timestamp
+from deviceplugin.health.reports import WatchReports
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.runtime.latest import Latest
@@ -28,132 +27,131 @@ from deviceplugin.vendor import Finding
 log = structlog.get_logger()
 
 REPORTER = "deviceplugin.memory"
-MAX_TOLD = 1000  # series; devices and codes come and go
+MAX_COUNTED = 1000  # series; devices and codes come and go
 OTHERS = ("other", "other", "other")
 MAX_WAIT_S = 60.0  # the clock may be set while a wait runs
 SAVE_S = 3.0
 
 
-def hold_policy(section: HealthSection) -> HoldPolicy:
-    """The part of the section that the store needs."""
-    return HoldPolicy(
-        hold_s=section.hold_s,
-        hold_max_s=section.hold_max_s,
-        flap_limit=section.flap_limit,
-        flap_window_s=section.flap_window_s,
-    )
-
-
-class HealthDesk:
-    """Takes word of health and passes it to `store`, whose clock it shares.
+class FaultTracker:
+    """Takes every health signal and passes it to `store`, whose clock it shares.
 
     `boot` is the kernel's boot id, None where it is not known.
     """
 
-    def __init__(self, store: InventoryStore, section: HealthSection, boot: str | None) -> None:
+    def __init__(self, store: InventoryStore, policy: FaultPolicy, boot: str | None) -> None:
         self._store, self._now, self._boot = store, store.now, boot
-        self.memory = Latest(Memory())
-        self._kept: Latest[tuple[Memory, str] | None] = Latest(None)  # what is saved, or why not
-        self.told: Counter[tuple[str, str, str]] = Counter()
+        self._policy = policy
+        self._ownership = Ownership(store)
+        self._document = NO_DOCUMENT  # what the file held, later versions' keys included
+        self.records = Latest(FaultRecords())
+        # What is saved, or why it is not.
+        self._kept: Latest[tuple[FaultRecords, str] | None] = Latest(None)
+        self.event_counts: Counter[tuple[str, str, str]] = Counter()
+        self.watches = WatchReports(self.faults)
         self._full = False
-        self._take(section)
 
-    def use(self, section: HealthSection) -> None:
-        """Judge by another section from now on, what is remembered included."""
-        self._take(section)
-        self._store.hold_by(hold_policy(section))
-        self._remember(self._judged_anew(self.memory.value))
+    @property
+    def call_deadline_s(self) -> float:
+        """How long a probe may take, in seconds."""
+        return self._policy.section.call_deadline_s
 
-    def _take(self, section: HealthSection) -> None:
-        self.call_deadline_s = section.call_deadline_s
-        self._policy = _memory_policy(section)
-        self._verdicts = Verdicts(
-            disabled=frozenset(section.disable),
-            enabled=frozenset(section.enable),
-            classes=MappingProxyType(dict(section.classes)),
-        )
+    def use(self, policy: FaultPolicy) -> None:
+        """Apply another policy from now on, also to what is recorded."""
+        self._policy = policy
+        self._store.hold_by(policy.section)
+        self._record(self._still_wanted(self.records.value))
 
-    # What monitors tell
+    # From vendors, agents and the kernel
 
     def faults(self, reporter: str, faults: Iterable[Fault]) -> None:
         """The whole set of `reporter`, which can be asked again."""
-        kept = (judged(fault, self._verdicts) for fault in faults)
+        kept = (apply_policy(fault, self._policy) for fault in faults)
         self._store.set_faults(reporter, [fault for fault in kept if fault is not None])
 
-    def happened(self, fault: Fault) -> None:
-        """Something happened once: it is remembered until what its class says ends it."""
-        kept = judged(fault, self._verdicts)
+    def own(
+        self, vendor: str, faults: Iterable[Fault], devices: Iterable[Device] = ()
+    ) -> tuple[Fault, ...]:
+        """The faults that `vendor` may report; `devices` are those of it that may not be listed
+        yet. Others are logged once."""
+        return self._ownership.own(vendor, faults, devices)
+
+    def record_event(self, fault: Fault) -> None:
+        """Something happened once: it is recorded until what its class says ends it."""
+        kept = apply_policy(fault, self._policy)
         if kept is None:
             return
-        known = kept.key in self.told or len(self.told) < MAX_TOLD
-        self.told[kept.key if known else OTHERS] += 1
-        moment = Moment(now=self._now(), boot=self._boot)
-        memory = remembering.remember(self.memory.value, kept, moment, self._policy)
-        self._tell_full(kept, memory)
-        self._remember(memory)
+        known = kept.key in self.event_counts or len(self.event_counts) < MAX_COUNTED
+        self.event_counts[kept.key if known else OTHERS] += 1
+        at = Timestamp(now=self._now(), boot=self._boot)
+        records = recording.with_event(self.records.value, kept, at, self._policy.section)
+        self._log_full(kept, records)
+        self._record(records)
 
-    def _tell_full(self, fault: Fault, memory: Memory) -> None:
+    def _log_full(self, fault: Fault, records: FaultRecords) -> None:
         """Once, until there is room again."""
-        left_out = fault.key not in memory.faults
+        left_out = fault.key not in records.faults
         if left_out and not self._full:
             log.error(
                 "fault_memory_full",
-                faults=len(memory.faults),
+                faults=len(records.faults),
                 device=fault.device,
-                reason=f"{fault.source}/{fault.code} is not remembered: {fault.reason}",
-                action="deviceplugin health shows what is; uncordon --forget-faults what is well",
+                reason=f"{fault.source}/{fault.code} is not recorded: {fault.reason}",
+                action="see deviceplugin health; uncordon --forget-faults what is well",
             )
-        full = len(memory.faults) >= remembering.MAX_FAULTS
+        full = len(records.faults) >= recording.MAX_FAULTS
         self._full = full and (left_out or self._full)
 
-    def found(
+    def record_probe(
         self, vendor: str, devices: Sequence[Device], findings: Mapping[DeviceID, Finding]
     ) -> None:
         """What a vendor's probe of each of its GPUs found; `devices` are all that it has."""
         for device, finding in findings.items():
-            for event in finding.events:
-                self.happened(event)
-            self._clocks(device, [d.id for d in devices if d.parent == device], finding)
-        self.faults(f"{vendor}:probe", [f for found in findings.values() for f in found.faults])
+            for event in self.own(vendor, finding.events, devices):
+                self.record_event(event)
+            self._resets(device, [d.id for d in devices if d.parent == device], finding)
+        faults = (fault for finding in findings.values() for fault in finding.faults)
+        self.faults(f"{vendor}:probe", self.own(vendor, faults, devices))
 
-    def found_reset(self, device: DeviceID, parts: Sequence[DeviceID]) -> None:
-        """The device was reset, or its driver loaded anew."""
-        self._clocks(device, parts, Finding(reset=True))
+    def record_reset(self, device: DeviceID, parts: Sequence[DeviceID]) -> None:
+        """The device was reset, or its driver loaded again."""
+        self._resets(device, parts, Finding(reset=True))
 
-    def _clocks(self, device: DeviceID, parts: Sequence[DeviceID], finding: Finding) -> None:
-        memory = self.memory.value
+    def _resets(self, device: DeviceID, parts: Sequence[DeviceID], finding: Finding) -> None:
+        records, reading = self.records.value, finding.reset_counter
         if finding.reset:
-            memory = remembering.after_reset(memory, {device, *parts})
-        if finding.mark is not None:
-            memory = remembering.marked(memory, device, finding.mark, parts)
-        if memory is not self.memory.value:
-            self._remember(memory)
+            records = recording.after_reset(records, {device, *parts})
+        if reading is not None:
+            records = recording.with_reset_counter(records, device, reading, parts)
+        if records is not self.records.value:
+            self._record(records)
 
-    # What operators tell
+    # From operators
 
     def cordon(self, device: Device, reason: str) -> None:
-        """Take a device away until `uncordon`."""
+        """Keep a device Unhealthy until `uncordon`."""
         cordon = Cordon(reason=reason, since=self._now())
         log.warning("cordoned", device=device.id, reason=reason)
-        self._remember(remembering.cordoned(self.memory.value, device.id, cordon))
+        self._record(recording.cordoned(self.records.value, device.id, cordon))
 
     def uncordon(self, device: Device) -> None:
-        """Give a device back as far as its faults allow."""
+        """End a cordon: the device is as healthy as its faults allow."""
         log.warning("uncordoned", device=device.id)
-        self._remember(remembering.uncordoned(self.memory.value, device.id))
+        self._record(recording.uncordoned(self.records.value, device.id))
 
     def forget(self, device: Device) -> None:
-        """Forget what events said of a device and its parts: an operator says they are well."""
+        """Drop the recorded faults of a device and its partitions: an operator says that they are
+        well."""
         parts = [d.id for d in self._store.current.devices.values() if d.parent == device.id]
         log.warning("faults_forgotten", device=device.id)
-        self._remember(remembering.forgotten(self.memory.value, {device.id, *parts}))
+        self._record(recording.forgotten(self.records.value, {device.id, *parts}))
         self._store.forgive([device.id, *parts])
 
-    # What time does
+    # By time
 
     def review(self) -> None:
-        """Let go of what has lapsed."""
-        self._remember(remembering.lapsed(self.memory.value, self._now(), self._policy))
+        """Drop what has lapsed."""
+        self._record(recording.lapsed(self.records.value, self._now(), self._policy.section))
 
     async def watch_time(self) -> None:
         """Review whenever time alone changes something; runs until cancelled."""
@@ -166,52 +164,54 @@ class HealthDesk:
 
     def _wait_s(self) -> float:
         now = self._now()
-        lapse = remembering.next_lapse(self.memory.value, now, self._policy)
+        lapse = recording.next_lapse(self.records.value, now, self._policy.section)
         changes = [at for at in (self._store.next_change(), lapse) if at is not None]
         return min(max(0.01, min(changes, default=now + MAX_WAIT_S) - now), MAX_WAIT_S)
 
-    def _remember(self, memory: Memory) -> None:
-        self.memory.set(memory)
-        faults = remembering.standing(memory, self._now(), self._policy)
+    def _record(self, records: FaultRecords) -> None:
+        self.records.set(records)
+        faults = recording.standing(records, self._now(), self._policy.section)
         self._store.set_faults(REPORTER, faults)
         self._store.review()
 
     # What outlives this process
 
     async def load(self, state_dir: Path) -> None:
-        """Take up the memory of earlier processes, less what a reboot has ended since."""
+        """Take over the records of earlier processes, less what a reboot has ended since."""
         try:
-            memory = await asyncio.to_thread(read_memory, state_dir)
+            state = await asyncio.to_thread(read_state, state_dir)
         except OSError as error:
             log.warning("state_unreadable", state_dir=str(state_dir), problem=str(error))
             return
-        self._remember(self._judged_anew(remembering.after_boot(memory, self._boot)))
+        self._document = state.document
+        self._record(self._still_wanted(recording.after_boot(state.records, self._boot)))
 
-    def _judged_anew(self, memory: Memory) -> Memory:
-        """The policy may have changed since."""
-        return remembering.only(memory, lambda r: judged(r.fault, self._verdicts) is not None)
+    def _still_wanted(self, records: FaultRecords) -> FaultRecords:
+        """Without what is disabled: the policy may have changed since."""
+        return recording.only(records, lambda r: apply_policy(r.fault, self._policy) is not None)
 
     async def keep_saved(self, state_dir: Path) -> None:
-        """Write the memory after each change that must outlive us; runs until cancelled."""
+        """Write the records after each change that must outlive us; runs until cancelled."""
         written: bytes | None = None
-        self._kept.set(self._kept.value or (Memory(), ""))
-        async for memory in self.memory.changes():
-            content = saved(memory)
+        self._kept.set(self._kept.value or (FaultRecords(), ""))
+        async for records in self.records.changes():
+            content = saved(records, self._document)
             if content != written:
-                await self._write(state_dir, memory, content)
+                await self._write(state_dir, records, content)
                 written = content
-            self._kept.set((memory, ""))
+            self._kept.set((records, ""))
 
-    async def _write(self, state_dir: Path, memory: Memory, content: bytes) -> None:
+    async def _write(self, state_dir: Path, records: FaultRecords, content: bytes) -> None:
         try:
-            await asyncio.to_thread(write_memory, state_dir, content)
+            await asyncio.to_thread(write_state, state_dir, content)
         except OSError as error:
-            self._kept.set((memory, f"{state_dir}: {error.strerror}"))
+            self._kept.set((records, f"{state_dir}: {error.strerror}"))
             text = f"{state_dir}: {error.strerror}: faults are not remembered across a restart"
             raise DevicePluginError(text) from error
 
     async def settled(self) -> str:
-        """Wait until the memory is in its file, where somebody keeps it; why it is not, if so."""
+        """Wait until the records are in their file, where a task saves them; why they are not, if
+        so."""
         try:
             async with asyncio.timeout(SAVE_S):
                 kept = await self._kept.until(self._is_settled)
@@ -219,17 +219,5 @@ class HealthDesk:
             return f"the state directory does not answer within {SAVE_S:g} s"
         return kept[1] if kept else ""
 
-    def _is_settled(self, kept: tuple[Memory, str] | None) -> bool:
-        return kept is None or bool(kept[1]) or kept[0] == self.memory.value
-
-
-def _memory_policy(section: HealthSection) -> MemoryPolicy:
-    repeats = {
-        name: Repeat(count=rule.count, window_s=rule.window_s, kind=rule.kind)
-        for name, rule in section.repeats.items()
-    }
-    return MemoryPolicy(
-        told_s=section.told_s,
-        escalate_after_reboots=section.escalate_after_reboots,
-        repeats=MappingProxyType(repeats),
-    )
+    def _is_settled(self, kept: tuple[FaultRecords, str] | None) -> bool:
+        return kept is None or bool(kept[1]) or kept[0] == self.records.value

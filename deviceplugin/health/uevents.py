@@ -1,7 +1,8 @@
-"""Kernel events that are word of a GPU's health: a wedged DRM device, a driver bound anew; pure.
+"""Kernel events about a GPU's health: a wedged DRM device, a driver bound again; pure.
 
 Documentation/gpu/drm-uapi.rst, Device Wedging: `WEDGED=<method>[,<method>…]`, the least intrusive
-method of recovery first. amdgpu, i915 and xe send it alike.
+method of recovery first. amdgpu, i915 and xe send it alike. The code of the fault is the method, in
+snake_case.
 """
 
 import re
@@ -17,7 +18,7 @@ _METHODS: Mapping[str, tuple[FaultClass, str]] = {
     "rebind": (FaultClass.RESET, "drain the node, unbind the driver and bind it again"),
     "bus-reset": (FaultClass.RESET, "drain the node, unbind, reset the PCI bus, bind again"),
     "vendor-specific": (FaultClass.RESET, "see the driver's messages; firmware may be damaged"),
-    "cold-reset": (FaultClass.HARDWARE, "take the node's power away and give it back"),
+    "cold-reset": (FaultClass.HARDWARE, "switch the node's power off and on again"),
 }
 _UNKNOWN = (FaultClass.RESET, "see the driver's messages in the kernel log")
 
@@ -35,13 +36,14 @@ def wedged_faults(event: Uevent, devices: Iterable[Device]) -> tuple[Fault, ...]
         return ()
     method = methods.split(",")[0].strip()
     kind, action = _METHODS.get(method, _UNKNOWN)
-    code, told = method if method in _METHODS else "unknown", one_line(methods, 100)
+    code = method.replace("-", "_") if method in _METHODS else "unknown"
+    listed = one_line(methods, 100) or "nothing"
     return tuple(
         Fault(
             device=device.id,
             source=f"{device.vendor}.wedged",
             code=code,
-            reason=f"the driver gave the device up, recovery by {told or 'nothing'}",
+            reason=f"the driver gave the device up, recovery by {listed}",
             kind=kind,
             action=action,
         )
@@ -49,7 +51,7 @@ def wedged_faults(event: Uevent, devices: Iterable[Device]) -> tuple[Fault, ...]
     )
 
 
-def bound_anew(event: Uevent, devices: Iterable[Device]) -> tuple[Device, ...]:
+def bound_again(event: Uevent, devices: Iterable[Device]) -> tuple[Device, ...]:
     """The whole devices whose driver was bound just now, which is a driver reload for them."""
     if event.subsystem != "pci" or event.action != "bind":
         return ()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deviceplugin.faults import former_name
 from deviceplugin.model import Device, Fault, FaultClass, Health, Inventory
 
 Event = tuple[str, Mapping[str, Any]]
@@ -26,7 +27,7 @@ def events(before: Inventory, after: Inventory) -> Iterator[Event]:
 
 
 def _health(inventory: Inventory, device: Device) -> Mapping[str, Any]:
-    """The gravest reason, and what a person should do about it."""
+    """The reason of the most serious fault, and what a person should do about it."""
     faults = [fault for fault in inventory.faults_of(device) if fault.kind.withdraws]
     if not faults:
         return {"device": device.id}
@@ -63,8 +64,12 @@ def _fault_events(before: Inventory, after: Inventory) -> Iterator[Event]:
 
 
 def fault_document(fault: Fault) -> dict[str, Any]:
-    """A fault for people and log lines; without the time of day, which differs from run to run."""
-    return {
+    """A fault for people and log lines; without the time of day, which differs from run to run.
+
+    A fault that was renamed has its former name, `source/code`, as `was`.
+    """
+    former = former_name(f"{fault.source}/{fault.code}")
+    document = {
         "device": fault.device,
         "source": fault.source,
         "code": fault.code,
@@ -72,3 +77,4 @@ def fault_document(fault: Fault) -> dict[str, Any]:
         "reason": fault.reason,
         "action": fault.action,
     }
+    return document if former is None else {**document, "was": former}

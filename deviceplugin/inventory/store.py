@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from deviceplugin.inventory.conditions import Courses, HoldPolicy, advance, next_change, with_holds
+from deviceplugin.inventory.conditions import (
+    HoldPolicy,
+    HoldStates,
+    NoHold,
+    advance,
+    next_change,
+    with_holds,
+)
 from deviceplugin.model import Device, DeviceID, Fault, Inventory, VendorStatus
 from deviceplugin.runtime.latest import Latest
 
@@ -13,13 +20,14 @@ class InventoryStore:
     """Holds the current Inventory; every change of content makes the next generation.
 
     `now` gives Unix time in seconds, for the `since` of new faults. `holds` says how long a device
-    is held back after its last fault is gone; `review` lets go of those whose time has come.
+    is held back after its last fault is gone (None: not at all); `review` ends the holds whose time
+    has come.
     """
 
     def __init__(self, now: Callable[[], float], holds: HoldPolicy | None = None) -> None:
         self.now = now
-        self._holds = holds or HoldPolicy(hold_s=0.0, hold_max_s=0.0)
-        self._courses: Courses = {}
+        self._holds = holds or NoHold()
+        self._states: HoldStates = {}
         self._faults: dict[str, tuple[Fault, ...]] = {}
         self.latest = Latest(Inventory())
 
@@ -44,14 +52,17 @@ class InventoryStore:
     def set_faults(self, source: str, faults: Iterable[Fault]) -> None:
         """Replace the whole set of faults that `source` reports; a standing fault keeps its age.
 
-        What `vendor:source` reports of another vendor's device counts for nothing.
+        What `vendor:source` reports of another vendor's device is left out.
         """
         known = {fault.key: fault.since for fault in self._faults.get(source, ())}
         now = self.now()
         stamped = tuple(fault.stamped(known.get(fault.key, fault.since or now)) for fault in faults)
         if stamped == self._faults.get(source, ()):
             return
-        self._faults[source] = stamped
+        if stamped:
+            self._faults[source] = stamped
+        else:
+            self._faults.pop(source, None)
         self.review()
 
     def hold_by(self, holds: HoldPolicy) -> None:
@@ -69,26 +80,27 @@ class InventoryStore:
         self.review()
 
     def review(self) -> None:
-        """Bring the holds up to the time, in one step with the faults that cause them."""
+        """End the holds whose time has come, in one step with the faults that cause them."""
         self._settle(self.current.devices)
 
     def _settle(self, devices: Mapping[DeviceID, Device]) -> None:
         """Publish the devices and what is wrong with them together, where either changed."""
-        told = _by_device(self._faults, devices)
-        self._courses = advance(self._courses, told, self.now(), self._holds)
-        faults = with_holds(told, self._courses)
+        reported = _by_device(self._faults, devices)
+        self._states = advance(self._states, reported, self.now(), self._holds)
+        faults = with_holds(reported, self._states)
         if faults != self.current.faults or devices is not self.current.devices:
             self._publish(devices=devices, faults=faults)
 
     def forgive(self, devices: Iterable[DeviceID]) -> None:
-        """End the holds of `devices` and forget their falls: somebody says that they are well."""
+        """End the holds of `devices` and forget their failures: an operator says that they are
+        well."""
         forgiven = frozenset(devices)
-        self._courses = {d: course for d, course in self._courses.items() if d not in forgiven}
+        self._states = {d: state for d, state in self._states.items() if d not in forgiven}
         self.review()
 
     def next_change(self) -> float | None:
         """When `review` has something to do (Unix seconds), None where time changes nothing."""
-        return next_change(self._courses)
+        return next_change(self._states)
 
     def _publish(self, **changed: object) -> None:
         following = replace(self.current, **changed)  # type: ignore[arg-type]  # one of its fields
@@ -112,6 +124,7 @@ def _by_device(
 
 
 def _may_report(source: str, device: Device | None) -> bool:
-    """A vendor's source, `vendor:source`, speaks of that vendor's devices; others are our own."""
+    """A vendor's source, `vendor:source`, is about that vendor's devices; others are the
+    daemon's."""
     vendor, colon, _ = source.partition(":")
     return device is None or not colon or device.vendor == vendor

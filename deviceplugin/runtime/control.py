@@ -17,7 +17,7 @@ import structlog
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.health.report import health_report
-from deviceplugin.health.tracker import HealthDesk
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device
 from deviceplugin.names import one_line, socket_path_problem
@@ -51,7 +51,7 @@ class ControlError(DevicePluginError):
 class Control:
     """Answers operators from the store and passes their orders to the desk."""
 
-    def __init__(self, store: InventoryStore, desk: HealthDesk) -> None:
+    def __init__(self, store: InventoryStore, desk: FaultTracker) -> None:
         self._store, self._desk = store, desk
         self._peers = 0
         self.listening = asyncio.Event()
@@ -119,7 +119,7 @@ class Control:
         return answer
 
     def _health(self, _: Request) -> Answer:
-        return health_report(self._store.current, self._desk.memory.value)
+        return health_report(self._store.current, self._desk.records.value)
 
     def _cordon(self, request: Request) -> Answer:
         device, reason = self._device(request), one_line(request.reason, MAX_REASON + 1)

@@ -34,16 +34,26 @@ def guarded(name: str, function: Callable[P, T], instead: Callable[P, T]) -> Cal
     return call
 
 
-def start_guarded(name: str, function: Callable[[], None]) -> threading.Thread:
-    """Run `function` to its end on a daemon thread of its own; a failure is logged."""
+def start_guarded(
+    name: str, function: Callable[[], None], failed: Callable[[str], bool] = lambda _: False
+) -> threading.Thread:
+    """Run `function` to its end on a daemon thread of its own; a failure is logged.
+
+    `failed` gets the error's text, on that thread, and says whether its traceback was logged
+    before.
+    """
 
     def run() -> None:
         try:
             function()
         except DevicePluginError as error:
+            failed(repr(error))
             log.warning("thread_failed", thread=name, error=str(error))
         except BaseException as error:  # sys.exit() in a plug-in is a failure too
-            log.exception("thread_failed", thread=name, error=repr(error))
+            if failed(repr(error)):
+                log.warning("thread_failed", thread=name, error=repr(error))
+            else:
+                log.exception("thread_failed", thread=name, error=repr(error))
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()

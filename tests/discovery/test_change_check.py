@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from deviceplugin.discovery.change_check import FULL_S
-from deviceplugin.discovery.loop import Around, VendorLoop
+from deviceplugin.discovery.loop import LoopOptions, VendorLoop
 from deviceplugin.errors import DiscoveryError, FilesError, UnavailableError
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import (
@@ -65,7 +65,9 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.store = InventoryStore(lambda: 0.0)
-        around = Around(write_files=self._write, clock=lambda: self.now_s, order=("best", "acme"))
+        around = LoopOptions(
+            write_files=self._write, clock=lambda: self.now_s, order=("best", "acme")
+        )
         self.loop = VendorLoop(self.vendor, self.store, around)
 
     def _write(self, vendor: str, specs: Sequence[CdiSpec]) -> None:
@@ -174,7 +176,7 @@ async def test_a_device_that_another_vendor_had_claimed_comes_back_with_the_next
     best = VendorLoop(
         Quiet("best", (Device(id=GPU.id, vendor="best"),)),
         scene.store,
-        Around(order=("best", "acme")),
+        LoopOptions(order=("best", "acme")),
     )
     await best.look()
     assert [d.vendor for d in scene.store.current.devices.values()] == ["best"]

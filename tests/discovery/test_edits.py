@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deviceplugin.discovery import edits as module
-from deviceplugin.discovery.edits import Answers
+from deviceplugin.discovery.edits import EditsCache
 from deviceplugin.errors import AllocationError, CallTimeoutError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, DeviceID, DeviceNode, Discovery
@@ -48,13 +48,13 @@ def vendor() -> Vendor:
 
 
 @pytest.fixture
-async def answers(tmp_path: Path, vendor: Vendor) -> Answers:
+async def answers(tmp_path: Path, vendor: Vendor) -> EditsCache:
     write_tree(tmp_path, "/dev/x c 1:1")
-    return Answers(Host(tmp_path), {"example": vendor})
+    return EditsCache(Host(tmp_path), {"example": vendor})
 
 
 async def test_a_vendor_is_asked_once_for_a_device_that_does_not_change(
-    answers: Answers, vendor: Vendor
+    answers: EditsCache, vendor: Vendor
 ) -> None:
     first = await answers.edits([A], NOTHING)
     assert await answers.edits([A], NOTHING) == first
@@ -63,7 +63,7 @@ async def test_a_vendor_is_asked_once_for_a_device_that_does_not_change(
     assert len(vendor.asked) == 2
 
 
-async def test_what_is_prepared_is_not_asked_for_again(answers: Answers, vendor: Vendor) -> None:
+async def test_what_is_prepared_is_not_asked_for_again(answers: EditsCache, vendor: Vendor) -> None:
     foreign = replace(A, id=DeviceID("z"), vendor="gone")
     await answers.prepare([A, foreign, B])
     assert [[device.id for device in asked] for asked in vendor.asked] == [["a"], ["b"]]
@@ -73,7 +73,7 @@ async def test_what_is_prepared_is_not_asked_for_again(answers: Answers, vendor:
 
 
 async def test_a_vendor_that_fails_at_preparing_is_asked_again(
-    answers: Answers, vendor: Vendor
+    answers: EditsCache, vendor: Vendor
 ) -> None:
     vendor.error = ValueError("odd")
     await answers.prepare([A])
@@ -82,7 +82,7 @@ async def test_a_vendor_that_fails_at_preparing_is_asked_again(
 
 
 async def test_several_devices_are_always_asked_for_together(
-    answers: Answers, vendor: Vendor
+    answers: EditsCache, vendor: Vendor
 ) -> None:
     for _ in range(2):
         assert (await answers.edits([A, B], NOTHING)).env["IDS"] == "a,b"
@@ -90,7 +90,7 @@ async def test_several_devices_are_always_asked_for_together(
 
 
 async def test_a_node_that_went_away_is_missed_although_the_answer_is_kept(
-    answers: Answers, tmp_path: Path
+    answers: EditsCache, tmp_path: Path
 ) -> None:
     await answers.edits([A], NOTHING)
     (tmp_path / "dev/x").unlink()
@@ -98,12 +98,12 @@ async def test_a_node_that_went_away_is_missed_although_the_answer_is_kept(
         await answers.edits([A], NOTHING)
 
 
-async def test_shares_are_added_to_what_the_vendor_says(answers: Answers) -> None:
+async def test_shares_are_added_to_what_the_vendor_says(answers: EditsCache) -> None:
     edits = await answers.edits([A], ContainerEdits(env={"MEMORY": "1"}))
     assert dict(edits.env) == {"IDS": "a", "MEMORY": "1"}
 
 
-async def test_a_failure_is_not_kept(answers: Answers, vendor: Vendor) -> None:
+async def test_a_failure_is_not_kept(answers: EditsCache, vendor: Vendor) -> None:
     vendor.error = ValueError("odd")
     with pytest.raises(VendorError, match="odd"):
         await answers.edits([A], NOTHING)
@@ -112,7 +112,7 @@ async def test_a_failure_is_not_kept(answers: Answers, vendor: Vendor) -> None:
 
 
 async def test_a_vendor_that_hangs_is_given_up_at_the_deadline(
-    answers: Answers, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+    answers: EditsCache, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ALLOCATE_S", 0.05)
     vendor.gate.clear()
@@ -122,7 +122,7 @@ async def test_a_vendor_that_hangs_is_given_up_at_the_deadline(
 
 
 async def test_what_is_kept_does_not_grow(
-    answers: Answers, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+    answers: EditsCache, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_KEPT", 1)
     for device in (A, B, A):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deviceplugin.discovery.loop import Around, VendorLoop
+from deviceplugin.discovery.loop import LoopOptions, VendorLoop
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.resources.plan import SOURCE, sharing_of
@@ -29,7 +29,7 @@ class Eyes:
         sections = {key: section() for key, section in module.SECTIONS.items()}
         self._vendor: Vendor = module.create(Host(root), sections)
         self._store = InventoryStore(lambda: 0.0)
-        self._loop = VendorLoop(self._vendor, self._store, Around())
+        self._loop = VendorLoop(self._vendor, self._store, LoopOptions())
         self._sharing = sharing_of({})
 
     async def look(self) -> dict[str, Any]:

@@ -1,26 +1,25 @@
 """Quantities, names, the selectors of rules, and what the section `health` makes of faults."""
 
 import math
-from types import MappingProxyType
 
-from deviceplugin.health.policy import Verdicts, judged, name_of
+from deviceplugin.health.policy import FaultPolicy, apply_policy, name_of
 from deviceplugin.health.records import (
-    Memory,
-    MemoryPolicy,
-    Moment,
-    Repeat,
+    FaultRecords,
+    Timestamp,
     after_reset,
     lapsed,
     next_lapse,
-    remember,
     standing,
+    with_event,
 )
+from deviceplugin.health.section import HealthSection
 from deviceplugin.model import DeviceID, Fault, FaultClass, Share
 from deviceplugin.names import id_problem, name_problem, size_class
 from deviceplugin.resources.rules import fits
 from deviceplugin.resources.section import Match, Offer, Rule
 from deviceplugin.resources.shares import form_text, possible_shares, share_ids
 from deviceplugin.schema import parse_bytes
+from deviceplugin.vendor import Repeat
 from tests.fuzz.surface import Source, Surface, text_of
 from tests.resources.builders import GIB, gpu
 
@@ -89,27 +88,22 @@ def selectors(data: bytes) -> None:
 def health(data: bytes) -> None:
     """Events, one after the other: a fault stands, escalates or lapses, and never doubles."""
     source = Source(data)
-    verdicts = _verdicts(source)
     repeat = Repeat(count=1 + source.number(4), window_s=float(source.number(60)), kind=KINDS[-1])
-    policy = MemoryPolicy(
-        told_s=float(source.number(60)), repeats=MappingProxyType({"nvidia.xid/31": repeat})
-    )
-    memory, now = Memory(), 1000.0
+    section = _section(source, repeat)
+    policy = FaultPolicy(section=section, numbered={"xids": "nvidia.xid"})
+    memory, now = FaultRecords(), 1000.0
     while source:
         now += source.number(16)
-        memory = _next(source, memory, now, (verdicts, policy))
-        faults = standing(memory, now, policy)
+        memory = _next(source, memory, now, policy)
+        faults = standing(memory, now, section)
         assert [f.key for f in faults] == sorted({f.key for f in faults})
-        assert all(judged(f, verdicts) is not None for f in faults)
-        lapse = next_lapse(memory, now, policy)
+        assert all(apply_policy(f, policy) is not None for f in faults)
+        lapse = next_lapse(memory, now, section)
         assert lapse is None or (lapse > now and math.isfinite(lapse))
-        assert lapsed(lapsed(memory, now, policy), now, policy) == lapsed(memory, now, policy)
+        assert lapsed(lapsed(memory, now, section), now, section) == lapsed(memory, now, section)
 
 
-def _next(
-    source: Source, memory: Memory, now: float, rules: tuple[Verdicts, MemoryPolicy]
-) -> Memory:
-    verdicts, policy = rules
+def _next(source: Source, memory: FaultRecords, now: float, policy: FaultPolicy) -> FaultRecords:
     device = DeviceID(f"GPU-{source.number(2)}")
     if source.number(4) == 0:
         after = after_reset(memory, {device})
@@ -118,23 +112,29 @@ def _next(
         return after
     kind, code = source.choice(KINDS), source.choice(CODES)
     fault = Fault(device=device, source="nvidia.xid", code=code, reason="r", kind=kind)
-    kept = judged(fault, verdicts)
+    kept = apply_policy(fault, policy)
     if kept is None:
         return memory
-    moment = Moment(now=now, boot=source.choice((None, "a", "b")))
-    after = remember(memory, kept, moment, policy)
-    assert remember(memory, kept, moment, policy) == after
-    assert kept.key in {f.key for f in standing(after, now, policy)}
+    moment = Timestamp(now=now, boot=source.choice((None, "a", "b")))
+    after = with_event(memory, kept, moment, policy.section)
+    assert with_event(memory, kept, moment, policy.section) == after
+    assert kept.key in {f.key for f in standing(after, now, policy.section)}
     return after
 
 
-def _verdicts(source: Source) -> Verdicts:
+def _section(source: Source, repeat: Repeat) -> HealthSection:
     words = ("all", "xids", "nvidia.xid", "79", "nvidia.xid/31", "other")
-    disabled = frozenset(source.choice(words) for _ in range(source.number(3)))
-    enabled = frozenset(source.choice(words) for _ in range(source.number(3)))
+    ttl_s = float(source.number(60))
+    disabled = tuple(source.choice(words) for _ in range(source.number(3)))
+    enabled = tuple(source.choice(words) for _ in range(source.number(3)))
     fault = Fault(device=DeviceID("a"), source="nvidia.xid", code="31", reason="r", kind=KINDS[0])
-    classes = MappingProxyType({name_of(fault): source.choice(KINDS)})
-    return Verdicts(disabled=disabled, enabled=enabled, classes=classes)
+    return HealthSection(
+        disable=disabled,
+        enable=enabled,
+        classes={name_of(fault): source.choice(KINDS)},
+        event_ttl_s=ttl_s,
+        repeats={"nvidia.xid/31": repeat},
+    )
 
 
 SURFACES = {

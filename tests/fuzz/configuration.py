@@ -22,8 +22,9 @@ from deviceplugin.config.config import (
 from deviceplugin.config.load import CORE_SECTIONS, effective, load
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.errors import ConfigError
-from deviceplugin.health.section import HealthSection, with_health_variables
+from deviceplugin.health.section import HealthSection, with_defaults
 from deviceplugin.resources.plan import Plan, sharing_of
+from deviceplugin.vendors.nvidia import HEALTH_DEFAULTS
 from tests.fuzz.surface import Source, Surface, directory, is_line, text_of
 from tests.resources.builders import gpu, instance, inventory
 
@@ -129,7 +130,7 @@ def variables(data: bytes) -> None:
     """DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS: no text of theirs stops the daemon."""
     first, _, second = text_of(data).partition("|")
     environ = {"DP_DISABLE_HEALTHCHECKS": first, "DP_ENABLE_HEALTHCHECKS": second}
-    raw = with_health_variables({}, environ)
+    raw, _ = with_defaults({}, environ, HEALTH_DEFAULTS)
     section = decode_sections(raw, {"health": CORE_SECTIONS["health"]})["health"]
     assert isinstance(section, HealthSection)
     assert set(section.disable) <= {item.strip().lower() for item in first.split(",")}

@@ -17,8 +17,9 @@ from google.protobuf.message import DecodeError
 
 from deviceplugin.discovery.admission import fault_problem
 from deviceplugin.health.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
+from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
-from deviceplugin.health.tracker import HealthDesk, hold_policy
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.model import Device, DeviceID
@@ -40,7 +41,7 @@ def control(data: bytes) -> None:
     said = json.loads(answer)
     assert said["ok"] in (True, False)
     assert said["ok"] or is_line(said["error"])
-    cordons = desk.memory.value.cordons
+    cordons = desk.records.value.cordons
     assert cordons.keys() <= {GPU.id}
     assert all(0 < len(c.reason) <= MAX_REASON and is_line(c.reason) for c in cordons.values())
     health = json.loads(run(_say(folder / FILE, b'{"operation": "health"}\n')))
@@ -58,15 +59,15 @@ async def _say(path: Path, data: bytes) -> bytes:
 
 
 @cache
-def _door() -> tuple[Path, HealthDesk]:
-    store = InventoryStore(lambda: 100.0, hold_policy(HealthSection()))
+def _door() -> tuple[Path, FaultTracker]:
+    store = InventoryStore(lambda: 100.0, HealthSection())
     store.set_devices("nvidia", [GPU])
     folder = Path(tempfile.mkdtemp(prefix="c"))
     return folder, run(_open(folder, store))
 
 
-async def _open(folder: Path, store: InventoryStore) -> HealthDesk:
-    desk = HealthDesk(store, HealthSection(), "boot")
+async def _open(folder: Path, store: InventoryStore) -> FaultTracker:
+    desk = FaultTracker(store, FaultPolicy(), "boot")
     control = Control(store, desk)
     serving = asyncio.create_task(control.serve(folder))
     await control.listening.wait()

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import structlog
 
-from deviceplugin.health.file import FILE, read_memory, saved, write_memory
-from deviceplugin.health.records import MemoryPolicy, after_boot, next_lapse, standing
+from deviceplugin.health.file import FILE, read_state, saved, write_state
+from deviceplugin.health.records import after_boot, next_lapse, standing
+from deviceplugin.health.section import HealthSection
 from deviceplugin.placement.service import STATE_FILE, read_turns
 from tests.fuzz.surface import Surface, directory, is_line
 
-POLICY = MemoryPolicy()
+POLICY = HealthSection()
 
 
 def fault_memory(data: bytes) -> None:
@@ -20,17 +21,19 @@ def fault_memory(data: bytes) -> None:
         path, aside = folder / FILE, folder / f"{FILE}.damaged"
         path.write_bytes(data)
         with structlog.testing.capture_logs() as told:
-            memory = read_memory(folder)
+            state = read_state(folder)
+            memory = state.records
         assert [event["event"] for event in told] == ["state_file_damaged"] * aside.exists()
         assert path.exists() != aside.exists()
         if aside.exists():
             assert aside.read_bytes() == data
             assert is_line(told[0]["problem"]), told[0]["problem"]
             assert memory == type(memory)()
-        content = saved(memory)
-        write_memory(folder, content)
-        again = read_memory(folder)
-        assert saved(again) == content
+        content = saved(memory, state.document)
+        write_state(folder, content)
+        found = read_state(folder)
+        again = found.records
+        assert saved(again, found.document) == content
         assert again.cordons == memory.cordons
         assert again.boots == memory.boots
     faults = standing(after_boot(memory, "another boot"), 1e9, POLICY)
@@ -70,6 +73,7 @@ FAULT = {
     "boot": "b",
     "mark": 7,
     "times": [5.0, 6.0],
+    "of_tomorrow": {"a": [1]},
 }
 MEMORY = {
     "version": 1,

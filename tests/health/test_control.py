@@ -11,8 +11,9 @@ import pytest
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
-from deviceplugin.health.tracker import HealthDesk, hold_policy
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.metrics.registry import Registry
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
@@ -29,20 +30,20 @@ def state_dir(short_dir: Path) -> Path:
 
 @pytest.fixture
 def store() -> InventoryStore:
-    store = InventoryStore(lambda: 100.0, hold_policy(HealthSection()))
+    store = InventoryStore(lambda: 100.0, HealthSection())
     store.set_devices("nvidia", [GPU, PART])
     return store
 
 
 @pytest.fixture
-async def desk(store: InventoryStore) -> HealthDesk:
-    return HealthDesk(store, HealthSection(), "boot")
+async def desk(store: InventoryStore) -> FaultTracker:
+    return FaultTracker(store, FaultPolicy(), "boot")
 
 
 @pytest.fixture
 async def door(
-    state_dir: Path, store: InventoryStore, desk: HealthDesk
-) -> AsyncIterator[HealthDesk]:
+    state_dir: Path, store: InventoryStore, desk: FaultTracker
+) -> AsyncIterator[FaultTracker]:
     control = Control(store, desk)
     serving = asyncio.create_task(control.serve(state_dir))
     await control.listening.wait()
@@ -66,7 +67,7 @@ async def say(state_dir: Path, line: bytes) -> dict[str, Any]:
 
 
 async def test_a_gpu_can_be_named_by_its_address(
-    state_dir: Path, door: HealthDesk, store: InventoryStore
+    state_dir: Path, door: FaultTracker, store: InventoryStore
 ) -> None:
     answer = await ask(state_dir, operation="cordon", device="0000:07:00.0", reason=" new  paste")
     assert answer == {"device": "GPU-a"}
@@ -88,7 +89,7 @@ async def test_a_gpu_can_be_named_by_its_address(
     ],
 )
 async def test_a_bad_request_is_answered_with_what_is_wrong(
-    state_dir: Path, door: HealthDesk, line: bytes, text: str
+    state_dir: Path, door: FaultTracker, line: bytes, text: str
 ) -> None:
     answer = await say(state_dir, line)
     assert answer["ok"] is False
@@ -96,12 +97,12 @@ async def test_a_bad_request_is_answered_with_what_is_wrong(
     assert (await ask(state_dir, operation="health"))["devices"][0]["id"] == "GPU-a"
 
 
-async def test_only_the_owner_may_open_the_socket(state_dir: Path, door: HealthDesk) -> None:
+async def test_only_the_owner_may_open_the_socket(state_dir: Path, door: FaultTracker) -> None:
     assert (state_dir / FILE).stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_socket_left_by_a_killed_daemon_is_replaced(
-    state_dir: Path, store: InventoryStore, desk: HealthDesk
+    state_dir: Path, store: InventoryStore, desk: FaultTracker
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(state_dir / FILE))
@@ -113,7 +114,7 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(
     await asyncio.wait([serving])
 
 
-async def test_a_path_that_is_too_long_is_named(store: InventoryStore, desk: HealthDesk) -> None:
+async def test_a_path_that_is_too_long_is_named(store: InventoryStore, desk: FaultTracker) -> None:
     with pytest.raises(DevicePluginError, match="at most 107 bytes"):
         await Control(store, desk).serve(Path("/tmp") / ("x" * 120))
 
@@ -123,12 +124,14 @@ def test_without_a_daemon_the_command_says_so(state_dir: Path) -> None:
         ask_daemon(state_dir, {"operation": "health"})
 
 
-async def test_conditions_and_events_are_series(store: InventoryStore, desk: HealthDesk) -> None:
+async def test_conditions_and_events_are_series(store: InventoryStore, desk: FaultTracker) -> None:
     fault = Fault(device=GPU.id, source="nvidia.xid", code="79", reason="r", kind=FaultClass.REBOOT)
-    desk.happened(fault)
-    desk.happened(fault)
+    desk.record_event(fault)
+    desk.record_event(fault)
     registry = Registry()
-    registry.register(HealthCollector(lambda: store.current, lambda: desk.memory.value, desk.told))
+    registry.register(
+        HealthCollector(lambda: store.current, lambda: desk.records.value, desk.event_counts)
+    )
     text = registry.text()
     assert 'deviceplugin_device_condition{condition="unhealthy",device="MIG-a"} 1.0' in text
     assert (

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deviceplugin.health.section import HealthSection, RepeatSection
-from deviceplugin.health.tracker import HealthDesk, hold_policy
+from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.section import HealthSection
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.conditions import (
     Condition,
-    HoldPolicy,
     advance,
     condition_of,
     hold_s,
@@ -16,10 +16,10 @@ from deviceplugin.inventory.conditions import (
 )
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Health
-from deviceplugin.vendor import Finding
+from deviceplugin.vendor import Finding, Repeat
 
 GPU, PART, OTHER = DeviceID("GPU-a"), DeviceID("MIG-a"), DeviceID("GPU-b")
-POLICY = HoldPolicy(hold_s=10, hold_max_s=100, flap_limit=4, flap_window_s=1000)
+POLICY = HealthSection(hold_s=10, hold_max_s=100, flap_limit=4, flap_window_s=1000)
 DEVICES = (
     Device(id=GPU, vendor="nvidia"),
     Device(id=PART, vendor="nvidia", parent=GPU),
@@ -175,11 +175,11 @@ class World:
             hold_s=10,
             hold_max_s=100,
             flap_limit=4,
-            told_s=50,
-            repeats={"nvidia.event/app": RepeatSection(count=9, window_s=50, kind=FaultClass.WARN)},
+            event_ttl_s=50,
+            repeats={"nvidia.event/app": Repeat(count=9, window_s=50, kind=FaultClass.WARN)},
         )
-        self.store = InventoryStore(self.clock, hold_policy(section))
-        self.desk = HealthDesk(self.store, section, "boot")
+        self.store = InventoryStore(self.clock, section)
+        self.desk = FaultTracker(self.store, FaultPolicy(section=section), "boot")
         self.store.set_devices("nvidia", DEVICES)
         self.reported: dict[str, set[tuple[DeviceID, FaultClass]]] = {}
         self.events: set[tuple[DeviceID, FaultClass]] = set()
@@ -199,12 +199,12 @@ class World:
         told = Fault(
             device=device, source="nvidia.event", code=kind, reason="r", action="a", kind=kind
         )
-        self.desk.happened(told)
+        self.desk.record_event(told)
 
     def reset(self, device: DeviceID) -> None:
         ended = {device} | ({PART} if device == GPU else set())
         self.events -= {e for e in self.events if e[0] in ended and e[1] is FaultClass.RESET}
-        self.desk.found("nvidia", DEVICES, {device: Finding(reset=True)})
+        self.desk.record_probe("nvidia", DEVICES, {device: Finding(reset=True)})
 
     def cordon(self, device: DeviceID) -> None:
         self.cordons.add(device)

@@ -1,11 +1,10 @@
 """What `deviceplugin health` says about the end of a fault."""
 
-from types import MappingProxyType
-
 import pytest
 
-from deviceplugin.health.records import CORDON, OPERATOR, Memory, MemoryPolicy, Moment, remember
+from deviceplugin.health.records import CORDON, OPERATOR, FaultRecords, Timestamp, with_event
 from deviceplugin.health.report import cleared_by
+from deviceplugin.health.section import HealthSection
 from deviceplugin.inventory.conditions import RECOVERING, SOURCE
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
@@ -28,7 +27,7 @@ def fault(
     ids=["recovering", "cordon", "asked again"],
 )
 def test_a_fault_that_is_not_remembered_ends_by_itself(told: Fault, end: str) -> None:
-    assert cleared_by(Memory(), told) == end
+    assert cleared_by(FaultRecords(), told) == end
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,6 @@ def test_a_fault_that_is_not_remembered_ends_by_itself(told: Fault, end: str) ->
     ],
 )
 def test_a_remembered_fault_ends_by_what_its_class_says(kind: FaultClass, end: str) -> None:
-    policy = MemoryPolicy(repeats=MappingProxyType({}))
     told = fault(kind=kind)
-    memory = remember(Memory(), told, Moment(now=1.0, boot=None), policy)
+    memory = with_event(FaultRecords(), told, Timestamp(now=1.0, boot=None), HealthSection())
     assert cleared_by(memory, told) == end

@@ -1,8 +1,8 @@
-"""Kernel events that are word of a GPU's health."""
+"""Kernel events about a GPU's health."""
 
 import pytest
 
-from deviceplugin.health.uevents import bound_anew, wedged_faults
+from deviceplugin.health.uevents import bound_again, wedged_faults
 from deviceplugin.host.uevents import Uevent, parse_uevent
 from deviceplugin.model import Device, DeviceID, FaultClass
 
@@ -32,9 +32,9 @@ def wedged(methods: str, path: str = f"{PATH}/drm/card0") -> Uevent:
         ("none", "none", FaultClass.WARN),
         ("rebind", "rebind", FaultClass.RESET),
         ("rebind,bus-reset", "rebind", FaultClass.RESET),
-        ("bus-reset", "bus-reset", FaultClass.RESET),
-        ("vendor-specific", "vendor-specific", FaultClass.RESET),
-        ("cold-reset", "cold-reset", FaultClass.HARDWARE),
+        ("bus-reset", "bus_reset", FaultClass.RESET),
+        ("vendor-specific", "vendor_specific", FaultClass.RESET),
+        ("cold-reset", "cold_reset", FaultClass.HARDWARE),
         ("unknown", "unknown", FaultClass.RESET),
         ("a-method-of-tomorrow", "unknown", FaultClass.RESET),
         ("", "unknown", FaultClass.RESET),
@@ -69,5 +69,5 @@ def test_other_events_are_no_faults(event: Uevent) -> None:
 
 
 def test_a_bound_driver_is_a_driver_reload_of_its_device() -> None:
-    assert bound_anew(Uevent(action="bind", subsystem="pci", devpath=PATH), DEVICES) == (GPU,)
-    assert bound_anew(Uevent(action="unbind", subsystem="pci", devpath=PATH), DEVICES) == ()
+    assert bound_again(Uevent(action="bind", subsystem="pci", devpath=PATH), DEVICES) == (GPU,)
+    assert bound_again(Uevent(action="unbind", subsystem="pci", devpath=PATH), DEVICES) == ()

@@ -71,7 +71,7 @@ def finding(device: Device, before: Look, now: Look) -> Finding:
         faults=(*standing_faults(device, now.hardware), *_standing(device, now)),
         events=events,
         # The driver counts from its load on: a sum that falls tells of a reload.
-        mark=sum(now.uncorrectable.values()) + (now.correctable or 0) if known else None,
+        reset_counter=sum(now.uncorrectable.values()) + (now.correctable or 0) if known else None,
     )
 
 

@@ -6,7 +6,8 @@ from typing import cast
 import msgspec
 
 from deviceplugin.host import Host
-from deviceplugin.vendor import Sections
+from deviceplugin.model import FaultClass
+from deviceplugin.vendor import HealthDefaults, Repeat, Sections
 from deviceplugin.vendors.nvidia.library import OpenNvml, open_nvml
 from deviceplugin.vendors.nvidia.session import NvmlSession, Session
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
@@ -18,6 +19,19 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "mig": MigSection,
     "vgpu": VgpuSection,
 }
+# NVIDIA's plugin documents the variables; a page fault (31) is the application's own error, unless
+# it comes twice a day.
+_SLOW = Repeat(count=6, window_s=600.0, kind=FaultClass.HARDWARE)
+HEALTH_DEFAULTS = HealthDefaults(
+    repeats={
+        "nvidia.clocks/hw_slowdown": _SLOW,
+        "nvidia.clocks/hw_thermal": _SLOW,
+        "nvidia.clocks/power_brake": _SLOW,
+        "nvidia.xid/31": Repeat(count=2, window_s=86400.0, kind=FaultClass.WARN),
+    },
+    numbered={"xids": "nvidia.xid"},
+    variables={"DP_DISABLE_HEALTHCHECKS": "disable", "DP_ENABLE_HEALTHCHECKS": "enable"},
+)
 
 
 def create(host: Host, sections: Sections, open_library: OpenNvml = open_nvml) -> NvidiaVendor:

@@ -197,7 +197,7 @@ def _tell(gpu: DeviceID, data: Any, scene: _Scene) -> None:
         compute_instance=_instance(data.computeInstanceId),
     )
     for fault in faults_of(event, scene.devices):
-        scene.report.happened(fault)
+        scene.report.event(fault)
     if event.type in _LOOK_AGAIN or _asks_to_look(event):
         scene.report.rediscover()
 

@@ -96,7 +96,7 @@ class Probes:
         return Finding(
             faults=(*_verdict(device, now.action), *(f for faults in standing for f in faults)),
             events=self._slowdowns(device, now.reasons),
-            mark=now.energy,
+            reset_counter=now.energy,
             reset=reset,
         )
 

@@ -104,9 +104,9 @@ def test_errors_of_before_our_time_are_told_and_are_no_event(tmp_path: Path) -> 
 
 
 def test_the_mark_falls_when_the_driver_is_loaded_anew(tmp_path: Path, probe: AmdHealth) -> None:
-    assert probe.probe(GPU).mark == 4
+    assert probe.probe(GPU).reset_counter == 4
     write_tree(tmp_path, f"{AT}/ras/umc_err_count = ue: 0\\nce: 0")
-    assert probe.probe(GPU).mark == 0
+    assert probe.probe(GPU).reset_counter == 0
 
 
 def test_a_gpu_that_reads_as_ones_fell_off_the_bus(tmp_path: Path, probe: AmdHealth) -> None:
@@ -122,7 +122,7 @@ def test_a_gpu_that_reads_as_ones_fell_off_the_bus(tmp_path: Path, probe: AmdHea
 def test_files_that_are_absent_are_no_fault(tmp_path: Path, probe: AmdHealth) -> None:
     remove(tmp_path, AT)
     found = probe.probe(GPU)
-    assert (found.faults, found.events, found.mark) == ((), (), None)
+    assert (found.faults, found.events, found.reset_counter) == ((), (), None)
 
 
 @pytest.mark.parametrize(

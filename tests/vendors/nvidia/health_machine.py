@@ -26,8 +26,11 @@ class Report:
     def faults(self, source: str, faults: object) -> None:
         raise AssertionError("NVIDIA reports events and is probed")
 
-    def happened(self, fault: Fault) -> None:
+    def event(self, fault: Fault) -> None:
         self.events.put(fault)
+
+    def happened(self, fault: Fault) -> None:
+        raise AssertionError("the old name")
 
     def rediscover(self) -> None:
         self.looks.put(None)

@@ -89,8 +89,11 @@ class _Listener:
         """NVIDIA has no sources that report whole sets."""
         raise NotImplementedError(source)
 
-    def happened(self, fault: Fault) -> None:
+    def event(self, fault: Fault) -> None:
         self.tell(Happened(fault))
+
+    def happened(self, fault: Fault) -> None:
+        self.event(fault)
 
     def rediscover(self) -> None:
         self.tell(Rediscover())

@@ -275,7 +275,7 @@ def _listen(channel: Channel, report: HealthReport, stop: Event) -> None:
     while not stop.is_set():
         message: Answer = channel.receive(Answer, SILENCE_S)  # type: ignore[arg-type]  # a union
         if isinstance(message, Happened):
-            report.happened(message.fault)
+            report.event(message.fault)
         elif isinstance(message, Rediscover):
             report.rediscover()
         elif isinstance(message, Failed):
