@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import structlog
 
@@ -97,6 +98,7 @@ class Placement:
         self._context = Context()
         self._preparing = asyncio.Lock()
         self._turns: Latest[Turns] = Latest(MappingProxyType({}))
+        self._document: Mapping[str, Any] = {}  # what the file held, later versions' keys included
         self._problems: Sequence[str] = ()
         self._held: tuple[object, object, Mapping[DeviceID, int]] = (None, None, {})
 
@@ -148,7 +150,7 @@ class Placement:
 
     async def recall(self) -> None:
         """Take over the turns of a former run; what was handed out since counts more."""
-        former = await asyncio.to_thread(read_turns, self._file)
+        former, self._document = await asyncio.to_thread(read_turns, self._file)
         self._turns.set(MappingProxyType(former | dict(self._turns.value)))
 
     async def look(self, inventory: Inventory) -> None:
@@ -183,7 +185,8 @@ class Placement:
 
     async def _write_turns(self) -> None:
         async for turns in self._turns.changes():
-            document = json.dumps({"handed_out": dict(sorted(turns.items()))}, indent=1)
+            content = {**self._document, "handed_out": dict(sorted(turns.items()))}
+            document = json.dumps(content, indent=1)
             try:
                 if turns:
                     await asyncio.to_thread(write_atomically, self._file, document.encode())
@@ -213,15 +216,16 @@ def _layouts(
     return MappingProxyType({r.name: known.layout(r) for r in resources})
 
 
-def read_turns(path: Path) -> dict[ResourceName, DeviceID]:
-    """The GPU of each resource that was handed out last; a damaged file is told and left alone."""
+def read_turns(path: Path) -> tuple[dict[ResourceName, DeviceID], Mapping[str, Any]]:
+    """The GPU of each resource that was handed out last, and the whole document of the file, whose
+    keys of a later version are written back; a damaged file is logged and left alone."""
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(MAX_STATE_BYTES))
         turns = document["handed_out"].items()
-        return {ResourceName(str(name)): DeviceID(str(gpu)) for name, gpu in turns}
+        return {ResourceName(str(name)): DeviceID(str(gpu)) for name, gpu in turns}, document
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.warning("state_ignored", file=str(path), reason=str(error))
-        return {}
+        return {}, {}

@@ -15,6 +15,7 @@ import pytest
 from deviceplugin.cli import cli
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.errors import Refusal
+from deviceplugin.faults import COMMON, FORMER_NAMES
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.metrics import Metrics
@@ -185,6 +186,17 @@ def test_every_log_event_is_described() -> None:
     events = found_in(calls, *paths) | {name for pair in journal for name in pair if name}
     text = text_of("docs/operations.md")
     assert {name for name in events if f"`{name}`" not in text} == set()
+
+
+def test_every_common_fault_code_is_described_with_its_class() -> None:
+    rows = re.findall(r"(?m)^\| `([a-z_]+)` \| ([a-z]+) \|", text_of("docs/health.md"))
+    assert dict(rows) == {code: str(common.kind) for code, common in COMMON.items()}
+
+
+def test_every_former_fault_name_is_described() -> None:
+    rows = re.findall(r"(?m)^\| `(\S+/\S+)` \| `(\S+/\S+)` \|$", text_of("docs/health.md"))
+    short = {new.removeprefix("<vendor>"): old.removeprefix("<vendor>") for old, new in rows}
+    assert short == FORMER_NAMES
 
 
 def test_every_fault_of_nvidia_is_described() -> None:
