@@ -4,7 +4,7 @@ import os
 import re
 import struct
 
-from deviceplugin.health.uevents import address_of, bound_anew, wedged_faults
+from deviceplugin.health.uevents import address_of, bound_again, wedged_faults
 from deviceplugin.host.numbers import numbered, parse_decimal, parse_hexadecimal, parse_integer
 from deviceplugin.host.pci import parse_address
 from deviceplugin.host.uevents import parse_uevent
@@ -84,7 +84,7 @@ def uevents(data: bytes) -> None:
     assert parse_uevent(_message(event.fields)) == event
     about = address_of(event)
     assert about is None or parse_address(about) == about
-    bound = bound_anew(event, (GPU, PART))
+    bound = bound_again(event, (GPU, PART))
     assert bound == ((GPU,) if bound else ())
     faults = wedged_faults(event, (GPU, PART))
     assert [fault.device for fault in faults] == ([GPU.id] if faults else [])

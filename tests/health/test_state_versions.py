@@ -23,7 +23,7 @@ ONE, TWO, THREE = (DeviceID(f"GPU-00000000-0000-0000-0000-00000000000{n}") for n
 
 def of_a_later_version() -> dict[str, Any]:
     """The newest file as a later version might write it: more keys everywhere, a new class."""
-    document = json.loads(RELEASED[-1].read_text())
+    document: dict[str, Any] = json.loads(RELEASED[-1].read_text())
     document |= {"version": 7, "maintenance": {"GPU-x": [1, 2]}}
     for name in ("faults", "boots", "cordons"):
         for entry in document[name]:
