@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from deviceplugin.errors import CallTimeoutError, DevicePluginError
+from deviceplugin.discovery.admission import fault_problem
+from deviceplugin.errors import CallTimeoutError, DevicePluginError, VendorError
 from deviceplugin.faults import HEALTH_UNREADABLE, NO_ANSWER
 from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.runtime.threads import DriverThread
@@ -42,7 +43,10 @@ class Prober:
 
     def _finding(self, device: Device, answer: Finding | DevicePluginError) -> Finding:
         if isinstance(answer, Finding):
-            return answer
+            problem = _problem(answer)
+            if problem is None:
+                return answer
+            answer = VendorError(problem)
         before = self._last.get(device.id, Finding())
         if isinstance(answer, CallTimeoutError):
             self.problem = f"health of {device.id}: {answer}"
@@ -58,3 +62,9 @@ class Prober:
 
     def _failed(self, device: Device, error: DevicePluginError) -> Fault:
         return HEALTH_UNREADABLE.fault(device.id, f"{device.vendor}.probe", str(error))
+
+
+def _problem(finding: Finding) -> str | None:
+    """Why a finding cannot be taken over, None where it can."""
+    reported = (*finding.faults, *finding.events)
+    return next((problem for fault in reported if (problem := fault_problem(fault))), None)

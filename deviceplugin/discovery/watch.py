@@ -9,8 +9,8 @@ from functools import partial
 
 from deviceplugin.discovery.admission import fault_problem
 from deviceplugin.errors import VendorError
-from deviceplugin.health.reports import Run
 from deviceplugin.health.tracker import FaultTracker
+from deviceplugin.health.watch_reports import Run
 from deviceplugin.model import Device, Fault
 from deviceplugin.runtime.guard import start_guarded
 from deviceplugin.vendor import HealthMonitor, Vendor

@@ -18,7 +18,7 @@ from deviceplugin.health.file import NO_DOCUMENT, read_state, saved, write_state
 from deviceplugin.health.ownership import Ownership
 from deviceplugin.health.policy import FaultPolicy, apply_policy
 from deviceplugin.health.records import Cordon, FaultRecords, Timestamp
-from deviceplugin.health.reports import WatchReports
+from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.runtime.latest import Latest

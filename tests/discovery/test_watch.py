@@ -243,6 +243,15 @@ async def test_a_probe_speaks_of_its_own_devices_before_they_are_listed(node: No
     assert [entry["event"] for entry in logs] == ["foreign_device"]
 
 
+async def test_a_probe_that_finds_what_is_no_fault_has_failed(node: Node) -> None:
+    class Confused(Plain):
+        def probe_health(self, device: Device) -> Finding:
+            return Finding(faults=("sick",))  # type: ignore[arg-type]  # a defect of the vendor
+
+    await node.serve(Confused())
+    assert node.faults() == {(GPU.id, "health_unreadable")}
+
+
 async def test_what_is_no_fault_is_refused_to_its_reporter(node: Node) -> None:
     vendor = Watched()
     await node.serve(vendor)
