@@ -40,6 +40,7 @@ __all__ = [
     "code_problem",
     "former_name",
     "source_problem",
+    "spellings",
 ]
 
 _CODE = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
@@ -251,16 +252,29 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_NEW_NAMES = {former: name for name, former in FORMER_NAMES.items()}
+
 
 def former_name(name: str) -> str | None:
     """What a fault (`source/code`) was called in 0.1, None where it has its old name.
 
     Configuration may still use the former name, and the log event `fault` shows it as `was`.
     """
-    if (former := FORMER_NAMES.get(name)) is not None:
-        return former
+    return _renamed(FORMER_NAMES, name)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """All names of a fault, old and new, its own first: whichever of them a vendor uses,
+    configuration may use any."""
+    others = (_renamed(FORMER_NAMES, name), _renamed(_NEW_NAMES, name))
+    return name, *(other for other in others if other is not None)
+
+
+def _renamed(names: Mapping[str, str], name: str) -> str | None:
+    if (other := names.get(name)) is not None:
+        return other
     vendor, dot, rest = name.partition(".")
-    ending = FORMER_NAMES.get(dot + rest)
+    ending = names.get(dot + rest)
     return None if ending is None else vendor + ending
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from deviceplugin.faults import former_name
+from deviceplugin.faults import spellings
 from deviceplugin.health.section import HealthSection
 from deviceplugin.model import Fault, FaultClass
 
@@ -31,18 +31,14 @@ def name_of(fault: Fault) -> str:
 
 
 def for_fault(table: Mapping[str, T], fault: Fault) -> T | None:
-    """The entry of a fault in a table by name; the fault's former name is understood too."""
-    name = name_of(fault)
-    if (known := table.get(name)) is not None:
-        return known
-    former = former_name(name)
-    return None if former is None else table.get(former)
+    """The entry of a fault in a table by name, old or new."""
+    return next((table[name] for name in spellings(name_of(fault)) if name in table), None)
 
 
 def apply_policy(fault: Fault, policy: FaultPolicy) -> Fault | None:
     """The fault in the class that the policy gives it, None where it is disabled."""
     words = {word for word, source in policy.numbered.items() if source == fault.source}
-    names = {"all", fault.source, name_of(fault), former_name(name_of(fault))}
+    names = {"all", fault.source, *spellings(name_of(fault))}
     if words:
         names |= {*words, fault.code}
     enabled = not names.isdisjoint(policy.section.enable)

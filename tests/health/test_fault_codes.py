@@ -10,6 +10,7 @@ from deviceplugin.faults import (
     code_problem,
     former_name,
     source_problem,
+    spellings,
 )
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
@@ -78,3 +79,10 @@ def test_a_former_name_leads_to_a_name_of_the_right_form() -> None:
     assert former_name("acme.wedged/bus_reset") == "acme.wedged/bus-reset"
     assert former_name("acme.discovery/node_missing") is None
     assert former_name("nonsense") is None
+
+
+def test_a_fault_is_known_by_its_old_name_and_by_its_new_one() -> None:
+    new, old = "acme.wedged/bus_reset", "acme.wedged/bus-reset"
+    assert spellings(new) == (new, old)
+    assert spellings(old) == (old, new)
+    assert spellings("nvidia.xid/79") == ("nvidia.xid/79",)
