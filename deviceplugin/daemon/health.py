@@ -43,7 +43,11 @@ class HealthWiring:
 
     def vendor_loop(self, vendor: Vendor, around: LoopOptions) -> VendorLoop:
         """A vendor's loop that reports to the tracker."""
-        return VendorLoop(vendor, self.store, replace(around, tracker=self.desk))
+        return VendorLoop(
+            vendor,
+            self.store,
+            replace(around, tracker=self.desk, call_deadline_s=self.desk.call_deadline_s),
+        )
 
     async def load(self) -> None:
         """Take up what earlier processes remembered, before anything is discovered."""

@@ -25,6 +25,7 @@ from deviceplugin.errors import (
 )
 from deviceplugin.faults import DRIVER_ABSENT, DRIVER_FAILED, STALE_FILES
 from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.section import HealthSection
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import CdiSpec, Device, DeviceID, Discovery, Fault, VendorStatus
@@ -48,8 +49,8 @@ class LoopOptions:
     `write_files` writes what must be there before a device is announced; it runs on the vendor's
     thread. `discovered(vendor, seconds)` gets the time that each discovery took, `tracker` every
     health signal. `order` has all vendors: an id or a resource name that two report is the earlier
-    one's. `clock` gives seconds; `settle_s` is how long faults that an ended health watch reported
-    wait for the next watch to report them again.
+    one's. `clock` gives seconds. A probe of one device may take `call_deadline_s` seconds; faults
+    that an ended health watch reported wait `settle_s` seconds for the next watch to report them.
     """
 
     write_files: WriteFiles = lambda *_: None
@@ -57,6 +58,7 @@ class LoopOptions:
     tracker: FaultTracker | None = None
     order: Sequence[str] = ()
     clock: Callable[[], float] = time.monotonic
+    call_deadline_s: float = HealthSection().call_deadline_s
     settle_s: float = SETTLE_S
 
 
@@ -77,7 +79,7 @@ class VendorLoop:
         self._watch = HealthWatch(
             vendor, self._tracker, self._wake, options.clock, options.settle_s
         )
-        self._prober = Prober(vendor, self._tracker.call_deadline_s)
+        self._prober = Prober(vendor, options.call_deadline_s)
         self._check = ChangeCheck(vendor, options.clock)
 
     def wake(self) -> None:
