@@ -2,9 +2,11 @@
 
 import asyncio
 import shutil
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,44 @@ settings.register_profile(
     "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tests")
+
+# A test with one of these fixtures has a daemon, or another process, of its own.
+PROCESSES = frozenset({"rig", "probe"})
+SLOW = frozenset({"conformance", "demo", "e2e", "faults", "fuzz", "standalone"})  # whole folders
+
+
+class Processes:
+    """Whether the test that runs now may start any: not among those that are not marked `slow`."""
+
+    allowed = True
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark what `make test-quick` leaves out by its fixtures; the rest says so by `pytestmark`."""
+    for item in items:
+        names = item.fixturenames if isinstance(item, pytest.Function) else ()
+        if item.path.parent.name in SLOW or not PROCESSES.isdisjoint(names):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Nobody finds out by a stopwatch that a quick test is none: `make test-quick` refuses it."""
+    Processes.allowed = item.config.getoption("markexpr") != "not slow"
+    try:
+        return (yield)
+    finally:
+        Processes.allowed = True
+
+
+def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:  # any event of Python
+    if event == "subprocess.Popen" and not Processes.allowed:
+        command = [str(word) for word in arguments[1]]
+        if Path(command[0]).name != "cc" and "ziglang" not in command:  # the doubles, once a run
+            pytest.fail(f"it starts a process ({' '.join(command)[:200]}): mark the test `slow`")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 @pytest.fixture
