@@ -1,6 +1,5 @@
 """Fixtures that many folders use: a rig in a short directory, with or without NVIDIA GPUs."""
 
-import asyncio
 import shutil
 import sys
 import tempfile
@@ -9,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from tests.fakes.nvml import NvmlDouble
 from tests.faults.recovery import pytest_terminal_summary
-from tests.rig import Rig, nvidia_node
+from tests.rig import Rig, nvidia_node, rig_below
 
 __all__ = ["pytest_terminal_summary"]  # at the top of tests, where every run of pytest finds it
 
@@ -24,7 +24,7 @@ settings.register_profile(
 settings.load_profile("tests")
 
 # A test with one of these fixtures has a daemon, or another process, of its own.
-PROCESSES = frozenset({"rig", "probe"})
+PROCESSES = frozenset({"rig", "shared", "probe"})
 SLOW = frozenset({"conformance", "demo", "e2e", "faults", "fuzz", "standalone"})  # whole folders
 
 
@@ -73,11 +73,17 @@ def short_dir() -> Iterator[Path]:
 @pytest.fixture
 async def rig(short_dir: Path) -> AsyncIterator[Rig]:
     """An empty node; daemons that a test leaves behind are ended."""
-    rig = Rig(short_dir)
-    yield rig
-    for daemon in rig.daemons:
-        await asyncio.to_thread(daemon.end)
-    await rig.stub.aclose()
+    async with rig_below(short_dir) as rig:
+        yield rig
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Rig]:
+    """A node for those tests of a module that only read; they run on the loop of the module."""
+    directory = Path(tempfile.mkdtemp(prefix="d"))
+    async with rig_below(directory) as rig:
+        yield rig
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

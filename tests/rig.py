@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,18 @@ class Rig:
             *("--cdi-dir", str(self.cdi_dir), "--state-dir", str(self.state_dir)),
             *("--metrics-address", "127.0.0.1:0", "--node-name", "node-1"),
         )
+
+
+@contextlib.asynccontextmanager
+async def rig_below(directory: Path) -> AsyncIterator[Rig]:
+    """An empty node below an existing directory; its daemons end with it."""
+    rig = Rig(directory)
+    try:
+        yield rig
+    finally:
+        for daemon in rig.daemons:
+            await asyncio.to_thread(daemon.end)
+        await rig.stub.aclose()
 
 
 def eight_a100() -> Scenario:
