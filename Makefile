@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test faults conformance fuzz soak coverage check format protos bench clean
+.PHONY: demo test test-quick faults conformance fuzz soak coverage check format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# What needs no daemon and no other process: under a minute on two cores.
+test-quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 # The suite for any device plugin, here against our own on a simulated node.
 conformance: $(VENV)/.installed

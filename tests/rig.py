@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, with_nvswitch, wri
 
 GPU = "nvidia.com/gpu"
 MIG_1G, MIG_2G, MIG_3G = (f"nvidia.com/mig-{p}" for p in ("1g.5gb", "2g.10gb", "3g.20gb"))
-WAIT_S = 60.0  # ends a test that has failed; no test is about this time
-END_S = 20.0
+WAIT_S = 240.0  # ends a test that has failed, on a busy machine, too; no test is about this time
+END_S = 60.0
 ROUNDS = 6  # a start makes two or three discoveries by itself
 
 
@@ -217,6 +217,18 @@ class Rig:
             *("--cdi-dir", str(self.cdi_dir), "--state-dir", str(self.state_dir)),
             *("--metrics-address", "127.0.0.1:0", "--node-name", "node-1"),
         )
+
+
+@contextlib.asynccontextmanager
+async def rig_below(directory: Path) -> AsyncIterator[Rig]:
+    """An empty node below an existing directory; its daemons end with it."""
+    rig = Rig(directory)
+    try:
+        yield rig
+    finally:
+        for daemon in rig.daemons:
+            await asyncio.to_thread(daemon.end)
+        await rig.stub.aclose()
 
 
 def eight_a100() -> Scenario:

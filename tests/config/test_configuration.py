@@ -14,6 +14,8 @@ from deviceplugin.config.files import read_config_files
 from deviceplugin.errors import ConfigError
 from tests.rig import run_command
 
+pytestmark = pytest.mark.slow
+
 # The configuration of the users' documents, section by section.
 FULL = """
 vendors: [nvidia]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from deviceplugin.testing.amd import V620_HOST, SimulatedGpu, amd_tree, switch_mode
 from deviceplugin.testing.plugin_client import RpcError
@@ -88,18 +89,27 @@ async def test_a_recorded_machine_is_served_whole(
     )
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cpx(shared: Rig) -> Rig:
+    """A daemon that serves an MI300X in CPX."""
+    await serving(shared, NODES["mi300x-cpx"])
+    await shared.capacity({CPX: 8})
+    return shared
+
+
 @pytest.mark.parametrize(
     "ids",
     [["amd-0000000000000000"], ["amd-e3aa140f9a5f9e31"], ["../../etc"], []],
     ids=["no such GPU", "a GPU in partitions", "no id at all", "nothing"],
 )
-async def test_unknown_ids_are_refused(rig: Rig, ids: Sequence[str]) -> None:
-    daemon = await serving(rig, NODES["mi300x-cpx"])
-    await rig.capacity({CPX: 8})
+@pytest.mark.asyncio(loop_scope="module")
+async def test_unknown_ids_are_refused(cpx: Rig, ids: Sequence[str]) -> None:
+    (daemon,) = cpx.daemons
+    told = len(daemon.events("allocate_refused", resource=CPX))
     with pytest.raises(RpcError) as refused:
-        await rig.stub.allocate(CPX, ids)
+        await cpx.stub.allocate(CPX, ids)
     assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
-    await daemon.wait_event("allocate_refused", resource=CPX)
+    await daemon.until(lambda: len(daemon.events("allocate_refused", resource=CPX)) == told + 1)
 
 
 async def test_two_functions_in_one_request_give_both_addresses(rig: Rig) -> None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # `run` up to the wiring of the daemon, then what is there; as the console script starts it.
 PROGRAM = """
 import sys

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from deviceplugin.testing.intel import B60, iommu_group, set_vfs, vf_address, write_intel_node
 from deviceplugin.testing.plugin_client import RpcError
@@ -81,22 +82,29 @@ async def test_a_simple_framebuffers_stale_link_breaks_nothing(rig: Rig) -> None
     assert list(given.mounts) == ["/dev/dri/by-path"]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def six_slices(shared: Rig) -> Rig:
+    """A daemon that serves four slices for containers and two for virtual machines."""
+    await serving(shared, tree("b60-6vf"))
+    await shared.capacity({SLICE: 4, VM_SLICE: 2})
+    return shared
+
+
 @pytest.mark.parametrize("ids", [["0000:04:00.0"], ["0000:04:00.5"], ["card1"]])
-async def test_unknown_ids_are_refused(rig: Rig, ids: list[str]) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_unknown_ids_are_refused(six_slices: Rig, ids: list[str]) -> None:
     """The divided GPU itself, a slice of the other resource, and no id at all."""
-    await serving(rig, tree("b60-6vf"))
-    await rig.capacity({SLICE: 4, VM_SLICE: 2})
     with pytest.raises(RpcError) as refused:
-        await rig.stub.allocate(SLICE, ids)
+        await six_slices.stub.allocate(SLICE, ids)
     assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_two_functions_in_one_request_give_both_addresses(rig: Rig) -> None:
-    await serving(rig, tree("b60-6vf"))
-    await rig.capacity({SLICE: 4, VM_SLICE: 2})
-    ids = sorted(rig.stub.devices(VM_SLICE))
-    await rig.stub.admit("machine", {"compute": {VM_SLICE: 2}})
-    given = rig.stub.merged("machine", "compute")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_two_functions_in_one_request_give_both_addresses(six_slices: Rig) -> None:
+    ids = sorted(six_slices.stub.devices(VM_SLICE))
+    await six_slices.stub.admit("machine", {"compute": {VM_SLICE: 2}})
+    given = six_slices.stub.merged("machine", "compute")
+    six_slices.stub.remove_pod("machine")
     assert given.envs == {KUBEVIRT: ",".join(ids)}
     assert len([path for path in given.devices if path.startswith("/dev/vfio/")]) == 3
 

@@ -5,11 +5,22 @@ import json
 import signal
 
 import pytest
+import pytest_asyncio
 
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.pods import AdmissionError
 from tests.fakes.nvml import MIG_CONFIG_EVENT, NvmlDouble, write_host_tree
-from tests.rig import GPU, MIG_1G, MIG_2G, MIG_3G, WAIT_S, DaemonProcess, Rig, run_command
+from tests.rig import (
+    GPU,
+    MIG_1G,
+    MIG_2G,
+    MIG_3G,
+    WAIT_S,
+    DaemonProcess,
+    Rig,
+    nvidia_node,
+    run_command,
+)
 
 ALL = {GPU: 6, MIG_1G: 9, MIG_2G: 1, MIG_3G: 1}
 GPU_3 = "GPU-33333333-3333-3333-3333-333333333333"
@@ -23,31 +34,39 @@ async def serving(rig: Rig, *arguments: str, **variables: str) -> DaemonProcess:
     return daemon
 
 
-async def test_every_gpu_and_mig_profile_is_a_resource(rig: Rig, nvml: NvmlDouble) -> None:
-    await serving(rig)
-    assert rig.stub.capacity() == ALL
-    assert rig.stub.allocatable() == ALL
-    assert rig.stub.violations == []
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(shared: Rig) -> Rig:
+    """A daemon that has listed everything."""
+    nvidia_node(shared)
+    await serving(shared)
+    return shared
 
 
-async def test_discover_shows_the_same_devices_as_the_kubelet_gets(
-    rig: Rig, nvml: NvmlDouble
-) -> None:
-    await serving(rig)
-    found = run_command("discover", "--format", "json", "--host-root", str(rig.host_root))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_gpu_and_mig_profile_is_a_resource(served: Rig) -> None:
+    assert served.stub.capacity() == ALL
+    assert served.stub.allocatable() == ALL
+    assert served.stub.violations == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_discover_shows_the_same_devices_as_the_kubelet_gets(served: Rig) -> None:
+    where = ("--host-root", str(served.host_root))
+    found = await asyncio.to_thread(run_command, "discover", "--format", "json", *where)
     report = json.loads(found.stdout)
     listed = {name: [e["id"] for e in entries] for name, entries in report["resources"].items()}
-    assert listed == {name: sorted(rig.stub.devices(name)) for name in ALL}
+    assert listed == {name: sorted(served.stub.devices(name)) for name in ALL}
     assert len([d for d in report["devices"] if d["vendor"] == "nvidia"]) == 8 + 4 + 7
 
 
-async def test_a_pod_gets_the_contracts_variable(rig: Rig, nvml: NvmlDouble) -> None:
-    await serving(rig)
-    await rig.stub.admit("pod", {"main": {GPU: 2}})
-    given = rig.stub.merged("pod", "main")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_pod_gets_the_contracts_variable(served: Rig) -> None:
+    await served.stub.admit("pod", {"main": {GPU: 2}})
+    given = served.stub.merged("pod", "main")
+    served.stub.remove_pod("pod")
     held = sorted(given.envs["NVIDIA_VISIBLE_DEVICES"].split(","))
     assert len(held) == 2
-    assert set(held) < set(rig.stub.devices(GPU))
+    assert set(held) < set(served.stub.devices(GPU))
     assert (given.devices, given.mounts, given.cdi_devices) == ({}, {}, [])
 
 

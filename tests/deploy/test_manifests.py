@@ -151,6 +151,7 @@ def test_the_pod_asks_for_resources(container: Any) -> None:
     assert container["resources"]["limits"].keys() == {"memory"}
 
 
+@pytest.mark.slow
 def test_the_configmap_is_a_valid_configuration(tmp_path: Path) -> None:
     for name, text in load("config.yaml")["data"].items():
         (tmp_path / name).write_text(text)
@@ -158,6 +159,7 @@ def test_the_configmap_is_a_valid_configuration(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_commented_examples_in_the_configmap_are_valid_too(tmp_path: Path) -> None:
     (text,) = load("config.yaml")["data"].values()
     lines = [re.sub(r"^(\s*)# (instances:|  - )", r"\1\2", line) for line in text.splitlines()]
@@ -250,6 +252,7 @@ def test_all_patches_together_are_mounts_that_do_not_meet(pod: Any, container: A
     assert {m["name"] for m in mounts} == set(names)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl to build with")
 @pytest.mark.parametrize("left_out", ["nvidia.yaml", "nvidia-mig.yaml"])
 def test_kustomize_builds_the_daemonset_with_all_patches(tmp_path: Path, left_out: str) -> None:

@@ -143,6 +143,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.split("\n")[0])
 def test_a_configuration_that_is_shown_is_valid(block: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"

@@ -22,6 +22,8 @@ from tests.fakes.nvml import (
 )
 from tests.fakes.nvml_probe import Probe, probing
 
+pytestmark = pytest.mark.slow
+
 
 def test_calls_before_init_are_refused(double: NvmlDouble) -> None:
     with probing(double.library) as probe:

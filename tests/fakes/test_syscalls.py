@@ -10,6 +10,8 @@ import pytest
 from tests.fakes.syscalls import Call, Faults, Point
 from tests.rig import environment
 
+pytestmark = pytest.mark.slow
+
 CALLS = {
     Call.OPEN: "open(d + '/file').close()",
     Call.CREATE: "open(d + '/new', 'w').close()",

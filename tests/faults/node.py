@@ -99,13 +99,20 @@ class Node:
         (self.rig.host_root / f"sys/bus/pci/devices/{gpu.address}").unlink()
 
     async def order(self, operation: str, device: str, state_dir: Path | None = None) -> str:
-        """An operator's order; empty where the daemon said that it did it, else what it said."""
+        """An operator's order; empty where the daemon said that it did it, else what it said.
+
+        Asked again where a daemon is there that did not answer in time: the machine may be busy.
+        """
         request = {"operation": operation, "device": device, "reason": "test"}
-        try:
-            await asyncio.to_thread(ask_daemon, state_dir or self.rig.state_dir, request)
-        except ControlError as error:
-            return str(error)
-        return ""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    await asyncio.to_thread(ask_daemon, state_dir or self.rig.state_dir, request)
+                except ControlError as error:
+                    if not isinstance(error.__cause__, TimeoutError | ValueError):
+                        return str(error)
+                else:
+                    return ""
 
     def remembers(self, device: str) -> bool:
         """Whether the file of faults and cordons names the device."""

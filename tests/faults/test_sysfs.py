@@ -79,7 +79,7 @@ def look(short_dir: Path) -> Callable[..., Looks]:
             env=environment() | faults.environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=4 * WAIT_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0
 # gRPC has one queue a process: what is left of the loop of an earlier test comes to ours.
 OF_OTHER_LOOPS = "Exception in callback PollerCompletionQueue._handle_events"
 _endings: list[Callable[[], Awaitable[object]]] = []

@@ -292,7 +292,7 @@ async def test_an_agent_that_goes_on_inventing_gpus_is_told_once_and_costs_littl
         listener = Listener(dialect, socket_path, told)
         listening = asyncio.create_task(listener.run(lambda: DEVICES))
         for _ in names:
-            faults = await asyncio.wait_for(told.sets.get(), 10)
+            faults = await asyncio.wait_for(told.sets.get(), WAIT_S)
     assert [fault.device for fault in faults] == ["GPU-1"]
     assert [e["agent"] for e in logs if e["event"] == "health_agent_crowded"] == ["nvidia.agent"]
     gc.collect()

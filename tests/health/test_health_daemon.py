@@ -4,6 +4,8 @@ import asyncio
 import json
 from dataclasses import replace
 
+import pytest
+
 from deviceplugin.testing.amd import MI210, SimulatedGpu, amd_tree
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml.cards import gpu_uuid
@@ -11,6 +13,8 @@ from tests.fakes.nvml.host import write_host_tree
 from tests.fakes.nvml.model import Gpu, RemappedRows
 from tests.health.node import Node
 from tests.rig import WAIT_S
+
+pytestmark = pytest.mark.slow
 
 ONE, TWO = gpu_uuid(0), gpu_uuid(1)
 BOTH = {ONE, TWO}

@@ -16,6 +16,8 @@ from tests.fakes.nvml import (
     write_host_tree,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

@@ -88,6 +88,7 @@ def test_bits_without_a_name_stay() -> None:
     assert event.mask & Mask.CREATE
 
 
+@pytest.mark.slow
 def test_no_program_is_started(tmp_path: Path) -> None:
     program = "from deviceplugin.runtime.inotify import Inotify; Inotify()"
     environment = {**os.environ, "PATH": str(tmp_path)}

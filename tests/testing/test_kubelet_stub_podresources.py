@@ -123,6 +123,7 @@ async def test_the_service_can_be_off_late_or_exhausted(
     assert stub.pod_resources_socket.is_socket()
 
 
+@pytest.mark.slow
 async def test_the_command_shows_capacity_and_ends_on_sigterm(kubelet_dir: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "deviceplugin.testing.kubelet"),

@@ -30,6 +30,8 @@ from tests.rig import WAIT_S
 from tests.vendors.nvidia.conftest import MakeVendor
 from tests.vendors.nvidia.health_machine import Report
 
+pytestmark = pytest.mark.slow
+
 CHILD = {"library_process": True}
 NO_MESSAGE = (EOFError, OSError, msgspec.MsgspecError)
 

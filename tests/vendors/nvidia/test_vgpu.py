@@ -112,6 +112,7 @@ def test_a_mistake_in_the_section_is_told_with_its_key(
     assert refused.value.key == key
 
 
+@pytest.mark.slow
 def test_discover_shows_a_guests_vgpu_and_a_shared_memory_partition_of_mig(tmp_path: Path) -> None:
     vgpu = replace(
         a100_40gb(0), name="GRID T4-8Q", memory_total_bytes=8 << 30, virtualization=2, mig_max=None
@@ -130,6 +131,7 @@ def test_discover_shows_a_guests_vgpu_and_a_shared_memory_partition_of_mig(tmp_p
     assert report["sharing"]["nvidia.com/mig-3g.20gb"]["isolation"] == Isolation.HARDWARE
 
 
+@pytest.mark.slow
 def test_ecc_off_on_a_shared_gpu_is_seen_through_nvml(tmp_path: Path) -> None:
     gpus = (replace(a100_40gb(0), ecc_current=0), a100_40gb(1))
     write_host_tree(tmp_path, NvmlDouble(tmp_path, scenario=Scenario(gpus=gpus)).scenario)
@@ -246,6 +248,7 @@ def test_lists_of_types_are_read_with_and_without_a_header(
     assert parse_types(text) == types
 
 
+@pytest.mark.slow
 def test_the_gpu_of_a_vgpu_is_its_parent_and_a_virtual_function_no_lost_gpu(tmp_path: Path) -> None:
     """Through NVML in a process of its own, as pynvml keeps its library for good."""
     gpu = replace(a100_40gb(0), pci_bus=0x81, virtualization=3)
