@@ -29,11 +29,13 @@ from deviceplugin.config.nvidia_v1 import is_v1, translate
 from deviceplugin.config.schema import check_keys, decode_sections
 from deviceplugin.discovery.registry import installed_vendors, load_vendors
 from deviceplugin.health.section import HealthSection, vendor_defaults, with_defaults
+from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import installed_policies
-from deviceplugin.resources.mps_settings import find_control
-from deviceplugin.resources.section import Rule, SharingSection
+from deviceplugin.resources.methods import launches_of, sharing_schema
+from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.section import Rule, SharingSection, check_rules
 from deviceplugin.schema import Isolation
 from deviceplugin.vendor import VendorModule
 
@@ -71,6 +73,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     raw, renamed = with_defaults(raw, os.environ, defaults)
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS
+    schemas["sharing"] = sharing_schema(all_modules, strict=not skipped)
     if skipped:
         skipped = _with_sections(skipped, raw.keys() - {*known_settings, *schemas})
     else:
@@ -88,7 +91,10 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         skipped=tuple(skipped),
         source=source,
     )
-    find_control(config)
+    sharing = sharing_of(sections)
+    if not skipped:
+        check_rules(sharing.rules, sharing.section)
+    launches_of(sharing, Host(config.host_root), sections)
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
 

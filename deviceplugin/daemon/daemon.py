@@ -11,7 +11,7 @@ from deviceplugin.config.config import Config, address_text
 from deviceplugin.config.reload import Origin, ReloadCollector, Reloader
 from deviceplugin.daemon.generation import VendorSide, with_vendors
 from deviceplugin.daemon.health import HealthWiring
-from deviceplugin.daemon.sharing import Claims, Terms, terms_of
+from deviceplugin.daemon.sharing import Claims, SharingSettings, sharing_settings
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import Uevent, watch_uevents
@@ -115,7 +115,7 @@ class Daemon:
         Until the new vendors have looked, lists and answers are those of the old ones.
         """
         config, vendors = await with_vendors(config, modules)
-        terms, side, old = terms_of(config), self._side_of(config, vendors), self._side
+        settings, side, old = sharing_settings(config), self._side_of(config, vendors), self._side
         self._sides.append(side)
         await old.rest()
         self._planner.hold()
@@ -124,12 +124,12 @@ class Daemon:
             side.start(self._keep)
             await side.looked()
         finally:
-            self._switch(config, terms, side)
+            self._switch(config, settings, side)
         await self._listen(config)
         self._sides.remove(old)
         await asyncio.wait([*old.stop(), asyncio.ensure_future(old.close())])
 
-    def _switch(self, config: Config, terms: Terms, side: VendorSide) -> None:
+    def _switch(self, config: Config, settings: SharingSettings, side: VendorSide) -> None:
         """In one step on the loop: an answer is the old configuration's or the new one's."""
         before, self._config, self._side = self._side, config, side
         configure_logs(config.log_level, config.log_format)
@@ -137,7 +137,7 @@ class Daemon:
             self._store.forget(name)
         for status in config.skipped:
             self._store.set_status(status)
-        self._claims.use(terms)
+        self._claims.use(settings)
         self._follow_agents()
         before.stop()
 
@@ -198,7 +198,7 @@ class Daemon:
         side, sharing = self._side, self._claims.sharing
         devices = devices_of(resource.name, entries, self._store.current.devices)
         async with self._claims.forms.reserving(resource, entries):
-            shares = sharing.edits(resource, entries, devices)
+            shares = sharing.granted(resource, entries, devices)
             edits = await side.answers.edits(devices, shares)
         side.placement.handed_out(resource, entries)
         return edits

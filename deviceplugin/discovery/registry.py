@@ -10,6 +10,7 @@ from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.health.section import defaults_problem
 from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
+from deviceplugin.resources.methods import sharing_problem
 from deviceplugin.runtime.entry_points import EntryPoint, entry_points
 from deviceplugin.runtime.threads import DriverThread
 from deviceplugin.vendor import Sections, Vendor, VendorModule
@@ -119,7 +120,8 @@ def _problem(name: str, module: VendorModule, others: Sequence[VendorModule]) ->
         if not (isinstance(schema, type) and issubclass(schema, msgspec.Struct)):
             return f"the schema of its section {key!r} is no msgspec.Struct"
         msgspec.convert({}, schema)  # a section that is not given has its defaults
-    return defaults_problem(name, getattr(module, "HEALTH_DEFAULTS", None))
+    health = defaults_problem(name, getattr(module, "HEALTH_DEFAULTS", None))
+    return health or sharing_problem(module, others)
 
 
 def _rank(point: EntryPoint) -> tuple[bool, str, str]:

@@ -6,7 +6,8 @@ from math import inf
 from deviceplugin.model import DeviceID
 from deviceplugin.placement.filling import Levels, Rank, by_rank, fill_evenly
 from deviceplugin.placement.topology import NO_LEVEL, Topology, pcie_level
-from deviceplugin.placement.view import Counts, Reading, View
+from deviceplugin.placement.view import Counts, View
+from deviceplugin.vendor import Reading
 
 
 def aligned_ranks(view: View) -> Sequence[Rank]:

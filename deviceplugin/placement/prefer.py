@@ -19,7 +19,8 @@ from deviceplugin.placement.policies import (
     spread,
 )
 from deviceplugin.placement.topology import Surroundings, Topology, topology_of
-from deviceplugin.placement.view import Chooser, Context, Policy, Reading, by_counts
+from deviceplugin.placement.view import Chooser, Context, Policy, by_counts
+from deviceplugin.vendor import Reading
 
 __all__ = [
     "BUILT_IN",

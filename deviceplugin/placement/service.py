@@ -35,10 +35,11 @@ from deviceplugin.placement.section import (
     scheduling_of,
 )
 from deviceplugin.placement.topology import Surroundings, Topology, topology_of
-from deviceplugin.placement.view import Context, Policy, Reading
+from deviceplugin.placement.view import Context, Policy
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.files import write_atomically
 from deviceplugin.runtime.latest import Latest
+from deviceplugin.vendor import Reading
 
 log = structlog.get_logger()
 

@@ -8,7 +8,8 @@ import pytest
 from deviceplugin.model import AdvertisedID, DeviceID, Health
 from deviceplugin.placement.layout import WHOLE, loads_of
 from deviceplugin.placement.topology import Place, Surroundings, topology_of
-from deviceplugin.placement.view import Context, Reading
+from deviceplugin.placement.view import Context
+from deviceplugin.vendor import Reading
 from tests.placement import boxes
 from tests.placement.boxes import NAME, Box
 

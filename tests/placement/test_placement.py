@@ -23,11 +23,11 @@ from deviceplugin.placement.registry import load_policy
 from deviceplugin.placement.section import SECTIONS, check_policies
 from deviceplugin.placement.service import STATE_FILE, Placement, Sources, read_turns, settings_of
 from deviceplugin.placement.topology import Place
-from deviceplugin.placement.view import Reading
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.testing.tree import write_tree
+from deviceplugin.vendor import Reading
 from tests.placement import boxes
 from tests.placement.boxes import NAME, Box
 from tests.rig import WAIT_S

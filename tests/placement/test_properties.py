@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from deviceplugin.model import AdvertisedID, DeviceID, Preference, Resource
 from deviceplugin.placement.prefer import BUILT_IN, prefer
 from deviceplugin.placement.topology import Surroundings, topology_of
-from deviceplugin.placement.view import Context, Reading
+from deviceplugin.placement.view import Context
+from deviceplugin.vendor import Reading
 from tests.placement import boxes
 from tests.placement.boxes import NAME, Box
 

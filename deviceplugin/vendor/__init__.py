@@ -15,8 +15,24 @@ import msgspec
 from msgspec import Meta
 
 from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
+from deviceplugin.model import (
+    CdiSpec,
+    ContainerEdits,
+    Device,
+    DeviceID,
+    Discovery,
+    Fault,
+    FaultClass,
+)
 from deviceplugin.schema import Section
+from deviceplugin.vendor.sharing import Command as Command
+from deviceplugin.vendor.sharing import Grant as Grant
+from deviceplugin.vendor.sharing import Launch as Launch
+from deviceplugin.vendor.sharing import Prepare as Prepare
+from deviceplugin.vendor.sharing import Program as Program
+from deviceplugin.vendor.sharing import SharedResource as SharedResource
+from deviceplugin.vendor.sharing import ShareLimits as ShareLimits
+from deviceplugin.vendor.sharing import SharingMethod as SharingMethod
 
 Sections = Mapping[str, msgspec.Struct]
 
@@ -43,7 +59,10 @@ class VendorModule(Protocol):
     """What the entry point names: cheap to import, no driver library at module level.
 
     `SECTIONS` maps the vendor's configuration sections to their schemas; `create` gets the host
-    and one decoded value for each section.
+    and one decoded value for each section. A module may also have `SHARE_VARIABLES`, the names
+    that the key `variables` of a rule may have for its devices, in a tuple, and `SHARING`, its
+    `SharingMethod`s by the names that the key `sharing` of a rule may have, and `RESOURCE_DOMAIN`,
+    the domain of the memory resources that rules make, where it is not that of its own resources.
     """
 
     NAME: str
@@ -181,3 +200,24 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """The last call on the vendor's thread; blocking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was last measured of a device; None is unknown."""
+
+    utilisation_percent: float | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
+
+
+@runtime_checkable
+class Readings(Protocol):
+    """A vendor that measures what placement policies choose by."""
+
+    def readings(self, devices: Sequence[Device]) -> Mapping[DeviceID, Reading]:
+        """The readings of whole devices (never of partitions), without those that have none.
+
+        Blocking, on the vendor's thread, every 10 s, and only while a policy that uses readings
+        is in force.
+        """
