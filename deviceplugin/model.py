@@ -231,7 +231,7 @@ class Resource:
     """An extended resource and its complete list, sorted by id.
 
     A container gets at most `max_per_container` shares (None: any number) and, where `distinct`,
-    each from another device. `isolation` is the weakest of its entries.
+    each from another device. `isolation` is the weakest of its entries, `noun` their devices'.
     """
 
     name: ResourceName
@@ -241,6 +241,7 @@ class Resource:
     isolation: Isolation = Isolation.HARDWARE
     max_per_container: int | None = None
     distinct: bool = False
+    noun: str = "gpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from deviceplugin.health.section import HealthSection, vendor_defaults, with_def
 from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
-from deviceplugin.placement.registry import installed_policies
+from deviceplugin.placement.registry import configured_policies
 from deviceplugin.resources.methods import launches_of, sharing_schema
 from deviceplugin.resources.plan import sharing_of
 from deviceplugin.resources.section import Rule, SharingSection, check_rules
@@ -79,7 +79,7 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     else:
         check_keys(raw, (*known_settings, *schemas))
     sections = decode_sections(raw, schemas)
-    scheduling.check_policies(sections, installed_policies())
+    configured_policies(sections)
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
     config = Config(
         **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed

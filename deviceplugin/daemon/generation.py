@@ -12,6 +12,7 @@ from deviceplugin.daemon.health import HealthWiring
 from deviceplugin.daemon.sharing import Claims
 from deviceplugin.discovery.edits import EditsCache
 from deviceplugin.discovery.loop import LoopOptions
+from deviceplugin.discovery.readings import ReadingsPoll
 from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.host import Host
 from deviceplugin.placement.service import Placement, Sources, settings_of
@@ -51,20 +52,29 @@ class VendorSide:
         self.answers = EditsCache(host, {vendor.name: vendor for vendor in vendors})
         self.placement = Placement(
             host,
-            settings_of(config),
+            settings_of(config.sections, config.node_name),
             config.state_dir,
-            Sources(holders=lambda: claims.ledger.holders),
+            Sources(holders=lambda: claims.ledger.holders, readings=lambda: self.readings.latest),
         )
         write = CdiFiles(config.cdi_dir, order).write
         around = LoopOptions(write_files=write, discovered=discovered, order=order)
         self.loops = [health.vendor_loop(vendor, around) for vendor in vendors]
         self._store, self._listed = health.store, claims.retention.listed
+        self.readings = ReadingsPoll(
+            self.loops,
+            lambda: self.placement.uses_readings,
+            lambda: health.store.current,
+        )
         self._looking: list[asyncio.Task[None]] = []
         self._placing: list[asyncio.Task[None]] = []
 
     def start(self, keep: Keep) -> None:
         """Look at the hardware again and again, each task by `keep`."""
-        self._placing = [keep("placement", self._place), keep("answers", self._prepare)]
+        self._placing = [
+            keep("placement", self._place),
+            keep("answers", self._prepare),
+            keep("readings", self.readings.run),
+        ]
         self._looking = [keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self.loops]
 
     async def _place(self) -> None:

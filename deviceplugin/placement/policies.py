@@ -31,7 +31,7 @@ def packed_ranks(view: View) -> Sequence[Rank]:
     must = sum(view.must)
     return [
         (view.size > room or must > own, -load, -busy[node])
-        for room, own, load, node in zip(view.room, view.must, view.load, nodes, strict=True)
+        for room, own, load, node in zip(view.free_counts, view.must, view.load, nodes, strict=True)
     ]
 
 

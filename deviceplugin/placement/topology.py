@@ -148,7 +148,7 @@ _NOTHING_KNOWN = Distance(UNKNOWN, "unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class PciTopology:
     """What only the host tells: where PCI functions sit (by address), and the place to be near.
 
     `nic` is the place of the NIC of `scheduling.proximity_to`, None where none is configured.
@@ -184,16 +184,16 @@ class Topology:
         return self.pairs.get((one, other), _NOTHING_KNOWN)
 
 
-def topology_of(inventory: Inventory, surroundings: Surroundings) -> Topology:
+def topology_of(inventory: Inventory, pci: PciTopology) -> Topology:
     """The topology of an inventory on a host."""
     devices = inventory.devices
     gpu_of = {device.id: _whole(device, devices) for device in devices.values()}
     members: dict[DeviceID, list[Device]] = {}
     for device in devices.values():
         members.setdefault(gpu_of[device.id], []).append(device)
-    places = {gpu: _place(parts, surroundings.paths) for gpu, parts in members.items()}
+    places = {gpu: _place(parts, pci.paths) for gpu, parts in members.items()}
     gpus = tuple(sorted(members, key=lambda gpu: (_address(members[gpu]), gpu)))
-    nic = surroundings.nic
+    nic = pci.nic
     return Topology(
         gpus=gpus,
         gpu_of=MappingProxyType(gpu_of),

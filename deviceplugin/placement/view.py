@@ -53,7 +53,7 @@ class View:
     load: tuple[int, ...]
 
     @property
-    def room(self) -> Counts:
+    def free_counts(self) -> Counts:
         """How many ids each GPU has to hand out, the must-include ones among them."""
         return tuple(map(len, self.free))
 

@@ -15,6 +15,7 @@ from deviceplugin.model import (
     Share,
 )
 from deviceplugin.names import MAX_ID, id_problem
+from deviceplugin.resources.shares import noun_text
 
 
 def select(
@@ -83,7 +84,8 @@ def check_request(resource: Resource, entries: Sequence[AdvertisedDevice]) -> No
     counts = Counter(entry.device for entry in entries)
     gpus = {gpu_of(entry.device, entry.share) for entry in entries}
     if resource.distinct and len(gpus) < len(entries):
-        text = f"{len(entries)} different GPUs are asked for, {len(gpus)} have a free replica"
+        noun = noun_text(resource)
+        text = f"{len(entries)} different {noun}s are asked for, {len(gpus)} have a free replica"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
     if len(counts) > 1 and any(e.share and e.share.unit_bytes for e in entries):
         _check_spread(resource, len(entries), len(counts))
@@ -101,7 +103,8 @@ def _check_spread(resource: Resource, size: int, used: int) -> None:
         if left > 0:
             needed, left = needed + 1, left - capacity
     if used > needed:
-        text = f"{size} slices fit on {needed} GPU(s), the free ones are spread over {used}"
+        fits = f"{size} slices fit on {needed} {noun_text(resource)}(s)"
+        text = f"{fits}, the free ones are spread over {used}"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
 
 

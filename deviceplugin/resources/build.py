@@ -19,6 +19,7 @@ from deviceplugin.resources.rules import Offering
 from deviceplugin.resources.section import Method
 from deviceplugin.resources.shares import (
     form_text,
+    noun_text,
     replicas_bytes,
     share_ids,
     share_of,
@@ -94,7 +95,8 @@ def _isolation_problem(
     return PlanProblem(
         resource=name,
         reason=f"it isolates by {weakest!s}, the configuration asks for isolation: {least!s}",
-        action="offer whole GPUs or hardware partitions, or ask for less isolation",
+        action=f"offer whole {noun_text(group[0].device)}s or hardware partitions, or ask for less"
+        " isolation",
     )
 
 
@@ -180,6 +182,7 @@ class Builder:
             isolation=min((isolation_of(o, self._methods) for o in group), key=_strength),
             max_per_container=min(limits, default=None),
             distinct=any(offering.offer.distinct for offering in group),
+            noun=group[0].device.noun,
         )
 
     def _entries(self, offering: Offering) -> tuple[AdvertisedDevice, ...]:

@@ -7,7 +7,7 @@ like any of them: what an id means, `resources.ids` looks up among the devices t
 
 from collections.abc import Iterable, Iterator
 
-from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName, Share
+from deviceplugin.model import AdvertisedID, Device, DeviceID, Resource, ResourceName, Share
 from deviceplugin.resources.section import Offer
 from deviceplugin.schema import parse_bytes
 
@@ -35,9 +35,9 @@ def memory_name(device: Device, domain: str, unit_bytes: int) -> ResourceName:
     return ResourceName(f"{domain}/{device.noun}-memory{unit}")
 
 
-def noun_text(device: Device) -> str:
-    """The device's noun in a sentence: `GPU`."""
-    return device.noun.upper()
+def noun_text(of: Device | Resource) -> str:
+    """The noun of a device, or of a resource's devices, in a sentence: `GPU`."""
+    return of.noun.upper()
 
 
 def share_of(device: Device, offer: Offer) -> Share | None:

@@ -7,8 +7,8 @@ import pytest
 from deviceplugin.model import Device, DeviceID, Link, LinkKind
 from deviceplugin.placement.topology import (
     UNKNOWN,
+    PciTopology,
     Place,
-    Surroundings,
     distance,
     pcie_level,
     topology_of,
@@ -113,14 +113,14 @@ def test_links_of_partitions_count_for_their_gpus() -> None:
         Device(id=DeviceID("b"), vendor="x"),
         Device(id=DeviceID("b1"), vendor="x", parent=DeviceID("b"), links=(_to("a1", 41),)),
     ]
-    topology = topology_of(boxes.inventory(devices), Surroundings())
+    topology = topology_of(boxes.inventory(devices), PciTopology())
     assert topology.between(DeviceID("a"), DeviceID("b")).relation == "XGMI weight 41"
     assert topology.gpu_of == {"a": "a", "a1": "a", "b": "b", "b1": "b"}
 
 
 def test_a_parent_that_nobody_lists_is_a_gpu_all_the_same() -> None:
     parts = [Device(id=DeviceID(f"p{n}"), vendor="x", parent=DeviceID("gpu")) for n in range(2)]
-    topology = topology_of(boxes.inventory(parts), Surroundings())
+    topology = topology_of(boxes.inventory(parts), PciTopology())
     assert topology.gpus == ("gpu",)
 
 

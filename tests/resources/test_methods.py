@@ -10,9 +10,10 @@ import pytest
 from deviceplugin.config.load import CORE_SECTIONS
 from deviceplugin.config.schema import decode
 from deviceplugin.discovery.registry import load_vendors
-from deviceplugin.errors import ConfigError, VendorError
+from deviceplugin.errors import AllocationError, ConfigError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Isolation, ResourceName, frozen
+from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.methods import launches_of, sharing_problem, sharing_schema
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.programs import Programs, services_of
@@ -134,6 +135,19 @@ def test_a_methods_settings_stand_under_its_name() -> None:
 def test_memory_is_named_by_the_devices_noun_and_its_own_domain() -> None:
     rule = {"offers": [{"memory": {}}]}
     assert list(sharing(rule).plan(inventory(NPU)).resources) == ["example.com/npu-memory"]
+
+
+def test_messages_say_the_devices_noun() -> None:
+    more = gpu(1, vendor="example", resource=ResourceName("example.com/npu"), noun="npu")
+    made = sharing({"offers": [{"memory": {}}]})
+    (resource,) = made.plan(inventory(NPU, more)).resources.values()
+    spread = [resource.devices[0], resource.devices[-1]]
+    with pytest.raises(AllocationError, match=r"2 slices fit on 1 NPU\(s\)"):
+        check_request(resource, spread)
+    (problem,) = (
+        sharing({"offers": [{"replicas": 2}]}, isolation="hardware").plan(inventory(NPU)).problems
+    )
+    assert problem.action.startswith("offer whole NPUs")
 
 
 @pytest.mark.parametrize(
