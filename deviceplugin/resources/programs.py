@@ -107,7 +107,7 @@ class Control:
         there can be no second one, and running containers are its clients."""
         await self._set_up()
         self._set(ready=True, reason="")
-        log.info(f"{self.wanted.method}_adopted", resource=self.wanted.shared.name)
+        self._log("adopted")
         while await self._succeeds(probe):  # noqa: ASYNC110  # nothing tells of its end
             await asyncio.sleep(RETRY_S)
         self._set(ready=False, reason="its control daemon of an earlier run ended")
@@ -115,9 +115,14 @@ class Control:
     async def _serve(self, pid: int, ended: "asyncio.Task[int]") -> None:
         await self._become_ready(ended)
         self._set(ready=True, reason="")
-        log.info(f"{self.wanted.method}_ready", resource=self.wanted.shared.name, pid=pid)
+        self._log("ready", pid=pid)
         status = await asyncio.shield(ended)
         raise DevicePluginError(f"its control daemon ended with status {status}")
+
+    def _log(self, what: str, **fields: object) -> None:
+        """An event with the method's name: `mps_ready`."""
+        event = f"{self.wanted.method}_{what}"
+        log.info(event, resource=self.wanted.shared.name, **fields)
 
     def _set(self, *, ready: bool, reason: str) -> None:
         self.ready, self.reason = ready, reason

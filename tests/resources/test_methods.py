@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from deviceplugin.config.load import CORE_SECTIONS
@@ -12,7 +13,7 @@ from deviceplugin.config.schema import decode
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.errors import AllocationError, ConfigError, VendorError
 from deviceplugin.host import Host
-from deviceplugin.model import ContainerEdits, Isolation, ResourceName, frozen
+from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share, frozen
 from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.methods import launches_of, sharing_problem, sharing_schema
 from deviceplugin.resources.plan import Sharing, sharing_of
@@ -20,7 +21,7 @@ from deviceplugin.resources.programs import Programs, services_of
 from deviceplugin.resources.section import check_rules
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.schema import Section
-from deviceplugin.vendor import Command, Program
+from deviceplugin.vendor import Command, Launch, Program, Sections
 from tests.resources.builders import gpu, inventory, sharing
 
 WAIT_S = 60.0
@@ -34,19 +35,20 @@ class Vnpu:
     """A third party's way to share: the program, and what a container gets."""
 
     TITLE, DEVICES, ADVICE = "vNPU", "whole Example NPUs", "see /run/vnpu/log"
-    SETTINGS = Settings
+    SETTINGS: type[msgspec.Struct] = Settings
     program = Program(arguments=("sleep", "600"), env=frozen({"PATH": "/usr/bin:/bin"}))
 
-    def refusal(self, device):
+    def refusal(self, device: Device) -> str | None:
         return "not supported for vNPUs" if device.parent else None
 
-    def isolation(self, share):
+    def isolation(self, share: Share) -> Isolation:
         return Isolation.PROCESS
 
-    def prepare(self, host, sections):
+    def prepare(self, host: Host, sections: Sections) -> Launch:
         return lambda shared: self.program
 
-    def edits(self, resource, settings):
+    def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
+        assert isinstance(settings, Settings)
         return ContainerEdits(env=frozen({"VNPU_ROOT": f"{settings.root}/{resource}"}))
 
 
@@ -70,7 +72,7 @@ def installed(*rules: dict[str, Any], settings: Any = None, **changed: Any) -> S
 
 
 NPU = gpu(0, vendor="example", resource=ResourceName("example.com/npu"), noun="npu")
-SHARED = {"offers": [{"replicas": 4, "sharing": "vnpu"}]}
+SHARED: dict[str, Any] = {"offers": [{"replicas": 4, "sharing": "vnpu"}]}
 
 
 def test_a_vendors_method_shares_its_devices_and_declares_what_it_isolates() -> None:
@@ -133,7 +135,7 @@ def test_a_methods_settings_stand_under_its_name() -> None:
 
 
 def test_memory_is_named_by_the_devices_noun_and_its_own_domain() -> None:
-    rule = {"offers": [{"memory": {}}]}
+    rule: dict[str, Any] = {"offers": [{"memory": {}}]}
     assert list(sharing(rule).plan(inventory(NPU)).resources) == ["example.com/npu-memory"]
 
 
@@ -182,13 +184,13 @@ def test_a_module_whose_sharing_is_right_has_no_problem() -> None:
 
 
 class Broken(Vnpu):
-    def refusal(self, device):
+    def refusal(self, device: Device) -> str | None:
         raise KeyError("bug")
 
-    def prepare(self, host, sections):
+    def prepare(self, host: Host, sections: Sections) -> Launch:
         raise KeyError("bug")
 
-    def edits(self, resource, settings):
+    def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
         raise KeyError("bug")
 
 
@@ -212,9 +214,10 @@ class Rig:
         self.plan = self.sharing.plan(self.node)
         self.changed = Latest(0)
         launches = launches_of(self.sharing, Host(), {})
-        self.programs = Programs(
-            launches, lambda: self.changed.set(self.changed.value + 1) and None
-        )
+        self.programs = Programs(launches, self._change)
+
+    def _change(self) -> None:
+        self.changed.set(self.changed.value + 1)
 
     def reasons(self) -> list[str]:
         methods = self.sharing.section.METHODS

@@ -7,7 +7,14 @@ import pytest
 
 from deviceplugin.edits import merge_edits
 from deviceplugin.errors import AllocationError, Refusal
-from deviceplugin.model import AdvertisedDevice, AdvertisedID, Device, Preference, Resource
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    Device,
+    DeviceID,
+    Preference,
+    Resource,
+)
 from deviceplugin.placement.narrow import narrow, shared
 from deviceplugin.resources.allocation import check_request, offered_as
 from deviceplugin.resources.grants import granted
@@ -155,7 +162,7 @@ def env(offer: Any, asked: dict[str, int], gpus: Sequence[Device] = GPUS) -> Map
     return merge_edits([of_all.edits, limit_edits(of_all.grants)]).env
 
 
-def behind(found, gpus):
+def behind(found: Resource, gpus: Iterable[Device]) -> dict[DeviceID, Device]:
     """The devices as a vendor is told them at an Allocate: under the resource's name."""
     return {g.id: offered_as(found.name, g) for g in gpus}
 
