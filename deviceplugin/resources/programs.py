@@ -6,7 +6,7 @@ are run without a shell.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,22 +198,32 @@ class Programs:
     """Runs the programs that the plan needs; `changed` is called when one changes state."""
 
     def __init__(self, launches: Launches, changed: Callable[[], None]) -> None:
-        self._launches, self._changed = dict(launches), changed
+        self._launches: Latest[Launches] = Latest(launches)
+        self._changed = changed
+        self._one_at_a_time = asyncio.Lock()
         self._running: dict[ResourceName, tuple[Control, asyncio.Task[None]]] = {}
         self._problems: dict[ResourceName, str] = {}
 
     def use(self, launches: Launches) -> None:
-        """Start by these from the next plan on. A method that no rule names any more keeps its
-        launch: pods may still hold what it shares."""
-        self._launches |= launches
+        """Start by these from now on. A method that no rule names any more keeps its launch: pods
+        may still hold what it shares."""
+        self._launches.set({**self._launches.value, **launches})
 
     async def follow(
         self, resources: Latest[Resources], devices: Callable[[], Mapping[DeviceID, Device]]
     ) -> None:
-        """Bring the programs in line with each newest plan; until cancelled, then all end."""
+        """Bring the programs in line with each newest plan and the newest settings; until
+        cancelled, then all end."""
+
+        async def reconcile(changes: AsyncIterator[object]) -> None:
+            async for _ in changes:
+                async with self._one_at_a_time:
+                    await self._reconcile(services_of(resources.value, devices()))
+
         try:
-            async for planned in resources.changes():
-                await self._reconcile(services_of(planned, devices()))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(reconcile(resources.changes()))
+                tasks.create_task(reconcile(self._launches.changes()))
         finally:
             await self._stop(list(self._running))
 
@@ -256,10 +266,11 @@ class Programs:
     ) -> Iterable[tuple[ResourceName, Wanted]]:
         self._problems = {}
         for name, (method, shared) in services.items():
-            if method not in self._launches:
+            launch = self._launches.value.get(method)
+            if launch is None:
                 continue
             try:
-                program = self._launches[method](shared)
+                program = launch(shared)
             except DevicePluginError as error:  # a vendor's method, and logged there
                 self._problems[name] = str(error)
             else:

@@ -269,6 +269,31 @@ async def test_a_program_is_ready_when_its_probe_and_its_setup_succeed(tmp_path:
     await asyncio.wait([following])
 
 
+def touching(path: Path) -> Program:
+    """A program that serves once it has made a file."""
+    return Program(
+        arguments=("sh", "-c", f"touch {path}; exec sleep 600"),
+        env=frozen({"PATH": "/usr/bin:/bin"}),
+        probe=Command(arguments=("test", "-e", str(path))),
+    )
+
+
+async def test_another_program_of_a_reload_is_started_although_the_plan_is_the_same(
+    tmp_path: Path,
+) -> None:
+    method = Vnpu()
+    method.program = touching(tmp_path / "one")
+    rig = Rig(method)
+    following = rig.follow()
+    await rig.until(None)
+    method.program = touching(tmp_path / "other")
+    rig.programs.use(launches_of(rig.sharing, Host(), {}))
+    async with asyncio.timeout(WAIT_S):
+        await rig.changed.until(lambda _: (tmp_path / "other").exists() and not rig.reasons())
+    following.cancel()
+    await asyncio.wait([following])
+
+
 async def test_a_program_that_cannot_be_started_is_a_fault_with_its_reason() -> None:
     method = Vnpu()
     method.program = Program(arguments=("/no/such/program",))
