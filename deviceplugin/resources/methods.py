@@ -9,6 +9,7 @@ import msgspec
 from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, Isolation
+from deviceplugin.names import name_problem
 from deviceplugin.resources.plan import Sharing
 from deviceplugin.resources.section import Method, SharingSection
 from deviceplugin.runtime.guard import FAILED, guarded, plugin_function
@@ -66,7 +67,9 @@ def sharing_problem(module: VendorModule, others: Sequence[VendorModule]) -> str
     variables = getattr(module, "SHARE_VARIABLES", ())
     if not isinstance(variables, tuple) or not all(isinstance(v, str) for v in variables):
         return "its SHARE_VARIABLES is not a tuple of names"
-    return None
+    domain = getattr(module, "RESOURCE_DOMAIN", "example.com")
+    wrong = name_problem(f"{domain}/memory")
+    return f"its RESOURCE_DOMAIN {domain!r} is not a domain: {wrong}" if wrong else None
 
 
 def _method_problem(name: object, method: SharingMethod, taken: Container[str]) -> str | None:

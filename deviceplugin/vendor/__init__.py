@@ -15,16 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from deviceplugin.host import Host
-from deviceplugin.model import (
-    CdiSpec,
-    ContainerEdits,
-    Device,
-    DeviceID,
-    Discovery,
-    Fault,
-    FaultClass,
-)
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
 from deviceplugin.schema import Section
+from deviceplugin.vendor.readings import Reading as Reading
+from deviceplugin.vendor.readings import Readings as Readings
 from deviceplugin.vendor.sharing import Command as Command
 from deviceplugin.vendor.sharing import Grant as Grant
 from deviceplugin.vendor.sharing import Launch as Launch
@@ -200,24 +194,3 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """The last call on the vendor's thread; blocking."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What was last measured of a device; None is unknown."""
-
-    utilisation_percent: float | None = None
-    temperature_c: float | None = None
-    throttled: bool | None = None
-
-
-@runtime_checkable
-class Readings(Protocol):
-    """A vendor that measures what placement policies choose by."""
-
-    def readings(self, devices: Sequence[Device]) -> Mapping[DeviceID, Reading]:
-        """The readings of whole devices (never of partitions), without those that have none.
-
-        Blocking, on the vendor's thread, every 10 s, and only while a policy that uses readings
-        is in force.
-        """

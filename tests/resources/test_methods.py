@@ -170,8 +170,9 @@ def test_the_built_in_vendors_keep_their_names_of_memory(vendor: str, resource: 
         ({"SHARING": {"mps": Vnpu()}}, "'mps' is that of another vendor"),
         ({"SHARING": {"x": SimpleNamespace(refusal=1)}}, "'x' has no refusal()"),
         ({"SHARE_VARIABLES": "CUDA"}, "not a tuple"),
+        ({"RESOURCE_DOMAIN": "not a domain"}, "RESOURCE_DOMAIN 'not a domain' is not a domain"),
     ],
-    ids=["mapping", "name", "taken", "part", "variables"],
+    ids=["mapping", "name", "taken", "part", "variables", "domain"],
 )
 def test_a_module_whose_sharing_cannot_be_used_is_told_why(changed: Any, problem: str) -> None:
     found = sharing_problem(module(**changed), load_vendors(None))
