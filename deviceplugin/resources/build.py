@@ -68,6 +68,9 @@ def group_problem(
     if len(units) > 1 or (units and not all(offering.offer.memory for offering in group)):
         reason = "its ids would not all stand for the same amount of memory"
         return PlanProblem(resource=name, reason=reason, action="give each unit a name")
+    if len({offering.offer.method for offering in group} - {None}) > 1:
+        reason = "its devices would be shared by several methods"
+        return PlanProblem(resource=name, reason=reason, action="give each method's a name")
     for reason in filter(None, (_method_problem(offering, methods) for offering in group)):
         return PlanProblem(resource=name, reason=reason, action="use sharing: time-slicing")
     return _isolation_problem(name, group, least, methods)

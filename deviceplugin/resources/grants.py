@@ -1,4 +1,4 @@
-"""What a container is granted of shared devices, and what it is told of that; pure."""
+"""Which shares of devices a container gets, and the variables that say so; pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,9 +28,9 @@ MEMORY_BYTES, MEMORY_MIB, ISOLATION = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """The shares of one container, and what it is told of them whatever the vendor is.
+    """The shares of one container, and the edits that they bring whatever the vendor is.
 
-    Both are empty where it has its devices whole.
+    Both are empty for a container that has its devices whole.
     """
 
     edits: ContainerEdits = field(default_factory=ContainerEdits)
@@ -43,7 +43,10 @@ def granted(
     devices: Mapping[DeviceID, Device],
     section: SharingSection,
 ) -> Granted:
-    """What `entries` of a resource grant; `devices` are those behind them."""
+    """The shares that `entries` of a resource are; `devices` are those behind them.
+
+    Raises VendorError where a vendor's sharing method fails.
+    """
     counts = Counter((entry.device, entry.share) for entry in entries)
     grants = sorted(
         (_grant(devices[d], share, n) for (d, share), n in counts.items() if share is not None),

@@ -1,4 +1,4 @@
-"""The sharing methods, variables and names that the vendor modules bring, and their programs."""
+"""The sharing methods, variables and domains of the vendor modules, checked and guarded."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -6,14 +6,22 @@ from typing import cast
 
 import msgspec
 
+from deviceplugin.edits import merge_edits
 from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.host import Host
-from deviceplugin.model import Device, Isolation
+from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share
 from deviceplugin.names import name_problem
 from deviceplugin.resources.plan import Sharing
 from deviceplugin.resources.section import Method, SharingSection
 from deviceplugin.runtime.guard import FAILED, guarded, plugin_function
-from deviceplugin.vendor import Launch, Sections, SharingMethod, VendorModule
+from deviceplugin.vendor import (
+    Launch,
+    Program,
+    Sections,
+    SharedResource,
+    SharingMethod,
+    VendorModule,
+)
 
 Launches = Mapping[str, Launch]
 
@@ -99,10 +107,20 @@ def launches_of(sharing: Sharing, host: Host, sections: Sections) -> Launches:
     for name in sorted(sharing.methods_used & sharing.section.METHODS.keys()):
         method = sharing.section.METHODS[name]
         try:
-            launches[name] = plugin_function(f"{name}.launch", method.prepare(host, sections))
+            launches[name] = _launch(name, method.prepare(host, sections))
         except VendorError as error:
             raise ConfigError(f"sharing.{name}", name, f"a usable method ({error})") from error
     return launches
+
+
+def _launch(name: str, launch: Launch) -> Launch:
+    def checked(shared: SharedResource) -> Program:
+        program = launch(shared)
+        if not isinstance(program, Program) or not program.arguments:
+            raise TypeError(f"it made {program!r}, which is not a Program with arguments")
+        return program
+
+    return plugin_function(f"{name}.launch", checked)
 
 
 def _offered(module: VendorModule) -> Mapping[str, SharingMethod]:
@@ -110,10 +128,17 @@ def _offered(module: VendorModule) -> Mapping[str, SharingMethod]:
 
 
 def _method(name: str, vendor: str, offered: SharingMethod) -> Method:
-    """The method with its parts called so that a failure has its name and ends nothing else."""
+    """The method with its parts called so that a failure, or an answer of another type, is logged
+    by its name and ends nothing else."""
 
     def refused(_: Device) -> str:
         return f"and its method failed, see {FAILED!r} in the log"
+
+    def isolation(share: Share) -> Isolation:
+        return Isolation(offered.isolation(share))
+
+    def edits(resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
+        return merge_edits([offered.edits(resource, settings)])
 
     return Method(
         name=name,
@@ -122,7 +147,7 @@ def _method(name: str, vendor: str, offered: SharingMethod) -> Method:
         devices=str(offered.DEVICES),
         advice=str(offered.ADVICE),
         refusal=guarded(f"{name}.refusal", offered.refusal, refused),
-        isolation=guarded(f"{name}.isolation", offered.isolation, lambda _: Isolation.NONE),
+        isolation=guarded(f"{name}.isolation", isolation, lambda _: Isolation.NONE),
         prepare=plugin_function(f"{name}.prepare", offered.prepare),
-        edits=plugin_function(f"{name}.edits", offered.edits),
+        edits=plugin_function(f"{name}.edits", edits),
     )

@@ -162,7 +162,7 @@ class Sharing:
         entries: Sequence[AdvertisedDevice],
         devices: Sequence[Device],
     ) -> Granted:
-        """What a container gets of shared devices, and what it is told of that.
+        """The shares that a container gets, and the edits that they bring.
 
         Raises VendorError where a vendor's sharing method fails.
         """

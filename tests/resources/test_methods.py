@@ -206,6 +206,41 @@ def test_a_method_that_fails_costs_its_own_resource() -> None:
         made.granted(resource, resource.devices[:1], [NPU])
 
 
+class Odd(Vnpu):
+    """Its answers are of other types than the contract's."""
+
+    def isolation(self, share: Share) -> Isolation:
+        return "very"  # type: ignore[return-value]  # as a plug-in may
+
+    def prepare(self, host: Host, sections: Sections) -> Launch:
+        return lambda _: None  # type: ignore[return-value]  # as a plug-in may
+
+    def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
+        return None  # type: ignore[return-value]  # as a plug-in may
+
+
+def test_answers_of_other_types_cost_their_own_resource() -> None:
+    made = installed(SHARED, SHARING={"vnpu": Odd()})
+    (resource,) = made.plan(inventory(NPU)).resources.values()
+    assert resource.isolation is Isolation.NONE
+    with pytest.raises(VendorError, match=r"vnpu\.edits"):
+        made.granted(resource, resource.devices[:1], [NPU])
+    (_, shared), *_ = services_of({resource.name: resource}, {NPU.id: NPU}).values()
+    with pytest.raises(VendorError, match="not a Program"):
+        launches_of(made, Host(), {})["vnpu"](shared)
+
+
+def test_one_resource_is_shared_by_one_method() -> None:
+    other = gpu(1, vendor="example", resource=ResourceName("example.com/npu"), noun="npu")
+    rules = [
+        {"match": {"index": 0}, "offers": [{"replicas": 4, "sharing": "vnpu"}]},
+        {"match": {"index": 1}, "offers": [{"replicas": 4, "sharing": "other"}]},
+    ]
+    made = installed(*rules, SHARING={"vnpu": Vnpu(), "other": Vnpu()})
+    (problem,) = made.plan(inventory(NPU, other)).problems
+    assert problem.reason == "its devices would be shared by several methods"
+
+
 class Rig:
     """The programs of a plan with one NPU that four containers share."""
 
