@@ -57,6 +57,7 @@ def sharing_schema(modules: Iterable[VendorModule], *, strict: bool = True) -> t
         bases=(SharingSection,),
         namespace={"METHODS": methods, "VARIABLES": tuple(variables), "DOMAINS": domains},
         frozen=True,
+        eq=False,
         kw_only=True,
         forbid_unknown_fields=strict,
     )

@@ -151,7 +151,7 @@ class Method:
     edits: Callable[[ResourceName, msgspec.Struct], ContainerEdits]
 
 
-class SharingSection(Section, frozen=True):
+class SharingSection(Section, frozen=True, eq=False):
     """What sharing needs on the node: the settings of each sharing method under its name.
 
     The methods and their keys are the vendors', so the schema of an installation is a subclass of
@@ -162,6 +162,16 @@ class SharingSection(Section, frozen=True):
     METHODS: ClassVar[Mapping[str, Method]] = MappingProxyType({})
     VARIABLES: ClassVar[tuple[str, ...]] = ()
     DOMAINS: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def __eq__(self, other: object) -> bool:
+        """Equal settings: each reading of a configuration makes a schema of its own."""
+        if not isinstance(other, SharingSection):
+            return NotImplemented
+        return bool(msgspec.to_builtins(self) == msgspec.to_builtins(other))
+
+    def __hash__(self) -> int:
+        """That of the settings."""
+        return hash(msgspec.json.encode(self))
 
 
 def check_rules(rules: Sequence[Rule], sharing: SharingSection) -> None:

@@ -134,6 +134,15 @@ def test_a_methods_settings_stand_under_its_name() -> None:
     assert refused.value.key == "sharing.vnpu.rooot"
 
 
+def test_the_same_settings_are_equal_in_two_readings_of_a_configuration() -> None:
+    one, again, other = (
+        installed(settings={"vnpu": {"root": root}}).section for root in ("/a", "/a", "/b")
+    )
+    assert one == again
+    assert hash(one) == hash(again)
+    assert one != other
+
+
 def test_memory_is_named_by_the_devices_noun_and_its_own_domain() -> None:
     rule: dict[str, Any] = {"offers": [{"memory": {}}]}
     assert list(sharing(rule).plan(inventory(NPU)).resources) == ["example.com/npu-memory"]
