@@ -36,26 +36,22 @@ def sharing_schema(modules: Iterable[VendorModule], *, strict: bool = True) -> t
     A method that two vendors have is the first one's. Not `strict`, settings of methods that
     nobody has are let through: those of a vendor that cannot be loaded.
     """
-    methods: dict[str, Method] = {}
-    settings: dict[str, type[msgspec.Struct]] = {}
-    variables: dict[str, None] = {}
-    domains: dict[str, str] = {}
+    modules = tuple(modules)
+    offered: dict[str, tuple[str, SharingMethod]] = {}
     for module in modules:
-        for name, offered in _offered(module).items():
-            settings.setdefault(name, offered.SETTINGS)
-            methods.setdefault(name, _method(name, module.NAME, offered))
-        variables |= dict.fromkeys(getattr(module, "SHARE_VARIABLES", ()))
-        if domain := getattr(module, "RESOURCE_DOMAIN", None):
-            domains[module.NAME] = str(domain)
-    fields = [
-        (name, schema, msgspec.field(default_factory=schema))
-        for name, schema in sorted(settings.items())
-    ]
+        for name, method in _offered(module).items():
+            offered.setdefault(name, (module.NAME, method))
+    schemas = {name: method.SETTINGS for name, (_, method) in sorted(offered.items())}
+    variables = [name for module in modules for name in getattr(module, "SHARE_VARIABLES", ())]
     made = msgspec.defstruct(
         "SharingSection",
-        fields,
+        [(name, kind, msgspec.field(default_factory=kind)) for name, kind in schemas.items()],
         bases=(SharingSection,),
-        namespace={"METHODS": methods, "VARIABLES": tuple(variables), "DOMAINS": domains},
+        namespace={
+            "METHODS": {name: _method(name, *offered[name]) for name in offered},
+            "VARIABLES": tuple(dict.fromkeys(variables)),
+            "DOMAINS": {m.NAME: d for m in modules if (d := getattr(m, "RESOURCE_DOMAIN", None))},
+        },
         frozen=True,
         eq=False,
         kw_only=True,
