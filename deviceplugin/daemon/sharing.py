@@ -1,7 +1,7 @@
-"""Sharing put together: planner, ledger, the guard of forms and MPS, and their tasks."""
+"""Sharing as a part of the daemon: planner, ledger, the guard of forms and MPS, and their tasks."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.metrics import SharingCollector, StateCollector
 from deviceplugin.resources.mps import MpsSupervisor
 from deviceplugin.resources.mps_settings import find_control
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
+from deviceplugin.runtime.part import Collector, Once, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,11 @@ def terms_of(config: Config) -> Terms:
     return Terms(sharing, find_control(config), root)
 
 
-class Claims:
-    """What decides who may have which device; `retention.listed` is what the kubelet is shown."""
+class SharingPart(Part[Config]):
+    """What decides who may have which device; `retention.listed` is what the kubelet is shown.
+
+    It stands after the part that discovers: what is planned is what was found.
+    """
 
     def __init__(self, config: Config, store: InventoryStore) -> None:
         terms = terms_of(config)
@@ -59,19 +64,32 @@ class Claims:
             lambda: store.current.devices,
         )
 
-    def use(self, terms: Terms) -> None:
-        """Share by other terms from now on; what pods hold they keep."""
-        self.sharing = terms.sharing
-        self._mps.use(terms.mps_program, terms.mps_root)
-        self.planner.use(terms.sharing)
-
-    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """What runs for as long as the daemon serves, by name."""
+    def tasks(self) -> Mapping[str, Once]:
+        """The plan, the ledger and MPS."""
         return {
             "plan": self._plan,
             "ledger": self._watch.watch,
             "ledger_plan": self.planner.follow_ledger,
             "mps": self._follow_mps,
+        }
+
+    def check(self, config: Config) -> None:
+        """MPS needs its program."""
+        terms_of(config)
+
+    async def use(self, config: Config) -> None:
+        """Share by other terms from now on; what pods hold they keep."""
+        terms = terms_of(config)
+        self.sharing = terms.sharing
+        self._mps.use(terms.mps_program, terms.mps_root)
+        self.planner.use(terms.sharing)
+
+    def collectors(self) -> Mapping[str, Collector]:
+        """Devices and vendors, isolation and what containers hold."""
+        planner, store, listed = self.planner, self._store, self.retention.listed
+        return {
+            "devices": StateCollector(lambda: store.current, lambda: listed.value),
+            "sharing": SharingCollector(lambda: planner.current, self.ledger.held),
         }
 
     async def _plan(self) -> None:
