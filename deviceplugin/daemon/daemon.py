@@ -47,16 +47,16 @@ class Daemon:
     """
 
     def __init__(self, parts: Sequence[Part[Config]], tables: Tables, keeper: Keeper) -> None:
-        self._parts, self._keeper = tuple(parts), keeper
+        self.parts, self._keeper = tuple(parts), keeper
         alive = partial(loop_alive, asyncio.get_running_loop())
         tables.routes |= pages_of(tables.registry, alive, self.problem)
-        for part in self._parts:
+        for part in self.parts:
             tables.take(part)
 
     async def run(self) -> None:
         """Start one part after the other, then serve; ends when cancelled."""
         async with AsyncExitStack() as stack:
-            for part in self._parts:
+            for part in self.parts:
                 await stack.enter_async_context(self._running(part))
             await asyncio.Future()
 
@@ -73,7 +73,7 @@ class Daemon:
 
     def problem(self) -> str:
         """Why the daemon is not ready, empty when it is; from any thread."""
-        return next((text for part in self._parts if (text := part.problem())), "")
+        return next((text for part in self.parts if (text := part.problem())), "")
 
 
 async def use_all(parts: Sequence[Part[Config]], config: Config) -> None:

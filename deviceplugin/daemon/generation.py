@@ -16,7 +16,7 @@ from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.host import Host
 from deviceplugin.host.uevents import Uevent
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import AdvertisedID, Preference, Resource
+from deviceplugin.model import AdvertisedID, Preference, Resource, VendorStatus
 from deviceplugin.placement.service import Placement, Sources, settings_of
 from deviceplugin.resources.allocation import Allocation, offered_as
 from deviceplugin.resources.ledger import Ledger
@@ -141,7 +141,8 @@ class Generations(Part[Config]):
     """
 
     def __init__(self, config: Config, vendors: Sequence[Vendor], lasting: Lasting) -> None:
-        self._config, self._lasting = config, lasting
+        self._lasting = lasting
+        self._skipped: Sequence[VendorStatus] = config.skipped
         self.current = Generation(config, vendors, lasting)
         self._alive = [self.current]
         self._vendors = vendors
@@ -149,7 +150,7 @@ class Generations(Part[Config]):
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """The tasks of each generation that is there."""
-        self._tell_skipped(self._config)
+        self._tell_skipped()
         self.current.start()
         try:
             yield
@@ -199,14 +200,14 @@ class Generations(Part[Config]):
             following.start()
             await following.looked()
         finally:
-            self._switch(config, following)
+            self._switch(following, config.skipped)
 
-    def _switch(self, config: Config, following: Generation) -> None:
-        before, self.current = self.current, following
+    def _switch(self, following: Generation, skipped: Sequence[VendorStatus]) -> None:
+        before, self.current, self._skipped = self.current, following, skipped
         store = self._lasting.store
         for name in store.current.vendors.keys() - {*following.names}:
             store.forget(name)
-        self._tell_skipped(config)
+        self._tell_skipped()
         before.stop()
 
     async def retire(self) -> None:
@@ -215,6 +216,6 @@ class Generations(Part[Config]):
             self._alive.remove(old)
             await old.close()
 
-    def _tell_skipped(self, config: Config) -> None:
-        for status in config.skipped:
+    def _tell_skipped(self) -> None:
+        for status in self._skipped:
             self._lasting.store.set_status(status)

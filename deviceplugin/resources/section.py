@@ -1,11 +1,12 @@
-"""The configuration sections `rules` and `sharing`; decoded by msgspec."""
+"""The configuration sections `isolation`, `rules` and `sharing`; decoded by msgspec."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from deviceplugin.names import name_problem
-from deviceplugin.schema import Section, parse_bytes
+from deviceplugin.schema import Isolation, Section, parse_bytes
 
 MIB = 1 << 20
 MPS_MEMORY = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
@@ -156,3 +157,11 @@ class SharingSection(Section, frozen=True):
     """What sharing needs on the node."""
 
     mps: MpsSettings = msgspec.field(default_factory=MpsSettings)
+
+
+# A list and a word are no structs, but are decoded, checked and shown by the same code.
+SECTIONS: Mapping[str, Any] = {
+    "isolation": Isolation | None,
+    "rules": tuple[Rule, ...] | None,
+    "sharing": SharingSection,
+}

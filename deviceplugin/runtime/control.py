@@ -50,8 +50,10 @@ class Control:
     async def serve(self, state_dir: Path) -> None:
         """Serve until cancelled; raises DevicePluginError where the socket cannot be made."""
         path = state_dir / FILE
+        # Bound on the loop, a few calls at the start: from a thread it would be lost, and leak,
+        # where we are cancelled meanwhile.
         server = await asyncio.start_unix_server(
-            self._attend, sock=await asyncio.to_thread(_bind, path), limit=MAX_REQUEST_BYTES
+            self._attend, sock=_bind(path), limit=MAX_REQUEST_BYTES
         )
         self.listening.set()
         async with server:
