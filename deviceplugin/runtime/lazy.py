@@ -1,7 +1,7 @@
 """Modules that are there for everybody and cost nothing until something of them is used.
 
-`importlib.util.LazyLoader` is meant for this, but its modules load at the next `import` of them
-(CPython before 3.12.3), which is what the standard library does.
+`importlib.util.LazyLoader` is meant for this, but in CPython 3.11 its modules load at the next
+`import` of them, which asks them for `__spec__`.
 """
 
 import sys
