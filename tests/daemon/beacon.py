@@ -12,7 +12,16 @@ from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.registry import Family
 from deviceplugin.resources.allocation import Allocation
 from deviceplugin.runtime.latest import Latest
-from deviceplugin.runtime.part import Answer, Collector, Once, Operation, Page, Part, Response
+from deviceplugin.runtime.part import (
+    Answer,
+    Collector,
+    Once,
+    Operation,
+    Page,
+    Part,
+    Response,
+    Sectioned,
+)
 from deviceplugin.schema import Section
 
 
@@ -24,6 +33,12 @@ class BeaconSection(Section, frozen=True):
 
 
 SECTIONS = {"beacon": BeaconSection}
+
+
+def beacon_section(config: Sectioned) -> BeaconSection:
+    """The section `beacon` of a configuration."""
+    section: BeaconSection = config.sections["beacon"]
+    return section
 
 
 class BeaconRequest(Section, frozen=True):
@@ -39,18 +54,18 @@ class BeaconPart(Part[Config]):
     def __init__(self, core: Core) -> None:
         self.blinks = Latest(0)
         self.allocations: list[Allocation] = []
-        self._section: BeaconSection = core.start.config.sections["beacon"]
+        self._section = beacon_section(core.start.config)
         core.allocator.listen("beacon", self.allocations.append)
 
     def tasks(self) -> Mapping[str, Once]:
         return {"beacon": self._blink}
 
     def check(self, config: Config) -> None:
-        if config.sections["beacon"].colour == "red":
+        if beacon_section(config).colour == "red":
             raise ConfigError("beacon.colour", "red", "another colour")
 
     async def use(self, config: Config) -> None:
-        self._section = config.sections["beacon"]
+        self._section = beacon_section(config)
 
     def collectors(self) -> Mapping[str, Collector]:
         return {"beacon": self}

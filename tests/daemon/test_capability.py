@@ -105,7 +105,7 @@ async def test_its_task_series_page_and_operation_are_there(node: Node) -> None:
     assert 'deviceplugin_collector_success{collector="beacon"} 1.0' in metrics
     assert await node.get("/beacon") == (200, "green")
     assert (await node.get("/other"))[1] == "there is /beacon, /healthz, /metrics and /readyz\n"
-    request = {"operation": "beacon", "times": 2}
+    request = {"operation": "beacon"}
     answer = await asyncio.to_thread(ask_daemon, node.root, request)
     assert answer == {"colour": "green"}
     with pytest.raises(ControlError, match=r"not a request: .*`twice`"):
