@@ -25,8 +25,9 @@ from deviceplugin.vendor import Vendor, VendorModule
 class Start:
     """What a daemon is made from.
 
-    `now` gives Unix seconds, `seed` the jitter of retries. What two vendors claim is the earlier
-    one's. Without an `origin` the configuration is never read again.
+    `now` gives Unix seconds, `seed` the jitter of retries. An id or a resource name that two
+    vendors report is that of the earlier one in `vendors`. Without an `origin` the configuration
+    is never read again.
     """
 
     config: Config
@@ -38,7 +39,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """What every capability may work with; a reload makes none of it anew."""
+    """What every capability may work with; all of it outlives a reload."""
 
     start: Start
     keeper: Keeper
@@ -88,17 +89,8 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
 def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     config = start.config
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
-    kubelet = KubeletPart(config.kubelet_dir)
-    sharing = SharingPart(config, health.store)
-    lasting = Lasting(
-        store=health.store,
-        tracker=health.tracker,
-        ledger=sharing.ledger,
-        planner=sharing.planner,
-        listed=sharing.retention.listed,
-        keeper=keeper,
-        discovered=metrics.discovered,
-    )
+    sharing, kubelet = SharingPart(config, health.store), KubeletPart(config.kubelet_dir)
+    lasting = _lasting(health, sharing, keeper, metrics)
     generations = Generations(config, start.vendors, lasting)
     allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
     allocator.listen("metrics", kubelet.metrics.allocated)
@@ -115,6 +107,20 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         allocator=allocator,
         kubelet=kubelet,
         endpoints=endpoints,
+    )
+
+
+def _lasting(
+    health: HealthPart, sharing: SharingPart, keeper: Keeper, metrics: DaemonMetrics
+) -> Lasting:
+    return Lasting(
+        store=health.store,
+        tracker=health.tracker,
+        ledger=sharing.ledger,
+        planner=sharing.planner,
+        listed=sharing.retention.listed,
+        keeper=keeper,
+        discovered=metrics.discovered,
     )
 
 

@@ -14,8 +14,6 @@ from deviceplugin.runtime.part import Operation, Page, Part
 
 T = TypeVar("T")
 
-STOP_S = 1.5  # for the tasks of a part; children end in it
-
 
 class Tables:
     """What the parts give to others: series, operations of the control socket, pages."""
@@ -69,7 +67,7 @@ class Daemon:
             try:
                 yield
             finally:
-                await keeper.end(STOP_S)
+                await keeper.end()
 
     def problem(self) -> str:
         """Why the daemon is not ready, empty when it is; from any thread."""

@@ -1,5 +1,5 @@
-"""What a configuration makes anew: the vendors, their discoveries, what they answer, and where
-containers are placed. What is known and what pods hold outlives it elsewhere."""
+"""What is made for each configuration: the vendors, their discoveries, their container edits, and
+where containers are placed. What is known and what pods hold outlives it elsewhere."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,6 @@ from deviceplugin.runtime.part import Part
 from deviceplugin.vendor import Vendor, VendorModule
 
 LOOK_S = 5.0  # a slow vendor's devices are listed as they were before, until it has looked
-STOP_S = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +121,10 @@ class Generation:
         self._looking.cancel()
         self._placing.cancel()
 
-    async def end(self, within_s: float | None = None) -> None:
-        """Stop, and wait so long at most until every task has ended."""
+    async def end(self) -> None:
+        """Stop, and wait until every task has ended, STOP_S at most."""
         self.stop()
-        await asyncio.gather(self._looking.end(within_s), self._placing.end(within_s))
+        await asyncio.gather(self._looking.end(), self._placing.end())
 
     async def close(self) -> None:
         """End, and let the drivers go; calls that run come to their end first."""
@@ -136,8 +135,9 @@ class Generation:
 class Generations(Part[Config]):
     """The generation in force, and how the next one takes its place.
 
-    `prepare` comes before a reload, `retire` after it. The part before it judges what is found, the
-    part after it plans by what was found: both changes are one step on the loop.
+    `prepare` comes before a reload, `retire` after it. The health part stands before it: the new
+    policy applies to what the new vendors find. The sharing part stands right after it: from the
+    old devices and rules to the new ones is one step on the loop.
     """
 
     def __init__(self, config: Config, vendors: Sequence[Vendor], lasting: Lasting) -> None:
@@ -150,12 +150,12 @@ class Generations(Part[Config]):
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """The tasks of each generation that is there."""
-        self._tell_skipped()
+        self._set_skipped()
         self.current.start()
         try:
             yield
         finally:
-            await asyncio.gather(*(generation.end(STOP_S) for generation in self._alive))
+            await asyncio.gather(*(generation.end() for generation in self._alive))
 
     def problem(self) -> str:
         """Which vendors have not looked yet."""
@@ -207,7 +207,7 @@ class Generations(Part[Config]):
         store = self._lasting.store
         for name in store.current.vendors.keys() - {*following.names}:
             store.forget(name)
-        self._tell_skipped()
+        self._set_skipped()
         before.stop()
 
     async def retire(self) -> None:
@@ -216,6 +216,6 @@ class Generations(Part[Config]):
             self._alive.remove(old)
             await old.close()
 
-    def _tell_skipped(self) -> None:
+    def _set_skipped(self) -> None:
         for status in self._skipped:
             self._lasting.store.set_status(status)

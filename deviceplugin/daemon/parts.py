@@ -44,7 +44,7 @@ class HttpPart(Part[Config]):
         """Serve at the address of `config`; where that is so already, nothing happens."""
         if config.metrics_address != self._address:
             self._address = config.metrics_address
-            await self._keeper.end()
+            await self._keeper.end(None)  # or its address could be taken
             self._start()
 
     def _start(self) -> None:

@@ -8,7 +8,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device
 from deviceplugin.names import one_line
 from deviceplugin.runtime.control import ControlError
-from deviceplugin.runtime.part import Answer, Operation
+from deviceplugin.runtime.part import Operation, Reply
 from deviceplugin.schema import Section
 
 MAX_REASON = 500
@@ -38,10 +38,10 @@ class HealthOperations:
             },
         }
 
-    def _saved(self, order: Callable[[HealthRequest], Device]) -> Callable[..., Awaitable[Answer]]:
+    def _saved(self, order: Callable[[HealthRequest], Device]) -> Callable[..., Awaitable[Reply]]:
         """The order, answered once it is in the file that outlives the daemon."""
 
-        async def answer(request: HealthRequest) -> Answer:
+        async def answer(request: HealthRequest) -> Reply:
             device = order(request)
             if problem := await self._tracker.settled():
                 raise ControlError(
@@ -52,7 +52,7 @@ class HealthOperations:
 
         return answer
 
-    async def _health(self, _: HealthRequest) -> Answer:
+    async def _health(self, _: HealthRequest) -> Reply:
         return health_report(self._store.current, self._tracker.records.value)
 
     def _cordon(self, request: HealthRequest) -> Device:

@@ -71,7 +71,7 @@ class EndpointsPart(Part[object]):
         try:
             yield
         finally:
-            await self._following.end()
+            await self._following.end(None)
 
     def problem(self) -> str:
         """Whether the kubelet does not watch all resources."""

@@ -17,7 +17,7 @@ import structlog
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.names import one_line, socket_path_problem
-from deviceplugin.runtime.part import Answer, Operation
+from deviceplugin.runtime.part import Operation, Reply
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Control:
             self._peers -= 1
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         if self._peers > MAX_PEERS:
             return _refusal("too many at a time, try again")
         uid = _peer_uid(writer.get_extra_info("socket"))
@@ -90,7 +90,7 @@ class Control:
         except ControlError as error:
             return _refusal(str(error))
 
-    async def _answer(self, line: bytes) -> Answer:
+    async def _answer(self, line: bytes) -> Reply:
         name = _decoded(line, _Named).operation
         if name not in self._operations:
             raise ControlError(f"unknown operation {name!r}")
@@ -127,11 +127,11 @@ def _peer_uid(peer: Any) -> int:  # asyncio's TransportSocket has no type of its
     return int(struct.unpack("3i", credentials)[1])
 
 
-def _refusal(text: str) -> Answer:
+def _refusal(text: str) -> Reply:
     return {"ok": False, "error": one_line(text, MAX_ERROR)}
 
 
-def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Answer:
+def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Reply:
     """A running daemon's answer; raises ControlError where none runs or it refuses."""
     path = state_dir / FILE
     try:
@@ -142,7 +142,7 @@ def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Answer:
             said = msgspec.json.decode(b"".join(iter(lambda: peer.recv(1 << 16), b"")))
     except (OSError, ValueError, RecursionError) as error:
         raise ControlError(f"no daemon answers on {path}: {error}") from error
-    answer: Answer = said if isinstance(said, dict) else {"error": "this is no answer of a daemon"}
+    answer: Reply = said if isinstance(said, dict) else {"error": "this is no answer of a daemon"}
     if not answer.pop("ok", False):
         raise ControlError(one_line(str(answer.get("error", "refused")), MAX_ERROR))
     return answer

@@ -10,6 +10,7 @@ from deviceplugin.errors import DevicePluginError
 log = structlog.get_logger()
 
 RETRY_S = 5.0
+STOP_S = 1.5  # for tasks to end; children end in it
 
 
 async def keep(
@@ -54,8 +55,8 @@ class Keeper:
         for task in self._tasks:
             task.cancel()
 
-    async def end(self, within_s: float | None = None) -> None:
-        """Let every task end, and wait for that so long at most."""
+    async def end(self, within_s: float | None = STOP_S) -> None:
+        """Let every task end, and wait for that so many seconds at most; None has no limit."""
         self.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 ConfigT_contra = TypeVar("ConfigT_contra", contravariant=True)
 
 Once = Callable[[], Awaitable[None]]
-Answer = dict[str, Any]
+Reply = dict[str, Any]
 
 
 class Sectioned(Protocol):
@@ -60,7 +60,7 @@ class Operation:
     """
 
     request: type[Any]
-    answer: Callable[[Any], Awaitable[Answer]]
+    answer: Callable[[Any], Awaitable[Reply]]
 
 
 class Part(Generic[ConfigT_contra]):

@@ -28,6 +28,7 @@ from deviceplugin.daemon.assembly import Start, assemble
 from deviceplugin.daemon.daemon import Daemon
 from deviceplugin.daemon.generation import with_vendors
 from deviceplugin.discovery.registry import load_vendors
+from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.metrics.registry import Counter, Histogram
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.latest import Latest
@@ -249,7 +250,7 @@ class Settings:
 
 
 # State, counts and the file's own state: no settings.
-NO_SETTINGS = (Latest, Counter, Histogram, Keeper, Reloader, Config, ModuleType, type)
+NO_SETTINGS = (Latest, Counter, Histogram, Keeper, WatchReports, Reloader, Config, ModuleType, type)
 
 
 def _inside(thing: object) -> Iterable[tuple[str, object]]:

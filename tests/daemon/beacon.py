@@ -13,12 +13,12 @@ from deviceplugin.metrics.registry import Family
 from deviceplugin.resources.allocation import Allocation
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import (
-    Answer,
     Collector,
     Once,
     Operation,
     Page,
     Part,
+    Reply,
     Response,
     Sectioned,
 )
@@ -91,7 +91,7 @@ class BeaconPart(Part[Config]):
             await asyncio.sleep(self._section.interval_s)
             self.blinks.set(self.blinks.value + 1)
 
-    async def _answer(self, request: BeaconRequest) -> Answer:
+    async def _answer(self, request: BeaconRequest) -> Reply:
         before = self.blinks.value
         await self.blinks.until(lambda blinks: blinks >= before + request.times)
         return {"colour": self._section.colour}

@@ -4,6 +4,10 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
+pytestmark = pytest.mark.slow  # each starts an interpreter
+
 LAZY = """
 import sys
 from deviceplugin.runtime.lazy import load_at_first_use
