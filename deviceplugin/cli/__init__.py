@@ -154,15 +154,15 @@ async def _serve(
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     from deviceplugin.config.reload import Origin  # noqa: PLC0415
-    from deviceplugin.daemon.daemon import Daemon  # noqa: PLC0415  # gRPC is slow to import
+    from deviceplugin.daemon.assembly import Start, assemble  # noqa: PLC0415  # gRPC is slow
     from deviceplugin.daemon.generation import with_vendors  # noqa: PLC0415
 
     origin = Origin(config=config, load=partial(load, flags), describe=effective, asked=asked)
     config, vendors = await with_vendors(config, modules)
     _raise_descriptor_limit()
     seed = random.SystemRandom().getrandbits(32)
-    daemon = Daemon(config, vendors, _steady_clock(), seed, origin)
-    serving = asyncio.create_task(daemon.run())
+    start = Start(config=config, vendors=vendors, now=_steady_clock(), seed=seed, origin=origin)
+    serving = asyncio.create_task(assemble(start).run())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])

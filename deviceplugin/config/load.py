@@ -28,15 +28,14 @@ from deviceplugin.config.files import Source, read_config_files, read_state
 from deviceplugin.config.nvidia_v1 import is_v1, translate
 from deviceplugin.config.schema import check_keys, decode_sections
 from deviceplugin.discovery.registry import installed_vendors, load_vendors
-from deviceplugin.health.section import HealthSection, vendor_defaults, with_defaults
+from deviceplugin.health import section as health
 from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
+from deviceplugin.resources import section as sharing
 from deviceplugin.resources.methods import launches_of, sharing_schema
 from deviceplugin.resources.plan import sharing_of
-from deviceplugin.resources.section import Rule, SharingSection, check_rules
-from deviceplugin.schema import Isolation
 from deviceplugin.vendor import VendorModule
 
 PREFIX = "DEVICEPLUGIN_"
@@ -52,8 +51,13 @@ _PARSERS: Mapping[str, Callable[[Setting], object]] = {
 }
 
 
-def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule]]:
-    """The configuration of all origins and the vendor modules that it names."""
+def load(
+    flags: Mapping[str, str | None], capabilities: Sequence[Mapping[str, Any]] | None = None
+) -> tuple[Config, Sequence[VendorModule]]:
+    """The configuration of all origins and the vendor modules that it names.
+
+    `capabilities` are the sections of each, by default those of CAPABILITIES.
+    """
     given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
     path = given.get("config")
     source = _source(Path(str(path.value))) if path else None
@@ -69,10 +73,10 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
     if names:
         load_vendors(names)  # what is asked for by name must be usable
         skipped = []
-    defaults = vendor_defaults(all_modules)
-    raw, renamed = with_defaults(raw, os.environ, defaults)
+    defaults = health.vendor_defaults(all_modules)
+    raw, renamed = health.with_defaults(raw, os.environ, defaults)
     schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
-    schemas |= CORE_SECTIONS
+    schemas |= CORE_SECTIONS if capabilities is None else sections_of(capabilities)
     schemas["sharing"] = sharing_schema(all_modules, strict=not skipped)
     if skipped:
         skipped = _with_sections(skipped, raw.keys() - {*known_settings, *schemas})
@@ -91,10 +95,10 @@ def load(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule
         skipped=tuple(skipped),
         source=source,
     )
-    sharing = sharing_of(sections)
+    shared = sharing_of(sections)
     if not skipped:
-        check_rules(sharing.rules, sharing.section)
-    launches_of(sharing, Host(config.host_root), sections)
+        sharing.check_rules(shared.rules, shared.section)
+    launches_of(shared, Host(config.host_root), sections)
     wanted = names or tuple(module.NAME for module in all_modules)
     return config, [module for name in wanted for module in all_modules if name == module.NAME]
 
@@ -141,10 +145,15 @@ def _usable(config: Config) -> list[str]:
     return [name for name in installed_vendors() if name not in skipped]
 
 
-CORE_SECTIONS: Mapping[str, Any] = {
-    "health": HealthSection,
-    "isolation": Isolation | None,
-    "rules": tuple[Rule, ...] | None,
-    "sharing": SharingSection,
-    **scheduling.SECTIONS,
-}
+def sections_of(capabilities: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The schemas of all sections, by name."""
+    return {name: schema for sections in capabilities for name, schema in sections.items()}
+
+
+# The sections of each capability of the core; those of one more are one entry more.
+CAPABILITIES: tuple[Mapping[str, Any], ...] = (
+    health.SECTIONS,
+    sharing.SECTIONS,
+    scheduling.SECTIONS,
+)
+CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)

@@ -13,6 +13,7 @@ from deviceplugin.config.config import Config
 from deviceplugin.config.watch import watch_files
 from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.registry import Family
+from deviceplugin.runtime.part import Collector, Once, Part
 from deviceplugin.vendor import VendorModule
 
 
@@ -112,7 +113,7 @@ class Origin:
     asked: asyncio.Event
 
 
-class Reloader:
+class Reloader(Part[Config]):
     """Keeps the daemon's configuration true to its files; `use` takes a new one, or raises
     ConfigError with nothing changed. `now` gives Unix seconds."""
 
@@ -123,9 +124,13 @@ class Reloader:
         self._refused = ""
         self.last = LastReload(True, now())
 
-    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    def tasks(self) -> Mapping[str, Once]:
         """What runs for as long as the daemon serves, by name."""
         return {"reload_watch": self._watch, "reload_asked": self._follow_asked}
+
+    def collectors(self) -> Mapping[str, Collector]:
+        """The last reload."""
+        return {"reload": ReloadCollector(lambda: self.last)}
 
     async def _watch(self) -> None:
         if self._origin.config.source is None:

@@ -1,254 +1,86 @@
-"""The wiring: which task feeds which, and in what order they start and end."""
+"""The daemon: starts its parts, asks them, reloads them and ends them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
-import structlog
+from deviceplugin.config.config import Config
+from deviceplugin.metrics.http import loop_alive, pages_of
+from deviceplugin.metrics.registry import Registry
+from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.part import Operation, Page, Part
 
-from deviceplugin.config.config import Config, address_text
-from deviceplugin.config.reload import Origin, ReloadCollector, Reloader
-from deviceplugin.daemon.generation import VendorSide, with_vendors
-from deviceplugin.daemon.health import HealthWiring
-from deviceplugin.daemon.sharing import Claims, SharingSettings, sharing_settings
-from deviceplugin.errors import DevicePluginError
-from deviceplugin.host import Host
-from deviceplugin.host.uevents import Uevent, watch_uevents
-from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
-from deviceplugin.kubelet.metrics import Metrics
-from deviceplugin.kubelet.plugin import ResourcePlugin
-from deviceplugin.kubelet.reconcile import Endpoints
-from deviceplugin.kubelet.socket import KubeletSocket
-from deviceplugin.metrics.http import App, HttpServer, application, loop_alive
-from deviceplugin.model import AdvertisedDevice, AdvertisedID, ContainerEdits, Preference, Resource
-from deviceplugin.resources.allocation import devices_of
-from deviceplugin.resources.metrics import SharingCollector, StateCollector
-from deviceplugin.runtime.keep import keep
-from deviceplugin.runtime.lock import only_daemon
-from deviceplugin.runtime.logs import configure_logs
-from deviceplugin.vendor import Vendor, VendorModule
+T = TypeVar("T")
 
-log = structlog.get_logger()
 
-STOP_S = 1.5  # children end in it
-RETRY_S = 5.0
+class Tables:
+    """What the parts give to others: series, operations of the control socket, pages."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.operations: dict[str, Operation] = {}
+        self.routes: dict[str, Page] = {}
+
+    def take(self, part: Part[Config]) -> None:
+        """Add those of `part`; raises ValueError for a name that another part has taken."""
+        self.registry.register_all(part.collectors())
+        _add(self.operations, part.operations())
+        _add(self.routes, part.routes())
+
+
+def _add(table: dict[str, T], more: Mapping[str, T]) -> None:
+    if taken := table.keys() & more.keys():
+        raise ValueError(f"two parts of the daemon have {', '.join(sorted(taken))}")
+    table.update(more)
 
 
 class Daemon:
-    """Serves the devices of `vendors` to the kubelet until cancelled; made on the loop.
+    """Serves by its parts until cancelled; made on the loop.
 
-    `now` gives Unix seconds, `seed` the jitter of retries. What two vendors claim is the earlier
-    one's. Without an `origin` the configuration is never read again.
+    Their order is what they rely on: a part starts after the ones before it have started, ends
+    before they end, and is reloaded after them; the first that has a problem says why the daemon
+    is not ready.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        vendors: Sequence[Vendor],
-        now: Callable[[], float],
-        seed: int,
-        origin: Origin | None = None,
-    ) -> None:
-        self._config, self._seed = config, seed
-        self._metrics = Metrics()
-        self._health = HealthWiring(config, Host(config.host_root), now)
-        self._store = self._health.store
-        self._leading = False
-        self._kubelet = KubeletSocket(config.kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
-        self._endpoints = Endpoints(self._endpoint, self._run_endpoint)
-        self._claims = Claims(config, self._store)
-        self._planner, self._listed = self._claims.planner, self._claims.retention.listed
-        self._side = self._side_of(config, vendors)
-        self._sides = [self._side]
-        self._agents: dict[str, asyncio.Task[None]] = {}
-        self._http_task: asyncio.Task[None] | None = None
-        self._address: tuple[str, int] | None = None
-        self._reloader = Reloader(origin, self.use, now) if origin else None
-
-    def _side_of(self, config: Config, vendors: Sequence[Vendor]) -> VendorSide:
-        return VendorSide(config, vendors, self._health, self._claims, self._metrics.discovered)
+    def __init__(self, parts: Sequence[Part[Config]], tables: Tables, keeper: Keeper) -> None:
+        self.parts, self._keeper = tuple(parts), keeper
+        alive = partial(loop_alive, asyncio.get_running_loop())
+        tables.routes |= pages_of(tables.registry, alive, self.problem)
+        for part in self.parts:
+            tables.take(part)
 
     async def run(self) -> None:
-        """Answer probes at once, serve once no other daemon does; ends when cancelled."""
-        self._register_collectors()
-        async with self._http(), only_daemon(self._config.state_dir):
-            self._leading = True
-            await self._health.load()
-            for status in self._config.skipped:
-                self._store.set_status(status)
-            await self._serve()
-
-    def _register_collectors(self) -> None:
-        register = self._metrics.registry.register
-        register(StateCollector(lambda: self._store.current, lambda: self._listed.value))
-        register(self._health.collector)
-        register(SharingCollector(lambda: self._planner.current, self._claims.ledger.held))
-        if self._reloader is not None:
-            reloader = self._reloader
-            register(ReloadCollector(lambda: reloader.last))
-
-    async def _serve(self) -> None:
-        reloading = self._reloader.tasks() if self._reloader else {}
-        background = [
-            self._keep("kubelet_watch", self._kubelet.watch),
-            self._keep("kubelet_count", self._count_kubelets),
-            *(self._keep(name, task) for name, task in self._claims.tasks().items()),
-            self._keep("uevents", self._watch_uevents),
-            *(self._keep(name, once) for name, once in self._health.tasks()),
-            *(self._keep(name, once) for name, once in reloading.items()),
-        ]
-        self._side.start(self._keep)
-        self._follow_agents()
-        try:
-            await self._endpoints.follow(self._listed)
-        finally:
-            background += [*self._agents.values(), *(t for s in self._sides for t in s.stop())]
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background, timeout=STOP_S)
-
-    async def use(self, config: Config, modules: Sequence[VendorModule]) -> None:
-        """Serve by another configuration, without an end of any stream; returns once it is in
-        force. Raises ConfigError with everything as it was.
-
-        Until the new vendors have looked, lists and answers are those of the old ones.
-        """
-        config, vendors = await with_vendors(config, modules)
-        settings, side, old = sharing_settings(config), self._side_of(config, vendors), self._side
-        self._sides.append(side)
-        await old.rest()
-        self._planner.hold()
-        try:
-            self._health.use(config)
-            side.start(self._keep)
-            await side.looked()
-        finally:
-            self._switch(config, settings, side)
-        await self._listen(config)
-        self._sides.remove(old)
-        await asyncio.wait([*old.stop(), asyncio.ensure_future(old.close())])
-
-    def _switch(self, config: Config, settings: SharingSettings, side: VendorSide) -> None:
-        """In one step on the loop: an answer is the old configuration's or the new one's."""
-        before, self._config, self._side = self._side, config, side
-        configure_logs(config.log_level, config.log_format)
-        for name in self._store.current.vendors.keys() - {*side.names}:
-            self._store.forget(name)
-        for status in config.skipped:
-            self._store.set_status(status)
-        self._claims.use(settings)
-        self._follow_agents()
-        before.stop()
-
-    def _follow_agents(self) -> None:
-        """Listen to the agents that the configuration wants, and to no other."""
-        wanted = dict(self._health.agents(self._config, self._side.names))
-        for source in self._agents.keys() - wanted.keys():
-            self._agents.pop(source).cancel()
-            self._health.desk.faults(source, ())
-        for source in wanted.keys() - self._agents.keys():
-            self._agents[source] = self._keep(source, wanted[source])
-
-    def _keep(
-        self, name: str, once: Callable[[], object], pause_s: float = RETRY_S
-    ) -> "asyncio.Task[None]":
-        return asyncio.create_task(
-            keep(name, once, pause_s, self._metrics.task_failed),  # type: ignore[arg-type]
-            name=name,
-        )
-
-    async def _watch_uevents(self) -> None:
-        def wake(event: Uevent) -> None:
-            self._health.uevent(event)
-            self._side.wake()
-
-        try:
-            await watch_uevents(wake)
-        except OSError as error:
-            log.info("no_uevents", reason=str(error), instead="discovery every 5 s")
+        """Start one part after the other, then serve; ends when cancelled."""
+        async with AsyncExitStack() as stack:
+            for part in self.parts:
+                await stack.enter_async_context(self._running(part))
             await asyncio.Future()
 
-    async def _count_kubelets(self) -> None:
-        first = await self._kubelet.listening.until(lambda identity: identity is not None)
-        while True:
-            first = await self._kubelet.listening.until(
-                lambda identity, known=first: identity not in (None, known)  # type: ignore[misc]
-            )
-            self._metrics.kubelet_restarted()
-
-    def _endpoint(self, resource: Resource) -> Endpoint:
-        plugin = ResourcePlugin(resource, self._answer, self._prefer, self._metrics)
-        return Endpoint(plugin, self._kubelet, self._metrics, self._seed)
-
-    def _prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
-        """As the newest configuration has it."""
-        return self._side.placement.prefer(resource, preference)
-
-    def _run_endpoint(self, endpoint: Endpoint) -> "asyncio.Task[None]":
-        return self._keep(endpoint.plugin.name, endpoint.run)
-
-    async def _answer(
-        self, resource: Resource, entries: Sequence[AdvertisedDevice]
-    ) -> ContainerEdits:
-        """What a container gets for `entries`, which are in use from here on unless it fails.
-
-        It ends by the configuration by which it began.
-        """
-        side, sharing = self._side, self._claims.sharing
-        devices = devices_of(resource.name, entries, self._store.current.devices)
-        async with self._claims.forms.reserving(resource, entries):
-            shares = sharing.granted(resource, entries, devices)
-            edits = await side.answers.edits(devices, shares)
-        side.placement.handed_out(resource, entries)
-        return edits
-
-    def _waiting_for(self) -> str:
-        """Why the daemon is not ready, empty when it is."""
-        if not self._leading:
-            return "another daemon on this node holds the lock"
-        slow = [loop.vendor.name for loop in self._side.loops if not loop.looked.is_set()]
-        if slow:
-            return "first discovery of " + ", ".join(slow)
-        if self._kubelet.listening.value is None:
-            return f"no kubelet listens on {self._kubelet.path}"
-        unregistered = list(self._endpoints.problems())
-        return f"not watched by the kubelet: {', '.join(unregistered)}" if unregistered else ""
-
     @asynccontextmanager
-    async def _http(self) -> AsyncIterator[None]:
-        """The endpoint, bound again and again where its address is taken."""
-        await self._listen(self._config)
-        try:
-            yield
-        finally:
-            await self._stop_http()
+    async def _running(self, part: Part[Config]) -> AsyncIterator[None]:
+        keeper = self._keeper.another()
+        async with part.serving():
+            for name, once in part.tasks().items():
+                keeper.start(name, once)
+            try:
+                yield
+            finally:
+                await keeper.end()
 
-    async def _listen(self, config: Config) -> None:
-        """Serve at the address of `config`; where that is so already, nothing happens."""
-        address = config.metrics_address
-        if address == self._address:
-            return
-        await self._stop_http()
-        self._address = address
-        if address is not None:
-            loop = asyncio.get_running_loop()
-            app = application(self._metrics.registry, partial(loop_alive, loop), self._waiting_for)
-            self._http_task = self._keep("http", partial(_serve_http, app, address))
-
-    async def _stop_http(self) -> None:
-        if self._http_task is not None:
-            self._http_task.cancel()
-            await asyncio.wait([self._http_task])
+    def problem(self) -> str:
+        """Why the daemon is not ready, empty when it is; from any thread."""
+        return next((text for part in self.parts if (text := part.problem())), "")
 
 
-async def _serve_http(app: App, address: tuple[str, int]) -> None:
-    try:
-        server = await asyncio.to_thread(HttpServer, app, address)
-    except OSError as error:
-        raise DevicePluginError(f"{address_text(address)}: {error.strerror}") from error
-    log.info("metrics_served", address=address_text((address[0], server.port)))
-    try:
-        await asyncio.Future()
-    finally:
-        server.close()
+async def use_all(parts: Sequence[Part[Config]], config: Config) -> None:
+    """Serve by another configuration, without an end of any stream; returns once it is in force.
+
+    Raises ConfigError with everything as it was.
+    """
+    for part in parts:
+        part.check(config)
+    async with AsyncExitStack() as stack:  # one that fails keeps no other from following
+        for part in reversed(parts):
+            stack.push_async_callback(part.use, config)

@@ -1,27 +1,48 @@
-"""What is made anew for each configuration: the vendors, their discoveries, what they answer, and
+"""What is made for each configuration: the vendors, their discoveries, their container edits, and
 where containers are placed. What is known and what pods hold outlives it elsewhere."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.config.config import Config
-from deviceplugin.daemon.health import HealthWiring
-from deviceplugin.daemon.sharing import Claims
 from deviceplugin.discovery.edits import EditsCache
-from deviceplugin.discovery.loop import LoopOptions
+from deviceplugin.discovery.loop import LoopOptions, VendorLoop
 from deviceplugin.discovery.readings import ReadingsPoll
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.health.service import health_section
+from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.host import Host
+from deviceplugin.host.uevents import Uevent
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import AdvertisedID, Preference, Resource, VendorStatus
 from deviceplugin.placement.service import Placement, Sources, settings_of
-from deviceplugin.resources.allocation import offered_as
+from deviceplugin.resources.allocation import Allocation, offered_as
+from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.plan import Resources
+from deviceplugin.resources.planner import Planner
+from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.latest import Latest
+from deviceplugin.runtime.part import Part
 from deviceplugin.vendor import Vendor, VendorModule
 
-Keep = Callable[[str, Callable[[], Awaitable[None]]], "asyncio.Task[None]"]
-
 LOOK_S = 5.0  # a slow vendor's devices are listed as they were before, until it has looked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """What every generation works with and what outlives it; `discovered(vendor, seconds)` is
+    given each discovery's time."""
+
+    store: InventoryStore
+    tracker: FaultTracker
+    ledger: Ledger
+    planner: Planner
+    listed: Latest[Resources]
+    keeper: Keeper
+    discovered: Callable[[str, float], None]
 
 
 async def with_vendors(
@@ -33,49 +54,45 @@ async def with_vendors(
     return replace(config, skipped=tuple(skipped)), vendors
 
 
-class VendorSide:
-    """Made on the loop; `discovered(vendor, seconds)` is told each discovery's time.
+class Generation:
+    """What is made for one configuration, on the loop.
 
     Raises ConfigError for a placement policy that cannot be had.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        vendors: Sequence[Vendor],
-        health: HealthWiring,
-        claims: Claims,
-        discovered: Callable[[str, float], None],
-    ) -> None:
-        host, order = Host(config.host_root), tuple(vendor.name for vendor in vendors)
-        self.names = order
-        self.answers = EditsCache(host, {vendor.name: vendor for vendor in vendors})
+    def __init__(self, config: Config, vendors: Sequence[Vendor], lasting: Lasting) -> None:
+        host = Host(config.host_root)
+        self.names = tuple(vendor.name for vendor in vendors)
+        self.edits = EditsCache(host, {vendor.name: vendor for vendor in vendors})
         self.placement = Placement(
             host,
             settings_of(config.sections, config.node_name),
             config.state_dir,
-            Sources(holders=lambda: claims.ledger.holders, readings=lambda: self.readings.latest),
+            Sources(holders=lambda: lasting.ledger.holders, readings=lambda: self.readings.latest),
         )
-        write = CdiFiles(config.cdi_dir, order).write
-        around = LoopOptions(write_files=write, discovered=discovered, order=order)
-        self.loops = [health.vendor_loop(vendor, around) for vendor in vendors]
-        self._store, self._listed = health.store, claims.retention.listed
+        options = LoopOptions(
+            write_files=CdiFiles(config.cdi_dir, self.names).write,
+            discovered=lasting.discovered,
+            tracker=lasting.tracker,
+            order=self.names,
+            call_deadline_s=health_section(config).call_deadline_s,
+        )
+        self.loops = [VendorLoop(vendor, lasting.store, options) for vendor in vendors]
+        self._store, self._listed = lasting.store, lasting.listed
         self.readings = ReadingsPoll(
             self.loops,
             lambda: self.placement.uses_readings,
-            lambda: health.store.current,
+            lambda: lasting.store.current,
         )
-        self._looking: list[asyncio.Task[None]] = []
-        self._placing: list[asyncio.Task[None]] = []
+        self._looking, self._placing = lasting.keeper.another(), lasting.keeper.another()
 
-    def start(self, keep: Keep) -> None:
-        """Look at the hardware again and again, each task by `keep`."""
-        self._placing = [
-            keep("placement", self._place),
-            keep("answers", self._prepare),
-            keep("readings", self.readings.run),
-        ]
-        self._looking = [keep(f"{loop.vendor.name}_discovery", loop.run) for loop in self.loops]
+    def start(self) -> None:
+        """Look at the hardware again and again, and prepare what is asked for."""
+        self._placing.start("placement", self._place)
+        self._placing.start("answers", self._prepare)
+        self._placing.start("readings", self.readings.run)
+        for loop in self.loops:
+            self._looking.start(f"{loop.vendor.name}_discovery", loop.run)
 
     async def _place(self) -> None:
         await self.placement.follow(self._store.latest, self._listed)
@@ -90,12 +107,7 @@ class VendorSide:
                 for device in dict.fromkeys(entry.device for entry in resource.devices)
                 if device in devices
             ]
-            await self.answers.prepare(offered)
-
-    def wake(self) -> None:
-        """Something may have changed: discover soon."""
-        for loop in self.loops:
-            loop.wake()
+            await self.edits.prepare(offered)
 
     async def looked(self) -> None:
         """Wait until every vendor has looked once, LOOK_S at most."""
@@ -106,20 +118,111 @@ class VendorSide:
 
     async def rest(self) -> None:
         """End the discoveries; health is watched and answers are given as before."""
-        for task in self._looking:
-            task.cancel()
+        self._looking.cancel()
         await asyncio.gather(*(loop.idle() for loop in self.loops))
 
-    def stop(self) -> "Sequence[asyncio.Task[None]]":
-        """End every task and watch, and hear nothing more; the tasks that are ending."""
+    def stop(self) -> None:
+        """End every task and watch, and take no report any more."""
         for loop in self.loops:
             loop.stop()
-        tasks = [*self._looking, *self._placing]
-        for task in tasks:
-            task.cancel()
-        return tasks
+        self._looking.cancel()
+        self._placing.cancel()
+
+    async def end(self) -> None:
+        """Stop, and wait until every task has ended, STOP_S at most."""
+        self.stop()
+        await asyncio.gather(self._looking.end(), self._placing.end())
 
     async def close(self) -> None:
-        """Let the drivers go; calls that run come to their end first."""
-        self.answers.close()
-        await asyncio.gather(*(loop.close() for loop in self.loops))
+        """End, and let the drivers go; calls that run come to their end first."""
+        self.edits.close()
+        await asyncio.gather(self.end(), *(loop.close() for loop in self.loops))
+
+
+class Generations(Part[Config]):
+    """The generation in force, and how the next one takes its place.
+
+    `prepare` comes before a reload, `retire` after it. The health part stands before it: the new
+    policy applies to what the new vendors find. The sharing part stands right after it: from the
+    old devices and rules to the new ones is one step on the loop.
+    """
+
+    def __init__(self, config: Config, vendors: Sequence[Vendor], lasting: Lasting) -> None:
+        self._lasting = lasting
+        self._skipped: Sequence[VendorStatus] = config.skipped
+        self.current = Generation(config, vendors, lasting)
+        self._alive = [self.current]
+        self._vendors = vendors
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The tasks of each generation that is there."""
+        self._set_skipped()
+        self.current.start()
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(generation.end() for generation in self._alive))
+
+    def problem(self) -> str:
+        """Which vendors have not looked yet."""
+        slow = [loop.vendor.name for loop in self.current.loops if not loop.looked.is_set()]
+        return "first discovery of " + ", ".join(slow) if slow else ""
+
+    def names(self) -> tuple[str, ...]:
+        """The vendors that are served now."""
+        return self.current.names
+
+    def uevent(self, _: Uevent) -> None:
+        """Something may have changed: discover soon."""
+        for loop in self.current.loops:
+            loop.wake()
+
+    def prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
+        """As the newest configuration has it."""
+        return self.current.placement.prefer(resource, preference)
+
+    def allocated(self, allocation: Allocation) -> None:
+        """Placement takes turns by what containers were given."""
+        self.current.placement.handed_out(allocation.resource, allocation.entries)
+
+    async def prepare(self, config: Config, modules: Iterable[VendorModule]) -> Config:
+        """Make the vendors of the next generation; its configuration, which also says which of
+        them cannot be had."""
+        config, self._vendors = await with_vendors(config, modules)
+        return config
+
+    def check(self, config: Config) -> None:
+        """Placement needs its policies."""
+        settings_of(config.sections, config.node_name)
+
+    async def use(self, config: Config) -> None:
+        """Look with the new vendors, then let them take over: until then, lists and answers are
+        those of the old ones."""
+        following = Generation(config, self._vendors, self._lasting)
+        self._alive.append(following)
+        await self.current.rest()
+        self._lasting.planner.hold()
+        try:
+            following.start()
+            await following.looked()
+        finally:
+            self._switch(following, config.skipped)
+
+    def _switch(self, following: Generation, skipped: Sequence[VendorStatus]) -> None:
+        before, self.current, self._skipped = self.current, following, skipped
+        store = self._lasting.store
+        for name in store.current.vendors.keys() - {*following.names}:
+            store.forget(name)
+        self._set_skipped()
+        before.stop()
+
+    async def retire(self) -> None:
+        """Close the generations that are not in force any more."""
+        for old in [generation for generation in self._alive if generation is not self.current]:
+            self._alive.remove(old)
+            await old.close()
+
+    def _set_skipped(self) -> None:
+        for status in self._skipped:
+            self._lasting.store.set_status(status)

@@ -1,7 +1,7 @@
-"""Sharing put together: planner, ledger, the guard of forms, programs, and their tasks."""
+"""Sharing as a part of the daemon: planner, ledger, the guard of forms, programs, their tasks."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deviceplugin.config.config import Config
@@ -12,9 +12,11 @@ from deviceplugin.kubelet.retention import Retention
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.methods import Launches, launches_of
+from deviceplugin.resources.metrics import SharingCollector, StateCollector
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
 from deviceplugin.resources.programs import Programs
+from deviceplugin.runtime.part import Collector, Once, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,11 @@ def sharing_settings(config: Config) -> SharingSettings:
     return SharingSettings(sharing, launches_of(sharing, host, config.sections))
 
 
-class Claims:
-    """What decides who may have which device; `retention.listed` is what the kubelet is shown."""
+class SharingPart(Part[Config]):
+    """What decides who may have which device; `retention.listed` is what the kubelet is shown.
+
+    It stands after the part that discovers: what is planned is what was found.
+    """
 
     def __init__(self, config: Config, store: InventoryStore) -> None:
         settings = sharing_settings(config)
@@ -57,19 +62,32 @@ class Claims:
             lambda: store.current.devices,
         )
 
-    def use(self, settings: SharingSettings) -> None:
-        """Share by other settings from now on; what pods hold they keep."""
-        self.sharing = settings.sharing
-        self._programs.use(settings.launches)
-        self.planner.use(settings.sharing)
-
-    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """What runs for as long as the daemon serves, by name."""
+    def tasks(self) -> Mapping[str, Once]:
+        """The plan, the ledger and the programs of sharing methods."""
         return {
             "plan": self._plan,
             "ledger": self._watch.watch,
             "ledger_plan": self.planner.follow_ledger,
             "programs": self._follow_programs,
+        }
+
+    def check(self, config: Config) -> None:
+        """A sharing method needs its program."""
+        sharing_settings(config)
+
+    async def use(self, config: Config) -> None:
+        """Share by other settings from now on; what pods hold they keep."""
+        settings = sharing_settings(config)
+        self.sharing = settings.sharing
+        self._programs.use(settings.launches)
+        self.planner.use(settings.sharing)
+
+    def collectors(self) -> Mapping[str, Collector]:
+        """Devices and vendors, isolation and what containers hold."""
+        planner, store, listed = self.planner, self._store, self.retention.listed
+        return {
+            "devices": StateCollector(lambda: store.current, lambda: listed.value),
+            "sharing": SharingCollector(lambda: planner.current, self.ledger.held),
         }
 
     async def _plan(self) -> None:

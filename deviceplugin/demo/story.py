@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from deviceplugin.config.config import Config
-from deviceplugin.daemon.daemon import Daemon
+from deviceplugin.daemon.assembly import Start, assemble
 from deviceplugin.demo.scenario import Scenario, Step
 from deviceplugin.runtime.tables import table
 from deviceplugin.testing.kubelet import KubeletStub
@@ -31,8 +31,9 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
         _say(f"Simulated node: {scenario.title} (nothing here is real hardware)")
         node = scenario.prepare(root / "host")
         stub = await stack.enter_async_context(KubeletStub(root / "kubelet"))
-        daemon = Daemon(_config(root), node.vendors, time.time, random.getrandbits(32))
-        task = asyncio.create_task(daemon.run())
+        seed = random.getrandbits(32)
+        start = Start(config=_config(root), vendors=node.vendors, now=time.time, seed=seed)
+        task = asyncio.create_task(assemble(start).run())
         stack.push_async_callback(_stop, task)
         await _registration(stub, scenario)
         await _allocation(stub, "trainer", scenario.request)

@@ -57,6 +57,9 @@ class HealthSection(Section, frozen=True):
             raise ValueError(f"hold_max_s {self.hold_max_s:g} is below hold_s {self.hold_s:g}")
 
 
+SECTIONS: Mapping[str, Any] = {"health": HealthSection}
+
+
 def vendor_defaults(modules: Iterable[object]) -> HealthDefaults:
     """What the vendor modules say of health by their HEALTH_DEFAULTS, in one value; of two that
     say the same word or variable the first counts."""

@@ -46,25 +46,45 @@ async def watch_uevents(happened: Callable[[Uevent], None]) -> None:
 
     Raises OSError where the kernel gives no such socket.
     """
-    loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT) as netlink:
         netlink.setblocking(False)
         netlink.bind((0, KERNEL_GROUP))
         while True:
-            event = await _next(loop, netlink)
+            event = await _next(netlink)
             if event and (event.subsystem in SUBSYSTEMS or event.action == OVERRUN):
                 happened(event)
 
 
-async def _next(loop: asyncio.AbstractEventLoop, netlink: socket.socket) -> Uevent | None:
+async def _next(netlink: socket.socket) -> Uevent | None:
     """The kernel's next event, OVERRUN for events that were too many, None for what others sent.
 
     Any process may send to our port, only the kernel sends from port 0.
     """
     try:
-        message, sender = await loop.sock_recvfrom(netlink, 1 << 16)
+        message, sender = await _received(netlink)
     except OSError as error:
         if error.errno != errno.ENOBUFS:  # a burst overran the socket, which goes on after it
             raise
         return Uevent(action=OVERRUN, subsystem="", devpath="")
     return parse_uevent(message) if sender[0] == 0 else None
+
+
+async def _received(netlink: socket.socket) -> tuple[bytes, tuple[int, int]]:
+    """The next message and its sender. Not by the loop's own sock_recvfrom: that asks first whether
+    the socket is one of TLS, and so loads OpenSSL."""
+    while True:
+        try:
+            message, sender = netlink.recvfrom(1 << 16)
+        except BlockingIOError:
+            await _readable(netlink)
+        else:
+            return message, sender
+
+
+async def _readable(netlink: socket.socket) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(netlink, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(netlink)

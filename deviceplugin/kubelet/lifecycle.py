@@ -17,8 +17,8 @@ import grpc.aio
 import structlog
 
 from deviceplugin.errors import RegistrationError
+from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
-from deviceplugin.kubelet.recorder import Recorder
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
 from deviceplugin.model import ResourceName
 from deviceplugin.names import socket_path_problem
@@ -91,11 +91,11 @@ class Endpoint:
     """Serves one resource on its own socket and keeps it registered; `registered` says whether."""
 
     def __init__(
-        self, plugin: ResourcePlugin, kubelet: KubeletSocket, recorder: Recorder, seed: int
+        self, plugin: ResourcePlugin, kubelet: KubeletSocket, metrics: KubeletMetrics, seed: int
     ) -> None:
         self.plugin = plugin
         self.registered_with: SocketIdentity | None = None
-        self._kubelet, self._recorder = kubelet, recorder
+        self._kubelet, self._metrics = kubelet, metrics
         self._backoff = Backoff(random.Random(f"{seed}{plugin.name}"))  # noqa: S311  # jitter
         self._name = endpoint_of(plugin.name)
         self._path = kubelet.path.parent / self._name
@@ -143,10 +143,10 @@ class Endpoint:
             await self._call_register()
         except RegistrationError as error:
             log.warning("not_registered", resource=self.plugin.name, reason=str(error))
-            self._recorder.registered(self.plugin.name, accepted=False)
+            self._metrics.registered(self.plugin.name, accepted=False)
             self._kubelet.check()
             return False
-        self._recorder.registered(self.plugin.name, accepted=True)
+        self._metrics.registered(self.plugin.name, accepted=True)
         log.info("registered", resource=self.plugin.name, endpoint=self._name)
         return True
 

@@ -1,18 +1,18 @@
 """The kubelet's side as counters and histograms."""
 
+from collections.abc import Iterator
+
 from deviceplugin.errors import Refusal
-from deviceplugin.metrics.process import ProcessCollector
-from deviceplugin.metrics.registry import Counter, Histogram, Registry
+from deviceplugin.metrics.registry import Counter, Histogram
 from deviceplugin.model import ResourceName
+from deviceplugin.resources.allocation import Allocation
+from deviceplugin.runtime.part import Series
 
 _RPC_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
-_DISCOVERY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
-
-class Metrics:
-    """Counters that the other parts increase; fulfils the kubelet side's Recorder."""
+class KubeletMetrics:
+    """What goes on between the kubelet and this daemon; each method counts one event."""
 
     def __init__(self) -> None:
         self._allocations = Counter(
@@ -38,46 +38,34 @@ class Metrics:
         self._restarts = Counter(
             "deviceplugin_kubelet_restarts_total", "Kubelets seen after the first one"
         )
-        self._discovery = Histogram(
-            "deviceplugin_discovery_duration_seconds",
-            "Time of one discovery",
-            "vendor",
-            _DISCOVERY_BUCKETS_S,
-        )
-        self._failures = Counter(
-            "deviceplugin_task_failures_total",
-            "Failures of a task that was then tried again",
-            ["task"],
-        )
-        self.registry = Registry()
-        self.registry.register(ProcessCollector())
-        for instrument in (self._allocations, self._refusals, self._rpc, self._registrations):
-            self.registry.register(instrument)
-        for instrument in (self._lists, self._restarts, self._discovery, self._failures):
-            self.registry.register(instrument)
+
+    def collect(self) -> Iterator[Series]:
+        """All of them as they are now."""
+        for counter in (self._allocations, self._refusals, self._registrations):
+            yield from counter.collect()
+        for instrument in (self._rpc, self._lists, self._restarts):
+            yield from instrument.collect()
 
     def rpc(self, method: str, seconds: float) -> None:
+        """A call was answered after `seconds`."""
         self._rpc.observe(method, seconds)
 
-    def allocated(self, resource: ResourceName) -> None:
-        self._allocations.inc(resource)
+    def allocated(self, allocation: Allocation) -> None:
+        """A container request was answered."""
+        self._allocations.inc(allocation.resource.name)
 
     def refused(self, resource: ResourceName, refusal: Refusal) -> None:
+        """A container request was refused."""
         self._refusals.inc(resource, refusal)
 
     def registered(self, resource: ResourceName, *, accepted: bool) -> None:
+        """The kubelet answered a registration."""
         self._registrations.inc(resource, "accepted" if accepted else "refused")
 
     def listed(self, resource: ResourceName) -> None:
+        """A list was sent on a stream."""
         self._lists.inc(resource)
 
     def kubelet_restarted(self) -> None:
+        """A kubelet was seen that is not the first one."""
         self._restarts.inc()
-
-    def discovered(self, vendor: str, seconds: float) -> None:
-        """A discovery took `seconds`."""
-        self._discovery.observe(vendor, seconds)
-
-    def task_failed(self, task: str) -> None:
-        """A supervised task failed and is tried again."""
-        self._failures.inc(task)

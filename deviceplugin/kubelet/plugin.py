@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -17,9 +16,9 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from deviceplugin.errors import AllocationError, CallTimeoutError, DevicePluginError, Refusal
+from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.kubelet import wire
-from deviceplugin.kubelet.recorder import Recorder
+from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -29,13 +28,14 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
-from deviceplugin.resources.allocation import select
+from deviceplugin.resources.allocation import Request
 from deviceplugin.runtime.latest import Latest
 
 log = structlog.get_logger()
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
-Edits = Callable[[Resource, Sequence[AdvertisedDevice]], Awaitable[ContainerEdits]]
+Encode = Callable[[ContainerEdits], bytes]
+Allocate = Callable[[Request, Encode], Awaitable[bytes]]
 Prefer = Callable[[Resource, Preference], Sequence[AdvertisedID]]
 
 OPTIONS = pluginapi.DevicePluginOptions(
@@ -73,15 +73,15 @@ def offer(resource: Resource) -> Offer:
 
 
 class ResourcePlugin:
-    """Serves one resource; `answer` and `prefer` decide what a container gets."""
+    """Serves one resource; `allocate` and `prefer` decide what a container gets."""
 
     def __init__(
-        self, resource: Resource, answer: Edits, prefer: Prefer, recorder: Recorder
+        self, resource: Resource, allocate: Allocate, prefer: Prefer, metrics: KubeletMetrics
     ) -> None:
         self.name: ResourceName = resource.name
         self.streams = Latest(0)
         self.lost = asyncio.Event()
-        self._answer, self._prefer, self._recorder = answer, prefer, recorder
+        self._allocate_one, self._prefer, self._metrics = allocate, prefer, metrics
         self._state = Latest((0, offer(resource)))
 
     @property
@@ -133,7 +133,7 @@ class ResourcePlugin:
             while state[0] == epoch:
                 if state[1].message != sent:
                     sent = state[1].message
-                    self._recorder.listed(self.name)
+                    self._metrics.listed(self.name)
                     yield sent
                     await self._pause(epoch)
                     state = self._state.value
@@ -163,7 +163,7 @@ class ResourcePlugin:
                 for container in request.container_requests
             ]
         )
-        self._recorder.rpc("GetPreferredAllocation", time.perf_counter() - started)
+        self._metrics.rpc("GetPreferredAllocation", time.perf_counter() - started)
         return answer
 
     async def _allocate(self, request: pluginapi.AllocateRequest, context: Context) -> bytes:
@@ -173,11 +173,11 @@ class ResourcePlugin:
                 [tuple(c.devices_ids) for c in request.container_requests]
             )
         except AllocationError as error:
-            self._recorder.refused(self.name, error.refusal)
+            self._metrics.refused(self.name, error.refusal)
             log.warning("allocate_refused", resource=self.name, reason=str(error))
             await context.abort(_CODES[error.refusal], str(error))
         finally:
-            self._recorder.rpc("Allocate", time.perf_counter() - started)
+            self._metrics.rpc("Allocate", time.perf_counter() - started)
         return b"".join(answers)  # messages one after the other are one with all their items
 
     async def _containers(self, requests: Sequence[Sequence[str]]) -> Sequence[bytes]:
@@ -188,22 +188,8 @@ class ResourcePlugin:
 
     async def _container(self, ids: Sequence[str]) -> bytes:
         current = self._state.value[1]
-        entries = select(self.name, current.entries, ids)
-        asked = [entry.id for entry in entries]
-        try:
-            edits = await self._answer(current.resource, entries)
-        except CallTimeoutError as error:
-            raise AllocationError(Refusal.DEADLINE, f"{self.name}: {error}") from error
-        except AllocationError:
-            raise
-        except DevicePluginError as error:
-            raise AllocationError(Refusal.FAILED, f"{self.name}: {error}") from error
-        message = self._message(edits)
-        self._recorder.allocated(self.name)
-        # The line is written while the answer is on its way.
-        told = partial(log.info, "allocated", resource=self.name, devices=asked)
-        asyncio.get_running_loop().call_soon(told)
-        return message
+        request = Request(current.resource, current.entries, ids)
+        return await self._allocate_one(request, self._message)
 
     def _message(self, edits: ContainerEdits) -> bytes:
         """A vendor may have put anything into its edits."""

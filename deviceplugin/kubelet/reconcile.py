@@ -79,8 +79,9 @@ class Endpoints:
         self._reconcile(self._wanted)
 
     async def _stop_all(self) -> None:
-        tasks = [running.task for running in self._running.values()]
-        await asyncio.gather(*map(_cancel, [*tasks, *self._ending.values()]))
+        tasks = [*(running.task for running in self._running.values()), *self._ending.values()]
+        self._running, self._ending = {}, {}
+        await asyncio.gather(*map(_cancel, tasks))
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -1,16 +1,16 @@
-"""A small HTTP server, and what it answers: /metrics, /healthz and /readyz."""
+"""A small HTTP server for a table of pages, and the pages that every daemon has."""
 
 import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
-from deviceplugin.runtime.guard import start_guarded
+from deviceplugin.runtime.guard import guarded, start_guarded
+from deviceplugin.runtime.part import Page, Response
 
 MAX_REQUESTS = 8
 
@@ -28,14 +28,6 @@ _BACKLOG = 16
 
 
 _END = b"\r\n\r\n"
-
-
-class Response(NamedTuple):
-    """A status line's end, a media type and the body."""
-
-    status: str
-    content_type: str
-    text: str
 
 
 App = Callable[[str], Response]
@@ -146,19 +138,34 @@ LOOP_S = 2.0
 _PLAIN = "text/plain; charset=utf-8"
 
 
-def application(registry: Registry, alive: Callable[[], bool], ready: Callable[[], str]) -> App:
-    """The answers; `ready` gives an empty text, or what is being waited for."""
+def application(routes: Mapping[str, Page]) -> App:
+    """Answers by the table of pages; a page that fails costs itself, and any other path is told
+    what there is."""
+    pages = {path: guarded(f"page {path}", page, _failed) for path, page in routes.items()}
+    *most, last = sorted(pages) or [""]
+    there = f"{', '.join(most)} and {last}" if most else last or "nothing"
 
     def answer(path: str) -> Response:
-        if path == "/metrics":
-            return Response("200 OK", CONTENT_TYPE, registry.text())
-        if path == "/healthz":
-            return _probe("" if alive() else "the event loop does not answer")
-        if path == "/readyz":
-            return _probe(ready())
-        return Response("404 Not Found", _PLAIN, "there is /metrics, /healthz and /readyz\n")
+        if path in pages:
+            return pages[path]()
+        return Response("404 Not Found", _PLAIN, f"there is {there}\n")
 
     return answer
+
+
+def pages_of(
+    registry: Registry, alive: Callable[[], bool], ready: Callable[[], str]
+) -> Mapping[str, Page]:
+    """/metrics, /healthz and /readyz; `ready` gives an empty text, or what is being waited for."""
+    return {
+        "/metrics": lambda: Response("200 OK", CONTENT_TYPE, registry.text()),
+        "/healthz": lambda: _probe("" if alive() else "the event loop does not answer"),
+        "/readyz": lambda: _probe(ready()),
+    }
+
+
+def _failed() -> Response:
+    return Response("500 Internal Server Error", _PLAIN, "this page failed, see the log\n")
 
 
 def loop_alive(loop: asyncio.AbstractEventLoop) -> bool:

@@ -1,9 +1,17 @@
 """Counters, histograms and gauges, and the text in which a scrape gets them."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal
+
+import structlog
+
+from deviceplugin.runtime.guard import outcome_of
+from deviceplugin.runtime.part import Collector, Series
+
+log = structlog.get_logger()
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,31 +53,69 @@ class Family:
             yield f"{self.name}{suffix}{shown} {number(value)}"
 
 
-class Collector(Protocol):
-    """A source of families."""
-
-    def collect(self) -> Iterable[Family]:
-        """Its families as they are now; called on another thread than the loop's."""
-
-
 class Registry:
-    """What a scrape asks, in the order of registration."""
+    """What a scrape asks, in the order of registration; a collector that fails costs its own
+    series and no other's."""
 
     def __init__(self) -> None:
-        self._sources: list[Collector] = []
+        self._sources: dict[str, Collector] = {}
+        self._failures: dict[str, str] = {}
 
-    def register(self, source: Collector) -> None:
-        """Ask `source` at each scrape."""
-        self._sources.append(source)
+    def register(self, source: Collector, name: str = "") -> None:
+        """Ask `source` at each scrape; `name` stands in `deviceplugin_collector_success`.
 
-    def collect(self) -> Iterator[Family]:
-        """All families as they are now."""
-        for source in self._sources:
-            yield from source.collect()
+        Raises ValueError for a name that is taken.
+        """
+        name = name or type(source).__name__
+        if name in self._sources:
+            raise ValueError(f"there is a collector {name!r} already")
+        self._sources[name] = source
+
+    def register_all(self, sources: Mapping[str, Collector]) -> None:
+        """Ask each of `sources` at each scrape, by its name."""
+        for name, source in sources.items():
+            self.register(source, name)
+
+    def collect(self) -> Iterator[Series]:
+        """All series as they are now."""
+        for families, _ in self._read():
+            yield from families
 
     def text(self) -> str:
-        """All families as one document."""
-        return "".join(f"{line}\n" for family in self.collect() for line in family.lines())
+        """All series as one document."""
+        return "".join(text for _, text in self._read())
+
+    def _read(self) -> Iterator[tuple[Sequence[Series], str]]:
+        """The series of each collector with their text, and at last which collectors failed."""
+        success = Family(
+            "deviceplugin_collector_success",
+            "gauge",
+            "1 for a source of series that could be read, 0 for one that failed",
+            ["collector"],
+        )
+        for name, source in self._sources.items():
+            outcome = outcome_of(partial(_rendered, source))
+            self._tell(name, outcome)
+            success.add([name], float(not isinstance(outcome, Exception)))
+            if not isinstance(outcome, Exception):
+                yield outcome
+        yield [success], "".join(f"{line}\n" for line in success.lines())
+
+    def _tell(self, name: str, outcome: object) -> None:
+        """Once per change: a scrape comes every few seconds."""
+        failure = repr(outcome) if isinstance(outcome, Exception) else ""
+        if failure == self._failures.get(name, ""):
+            return
+        self._failures[name] = failure
+        if isinstance(outcome, Exception):
+            log.error("collector_failed", collector=name, error=failure, exc_info=outcome)
+        else:
+            log.info("collector_recovered", collector=name)
+
+
+def _rendered(source: Collector) -> tuple[Sequence[Series], str]:
+    families = list(source.collect())
+    return families, "".join(f"{line}\n" for family in families for line in family.lines())
 
 
 def number(value: float) -> str:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import (
     AdvertisedDevice,
+    AdvertisedID,
+    ContainerEdits,
     Device,
     DeviceID,
     Health,
@@ -16,6 +18,31 @@ from deviceplugin.model import (
 )
 from deviceplugin.names import MAX_ID, id_problem
 from deviceplugin.resources.shares import noun_text
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a front end asks for: `ids` of a resource as it is listed, `entries` by id."""
+
+    resource: Resource
+    entries: Mapping[str, AdvertisedDevice]
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What one container was given, as every listener gets it: entries and the devices behind
+    them in the order of their ids, and the edits of its container."""
+
+    resource: Resource
+    entries: tuple[AdvertisedDevice, ...]
+    devices: tuple[Device, ...]
+    edits: ContainerEdits
+
+    @property
+    def ids(self) -> list[AdvertisedID]:
+        """The ids that it was given, sorted."""
+        return [entry.id for entry in self.entries]
 
 
 def select(

@@ -1,15 +1,16 @@
-"""The configuration sections `rules` and `sharing`; decoded by msgspec."""
+"""The configuration sections `isolation`, `rules` and `sharing`; decoded by msgspec."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share
 from deviceplugin.names import name_problem
+from deviceplugin.schema import Isolation as IsolationWord
 from deviceplugin.schema import Section, parse_bytes
 from deviceplugin.vendor import Prepare
 
@@ -192,3 +193,11 @@ def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         some = "one of " + ", ".join(choices) if choices else "nothing: no installed vendor has any"
         raise ConfigError(key, value, some)
+
+
+# A list and a word are no structs, but are decoded, checked and shown by the same code.
+SECTIONS: Mapping[str, Any] = {
+    "isolation": IsolationWord | None,
+    "rules": tuple[Rule, ...] | None,
+    "sharing": SharingSection,
+}

@@ -8,40 +8,31 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.health.report import health_report
-from deviceplugin.health.tracker import FaultTracker
-from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import Device
 from deviceplugin.names import one_line, socket_path_problem
-from deviceplugin.schema import Section
+from deviceplugin.runtime.part import Operation, Reply
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 FILE = "control.sock"
 MAX_REQUEST_BYTES = 4096
-MAX_REASON = 500
 MAX_ERROR = 4096
 MAX_PEERS = 8
 PATIENCE_S = 5.0
-_ORDERS = frozenset({"cordon", "uncordon", "forget"})
-
-Answer = dict[str, Any]
 
 
-class Request(Section, frozen=True):
-    """What an operator may ask for; `operation` is health, cordon, uncordon or forget."""
+class _Named(msgspec.Struct, frozen=True):
+    """What every request has; its other fields are the operation's own."""
 
     operation: str
-    device: str = ""
-    reason: str = ""
 
 
 class ControlError(DevicePluginError):
@@ -49,24 +40,20 @@ class ControlError(DevicePluginError):
 
 
 class Control:
-    """Answers operators from the store and passes their orders to the desk."""
+    """Answers operators by a table of operations."""
 
-    def __init__(self, store: InventoryStore, desk: FaultTracker) -> None:
-        self._store, self._desk = store, desk
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        self._operations = operations
         self._peers = 0
         self.listening = asyncio.Event()
-        self._operations: Mapping[str, Callable[[Request], Answer]] = {
-            "health": self._health,
-            "cordon": self._cordon,
-            "uncordon": self._uncordon,
-            "forget": self._forget,
-        }
 
     async def serve(self, state_dir: Path) -> None:
         """Serve until cancelled; raises DevicePluginError where the socket cannot be made."""
         path = state_dir / FILE
+        # Bound on the loop, a few calls at the start: from a thread it would be lost, and leak,
+        # where we are cancelled meanwhile.
         server = await asyncio.start_unix_server(
-            self._attend, sock=await asyncio.to_thread(_bind, path), limit=MAX_REQUEST_BYTES
+            self._attend, sock=_bind(path), limit=MAX_REQUEST_BYTES
         )
         self.listening.set()
         async with server:
@@ -89,7 +76,7 @@ class Control:
             self._peers -= 1
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         if self._peers > MAX_PEERS:
             return _refusal("too many at a time, try again")
         uid = _peer_uid(writer.get_extra_info("socket"))
@@ -103,50 +90,19 @@ class Control:
         except ControlError as error:
             return _refusal(str(error))
 
-    async def _answer(self, line: bytes) -> Answer:
-        try:
-            request = msgspec.json.decode(line, type=Request)
-        except msgspec.MsgspecError as error:
-            raise ControlError(f"not a request: {error}") from error
-        if request.operation not in self._operations:
-            raise ControlError(f"unknown operation {request.operation!r}")
-        answer = self._operations[request.operation](request)
-        if request.operation in _ORDERS and (problem := await self._desk.settled()):
-            raise ControlError(
-                f"{request.operation} {answer['device']}: in force, but lost when the daemon ends: "
-                f"it cannot be saved ({problem}); this is tried again every 5 s"
-            )
-        return answer
+    async def _answer(self, line: bytes) -> Reply:
+        name = _decoded(line, _Named).operation
+        if name not in self._operations:
+            raise ControlError(f"unknown operation {name!r}")
+        operation = self._operations[name]
+        return await operation.answer(_decoded(line, operation.request))
 
-    def _health(self, _: Request) -> Answer:
-        return health_report(self._store.current, self._desk.records.value)
 
-    def _cordon(self, request: Request) -> Answer:
-        device, reason = self._device(request), one_line(request.reason, MAX_REASON + 1)
-        if not reason or len(reason) > MAX_REASON:
-            raise ControlError(f"a cordon has a reason of 1 to {MAX_REASON} characters")
-        self._desk.cordon(device, reason)
-        return {"device": device.id}
-
-    def _uncordon(self, request: Request) -> Answer:
-        device = self._device(request)
-        self._desk.uncordon(device)
-        return {"device": device.id}
-
-    def _forget(self, request: Request) -> Answer:
-        device = self._device(request)
-        self._desk.forget(device)
-        return {"device": device.id}
-
-    def _device(self, request: Request) -> Device:
-        """The device of an id, or the whole GPU at a PCI address."""
-        devices = self._store.current.devices.values()
-        for device in devices:
-            whole = device.parent is None and device.pci_address == request.device.lower()
-            if request.device == device.id or whole:
-                return device
-        known = ", ".join(device.id for device in devices)
-        raise ControlError(f"there is no device {request.device!r}, there is: {known or 'none'}")
+def _decoded(line: bytes, schema: type[T]) -> T:
+    try:
+        return msgspec.json.decode(line, type=schema)
+    except msgspec.MsgspecError as error:
+        raise ControlError(f"not a request: {error}") from error
 
 
 def _bind(path: Path) -> socket.socket:
@@ -171,11 +127,11 @@ def _peer_uid(peer: Any) -> int:  # asyncio's TransportSocket has no type of its
     return int(struct.unpack("3i", credentials)[1])
 
 
-def _refusal(text: str) -> Answer:
+def _refusal(text: str) -> Reply:
     return {"ok": False, "error": one_line(text, MAX_ERROR)}
 
 
-def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Answer:
+def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Reply:
     """A running daemon's answer; raises ControlError where none runs or it refuses."""
     path = state_dir / FILE
     try:
@@ -186,7 +142,7 @@ def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Answer:
             said = msgspec.json.decode(b"".join(iter(lambda: peer.recv(1 << 16), b"")))
     except (OSError, ValueError, RecursionError) as error:
         raise ControlError(f"no daemon answers on {path}: {error}") from error
-    answer: Answer = said if isinstance(said, dict) else {"error": "this is no answer of a daemon"}
+    answer: Reply = said if isinstance(said, dict) else {"error": "this is no answer of a daemon"}
     if not answer.pop("ok", False):
         raise ControlError(one_line(str(answer.get("error", "refused")), MAX_ERROR))
     return answer

@@ -52,6 +52,14 @@ def plugin_function(name: str, function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def outcome_of(function: Callable[[], T]) -> T | Exception:
+    """The result of `function`, or what it raised; whoever calls says what comes of that."""
+    try:
+        return function()
+    except Exception as error:  # noqa: BLE001  # handed to the caller
+        return error
+
+
 def start_guarded(
     name: str, function: Callable[[], None], failed: Callable[[str], bool] = lambda _: False
 ) -> threading.Thread:

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from deviceplugin.cli import cli
+from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.errors import Refusal
 from deviceplugin.faults import COMMON, FORMER_NAMES
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.kubelet.metrics import Metrics
+from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.metrics.registry import Registry
 from deviceplugin.model import FaultClass
 from deviceplugin.placement.section import SchedulingSection
@@ -158,8 +159,10 @@ def metric_names(registry: Registry) -> set[str]:
 
 
 def test_every_metric_is_described() -> None:
-    registry = Metrics().registry
+    registry = Registry()
     store = InventoryStore(lambda: 0.0)
+    registry.register(KubeletMetrics())
+    registry.register(DaemonMetrics())
     registry.register(StateCollector(lambda: store.current, dict))
     text = text_of("docs/operations.md")
     missing = {name for name in metric_names(registry) if f"`{name}" not in text}

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from deviceplugin.discovery.admission import fault_problem
 from deviceplugin.health.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
+from deviceplugin.health.operations import MAX_REASON, HealthOperations
 from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
 from deviceplugin.health.tracker import FaultTracker
@@ -25,7 +26,7 @@ from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.pb import podresources_v1_pb2 as podresources
 from deviceplugin.resources.ledger import HoldersUnknownError, Ledger
-from deviceplugin.runtime.control import FILE, MAX_REASON, Control, ControlError, ask_daemon
+from deviceplugin.runtime.control import FILE, Control, ControlError, ask_daemon
 from tests.fuzz.loop import at_the_end, run
 from tests.fuzz.surface import Source, Surface, is_line
 from tests.health.test_agents import DEVICES, amd_answer, intel_answer, nvidia_answer
@@ -68,7 +69,7 @@ def _door() -> tuple[Path, FaultTracker]:
 
 async def _open(folder: Path, store: InventoryStore) -> FaultTracker:
     desk = FaultTracker(store, FaultPolicy(), "boot")
-    control = Control(store, desk)
+    control = Control(HealthOperations(store, desk).table())
     serving = asyncio.create_task(control.serve(folder))
     await control.listening.wait()
 

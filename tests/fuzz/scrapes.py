@@ -7,9 +7,9 @@ from functools import cache
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deviceplugin.kubelet.metrics import Metrics
-from deviceplugin.metrics.http import HttpServer, application
-from deviceplugin.metrics.registry import Family
+from deviceplugin.kubelet.metrics import KubeletMetrics
+from deviceplugin.metrics.http import HttpServer, application, pages_of
+from deviceplugin.metrics.registry import Family, Registry
 from tests.fuzz.loop import at_the_end
 from tests.fuzz.surface import Source, Surface, text_of
 
@@ -57,7 +57,9 @@ def _parts(peer: socket.socket) -> Iterable[bytes]:
 
 @cache
 def _http() -> int:
-    app = application(Metrics().registry, lambda: True, lambda: "")
+    registry = Registry()
+    registry.register(KubeletMetrics())
+    app = application(pages_of(registry, lambda: True, lambda: ""))
     server = HttpServer(app, ("127.0.0.1", 0))
 
     async def stop() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.operations import HealthOperations
 from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
 from deviceplugin.health.tracker import FaultTracker
@@ -44,7 +45,7 @@ async def desk(store: InventoryStore) -> FaultTracker:
 async def door(
     state_dir: Path, store: InventoryStore, desk: FaultTracker
 ) -> AsyncIterator[FaultTracker]:
-    control = Control(store, desk)
+    control = Control(HealthOperations(store, desk).table())
     serving = asyncio.create_task(control.serve(state_dir))
     await control.listening.wait()
     yield desk
@@ -106,7 +107,7 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(state_dir / FILE))
-    control = Control(store, desk)
+    control = Control(HealthOperations(store, desk).table())
     serving = asyncio.create_task(control.serve(state_dir))
     await control.listening.wait()
     assert (await ask(state_dir, operation="health"))["vendors"] == []
@@ -116,7 +117,7 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(
 
 async def test_a_path_that_is_too_long_is_named(store: InventoryStore, desk: FaultTracker) -> None:
     with pytest.raises(DevicePluginError, match="at most 107 bytes"):
-        await Control(store, desk).serve(Path("/tmp") / ("x" * 120))
+        await Control(HealthOperations(store, desk).table()).serve(Path("/tmp") / ("x" * 120))
 
 
 def test_without_a_daemon_the_command_says_so(state_dir: Path) -> None:

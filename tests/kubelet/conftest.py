@@ -1,7 +1,8 @@
 """One resource served in this process to a kubelet stub."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,18 +10,23 @@ import pytest
 
 from deviceplugin.errors import Refusal
 from deviceplugin.kubelet.lifecycle import Endpoint
+from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
     ContainerEdits,
+    Device,
     DeviceID,
     Health,
     Resource,
     ResourceName,
 )
 from deviceplugin.placement.prefer import prefer
+from deviceplugin.resources.allocation import Request
+from deviceplugin.resources.allocator import Allocator, Sources
+from deviceplugin.resources.grants import Granted
 from deviceplugin.testing.kubelet import KubeletStub
 
 GPU = ResourceName("example.com/gpu")
@@ -42,19 +48,17 @@ def resource(*ids: str, unhealthy: str = "", numa: int | None = None) -> Resourc
     )
 
 
-@dataclass
-class Recorded:
-    """A Recorder that keeps what it is told."""
+class Recorded(KubeletMetrics):
+    """The metrics, which also keep what they are given."""
 
-    refusals: list[Refusal] = field(default_factory=list)
-    lists: int = 0
-    registrations: list[bool] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: list[Refusal] = []
+        self.lists = 0
+        self.registrations: list[bool] = []
 
     def rpc(self, method: str, seconds: float) -> None:
         assert seconds >= 0, method
-
-    def allocated(self, resource: ResourceName) -> None:
-        assert resource == GPU
 
     def refused(self, resource: ResourceName, refusal: Refusal) -> None:
         assert resource == GPU
@@ -67,9 +71,6 @@ class Recorded:
     def listed(self, resource: ResourceName) -> None:
         assert resource == GPU
         self.lists += 1
-
-    def kubelet_restarted(self) -> None:
-        """Not counted here."""
 
 
 @dataclass
@@ -91,13 +92,31 @@ class Answer:
     error: Exception | None = None
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, _: Resource, entries: Sequence[AdvertisedDevice]) -> ContainerEdits:
+    async def __call__(self, request: Request, encode: Callable[[ContainerEdits], bytes]) -> bytes:
+        devices = {
+            entry.device: Device(id=entry.device, vendor="example")
+            for entry in request.entries.values()
+        }
+        sources = Sources(devices=devices, granted=_no_shares, vendor_edits=self._edits)
+        allocator = Allocator(lambda: sources, _reserving)
+        return await allocator.allocate(request, encode)
+
+    async def _edits(self, devices: Sequence[Device], _: Granted) -> ContainerEdits:
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
             raise self.error
-        return ContainerEdits(env={"IDS": ",".join(entry.id for entry in entries)})
+        return ContainerEdits(env={"IDS": ",".join(device.id for device in devices)})
+
+
+def _no_shares(*_: object) -> Granted:
+    return Granted()
+
+
+@asynccontextmanager
+async def _reserving(*_: object) -> AsyncIterator[None]:
+    yield
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
-from deviceplugin.kubelet.metrics import Metrics
+from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.metrics.http import (
     MAX_HEAD_BYTES,
     MAX_REQUESTS,
@@ -18,11 +19,14 @@ from deviceplugin.metrics.http import (
     HttpServer,
     application,
     loop_alive,
+    pages_of,
 )
+from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.metrics.registry import CONTENT_TYPE, Counter, Family, Histogram, Registry
 from deviceplugin.model import Device, DeviceID, Fault, Inventory, ResourceName, VendorStatus
 from deviceplugin.resources.metrics import StateCollector
 from deviceplugin.resources.plan import plan_resources
+from deviceplugin.runtime.part import Collector, Response
 from tests.rig import WAIT_S, fetch
 
 
@@ -31,6 +35,10 @@ def answering(app: App, host: str = "127.0.0.1") -> Iterator[HttpServer]:
     server = HttpServer(app, (host, 0))
     yield server
     server.close()
+
+
+def pages(registry: Registry, ready: str = "", *, alive: bool = True) -> App:
+    return application(pages_of(registry, lambda: alive, lambda: ready))
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Source:
 
 @contextmanager
 def serving(ready: str = "", *, alive: bool = True) -> Iterator[str]:
-    with answering(application(Registry(), lambda: alive, lambda: ready)) as server:
+    with answering(pages(Registry(), ready, alive=alive)) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 
@@ -99,19 +107,19 @@ def test_clients_that_say_nothing_do_not_keep_others_from_an_answer() -> None:
 
 def test_an_address_that_is_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
-        HttpServer(application(Registry(), bool, str), other.getsockname())
+        HttpServer(pages(Registry()), other.getsockname())
 
 
 def test_a_closed_endpoint_leaves_its_address_to_the_next_one() -> None:
-    with answering(application(Registry(), bool, str)) as server:
+    with answering(pages(Registry())) as server:
         address = ("127.0.0.1", server.port)
-    following = HttpServer(application(Registry(), bool, str), address)
+    following = HttpServer(pages(Registry()), address)
     assert following.port == address[1]
     following.close()
 
 
 def test_it_listens_on_ipv6_too() -> None:
-    app = application(Registry(), lambda: True, str)
+    app = pages(Registry())
     with answering(app, "::1") as server:
         assert fetch(f"http://[::1]:{server.port}/healthz") == (200, "ok\n")
 
@@ -155,9 +163,11 @@ def test_what_is_sent_is_what_prometheus_own_parser_reads() -> None:
     times = Histogram("seconds", "Times", "method", (0.1, 1))
     for value in (0.1, 0.5, 7.0):
         times.observe("Allocate", value)
-    for source in (Source(gauge), counter, alone, times):
-        registry.register(source)
+    sources: list[Collector] = [Source(gauge), counter, alone, times]
+    for number, source in enumerate(sources):
+        registry.register(source, f"source {number}")
     read = {f.name: f for f in text_string_to_metric_families(registry.text())}
+    assert len(read.pop("deviceplugin_collector_success").samples) == 4
     assert {name: family.type for name, family in read.items()} == {
         "gauge": "gauge",
         "requests": "counter",
@@ -196,13 +206,15 @@ def test_a_scrape_shows_devices_by_health_vendors_faults_and_the_process() -> No
             "absent": VendorStatus(name="absent", error="no driver"),
         },
     )
-    metrics = Metrics()
-    metrics.registry.register(
+    metrics, registry = KubeletMetrics(), Registry()
+    for source in (metrics, ProcessCollector()):
+        registry.register(source)
+    registry.register(
         StateCollector(lambda: inventory, lambda: plan_resources(inventory).resources)
     )
     metrics.kubelet_restarted()
     threads = threading.active_count()  # other tests of this process may have left some
-    with answering(application(metrics.registry, bool, str)) as server:
+    with answering(pages(registry)) as server:
         _, body = fetch(f"http://127.0.0.1:{server.port}/metrics")
     assert list(text_string_to_metric_families(body))
     for line in (
@@ -217,3 +229,84 @@ def test_a_scrape_shows_devices_by_health_vendors_faults_and_the_process() -> No
         assert line in body
     assert 'code="lost"' in body
     assert threading.active_count() < threads + MAX_REQUESTS
+
+
+@dataclass
+class Broken:
+    """A collector that raises while `problem` is set, before or after its first family."""
+
+    problem: str
+    first: Family | None = None
+
+    def collect(self) -> Iterator[Family]:
+        if self.first is not None:
+            yield self.first
+        if self.problem:
+            raise RuntimeError(self.problem)
+
+
+def family_of(name: str, value: object = 1.0) -> Family:
+    family = Family(name, "gauge", "Help")
+    family.add((), value)  # type: ignore[arg-type]  # what a plug-in may do
+    return family
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(Broken("at once"), id="at-once"),
+        pytest.param(Broken("half-way", family_of("half")), id="half-way"),
+        pytest.param(Source(family_of("half", "no number")), id="no-number"),
+    ],
+)
+def test_a_collector_that_raises_costs_its_own_series_only(broken: Collector) -> None:
+    registry = Registry()
+    registry.register(Source(family_of("before")), "first")
+    registry.register(broken, "broken")
+    registry.register(Source(family_of("after")), "last")
+    with answering(pages(registry)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        status, body = fetch(f"{url}/metrics")
+        assert fetch(f"{url}/healthz") == (200, "ok\n")
+    assert status == 200
+    read = {f.name: f for f in text_string_to_metric_families(body)}
+    assert set(read) == {"before", "after", "deviceplugin_collector_success"}
+    success = {
+        s.labels["collector"]: s.value for s in read["deviceplugin_collector_success"].samples
+    }
+    assert success == {"first": 1.0, "broken": 0.0, "last": 1.0}
+
+
+def test_a_collector_that_raises_is_logged_once_per_change() -> None:
+    registry, broken = Registry(), Broken("no sensor")
+    registry.register(broken, "telemetry")
+    with capture_logs() as logs:
+        for problem in ("no sensor", "no sensor", "no driver", "", "", "no sensor"):
+            broken.problem = problem
+            registry.text()
+    told = [(entry["event"], entry.get("error", "")) for entry in logs]
+    assert told == [
+        ("collector_failed", "RuntimeError('no sensor')"),
+        ("collector_failed", "RuntimeError('no driver')"),
+        ("collector_recovered", ""),
+        ("collector_failed", "RuntimeError('no sensor')"),
+    ]
+
+
+def test_two_collectors_of_one_name_are_a_mistake_of_ours() -> None:
+    registry = Registry()
+    registry.register(Source(family_of("a")), "name")
+    with pytest.raises(ValueError, match="'name' already"):
+        registry.register(Source(family_of("b")), "name")
+
+
+def test_a_page_that_raises_is_a_server_error_and_costs_no_other_page() -> None:
+    def broken() -> Response:
+        raise RuntimeError("no")
+
+    routes = {"/broken": broken, "/works": lambda: Response("200 OK", "text/plain", "yes")}
+    with answering(application(routes)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        assert fetch(f"{url}/broken")[0] == 500
+        assert fetch(f"{url}/works") == (200, "yes")
+        assert fetch(f"{url}/other") == (404, "there is /broken and /works\n")

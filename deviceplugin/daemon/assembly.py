@@ -1,0 +1,143 @@
+"""Which parts the daemon has, in which order, and what each is made with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from deviceplugin.config.config import Config
+from deviceplugin.config.reload import Origin, Reloader
+from deviceplugin.daemon.daemon import Daemon, Tables, use_all
+from deviceplugin.daemon.generation import Generations, Lasting
+from deviceplugin.daemon.metrics import DaemonMetrics
+from deviceplugin.daemon.parts import ControlPart, HttpPart, LockPart, LogsPart, UeventsPart
+from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.health.service import AgentsPart, HealthPart
+from deviceplugin.host import Host
+from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
+from deviceplugin.metrics.process import ProcessCollector
+from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
+from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.part import Part
+from deviceplugin.vendor import Vendor, VendorModule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a daemon is made from.
+
+    `now` gives Unix seconds, `seed` the jitter of retries. An id or a resource name that two
+    vendors report is that of the earlier one in `vendors`. Without an `origin` the configuration
+    is never read again.
+    """
+
+    config: Config
+    vendors: Sequence[Vendor]
+    now: Callable[[], float]
+    seed: int
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What every capability may work with; all of it outlives a reload."""
+
+    start: Start
+    keeper: Keeper
+    health: HealthPart
+    sharing: SharingPart
+    generations: Generations
+    allocator: Allocator
+    kubelet: KubeletPart
+    endpoints: EndpointsPart
+
+
+Capability = Callable[[Core], Part[Config]]
+
+# A capability beyond the core is one line here.
+CAPABILITIES: tuple[Capability, ...] = ()
+
+
+def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:
+    """The daemon with its parts; made on the loop.
+
+    Raises ConfigError for a configuration by which a part cannot serve.
+    """
+    metrics, tables = DaemonMetrics(), Tables()
+    tables.registry.register_all({"process": ProcessCollector(), "daemon": metrics})
+    keeper = Keeper(metrics.task_failed)
+    core = _core(start, keeper, metrics)
+    config, host = start.config, Host(start.config.host_root)
+    parts: list[Part[Config]] = [
+        HttpPart(config, tables.routes, keeper),
+        LockPart(config.state_dir),
+        LogsPart(),
+        core.health,
+        core.generations,
+        core.sharing,
+        AgentsPart(config, host, core.health, core.generations.names, keeper),
+        UeventsPart([core.health.uevent, core.generations.uevent]),
+        ControlPart(config.state_dir, tables.operations),
+        *(capability(core) for capability in capabilities),
+    ]
+    if start.origin is not None:
+        reload = partial(_reload, core.generations, parts)
+        parts.append(Reloader(start.origin, reload, start.now))
+    parts += [core.kubelet, core.endpoints]
+    return Daemon(parts, tables, keeper)
+
+
+def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
+    config = start.config
+    health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
+    sharing, kubelet = SharingPart(config, health.store), KubeletPart(config.kubelet_dir)
+    lasting = _lasting(health, sharing, keeper, metrics)
+    generations = Generations(config, start.vendors, lasting)
+    allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
+    allocator.listen("metrics", kubelet.metrics.allocated)
+    allocator.listen("log", log_allocation)
+    allocator.listen("placement", generations.allocated)
+    answers = (allocator.allocate, generations.prefer)
+    endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
+    return Core(
+        start=start,
+        keeper=keeper,
+        health=health,
+        sharing=sharing,
+        generations=generations,
+        allocator=allocator,
+        kubelet=kubelet,
+        endpoints=endpoints,
+    )
+
+
+def _lasting(
+    health: HealthPart, sharing: SharingPart, keeper: Keeper, metrics: DaemonMetrics
+) -> Lasting:
+    return Lasting(
+        store=health.store,
+        tracker=health.tracker,
+        ledger=sharing.ledger,
+        planner=sharing.planner,
+        listed=sharing.retention.listed,
+        keeper=keeper,
+        discovered=metrics.discovered,
+    )
+
+
+def _sources(health: HealthPart, sharing: SharingPart, generations: Generations) -> Sources:
+    """By the configuration in force now."""
+    return Sources(
+        devices=health.store.current.devices,
+        granted=sharing.sharing.granted,
+        vendor_edits=generations.current.edits.edits,
+    )
+
+
+async def _reload(
+    generations: Generations,
+    parts: Sequence[Part[Config]],
+    config: Config,
+    modules: Sequence[VendorModule],
+) -> None:
+    await use_all(parts, await generations.prepare(config, modules))
+    await generations.retire()

@@ -1,0 +1,124 @@
+"""Small parts of the daemon: HTTP endpoint, control socket, lock, log, the kernel's events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from deviceplugin.config.config import Config, address_text
+from deviceplugin.errors import DevicePluginError
+from deviceplugin.host.uevents import Uevent, watch_uevents
+from deviceplugin.metrics.http import App, HttpServer, application
+from deviceplugin.runtime.control import Control
+from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.lock import only_daemon
+from deviceplugin.runtime.logs import configure_logs
+from deviceplugin.runtime.part import Once, Operation, Page, Part
+
+log = structlog.get_logger()
+
+
+class HttpPart(Part[Config]):
+    """Serves the pages at the configured address, bound again and again where that is taken.
+
+    It is the first part: probes are answered while the others start and until they have ended.
+    """
+
+    def __init__(self, config: Config, routes: Mapping[str, Page], keeper: Keeper) -> None:
+        self._address, self._routes = config.metrics_address, routes
+        self._keeper = keeper.another()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The endpoint."""
+        self._start()
+        try:
+            yield
+        finally:
+            await self._keeper.end()
+
+    async def use(self, config: Config) -> None:
+        """Serve at the address of `config`; where that is so already, nothing happens."""
+        if config.metrics_address != self._address:
+            self._address = config.metrics_address
+            await self._keeper.end(None)  # or its address could be taken
+            self._start()
+
+    def _start(self) -> None:
+        if self._address is not None:
+            app = application(self._routes)
+            self._keeper.start("http", partial(_serve_http, app, self._address))
+
+
+async def _serve_http(app: App, address: tuple[str, int]) -> None:
+    try:
+        server = await asyncio.to_thread(HttpServer, app, address)
+    except OSError as error:
+        raise DevicePluginError(f"{address_text(address)}: {error.strerror}") from error
+    log.info("metrics_served", address=address_text((address[0], server.port)))
+    try:
+        await asyncio.Future()
+    finally:
+        server.close()
+
+
+class LockPart(Part[Config]):
+    """Whatever stands after it starts once no other daemon serves the node."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir, self._alone = state_dir, False
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The lock of the state directory."""
+        async with only_daemon(self._state_dir):
+            self._alone = True
+            yield
+
+    def problem(self) -> str:
+        """Whether another daemon holds it."""
+        return "" if self._alone else "another daemon on this node holds the lock"
+
+
+class ControlPart(Part[Config]):
+    """Serves the operations on the control socket."""
+
+    def __init__(self, state_dir: Path, operations: Mapping[str, Operation]) -> None:
+        self._state_dir, self._control = state_dir, Control(operations)
+
+    def tasks(self) -> Mapping[str, Once]:
+        """The socket."""
+        return {"control": partial(self._control.serve, self._state_dir)}
+
+
+class LogsPart(Part[Config]):
+    """Level and form of the log change with the configuration."""
+
+    async def use(self, config: Config) -> None:
+        """Write as `config` says."""
+        configure_logs(config.log_level, config.log_format)
+
+
+class UeventsPart(Part[Config]):
+    """Passes the kernel's events to each of `listeners`."""
+
+    def __init__(self, listeners: Sequence[Callable[[Uevent], None]]) -> None:
+        self._listeners = listeners
+
+    def tasks(self) -> Mapping[str, Once]:
+        """The watch."""
+        return {"uevents": self._watch}
+
+    async def _watch(self) -> None:
+        try:
+            await watch_uevents(self._pass_on)
+        except OSError as error:
+            log.info("no_uevents", reason=str(error), instead="discovery every 5 s")
+            await asyncio.Future()
+
+    def _pass_on(self, event: Uevent) -> None:
+        for listener in self._listeners:
+            listener(event)

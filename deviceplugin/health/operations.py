@@ -1,0 +1,83 @@
+"""What an operator may ask about health on the control socket: see it, cordon, uncordon, forget."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from deviceplugin.health.report import health_report
+from deviceplugin.health.tracker import FaultTracker
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import Device
+from deviceplugin.names import one_line
+from deviceplugin.runtime.control import ControlError
+from deviceplugin.runtime.part import Operation, Reply
+from deviceplugin.schema import Section
+
+MAX_REASON = 500
+
+
+class HealthRequest(Section, frozen=True):
+    """A request about a device, or about all; `operation` is health, cordon, uncordon or forget."""
+
+    operation: str
+    device: str = ""
+    reason: str = ""
+
+
+class HealthOperations:
+    """Answers operators from the store and passes their orders to the tracker."""
+
+    def __init__(self, store: InventoryStore, tracker: FaultTracker) -> None:
+        self._store, self._tracker = store, tracker
+
+    def table(self) -> Mapping[str, Operation]:
+        """The operations by name."""
+        orders = {"cordon": self._cordon, "uncordon": self._uncordon, "forget": self._forget}
+        return {
+            "health": Operation(HealthRequest, self._health),
+            **{
+                name: Operation(HealthRequest, self._saved(order)) for name, order in orders.items()
+            },
+        }
+
+    def _saved(self, order: Callable[[HealthRequest], Device]) -> Callable[..., Awaitable[Reply]]:
+        """The order, answered once it is in the file that outlives the daemon."""
+
+        async def answer(request: HealthRequest) -> Reply:
+            device = order(request)
+            if problem := await self._tracker.settled():
+                raise ControlError(
+                    f"{request.operation} {device.id}: in force, but lost when the daemon ends: "
+                    f"it cannot be saved ({problem}); this is tried again every 5 s"
+                )
+            return {"device": device.id}
+
+        return answer
+
+    async def _health(self, _: HealthRequest) -> Reply:
+        return health_report(self._store.current, self._tracker.records.value)
+
+    def _cordon(self, request: HealthRequest) -> Device:
+        device, reason = self._device(request), one_line(request.reason, MAX_REASON + 1)
+        if not reason or len(reason) > MAX_REASON:
+            raise ControlError(f"a cordon has a reason of 1 to {MAX_REASON} characters")
+        self._tracker.cordon(device, reason)
+        return device
+
+    def _uncordon(self, request: HealthRequest) -> Device:
+        device = self._device(request)
+        self._tracker.uncordon(device)
+        return device
+
+    def _forget(self, request: HealthRequest) -> Device:
+        device = self._device(request)
+        self._tracker.forget(device)
+        return device
+
+    def _device(self, request: HealthRequest) -> Device:
+        """The device of an id, or the whole GPU at a PCI address."""
+        devices = self._store.current.devices.values()
+        for device in devices:
+            whole = device.parent is None and device.pci_address == request.device.lower()
+            if request.device == device.id or whole:
+                return device
+        known = ", ".join(device.id for device in devices)
+        raise ControlError(f"there is no device {request.device!r}, there is: {known or 'none'}")

@@ -1,0 +1,154 @@
+"""Health as parts of the daemon: the tracker with its file, and the listeners to agents."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol, cast
+
+from deviceplugin.errors import VendorError
+from deviceplugin.health.agents import Listener
+from deviceplugin.health.dialects import DIALECTS
+from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.operations import HealthOperations
+from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.section import HealthSection
+from deviceplugin.health.tracker import FaultTracker
+from deviceplugin.health.uevents import bound_again, wedged_faults
+from deviceplugin.host import Host
+from deviceplugin.host.boot import read_boot_id
+from deviceplugin.host.uevents import Uevent
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import Device
+from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.part import Collector, Once, Operation, Part, Sectioned
+
+
+class Judged(Sectioned, Protocol):
+    """A configuration, as health sees it."""
+
+    @property
+    def numbered_faults(self) -> Mapping[str, str]:
+        """The vendors' words for sources of numbered faults: `{"xids": "nvidia.xid"}`."""
+
+
+class HealthPart(Part[Judged]):
+    """The inventory's store and the tracker of faults; `now` gives Unix seconds.
+
+    It stands before every part that discovers: the newest section applies to what is found.
+    """
+
+    def __init__(
+        self, config: Judged, host: Host, state_dir: Path, now: Callable[[], float]
+    ) -> None:
+        policy = _policy(config)
+        self._state_dir = state_dir
+        self.store = InventoryStore(now, policy.section)
+        self.tracker = FaultTracker(self.store, policy, _boot_id(host))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """What earlier processes remembered is taken up before anything is discovered."""
+        await self.tracker.load(self._state_dir)
+        yield
+
+    def tasks(self) -> Mapping[str, Once]:
+        """What time does, and the file that outlives us."""
+        return {
+            "health_time": self.tracker.watch_time,
+            "health_memory": partial(self.tracker.keep_saved, self._state_dir),
+        }
+
+    async def use(self, config: Judged) -> None:
+        """Apply the newest section."""
+        self.tracker.use(_policy(config))
+
+    def collectors(self) -> Mapping[str, Collector]:
+        """Conditions, events and what is remembered."""
+        health = HealthCollector(
+            lambda: self.store.current,
+            lambda: self.tracker.records.value,
+            self.tracker.event_counts,
+        )
+        return {"health": health}
+
+    def operations(self) -> Mapping[str, Operation]:
+        """health, cordon, uncordon and forget."""
+        return HealthOperations(self.store, self.tracker).table()
+
+    def uevent(self, event: Uevent) -> None:
+        """A kernel event that may be about a device's health."""
+        devices = tuple(self.store.current.devices.values())
+        for fault in wedged_faults(event, devices):
+            self.tracker.record_event(fault)
+        for device in bound_again(event, devices):
+            self.tracker.record_reset(device.id, [d.id for d in devices if d.parent == device.id])
+
+
+class AgentsPart(Part[Sectioned]):
+    """Listens to the agents of the vendors that are served; `vendors` names them.
+
+    It stands after the part that decides which vendors those are.
+    """
+
+    def __init__(
+        self,
+        config: Sectioned,
+        host: Host,
+        health: HealthPart,
+        vendors: Callable[[], Collection[str]],
+        keeper: Keeper,
+    ) -> None:
+        self._wanted = health_section(config).agents
+        self._host, self._health, self._vendors = host, health, vendors
+        self._keeper = keeper.another()
+        self._listening: dict[str, Callable[[], object]] = {}
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The listeners."""
+        self._follow()
+        try:
+            yield
+        finally:
+            await self._keeper.end()
+
+    async def use(self, config: Sectioned) -> None:
+        """Listen to the agents that the configuration wants, and to no other."""
+        self._wanted = health_section(config).agents
+        self._follow()
+
+    def _follow(self) -> None:
+        wanted = dict(self._listeners())
+        for source in self._listening.keys() - wanted.keys():
+            self._listening.pop(source)()
+            self._health.tracker.faults(source, ())
+        for source in wanted.keys() - self._listening.keys():
+            self._listening[source] = self._keeper.start(source, wanted[source]).cancel
+
+    def _listeners(self) -> Iterator[tuple[str, Once]]:
+        """By the source that each reports as."""
+        for dialect in DIALECTS:
+            if self._wanted and dialect.vendor in self._vendors():
+                path = Path(self._host.path(dialect.socket))
+                listener = Listener(dialect, path, self._health.tracker.faults)
+                yield dialect.source, partial(listener.run, self._devices)
+
+    def _devices(self) -> tuple[Device, ...]:
+        return tuple(self._health.store.current.devices.values())
+
+
+def health_section(config: Sectioned) -> HealthSection:
+    """The section `health`, with its defaults where the configuration has none."""
+    return cast("HealthSection", config.sections.get("health", HealthSection()))
+
+
+def _policy(config: Judged) -> FaultPolicy:
+    return FaultPolicy(section=health_section(config), numbered=config.numbered_faults)
+
+
+def _boot_id(host: Host) -> str | None:
+    try:
+        return read_boot_id(host)
+    except VendorError:
+        return None
