@@ -56,7 +56,7 @@ class Flags(Section, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginSettings:
-    """What the flags amount to here: our section `nvidia`, the policy of replicas, MPS' root."""
+    """The flags as our settings: section `nvidia`, the policy of replicas, the root of MPS."""
 
     nvidia: dict[str, Any]
     policy: str
@@ -87,7 +87,7 @@ def plugin_settings(raw: object) -> PluginSettings:
 
 
 def unserved(raw: object) -> list[str]:
-    """What of the flags has no effect here, a line each."""
+    """Which flags have no effect here, one line each."""
     return list(_unserved(decode(raw, Flags, "flags")))
 
 
