@@ -46,7 +46,9 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError) as error:  # `!!int text`, `!!int`, `!!bool text`
-            raise _refused(f"it is no {node.tag.rpartition(':')[2]}: {error}", node) from error
+            raise _refused(
+                f"it is not a valid {node.tag.rpartition(':')[2]}: {error}", node
+            ) from error
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text = super().construct_scalar(node)
