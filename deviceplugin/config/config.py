@@ -29,7 +29,8 @@ class Config:
 
     `notes` name settings without effect, `renamed` those given by an old name, `skipped` the
     installed vendors that cannot be used, and why; `source` is None without a file.
-    `numbered_faults` are the vendors' words for sources of numbered faults: `{"xids": "nvidia.xid"}`.
+    `numbered_faults` are the vendors' words for sources of numbered faults:
+    `{"xids": "nvidia.xid"}`.
     """
 
     node_name: str
