@@ -14,7 +14,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Scheduling(Section, frozen=True):
-    """How devices of a section are chosen, and what isolation a user insists on.
+    """How devices of a section are chosen, and which isolation a user requires.
 
     `policy` is any text here: which policies are installed is known to scheduling.py.
     """
@@ -24,14 +24,14 @@ class Scheduling(Section, frozen=True):
 
 
 class Instance(Section, frozen=True):
-    """A slice that a list pins: its name after the slash, its memory and what it computes with."""
+    """An entry of a list of sizes: resource name after the slash, memory, compute units."""
 
     name: str
     memory: str
     compute_units: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the memory where msgspec can still tell the key's path."""
+        """Check the memory here, where msgspec still knows the key's path."""
         try:
             parse_bytes(self.memory)
         except ValueError as error:

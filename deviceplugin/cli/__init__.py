@@ -26,20 +26,20 @@ from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ABOUT = """One Kubernetes device plugin daemon per node for every GPU on it.
+_ABOUT = """Offers all NVIDIA, AMD and Intel GPUs of a Kubernetes node to pods.
 
-Every flag has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
-file; a flag wins over the environment, the environment over the file.
+Every flag of `run` has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
+file. A flag overrides the environment, the environment overrides the file.
 """
 _HELP = {
-    "config": "A YAML file, or a directory of them.",
+    "config": "A YAML file, or a directory of YAML files.",
     "node_name": "Name of this Kubernetes node; by default the host name.",
-    "vendors": "Vendors to serve, comma-separated; by default all that are installed.",
-    "host_root": "Where the host's /sys, /proc and /dev are seen. Default /.",
+    "vendors": "Vendors to serve, comma-separated; by default all installed ones.",
+    "host_root": "Where this process finds the host's /sys, /proc and /dev. Default /.",
     "kubelet_dir": "The kubelet's directory. Default /var/lib/kubelet.",
-    "cdi_dir": "Where CDI files are written. Default /var/run/cdi.",
-    "state_dir": "Where state is kept. Default /var/lib/deviceplugin.",
-    "metrics_address": "HOST:PORT of /metrics, /healthz and /readyz; empty switches it off.",
+    "cdi_dir": "Directory for CDI files. Default /var/run/cdi.",
+    "state_dir": "Directory for the daemon's state. Default /var/lib/deviceplugin.",
+    "metrics_address": "HOST:PORT of /metrics, /healthz and /readyz; empty disables them.",
     "log_level": "debug, info, warning or error. Default info.",
     "log_format": "json or console. Default json.",
 }
@@ -78,7 +78,7 @@ def run(**flags: str | None) -> None:
     asyncio.run(_serve(config, modules, flags))
 
 
-@cli.command(help="Show this node's GPUs and the resources that they make.")
+@cli.command(help="Show this node's GPUs, their resources and their faults.")
 @_flags(_LOOK_FLAGS)
 @click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
 def discover(form: str | None, **flags: str | None) -> None:
@@ -89,7 +89,7 @@ def discover(form: str | None, **flags: str | None) -> None:
     click.echo(_render(asyncio.run(_look(config, modules)), form), nl=False)
 
 
-@cli.command(help="Check the configuration and print what it amounts to.")
+@cli.command(help="Check the configuration and print it with all defaults filled in.")
 @_flags(_DAEMON_FLAGS)
 def check(**flags: str | None) -> None:
     config, _ = load(flags)
@@ -102,13 +102,19 @@ def check(**flags: str | None) -> None:
     click.echo(_yaml(effective(config)), nl=False)
 
 
-@cli.command("explain", help="Show which devices a container would get, why, and what came next.")
+@cli.command("explain", help="Show which devices a container would get, why, and the runners-up.")
 @_flags((*_LOOK_FLAGS, "state_dir"))
-@click.option("--resource", metavar="TEXT", required=True, help="The extended resource.")
-@click.option("--size", type=click.IntRange(min=0), required=True, help="How many devices.")
-@click.option("--available", metavar="IDS", help="Comma-separated; by default all healthy ids.")
-@click.option("--must-include", metavar="IDS", default="", help="Comma-separated ids.")
-@click.option("--policy", metavar="TEXT", help="By default the one that the daemon would use.")
+@click.option("--resource", metavar="TEXT", required=True, help="Name of the resource.")
+@click.option("--size", type=click.IntRange(min=0), required=True, help="Number of devices.")
+@click.option(
+    "--available", metavar="IDS", help="Free ids, comma-separated; by default all healthy ones."
+)
+@click.option("--must-include", metavar="IDS", default="", help="Ids to include, comma-separated.")
+@click.option(
+    "--policy",
+    metavar="TEXT",
+    help="Placement policy; by default the one that the daemon would use.",
+)
 @click.option("--format", "form", metavar="TEXT", help="table (default) or json.")
 def explain_choice(size: int, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.explain import (  # noqa: PLC0415  # not a part of `run`
@@ -138,7 +144,9 @@ def _ids(text: str) -> tuple[str, ...]:
 
 
 @cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")
-@click.option("--scenario", metavar="TEXT", default="nvidia", help="The simulated node.")
+@click.option(
+    "--scenario", metavar="TEXT", default="nvidia", help="nvidia (default), amd, intel or mixed."
+)
 @click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
 def demo(scenario: str, *, keep: bool) -> None:
     from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`

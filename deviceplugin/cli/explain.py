@@ -38,7 +38,7 @@ async def explain_once(
 ) -> dict[str, Any]:
     """The choice and its runners-up on the hardware as it is now.
 
-    Raises ConfigError for a resource, an id or a policy that is not there.
+    Raises ConfigError for a resource, an id or a policy that does not exist.
     """
     store, host = InventoryStore(time.time), Host(config.host_root)
     vendors = await create_vendors(modules, host, config.sections, store.set_status)

@@ -1,4 +1,4 @@
-"""The commands with which an operator speaks to the running daemon; a part of the command line."""
+"""The commands by which an operator talks to the running daemon; a part of the command line."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ def operator_commands(ask: Ask) -> Sequence[click.Command]:
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
     for name, text in (
-        ("config", "A YAML file, or a directory of them."),
-        ("state-dir", "Where the daemon keeps its state. Default /var/lib/deviceplugin."),
+        ("config", "A YAML file, or a directory of YAML files."),
+        ("state-dir", "Directory of the daemon's state. Default /var/lib/deviceplugin."),
     ):
         command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
     return command
@@ -27,7 +27,8 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 
 def _cordon(ask: Ask) -> click.Command:
     @click.command(
-        "cordon", help="Take DEVICE (its id, or a GPU's PCI address) away until it is uncordoned."
+        "cordon",
+        help="Mark DEVICE (an id, or a GPU's PCI address) Unhealthy until it is uncordoned.",
     )
     @click.argument("device")
     @click.option("--reason", metavar="TEXT", required=True, help="Why; shown with the device.")
@@ -40,9 +41,13 @@ def _cordon(ask: Ask) -> click.Command:
 
 
 def _uncordon(ask: Ask) -> click.Command:
-    @click.command("uncordon", help="Give DEVICE back, as far as its other faults allow.")
+    @click.command(
+        "uncordon", help="End the cordon of DEVICE; it becomes Healthy if it has no other fault."
+    )
     @click.argument("device")
-    @click.option("--forget-faults", is_flag=True, help="It is well: forget its remembered faults.")
+    @click.option(
+        "--forget-faults", is_flag=True, help="Also forget its remembered faults: it is repaired."
+    )
     @_common
     def uncordon(
         device: str, *, forget_faults: bool, state_dir: str | None, config: str | None
@@ -57,7 +62,7 @@ def _uncordon(ask: Ask) -> click.Command:
 
 def _health(ask: Ask) -> click.Command:
     @click.command(
-        "health", help="Show every device, its faults, since when, and what clears them."
+        "health", help="Show every device, its faults, since when they exist, and what clears them."
     )
     @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
     @_common

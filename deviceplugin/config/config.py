@@ -25,11 +25,11 @@ _ADDRESS = re.compile(rf"(?:\[([0-9a-fA-F:.]+)\]|({_LABEL}(?:\.{_LABEL})*|)):([0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that the daemon is told; `vendors` None means all that are installed.
+    """The daemon's whole configuration; `vendors` None means all installed ones.
 
-    `notes` say what was configured and has no effect, `renamed` what was configured by an old
-    name, `skipped` which installed vendors cannot be used, and why; `source` is None without a
-    file. `numbered_faults` are the vendors' words for sources of numbered faults:
+    `notes` name settings without effect, `renamed` those given by an old name, `skipped` the
+    installed vendors that cannot be used, and why; `source` is None without a file.
+    `numbered_faults` are the vendors' words for sources of numbered faults:
     `{"xids": "nvidia.xid"}`.
     """
 
@@ -52,14 +52,14 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value with the name under which the person gave it."""
+    """A value, with the name of the flag, variable or key that it came from."""
 
     value: object
     label: str
 
 
 def parse_address(setting: Setting) -> tuple[str, int] | None:
-    """`HOST:PORT` or `[IPV6]:PORT`; empty text switches the endpoint off (None)."""
+    """`HOST:PORT` or `[IPV6]:PORT`; empty text disables the endpoint (None)."""
     text = str(setting.value)
     if not text:
         return None
@@ -70,7 +70,7 @@ def parse_address(setting: Setting) -> tuple[str, int] | None:
 
 
 def address_text(address: tuple[str, int]) -> str:
-    """HOST:PORT or [IPV6]:PORT, as `parse_address` takes it."""
+    """HOST:PORT or [IPV6]:PORT, as `parse_address` accepts it."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -83,7 +83,7 @@ def parse_choice(setting: Setting, choices: tuple[str, ...]) -> str:
 
 
 def parse_directory(setting: Setting) -> Path:
-    """An absolute path; that it exists is not asked for, it may come later."""
+    """An absolute path; it need not exist yet."""
     text = setting.value
     if not isinstance(text, str) or not text.startswith("/"):
         raise ConfigError(setting.label, text, "an absolute path of a directory")

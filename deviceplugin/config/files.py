@@ -1,4 +1,4 @@
-"""The configuration files: which there are, what is in them, and a fingerprint of both."""
+"""The configuration files: their names, their content, and a fingerprint of both."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ State = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The path as it was given, and the state of its files just before they were read."""
+    """The path as given, and the fingerprint of its files just before they were read."""
 
     path: Path
     state: State
@@ -30,7 +30,7 @@ class Source:
 def config_files(path: Path) -> Sequence[Path]:
     """The file itself, or those of a directory in the order of their names; raises OSError.
 
-    Names with a dot in front are a ConfigMap mount's own business.
+    Names that begin with a dot belong to the mount of a ConfigMap and are skipped.
     """
     if not path.is_dir():
         return (path,)
@@ -39,7 +39,9 @@ def config_files(path: Path) -> Sequence[Path]:
 
 
 def read_state(path: Path) -> State:
-    """What is another value whenever a file came, went, or may have other content; never raises."""
+    """A fingerprint of the configuration files: it differs if any of them may have changed.
+
+    Never raises."""
     try:
         return tuple(_state_of(file) for file in config_files(path))
     except OSError as error:
@@ -61,10 +63,10 @@ def _name_of(error: OSError) -> str:
 
 
 def read_directories(path: Path) -> Sequence[Path]:
-    """The directories in which something happens when the configuration changes.
+    """The directories to watch: every change of the configuration is an event in one of them.
 
-    A file may be a link to another place, and the whole directory too: a ConfigMap's mount changes
-    by a new target of its link `..data`.
+    A file or the directory may be a link to another place: a ConfigMap's mount changes by a new
+    target of its link `..data`.
     """
     found = dict.fromkeys(_parents(path))
     if path.is_dir():
@@ -72,7 +74,7 @@ def read_directories(path: Path) -> Sequence[Path]:
     try:
         for file in config_files(path):
             found |= dict.fromkeys(_parents(file))
-    except OSError:  # it has just gone: its parent tells when it is back
+    except OSError:  # it has just gone: an event of its parent says when it is back
         return tuple(found)
     return tuple(found)
 
@@ -90,9 +92,9 @@ MAX_FILE_BYTES = 1 << 20
 
 
 def read_config_files(path: Path) -> Raw:
-    """The content of a YAML file, or of all of a directory's, a later name over an earlier one.
+    """The content of a file, or of all files of a directory; a later name overrides earlier ones.
 
-    Raises ConfigError for a file that cannot be read, is no mapping, or says a key twice.
+    Raises ConfigError for a file that cannot be read, is not a mapping, or has a key twice.
     """
     try:
         files = config_files(path)

@@ -1,7 +1,8 @@
 """The configuration file of NVIDIA's own device plugin (`version: v1`) in our terms; pure.
 
-Accepted as it is, strictly: a key that does not exist there is an error. What that plugin parses
-and then discards (`resources`, `rename`, `devices`) works here; what has no meaning here is told.
+Read unchanged and strictly: a key that does not exist there is an error. What that plugin parses
+and then discards (`resources`, `rename`, `devices`) works here; a setting without a meaning here is
+reported as a note.
 """
 
 import re
@@ -30,7 +31,7 @@ class Pattern(Section, frozen=True):
     name: str
 
     def __post_init__(self) -> None:
-        """Check the name with the prefix that it gets where it has none."""
+        """Check the name, with the prefix that is added if it has none."""
         _check_name(self.name)
 
 
@@ -50,7 +51,7 @@ class Shared(Section, frozen=True):
     devices: Literal["all"] | int | tuple[int | str, ...] = "all"
 
     def __post_init__(self) -> None:
-        """Check what the schema of that plugin says in words."""
+        """Check what that plugin's documentation requires and its schema does not express."""
         _check_name(self.name)
         if self.rename is not None:
             _check_name(self.rename)
@@ -72,7 +73,7 @@ class Method(Section, frozen=True, rename="camel"):
     fail_requests_greater_than_one: bool | None = None
 
     def __post_init__(self) -> None:
-        """A block that shares nothing is a mistake."""
+        """A block without resources is a mistake."""
         if not self.resources:
             raise ValueError("resources is empty")
 
@@ -110,9 +111,9 @@ def is_v1(raw: Raw) -> bool:
 
 
 def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
-    """Our configuration for such a file, and what of the file has no effect here.
+    """Our configuration for such a file, and which of its settings have no effect here.
 
-    Keys of ours beside it (a directory of files) stay and win. Raises ConfigError.
+    Our own keys (a directory may have several files) override it. Raises ConfigError.
     """
     ours = {key: value for key, value in raw.items() if key not in KEYS}
     flags = raw.get("flags") or {}
@@ -129,7 +130,7 @@ def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     return {
         **ours,
         "nvidia": settings.nvidia | _ours(ours, "nvidia", {}),
-        # There a guest's vGPU is a plain GPU, and a host's are another plugin's.
+        # That plugin serves a guest's vGPU as a plain GPU, and leaves a host's to another plugin.
         "vgpu": {"enabled": False} | _ours(ours, "vgpu", {}),
         "rules": _ours(ours, "rules", []) + rules,
         "sharing": {"mps": {"root": settings.mps_root}} if settings.mps_root else {},
@@ -145,7 +146,7 @@ def _ours(raw: Raw, key: str, empty: T) -> T:
 
 
 def _rules(patterns: Patterns, methods: Methods, policy: str) -> Iterator[RawRule]:
-    """Named devices first, as the first rule that fits decides; then those with natural names."""
+    """Rules for named devices come first, because the first rule that matches decides."""
     method, kind = methods.mps or methods.time_slicing, "mps" if methods.mps else "time-slicing"
     terms = _terms(method, kind, policy) if method else {}
     shared = method.resources if method else ()
@@ -174,7 +175,7 @@ def _terms(method: Method, kind: str, policy: str) -> RawRule:
 
 
 def _shares(match: RawRule, entry: Shared, method: Method, terms: RawRule) -> Iterator[RawRule]:
-    """The replicas of an entry, a rule for each kind of selection in `devices`."""
+    """The rules for the replicas of an entry, one for each kind of selection in `devices`."""
     name = _full(entry.rename or entry.name)
     if method.rename_by_default and entry.rename is None:
         name = f"{name}.shared"

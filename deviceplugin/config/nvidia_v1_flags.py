@@ -56,7 +56,7 @@ class Flags(Section, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginSettings:
-    """What the flags amount to here: our section `nvidia`, the policy of replicas, MPS' root."""
+    """The flags as our settings: section `nvidia`, the policy of replicas, the root of MPS."""
 
     nvidia: dict[str, Any]
     policy: str
@@ -87,13 +87,13 @@ def plugin_settings(raw: object) -> PluginSettings:
 
 
 def unserved(raw: object) -> list[str]:
-    """What of the flags has no effect here, a line each."""
+    """Which flags have no effect here, one line each."""
     return list(_unserved(decode(raw, Flags, "flags")))
 
 
 def _unserved(flags: Flags) -> Iterator[str]:
     if flags.fail_on_init_error is not None:
-        yield "flags.failOnInitError: a missing driver never ends this daemon, it is waited for"
+        yield "flags.failOnInitError: this daemon waits for a missing driver, and never ends for it"
     for key, given in (
         ("gdrcopyEnabled", flags.gdrcopy_enabled),
         ("gdsEnabled", flags.gds_enabled),
@@ -104,8 +104,8 @@ def _unserved(flags: Flags) -> Iterator[str]:
     if flags.device_discovery_strategy == "tegra":
         yield "flags.deviceDiscoveryStrategy: Tegra is not served yet"
     if flags.use_node_feature_api is not None:
-        yield "flags.useNodeFeatureAPI: labels are not written through the API here"
+        yield "flags.useNodeFeatureAPI: this daemon does not write labels through the API"
     if flags.plugin.container_driver_root is not None:
-        yield "flags.plugin.containerDriverRoot: say host_root instead"
+        yield "flags.plugin.containerDriverRoot: use host_root instead"
     if flags.gfd is not None:
         yield "flags.gfd: belongs to gpu-feature-discovery, not to the device plugin"

@@ -10,13 +10,13 @@ import msgspec
 from deviceplugin.errors import ConfigError
 from deviceplugin.vendor import Sections
 
-Raw = dict[str, Any]  # what YAML gives before the schema has spoken
+Raw = dict[str, Any]  # a YAML value that no schema has checked yet
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:
-    """Each section that is known, decoded, defaults where it is not given.
+    """Each known section, decoded; with its defaults if it is not given.
 
-    A schema is a Struct, all of whose fields have defaults, or a type that takes None.
+    A schema is a Struct whose fields all have defaults, or a type that accepts None.
     """
     return MappingProxyType(
         {
@@ -27,12 +27,12 @@ def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:
 
 
 def _given(value: object, schema: Any) -> object:
-    """An empty section stands for its defaults."""
+    """An empty section means its defaults."""
     return {} if value is None and isinstance(schema, type) else value
 
 
 def check_keys(raw: Raw, known: Iterable[str]) -> None:
-    """Raise ConfigError for a top-level key that nobody knows."""
+    """Raise ConfigError for a top-level key that no section has."""
     known = sorted(known)
     for key, value in raw.items():
         if key not in known:
@@ -61,9 +61,9 @@ def _config_error(text: str, raw: object, schema: Any, name: str) -> ConfigError
 
 
 def _problem(problem: str, known: list[str]) -> tuple[str | None, str]:
-    """Which field of the record is meant, if one is, and what was expected of it.
+    """The field of the record that the message names, if any, and what was expected of it.
 
-    A section's own check says `field: what it must be`.
+    A section's own check raises `field: what it must be`.
     """
     if match := re.fullmatch(r"(?s)Object contains unknown field `(.*)`", problem):
         return match[1], _known_keys(match[1], known)
@@ -76,7 +76,7 @@ def _problem(problem: str, known: list[str]) -> tuple[str | None, str]:
 
 
 def _walk(raw: Any, info: Any, path: Iterable[tuple[str, str]]) -> tuple[Any, Any]:
-    """The value and the schema at a path; what cannot be followed stays where it was."""
+    """The value and the schema at a path, as far as the path can be followed."""
     for name, index in path:
         info = _child(_without_none(info), name)
         try:

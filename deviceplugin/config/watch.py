@@ -1,7 +1,7 @@
-"""When the files of the configuration changed; nothing about what is in them.
+"""Notices that the configuration files changed; what is in them is not read here.
 
-Events of inotify say when to look, the files' state says whether anything changed. A look now and
-then makes up for file systems without events, and for nodes whose inotify is used up.
+inotify says when to check, the fingerprint of the files says whether anything changed. Checks at
+intervals cover file systems without events, and nodes that have no inotify instances left.
 """
 
 import asyncio
@@ -36,15 +36,15 @@ async def watch_files(source: Source, changed: Callable[[], Awaitable[None]]) ->
 
 
 async def _next_state(path: Path, seen: State) -> State:
-    """The next state that lasts."""
+    """The next fingerprint that is stable."""
     while True:
         directories = await asyncio.to_thread(read_directories, path)
-        with _signs(directories) as sign:  # set up before the look: nothing is lost between
+        with _signs(directories) as sign:  # set up before the check: no change is missed between
             while True:
                 state = await asyncio.to_thread(read_state, path)
                 if state != seen:
                     return await _settled(path, state)
-                # What is watched stays so while nothing happens: the kernel takes 10 ms to end it.
+                # The watch is kept while nothing happens: the kernel takes 10 ms to end one.
                 if await sign() or await asyncio.to_thread(read_directories, path) != directories:
                     break
 
@@ -60,8 +60,8 @@ async def _settled(path: Path, state: State) -> State:
 
 @contextlib.contextmanager
 def _signs(directories: Iterable[Path]) -> Iterator[Callable[[], Awaitable[bool]]]:
-    """Something that waits for a sign of change in one of the directories, or until it is time to
-    look, and says whether there was one."""
+    """A function that waits for a sign of change in one of the directories, or until the next check
+    is due, and returns whether there was a sign."""
     try:
         inotify = Inotify()
     except OSError as error:
@@ -83,7 +83,7 @@ def _watched(inotify: Inotify, directory: Path) -> bool:
 
 
 async def _pause() -> bool:
-    """True, so that events are tried to be had again."""
+    """True, so that inotify is tried again."""
     await asyncio.sleep(POLL_S)
     return True
 
@@ -94,5 +94,5 @@ async def _event(inotify: Inotify, wait_s: float) -> bool:
         async with asyncio.timeout(wait_s):
             await inotify.events()
             happened = True
-            await asyncio.sleep(SETTLE_S)  # a busy directory is not looked at without end
+            await asyncio.sleep(SETTLE_S)  # a busy directory is not checked without pause
     return happened

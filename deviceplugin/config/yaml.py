@@ -1,4 +1,4 @@
-"""YAML as configuration may be written in: no aliases, no key twice, nothing of unbounded cost."""
+"""The YAML that configuration may use: no aliases, no key twice, nothing of unbounded cost."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ def parse_yaml(text: bytes) -> Any:
 
 class _Loader(yaml.SafeLoader):
     """YAML without aliases (they can grow without bound), without repeated keys, without text
-    that no path or message can carry; what looks like a date is text."""
+    that no path or message can contain; what looks like a date is text."""
 
     yaml_constructors = yaml.SafeLoader.yaml_constructors | {
         "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_str
@@ -46,7 +46,9 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError) as error:  # `!!int text`, `!!int`, `!!bool text`
-            raise _refused(f"it is no {node.tag.rpartition(':')[2]}: {error}", node) from error
+            raise _refused(
+                f"it is not a valid {node.tag.rpartition(':')[2]}: {error}", node
+            ) from error
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text = super().construct_scalar(node)

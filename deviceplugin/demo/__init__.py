@@ -1,4 +1,4 @@
-"""`deviceplugin demo`: the real daemon on a simulated node, told step by step.
+"""`deviceplugin demo`: the real daemon on a simulated node, step by step.
 
 Everything that is simulated comes from deviceplugin.testing; the daemon, its sockets and its
 answers are the real ones.

@@ -1,4 +1,4 @@
-"""What a scenario of the demo is made of: values only."""
+"""The parts of a demo scenario: values only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from deviceplugin.vendor import Vendor
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that happens to the simulated hardware: `act` does it, `text` says it.
+    """Something that happens to the simulated hardware: `act` does it, `text` describes it.
 
-    `allocatable` is what comes of it; `request` is what another pod then asks for, if any.
+    `allocatable` is the result; `request` is what another pod then asks for, if any.
     """
 
     text: str
@@ -22,7 +22,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What `prepare` made: the vendors that look at it, and what happens to it."""
+    """The result of `prepare`: the vendors that discover the node, and what happens to it."""
 
     vendors: Sequence[Vendor]
     steps: Sequence[Step]
@@ -30,7 +30,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A simulated node: `prepare(root)` makes it, `capacity` is what it then has.
+    """A simulated node: `prepare(root)` creates it, `capacity` is what it then has.
 
     `request` is what the example pod asks for.
     """

@@ -27,8 +27,7 @@ WHOLE_B60 = replace(B60, address="0000:b4:00.0", card=60, render=190, group=300)
 
 
 def _vendor(name: str, root: Path, sections: Mapping[str, Any], **seams: Any) -> Vendor:
-    """A vendor as the daemon makes it; `seams` stand for libraries that cannot be simulated by
-    files."""
+    """A vendor as the daemon creates it; `seams` replace libraries that files cannot simulate."""
     (module,) = load_vendors((name,))
     create: Callable[..., Vendor] = module.create  # a seam is a vendor's own, not the contract's
     return create(Host(root), decode_sections(dict(sections), module.SECTIONS), **seams)

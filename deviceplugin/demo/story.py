@@ -1,4 +1,4 @@
-"""The telling: registration, an allocation, what happens to the hardware, a kubelet restart."""
+"""The demo's story: registration, an allocation, events of the hardware, a kubelet restart."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ WAIT_S = 60.0
 async def run_demo(scenario: Scenario, *, keep: bool) -> None:
     """Show registration, capacity, an allocation, a failure and a kubelet restart.
 
-    Raises TimeoutError when a step does not come about.
+    Raises TimeoutError if a step does not happen.
     """
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu"))

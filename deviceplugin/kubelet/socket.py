@@ -1,9 +1,9 @@
-"""When a kubelet listens on its registration socket; nothing about what is registered there.
+"""Whether a kubelet listens on its registration socket; what is registered there is not known here.
 
 A restarted kubelet admits pods 45 to 75 ms after its socket appears and kills those whose plugin
-is not registered yet (kubernetes#138446), so the socket is seen by inotify and probed by a raw
-connect: gRPC's own first retry comes after a second. Where inotify cannot be had (its instances
-run out on busy nodes) a stat poll takes its place.
+is not registered yet (kubernetes#138446), so the socket is watched with inotify and tested with a
+raw connect: gRPC's own first retry comes after a second. Without inotify (busy nodes run out of its
+instances) the file is polled with stat.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED
 
 @dataclass(frozen=True, slots=True)
 class SocketIdentity:
-    """Which socket file it is: the path alone stays behind when a kubelet ends.
+    """Which socket file it is: the path alone is not enough, it stays when a kubelet ends.
 
-    The time is that of its making: unlike the change time, another mode, owner or link leaves it
-    as it is.
+    The time is that of its creation: unlike the change time it does not change with the mode, the
+    owner or a new link.
     """
 
     inode: int
@@ -72,14 +72,14 @@ class KubeletSocket:
         self._woken.set()
 
     def check(self) -> None:
-        """Look at once, because something spoke against the kubelet being there."""
+        """Check at once, because there was a sign that the kubelet is gone."""
         if not is_listening(self.path):
             self.listening.set(None)
         self._look()
         self._woken.set()
 
     async def watch(self) -> None:
-        """Keep `listening` true to the facts; runs until cancelled."""
+        """Keep `listening` up to date; runs until cancelled."""
         while True:
             try:
                 with Inotify() as inotify:
@@ -108,7 +108,7 @@ class KubeletSocket:
                     self._woken.set()
 
     async def _follow(self, poll_s: float) -> None:
-        """Look, again and again right after a sign of change, then wait for the next sign."""
+        """Check several times right after a sign of change, then wait for the next sign."""
         probes = _PROBES if self._woken.is_set() else 1
         self._woken.clear()
         for _ in range(probes):
@@ -127,7 +127,7 @@ class KubeletSocket:
         if identity is None or not is_listening(self.path):
             self.listening.set(None)
             return
-        if read_identity(self.path) != identity:  # replaced between the look and the probe
+        if read_identity(self.path) != identity:  # replaced between stat and connect
             self._woken.set()
             return
         self.listening.set(identity)

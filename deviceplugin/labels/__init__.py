@@ -1,1 +1,1 @@
-"""Node labels made from what is known of the devices."""
+"""Node labels that describe the devices of a node."""

@@ -1,4 +1,4 @@
-"""Node labels that tell what isolates the containers of each resource; pure."""
+"""Node labels that say how strongly the containers of each resource are isolated; pure."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ SUFFIX = ".isolation"
 def isolation_labels(resources: Resources) -> Mapping[str, str]:
     """`<resource>.isolation` to its level, for instance `nvidia.com/gpu.isolation: hardware`.
 
-    A name that would pass the 63 characters of a label's name is left out.
+    A label whose name would be longer than 63 characters is left out.
     """
     return {
         f"{name}{SUFFIX}": str(resource.isolation)

@@ -182,7 +182,7 @@ async def test_a_device_that_a_pod_holds_under_the_old_name_is_not_offered_under
 
 BAD = {
     "no YAML": ("rules: [", "config.yaml' is not valid, expected YAML"),
-    "a number that is none": ("a: !!int text", "expected YAML (it is no int"),
+    "a number that is none": ("a: !!int text", "expected YAML (it is not a valid int"),
     "deep": ("[" * 5000, "expected YAML"),
     "an unknown key": ("exampel: {}", "exampel: {} is not valid, expected a known key"),
     "a wrong type": (greeting("7"), "example.greeting: 7 is not valid, expected str"),

@@ -91,7 +91,9 @@ def _cdi(answers: Iterable[Answer], directory: Path | None) -> Finding:
     names = sorted({name for answer in answers for name in cdi_names(answer)})
     if not names:
         return skipped(52, "no answer has CDI names")
-    if invalid := [f"{name!r} is no CDI name" for name in names if not _CDI_NAME.fullmatch(name)]:
+    if invalid := [
+        f"{name!r} is not a CDI name" for name in names if not _CDI_NAME.fullmatch(name)
+    ]:
         return judged(52, invalid, "")
     if directory is None:
         return skipped(52, f"{len(names)} valid names; --cdi-dir is needed to look for their specs")
@@ -136,4 +138,6 @@ def _secrets(answers: Iterable[Answer]) -> Finding:
     keys = {key for answer in answers for key in (*answer.envs, *answer.annotations)}
     if named := sorted(filter(_SECRET.search, keys)):
         return failed(57, f"named like secrets: {named}")
-    return skipped(57, f"none of {len(keys)} names looks like one; no value tells what it is")
+    return skipped(
+        57, f"none of {len(keys)} names looks like one; a value does not show what it is"
+    )

@@ -58,7 +58,7 @@ def _deadlines(asked: Sequence[Asked]) -> str:
 def _bad_names(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         if not is_extended_resource_name(name):
-            yield f"{name!r} is no extended resource name"
+            yield f"{name!r} is not an extended resource name"
 
 
 def _silent(record: Record) -> Iterator[str]:

@@ -138,7 +138,7 @@ async def _restart(session: Session, down_s: float) -> float:
 
 def _where(session: Session) -> str:
     top = [n for n in session.names if session.endpoint(n).parent == session.stub.socket_dir]
-    return f"{len(top)} of {len(session.names)} sockets made anew at the top level"
+    return f"{len(top)} of {len(session.names)} sockets created again at the top level"
 
 
 def _moved(known: Topology, session: Session) -> Iterator[str]:
