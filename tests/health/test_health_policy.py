@@ -94,6 +94,7 @@ def test_a_key_under_both_names_is_an_error() -> None:
         with_defaults(raw, {}, HealthDefaults())
 
 
+@pytest.mark.slow
 def test_the_old_name_is_noted_by_check(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("health: {told_s: 50}\n")
