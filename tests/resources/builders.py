@@ -37,7 +37,7 @@ def instance(parent: Device, index: int, profile: str = "1g.10gb", **changed: An
         "pci_address": parent.pci_address,
         "numa_node": 0,
         "memory_bytes": 10 * GIB,
-        "attributes": frozen({"gpu_index": str(parent.index)}),
+        "ordinal": f"{parent.index}:{index}",
     }
     return Device(**{**values, **changed})
 

@@ -53,7 +53,7 @@ def _cdi_names(device: Device, settings: Settings) -> ContainerEdits:
 
 def is_for_machines(device: Device) -> bool:
     """Whether the device is a function for a virtual machine, no GPU for a container."""
-    return device.attributes.get("driver") == VFIO
+    return device.driver == VFIO
 
 
 def device_edits(device: Device, settings: Settings) -> ContainerEdits:
@@ -80,7 +80,7 @@ def runtime_variables(device: Device, settings: Settings) -> Mapping[str, str]:
         variables |= {"HIP_MEM_POOL_SUPPORT": "1", "ROCM_MEMORY_POOL": "true"}
     if runtime.unified_memory:
         variables["ROCM_UNIFIED_MEMORY"] = "true"
-        if device.attributes.get("gfx_version") in _WITH_XNACK:
+        if device.architecture in _WITH_XNACK:
             variables["HSA_XNACK"] = "1"
     return variables
 
@@ -105,5 +105,5 @@ def _functions(devices: Iterable[Device]) -> list[VfioFunction]:
     return [
         VfioFunction(address=address, nodes=device.nodes)
         for device in devices
-        for address in device.attributes.get("functions", device.pci_address or "").split(",")
+        for address in device.functions
     ]

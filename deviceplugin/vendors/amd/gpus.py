@@ -22,7 +22,7 @@ _MEMORY_MODE = re.compile(r"NPS[1-9]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class AmdGpu:
     """A GPU under amdgpu; `compute_mode` is None where it cannot be partitioned, and where
     `mode_problem` tells why the mode is not known (it reads UNKNOWN or fails while it is
     switched)."""
@@ -47,14 +47,14 @@ class Gpu:
         return DeviceID(f"amd-{self.unique_id}" if self.unique_id else self.function.address)
 
 
-def read_gpu(host: Host, function: PciFunction) -> Gpu:
+def read_gpu(host: Host, function: PciFunction) -> AmdGpu:
     """The GPU behind a PCI function.
 
     Raises DiscoveryError, naming the file, where identity, memory or nodes cannot be read.
     """
     path = function.path
     mode, problem = _read_compute_mode(host, path)
-    return Gpu(
+    return AmdGpu(
         function=function,
         nodes=read_drm_nodes(host, path),
         unique_id=_read_unique_id(host, path),

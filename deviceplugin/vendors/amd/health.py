@@ -50,7 +50,7 @@ class AmdHealth:
         """A GPU that KFD showed and shows no more; one that is divided anew is none."""
         if device.resource is None:
             self._in_kfd.discard(device.id)
-        elif "gfx_version" in device.attributes:
+        elif device.architecture is not None:
             self._in_kfd.add(device.id)
         elif device.id in self._in_kfd:
             yield Fault(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName
-from deviceplugin.vendors.intel.gpu import Gpu
+from deviceplugin.vendors.intel.gpu import VFIO_DRIVERS, Gpu
 from deviceplugin.vendors.intel.memory import Memory
 from deviceplugin.vendors.intel.reader import MemoryQuery, Reader
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
@@ -59,6 +59,7 @@ class Offer:
     profile: str | None = None
     policy: str | None = None
     nodes: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 def make_device(
@@ -78,4 +79,7 @@ def make_device(
         policy=offer.policy,
         nodes=offer.nodes,
         attributes=attributes,
+        driver=gpu.driver,
+        shareable=gpu.driver not in VFIO_DRIVERS,
+        functions=offer.functions,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deviceplugin.model import Device, Fault, ResourceName, frozen
+from deviceplugin.model import Fault, ResourceName, frozen
 from deviceplugin.names import size_class
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.gpu import Gpu
@@ -145,12 +145,6 @@ def of_instance(instance: XeInstance | None) -> dict[str, str]:
 def of_members(addresses: Iterable[str]) -> dict[str, str]:
     """The functions that a guest gets with one allocation: all of an IOMMU group."""
     return {MEMBERS: ",".join(addresses)}
-
-
-def members(device: Device) -> tuple[str, ...]:
-    """The functions of a device for virtual machines, none for any other device."""
-    text = device.attributes.get(MEMBERS)
-    return tuple(text.split(",")) if text else ()
 
 
 def merged(*parts: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """SR-IOV virtual functions of a host: for containers by their driver, for machines by VFIO."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deviceplugin.edits import VFIO_CONTAINER
 from deviceplugin.host.pci import read_function
@@ -75,7 +75,7 @@ def found_unit(look: Look, unit: Sequence[VirtualFunction]) -> tuple[Found, ...]
     offered = _found(
         look,
         first,
-        _offer(look, terms, name, tuple(nodes)),
+        replace(_offer(look, terms, name, tuple(nodes)), functions=addresses),
         problems + terms.faults,
         attributes.merged(attributes.of_members(addresses), attributes.of_instance(terms.instance)),
     )

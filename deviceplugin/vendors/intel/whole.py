@@ -107,6 +107,7 @@ def read_consumers(look: Look) -> tuple[Device, ...]:
             vendor=NAME,
             resource=monitoring_name(look.intel),
             nodes=nodes,
+            shareable=False,
         )
         for number in range(look.intel.monitoring)
         if nodes

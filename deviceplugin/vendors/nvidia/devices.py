@@ -91,6 +91,8 @@ def devices_of_gpu(
         memory_bytes=gpu.memory_bytes,
         nodes=nodes,
         attributes=_attributes(gpu),
+        ecc=gpu.ecc,
+        architecture=gpu.architecture,
     )
     whole = as_vgpu(gpu, whole, naming.vgpu)
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
@@ -131,6 +133,9 @@ def _part(
         nodes=tuple(sorted({*whole.nodes, *own})) if own else whole.nodes,
         attributes=_part_attributes(gpu, instance),
         isolation=_isolation(instance.profile),
+        ordinal=f"{gpu.index}:{instance.index}",
+        ecc=gpu.ecc,
+        architecture=gpu.architecture,
     )
 
 

@@ -54,9 +54,7 @@ def visible_name(settings: NvidiaSection, device: Device) -> str:
     """What the NVIDIA runtime is told: the UUID, or by the index strategy `1` or `3:0`."""
     if settings.device_id_strategy == "uuid":
         return device.id
-    if device.parent is None:
-        return str(device.index)
-    return f"{device.attributes['gpu_index']}:{device.index}"
+    return str(device.index) if device.ordinal is None else device.ordinal
 
 
 def cdi_name(name: str) -> str:

@@ -201,7 +201,7 @@ def spare_rows(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
 
 def retired_pages(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
     """Pages retired for good, and such as wait for a reset (before Ampere)."""
-    if device.attributes.get("architecture") not in WITHOUT_CONTAINMENT:
+    if device.architecture not in WITHOUT_CONTAINMENT:
         return ()
     pages = [nvml.ask("nvmlDeviceGetRetiredPages", handle, cause) for cause in RETIRED_CAUSES]
     pending = nvml.ask("nvmlDeviceGetRetiredPagesPendingStatus", handle)
@@ -238,7 +238,7 @@ def uncorrected_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None
         return None
     if not count:
         return ()
-    severe = device.attributes.get("architecture") in WITHOUT_CONTAINMENT
+    severe = device.architecture in WITHOUT_CONTAINMENT
     kind = FaultClass.RESET if severe else FaultClass.WARN
     reason = f"{count} uncorrected memory errors since the driver was loaded"
     return (_fault(device, "nvidia.ecc", ("uncorrected", reason, kind, "reset the GPU")),)

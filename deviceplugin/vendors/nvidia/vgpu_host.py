@@ -32,6 +32,7 @@ from deviceplugin.model import (
 MDEV = "/sys/bus/mdev/devices"
 VENDOR_ID = 0x10DE
 KIND, MEDIATED, FUNCTION = "vgpu_kind", "mdev", "function"
+DRIVER = "nvidia-vgpu-vfio"
 Parents = Mapping[str, DeviceID]
 
 
@@ -101,7 +102,9 @@ class HostVgpus:
             pci_address=address,
             numa_node=read_numa_node(self._host, physical),
             nodes=tuple(nodes),
-            attributes=frozen({KIND: kind, "driver": "nvidia-vgpu-vfio"}),
+            attributes=frozen({KIND: kind, "driver": DRIVER}),
+            driver=DRIVER,
+            shareable=False,
         )
 
 

@@ -74,6 +74,13 @@ def test_a_heterogeneous_node_works_in_both_namings(
     assert {name: len(resource.devices) for name, resource in plan.resources.items()} == names
 
 
+def test_a_rule_finds_a_partition_by_its_gpu_and_number(tmp_path: Path) -> None:
+    found = look(tmp_path, NODES["mi300x-cpx"])
+    parts = [d for d in found.devices if d.parent is not None]
+    assert [d.ordinal for d in parts][:3] == ["0:0", "0:1", "0:2"]
+    assert {d.architecture for d in parts} == {"gfx942"}
+
+
 def test_partitions_inherit_the_numa_node(tmp_path: Path) -> None:
     found = look(tmp_path, amd_tree(DEMO_GPUS))
     assert [d.numa_node for d in offered(found)] == [0] + [1] * 8

@@ -54,6 +54,8 @@ def test_a_function_tells_what_it_is_a_part_of_and_where_its_size_comes_from(
     assert (first.memory_bytes, first.nodes) == (4261412864, ("/dev/vfio/218",))
     assert first.attributes["memory_source"] == "(32 GiB - 256 MiB) / 8"
     assert (first.attributes["vf_index"], first.attributes["iommu_group"]) == ("0", "218")
+    assert (first.ordinal, first.driver, first.shareable) == ("0:0", "vfio-pci", False)
+    assert first.functions == ("0000:c3:02.0",)
 
 
 def test_two_functions_in_one_request_give_both_addresses_and_the_shared_node_once(
