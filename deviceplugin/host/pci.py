@@ -1,12 +1,12 @@
 """PCI functions as sysfs shows them (Documentation/ABI/testing/sysfs-bus-pci)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
-from deviceplugin.model import MAX_NUMA_NODES
+from deviceplugin.model import MAX_NUMA_NODES, Device
 
 DEVICES = "/sys/bus/pci/devices"
 # VGA controller, 3D controller, other display controller, processing accelerator.
@@ -103,6 +103,12 @@ def _is_of(host: Host, address: str, vendor_id: int) -> bool:
     except DiscoveryError as error:
         return f"{address}/class" in str(error)
     return class_id is not None and class_id >> 8 in GPU_CLASSES
+
+
+def devices_at(address: str, devices: Sequence[Device]) -> Sequence[Device]:
+    """The whole devices at a PCI address, without their partitions; pure."""
+    here = {d.id: d for d in devices if d.pci_address == address}
+    return [d for d in here.values() if d.parent not in here]
 
 
 def read_numa_node(host: Host, address: str) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from deviceplugin.config.load import CORE_SECTIONS
 from deviceplugin.config.schema import decode
-from deviceplugin.model import Device, DeviceID, Inventory, ResourceName, frozen
+from deviceplugin.model import Device, DeviceID, Inventory, ResourceName
 from deviceplugin.resources.plan import Sharing, sharing_of
 
 GIB = 1 << 30

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deviceplugin.errors import ConfigError
-from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName, frozen
+from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName
 from deviceplugin.resources.plan import list_bytes
 from deviceplugin.resources.shares import replicas_bytes, slices_bytes
 from tests.resources.builders import GIB, gpu, instance, inventory, sharing

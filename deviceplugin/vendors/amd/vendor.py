@@ -8,8 +8,9 @@ from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Finding
+from deviceplugin.vendor import Agent, Finding
 from deviceplugin.vendors.amd import discovery, edits
+from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.kfd import read_generation
@@ -67,6 +68,10 @@ class AmdVendor:
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""
         return self._health.probe(device)
+
+    def agents(self) -> Sequence[Agent]:
+        """AMD's metrics exporter."""
+        return (EXPORTER,)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""

@@ -9,9 +9,10 @@ from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Finding, HealthReport
+from deviceplugin.vendor import Agent, Finding, HealthReport
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia import edits as cdi
+from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from deviceplugin.vendors.nvidia.devices import naming_for
 from deviceplugin.vendors.nvidia.discovery import (
     by_address,
@@ -71,6 +72,10 @@ class NvidiaVendor:
         """Whether NVML shows the same GPUs and instances, and all files that the last discovery
         read are as they were."""
         return self._trace is not None and self._session.unchanged() and self._trace.holds()
+
+    def agents(self) -> Sequence[Agent]:
+        """NVIDIA's device API."""
+        return (DEVICE_API,)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
