@@ -7,6 +7,7 @@ import pytest
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 from deviceplugin.model import Discovery, Health, Inventory
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.intel import B60, FLEX_170, set_vfs, write_intel_node
@@ -27,17 +28,17 @@ class DeniedHost(Host):
         if host_path.endswith(self.denied):
             raise DiscoveryError(f"{host_path}: Permission denied")
 
-    def read_text(self, host_path: str) -> str | None:
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
         self._check(host_path)
-        return super().read_text(host_path)
+        return super().read_bytes(host_path, size)
 
     def read_names(self, host_path: str) -> tuple[str, ...]:
         self._check(host_path)
         return super().read_names(host_path)
 
-    def read_link_name(self, host_path: str) -> str | None:
+    def read_link(self, host_path: str) -> str | None:
         self._check(host_path)
-        return super().read_link_name(host_path)
+        return super().read_link(host_path)
 
 
 def health(discovery: Discovery) -> dict[str, Health]:

@@ -9,6 +9,7 @@ import pytest
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.intel import (
     B60,
@@ -33,11 +34,11 @@ EXAMPLE = [
 class BrokenHost(Host):
     """A host on which reading one file fails as the kernel lets it."""
 
-    def read_text(self, host_path: str) -> str | None:
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
         """Fail for files of virtual function 1's profile, as tiles that disagree do."""
         if host_path.endswith(("vf1/profile/vram_quota", "vf1/gt1/lmem_quota")):
             raise DiscoveryError(f"{host_path}: {os.strerror(errno.EUCLEAN)}")
-        return super().read_text(host_path)
+        return super().read_bytes(host_path, size)
 
 
 @pytest.fixture
