@@ -166,7 +166,8 @@ def _load(path: str) -> ctypes.CDLL:
 
 
 def _give(pynvml: Any, library: ctypes.CDLL, path: str) -> None:
-    """Give pynvml the library, as its own search knows only the loader's path."""
+    """Give pynvml the library: it has one for the whole process and looks for it in the loader's
+    path alone, where a driver container's, or that of a replaced driver, is not."""
     if getattr(pynvml.nvmlLib, "_name", None) != path:
         pynvml.nvmlLib = library
         pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001  # functions of the old one

@@ -7,7 +7,7 @@ with a reset, after which a uevent or the regular look reads them.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Protocol
 
 from deviceplugin.errors import DiscoveryError, LibraryError
@@ -83,10 +83,16 @@ class Session(Protocol):
 
 
 class NvmlSession:
-    """NVML in this process."""
+    """NVML in this process.
+
+    Discovery, probes and the watch of events ask it from threads of their own. The lock is held
+    while the library is opened or closed, never while it is asked: a call that hangs blocks its
+    own thread, and one that meets a closed library fails as LibraryError.
+    """
 
     def __init__(self, host: Host, driver_root: str, open_library: OpenNvml) -> None:
         self._open = partial(open_library, host, driver_root)
+        self._lock = Lock()
         self._nvml: Nvml | None = None
         self._links: Links = {}
         self._glimpse: Glimpse | None = None
@@ -97,18 +103,20 @@ class NvmlSession:
         try:
             return self._see(nvml)
         except LibraryError:
-            self.close()
+            self._close(nvml)
             return self._see(self._opened())
 
     def unchanged(self) -> bool:
         """Fulfils Session."""
-        return self._glimpse is not None and self._glimpse == self._read_glimpse()
+        nvml, last = self._nvml, self._glimpse
+        return nvml is not None and last is not None and _glimpse_or_none(nvml) == last
 
     def ask(self, device: Device) -> Answers:
         """Fulfils Session."""
-        if self._nvml is None:
+        nvml = self._nvml
+        if nvml is None:
             raise DiscoveryError("there is no NVML session")
-        return read_answers(self._nvml, device)
+        return read_answers(nvml, device)
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Fulfils Session."""
@@ -116,24 +124,23 @@ class NvmlSession:
 
     def close(self) -> None:
         """Fulfils Session."""
-        if self._nvml is not None:
-            self._nvml.close()
-            self._nvml = None
+        self._close(self._nvml)
 
     def _opened(self) -> Nvml:
-        if self._nvml is None:
-            self._nvml = self._open()
-        return self._nvml
+        with self._lock:
+            if self._nvml is None:
+                self._nvml = self._open()
+            return self._nvml
 
-    def _read_glimpse(self) -> Glimpse | None:
-        """None where a GPU does not answer: a look then tells which, and why."""
-        try:
-            return read_glimpse(self._nvml) if self._nvml else None
-        except LibraryError:
-            return None
+    def _close(self, nvml: Nvml | None) -> None:
+        """Close that session; one that another thread has opened since then stays."""
+        with self._lock:
+            if nvml is not None and nvml is self._nvml:
+                self._nvml = None
+                nvml.close()
 
     def _see(self, nvml: Nvml) -> Sight:
-        self._glimpse = self._read_glimpse()  # before the look: what changes meanwhile is news
+        self._glimpse = _glimpse_or_none(nvml)  # before the look: what changes meanwhile is news
         seen = look(nvml)
         return Sight(
             look=seen,
@@ -153,6 +160,14 @@ class NvmlSession:
             }
             self._links = read_links(nvml, handles)
         return self._links
+
+
+def _glimpse_or_none(nvml: Nvml) -> Glimpse | None:
+    """None where a GPU does not answer: a look then tells which, and why."""
+    try:
+        return read_glimpse(nvml)
+    except LibraryError:
+        return None
 
 
 def _version(nvml: Nvml, function: str) -> str | None:
