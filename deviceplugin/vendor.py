@@ -108,7 +108,7 @@ class HealthReport(Protocol):
 
 
 @runtime_checkable
-class Glance(Protocol):
+class ChangeChecker(Protocol):
     """A vendor that can tell cheaply that a discovery would find nothing new."""
 
     def unchanged(self) -> bool:
@@ -119,6 +119,9 @@ class Glance(Protocol):
         change that comes without any of these and must be listed within seconds is to be seen
         here. In doubt it says no.
         """
+
+
+Glance = ChangeChecker  # its former name
 
 
 @runtime_checkable

@@ -21,14 +21,14 @@ _WITH_XNACK = frozenset({"gfx90a", "gfx940", "gfx941", "gfx942", "gfx950"})
 
 def container_edits(devices: Sequence[Device], settings: Settings) -> ContainerEdits:
     """The edits for all `devices` together: each shared node and variable once."""
-    machines: dict[ResourceName | None, list[Device]] = {}
+    for_vm: dict[ResourceName | None, list[Device]] = {}
     parts: list[ContainerEdits] = []
     for device in devices:
-        if is_for_machines(device):
-            machines.setdefault(device.resource, []).append(device)
+        if is_for_vm(device):
+            for_vm.setdefault(device.resource, []).append(device)
         else:
             parts += [_by_nodes(device, settings), _cdi_names(device, settings)]
-    parts += [vfio_edits(name, _functions(machines[name])) for name in machines if name]
+    parts += [vfio_edits(name, _functions(for_vm[name])) for name in for_vm if name]
     return merge_edits(parts)
 
 
@@ -51,7 +51,7 @@ def _cdi_names(device: Device, settings: Settings) -> ContainerEdits:
     )
 
 
-def is_for_machines(device: Device) -> bool:
+def is_for_vm(device: Device) -> bool:
     """Whether the device is a function for a virtual machine, no GPU for a container."""
     return device.driver == VFIO
 
@@ -92,7 +92,7 @@ def cdi_specs(devices: Iterable[Device], settings: Settings) -> tuple[CdiSpec, .
     named = {
         str(device.id): device_edits(device, settings)
         for device in sorted(wanted, key=_device_id)
-        if device.resource is not None and not is_for_machines(device)
+        if device.resource is not None and not is_for_vm(device)
     }
     return (CdiSpec(kind=CDI_KIND, devices=MappingProxyType(named)),)
 

@@ -19,7 +19,7 @@ _RESET = "drain the node and reset the GPU; if it returns, have it replaced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class HealthReading:
     """What was read of one GPU: uncorrectable and correctable errors by block, bad pages."""
 
     hardware: Readings = field(default_factory=Readings)
@@ -33,14 +33,14 @@ class AmdHealth:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._last: dict[DeviceID, Look] = {}
+        self._last: dict[DeviceID, HealthReading] = {}
         self._in_kfd: set[DeviceID] = set()
 
     def probe(self, device: Device) -> Finding:
         """What is wrong with a GPU now, and what happened since the last look."""
         if device.pci_address is None:
             return Finding()
-        now = read_look(self._host, device.pci_address)
+        now = read_health(self._host, device.pci_address)
         before = self._last.get(device.id, now)
         self._last[device.id] = now
         found = finding(device, before, now)
@@ -63,7 +63,7 @@ class AmdHealth:
             )
 
 
-def finding(device: Device, before: Look, now: Look) -> Finding:
+def finding(device: Device, before: HealthReading, now: HealthReading) -> Finding:
     """What two looks at a GPU say; pure."""
     events = (*error_events(device, before.hardware, now.hardware), *_rises(device, before, now))
     known = bool(now.uncorrectable) and now.correctable is not None
@@ -75,14 +75,14 @@ def finding(device: Device, before: Look, now: Look) -> Finding:
     )
 
 
-def _rises(device: Device, before: Look, now: Look) -> Iterator[Fault]:
+def _rises(device: Device, before: HealthReading, now: HealthReading) -> Iterator[Fault]:
     for block, count in now.uncorrectable.items():
         if count > before.uncorrectable.get(block, count):
             text = (f"{block}_uncorrectable", f"uncorrectable error in block {block}")
             yield _fault(device, (*text, FaultClass.RESET), _RESET)
 
 
-def _standing(device: Device, now: Look) -> Iterator[Fault]:
+def _standing(device: Device, now: HealthReading) -> Iterator[Fault]:
     failed = {block: count for block, count in now.uncorrectable.items() if count}
     if failed:
         told = ", ".join(f"{count} in {block}" for block, count in failed.items())
@@ -97,12 +97,12 @@ def _standing(device: Device, now: Look) -> Iterator[Fault]:
         yield _fault(device, (*text, FaultClass.WARN), "reset the GPU at the next drain")
 
 
-def read_look(host: Host, address: str) -> Look:
+def read_health(host: Host, address: str) -> HealthReading:
     """One look; what cannot be read is unknown."""
     path = f"{DEVICES}/{address}/ras"
     counts = {block: parse_counter(text) for block, text in _read_counters(host, path)}
     known = {block: pair for block, pair in counts.items() if pair is not None}
-    return Look(
+    return HealthReading(
         hardware=read_hardware(host, address),
         uncorrectable={block: pair[0] for block, pair in known.items()},
         correctable=sum(pair[1] for pair in known.values()) if known else None,

@@ -42,7 +42,8 @@ def _is_constant(path: str) -> bool:
 
 
 class AmdVendor:
-    """Fulfils Vendor, Glance, CdiSource and HealthProbe; reads links anew where KFD changed."""
+    """Fulfils Vendor, ChangeChecker, CdiSource, AgentSource and HealthProbe; reads links again
+    where KFD changed."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host, self._settings = host, settings

@@ -20,7 +20,7 @@ _INTEGRATED_SLOT = "0000:00:02.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class IntelGpu:
     """A function with what it is made of; `virtual` holds its enabled virtual functions in order.
 
     `may_be_guest` tells a function that shows neither a physical function nor the SR-IOV
@@ -87,12 +87,12 @@ def read_addresses(host: Host) -> Iterator[str]:
             yield address
 
 
-def read_gpu(host: Host, address: str) -> Gpu | None:
+def read_gpu(host: Host, address: str) -> IntelGpu | None:
     """One function, None where it is vanishing; raises DiscoveryError where it is unreadable."""
     function = read_function(host, address)
     if function is None:
         return None
-    return Gpu(
+    return IntelGpu(
         function=function,
         product=PRODUCTS.get(function.device_id),
         drm=read_drm_nodes(host, function.path),

@@ -24,7 +24,7 @@ class IntelHealth:
         self._last: dict[DeviceID, Readings] = {}
 
     def probe(self, device: Device) -> Finding:
-        """What is wrong with a GPU now, and what happened since the last look."""
+        """What is wrong with a GPU now, and what happened since the last scan."""
         if device.pci_address is None:
             return Finding()
         now = read_hardware(self._host, device.pci_address)

@@ -6,11 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Isolation, ResourceName, frozen
-from deviceplugin.vendors.nvidia.gpus import Gpu
+from deviceplugin.model import (
+    Device,
+    DeviceID,
+    Fault,
+    FaultClass,
+    Isolation,
+    Link,
+    ResourceName,
+    frozen,
+)
+from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
 from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, resource_suffix
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
-from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, as_vgpu
+from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, VGPU, guest_vgpu
 
 SOURCE = "nvidia.layout"
 WHOLE = ResourceName("nvidia.com/gpu")
@@ -29,7 +38,8 @@ class Naming:
     """How GPUs become resources on this node now.
 
     `single_profile` is the profile that `nvidia.com/gpu` stands for under the strategy single
-    (None: whole GPUs), `dev_root` the host directory that holds `dev`.
+    (None: whole GPUs), `dev_root` the host directory that holds `dev`, `divided` the PCI addresses
+    of the GPUs that virtual machines have vGPUs of: these cannot be had whole.
     """
 
     settings: NvidiaSection
@@ -37,6 +47,7 @@ class Naming:
     dev_root: str
     single_profile: str | None = None
     vgpu: VgpuSection = field(default_factory=VgpuSection)
+    divided: frozenset[str] = frozenset()
 
     def instance_resource(self, profile: str) -> ResourceName | None:
         """The resource of a MIG profile, None where the configuration does not offer it."""
@@ -55,7 +66,7 @@ def naming_for(
     settings: NvidiaSection,
     mig: MigSection,
     dev_root: str,
-    gpus: Sequence[Gpu],
+    gpus: Sequence[NvidiaGpu],
     vgpu: VgpuSection | None = None,
 ) -> Naming:
     """The naming for a set of GPUs.
@@ -75,26 +86,42 @@ def naming_for(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locality:
+    """Where a GPU is: its NUMA node, and its links to the other GPUs."""
+
+    numa_node: int | None = None
+    links: tuple[Link, ...] = ()
+
+
 def devices_of_gpu(
-    host: Host, gpu: Gpu, naming: Naming, minors: Mapping[str, int], numa_node: int | None
+    host: Host,
+    gpu: NvidiaGpu,
+    naming: Naming,
+    minors: Mapping[str, int],
+    locality: Locality,
 ) -> Found:
     """The devices of one GPU, the GPU itself first, and the faults of its layout."""
     nodes = _existing(host, naming, (*CONTROL_NODES, f"/dev/nvidia{gpu.minor}"))
+    resource = _whole_resource(gpu, naming)
+    guest = guest_vgpu(gpu, naming.vgpu) if resource else None
     whole = Device(
         id=DeviceID(gpu.uuid),
         vendor="nvidia",
         product=gpu.product,
-        resource=_whole_resource(gpu, naming),
+        resource=VGPU if guest else resource,
         index=gpu.index,
+        profile=guest.profile if guest else None,
         pci_address=gpu.pci_address,
-        numa_node=numa_node,
+        numa_node=locality.numa_node,
         memory_bytes=gpu.memory_bytes,
+        policy=naming.vgpu.scheduling.policy if guest else None,
         nodes=nodes,
-        attributes=_attributes(gpu),
+        links=locality.links,
+        attributes=frozen({**_attributes(gpu), **(guest.attributes if guest else {})}),
         ecc=gpu.ecc,
         architecture=gpu.architecture,
     )
-    whole = as_vgpu(gpu, whole, naming.vgpu)
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
     faults = [*_whole_faults(gpu, whole, naming)]
     for part, instance in zip(parts, gpu.instances, strict=True):
@@ -102,16 +129,16 @@ def devices_of_gpu(
     return (whole, *parts), tuple(faults)
 
 
-def _whole_resource(gpu: Gpu, naming: Naming) -> ResourceName | None:
+def _whole_resource(gpu: NvidiaGpu, naming: Naming) -> ResourceName | None:
     """A GPU in MIG mode cannot be used whole, whatever the strategy, nor one whose driver
     serves virtual machines: that driver has no CUDA."""
-    host_vgpu = gpu.virtualization == HOST_VGPU
-    return None if gpu.mig or host_vgpu or naming.single_profile is not None else WHOLE
+    for_vm = gpu.virtualization == HOST_VGPU or gpu.pci_address in naming.divided
+    return None if gpu.mig or for_vm or naming.single_profile is not None else WHOLE
 
 
 def _part(
     host: Host,
-    gpu: Gpu,
+    gpu: NvidiaGpu,
     whole: Device,
     instance: MigInstance,
     names: tuple[Naming, Mapping[str, int]],
@@ -139,7 +166,7 @@ def _part(
     )
 
 
-def _part_attributes(gpu: Gpu, instance: MigInstance) -> Mapping[str, str]:
+def _part_attributes(gpu: NvidiaGpu, instance: MigInstance) -> Mapping[str, str]:
     return frozen(
         {
             **_attributes(gpu),
@@ -156,7 +183,7 @@ def _isolation(profile: str) -> Isolation:
     return Isolation.PROCESS if profile.partition("g.")[0].count("c.") else Isolation.HARDWARE
 
 
-def _attributes(gpu: Gpu) -> Mapping[str, str]:
+def _attributes(gpu: NvidiaGpu) -> Mapping[str, str]:
     known = {
         "architecture": gpu.architecture,
         "compute_capability": gpu.compute_capability,
@@ -172,7 +199,7 @@ def _existing(host: Host, naming: Naming, paths: Iterable[str]) -> tuple[str, ..
     return tuple(sorted(path for path in rooted if host.exists(path)))
 
 
-def _whole_faults(gpu: Gpu, whole: Device, naming: Naming) -> Iterable[Fault]:
+def _whole_faults(gpu: NvidiaGpu, whole: Device, naming: Naming) -> Iterable[Fault]:
     if gpu.mig is not None and gpu.mig != gpu.mig_pending:
         wanted = "on" if gpu.mig_pending else "off"
         yield _told(
@@ -222,7 +249,7 @@ def _declared_faults(part: Device, instance: MigInstance, naming: Naming) -> Ite
             )
 
 
-def _has_own_node(gpu: Gpu, whole: Device) -> bool:
+def _has_own_node(gpu: NvidiaGpu, whole: Device) -> bool:
     return any(node.endswith(f"/nvidia{gpu.minor}") for node in whole.nodes)
 
 

@@ -10,7 +10,7 @@ from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceNode, Hook
 from deviceplugin.vendors.nvidia.devices import CONTROL_NODES
 from deviceplugin.vendors.nvidia.library import FOLDERS
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
-from deviceplugin.vendors.nvidia.vgpu_host import is_for_machines
+from deviceplugin.vendors.nvidia.vgpu_host import is_for_vm
 
 CDI_KIND = "k8s.device-plugin.nvidia.com/gpu"
 
@@ -90,7 +90,7 @@ PROGRAMS = (
 
 def cdi_spec(settings: NvidiaSection, dev_root: str, devices: Sequence[Device]) -> CdiSpec:
     """The devices of the file, without the driver's files; pure."""
-    offered = [d for d in devices if d.resource is not None and not is_for_machines(d)]
+    offered = [d for d in devices if d.resource is not None and not is_for_vm(d)]
     control = [n for n in device_nodes(dev_root, offered) if n.path in CONTROL_NODES]
     return CdiSpec(
         kind=CDI_KIND,

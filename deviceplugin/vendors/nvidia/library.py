@@ -66,14 +66,14 @@ class Nvml:
         function = "nvmlDeviceGetUUID"
         uuid = self.text(function, handle)
         if uuid is None or id_problem(uuid) is not None:
-            raise nonsense(function, f"{uuid!r:.80}, which is no UUID")
+            raise implausible(function, f"{uuid!r:.80}, which is no UUID")
         return uuid
 
     def count(self, function: str, limit: int, *arguments: Any) -> int:
         """As `call`, for a number that is counted up to: at most `limit`, else LibraryError."""
         found = int(self.call(function, *arguments))
         if found > limit:
-            raise nonsense(function, f"{found}, where {limit} is the most there can be")
+            raise implausible(function, f"{found}, where {limit} is the most there can be")
         return found
 
     def field(self, handle: Any, number: int) -> int | None:
@@ -103,7 +103,7 @@ class Nvml:
 OpenNvml = Callable[[Host, str], Nvml]
 
 
-def nonsense(function: str, what: str) -> LibraryError:
+def implausible(function: str, what: str) -> LibraryError:
     """The error of a call that succeeded with an answer that cannot be true."""
     return LibraryError(function, UNKNOWN, f"it answered {what}")
 

@@ -1,8 +1,8 @@
 """What NVML says of a GPU's health when it is asked: verdict, memory, clocks.
 
 Each question stands for itself: one that is not answered now (remapped rows are not while MIG
-instances exist) keeps its last answer, and never hides the others. `read_answers` asks, perhaps in
-another process; `Probes` remembers and judges, and knows no library.
+instances exist) keeps its last answer, and never hides the others. `read_gpu_readings` asks,
+perhaps in another process; `Probes` remembers and judges, and knows no library.
 """
 
 import time
@@ -46,7 +46,7 @@ Check = Callable[[Nvml, Any, Device], Faults | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class GpuReadings:
     """What one GPU answered now; a check that got no answer is not among `checks`."""
 
     energy: int | None
@@ -55,11 +55,11 @@ class Answers:
     checks: Mapping[str, Faults]
 
 
-def read_answers(nvml: Nvml, device: Device) -> Answers:
+def read_gpu_readings(nvml: Nvml, device: Device) -> GpuReadings:
     """Ask one GPU everything; raises LibraryError where it cannot be asked at all."""
     handle = nvml.call("nvmlDeviceGetHandleByUUID", device.id)
     asked = {check.__name__: _checked(check, nvml, handle, device) for check in _CHECKS}
-    return Answers(
+    return GpuReadings(
         energy=_asked(nvml, "nvmlDeviceGetTotalEnergyConsumption", handle),
         action=nvml.field(handle, RECOVERY_ACTION_FIELD),
         reasons=_read_reasons(nvml, handle),
@@ -86,7 +86,7 @@ class Probes:
         self._energy: dict[DeviceID, int] = {}
         self._slowed: dict[tuple[DeviceID, int], float] = {}
 
-    def judge(self, device: Device, now: Answers) -> Finding:
+    def judge(self, device: Device, now: GpuReadings) -> Finding:
         """All that is wrong with one GPU, by its answers and those that it gave before."""
         reset = self._was_reset(device.id, now.energy, now.action)
         if reset:

@@ -14,18 +14,18 @@ from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import HealthReport
-from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Look, look
+from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Scan, read_gpus
 from deviceplugin.vendors.nvidia.events import watch_events
 from deviceplugin.vendors.nvidia.gpus import read_handle
 from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
-from deviceplugin.vendors.nvidia.probes import Answers, read_answers
+from deviceplugin.vendors.nvidia.probes import GpuReadings, read_gpu_readings
 
-Glimpse = tuple[Hashable, ...]
+Fingerprint = tuple[Hashable, ...]
 
 
-def read_glimpse(nvml: Nvml) -> Glimpse:
+def read_fingerprint(nvml: Nvml) -> Fingerprint:
     """A value that differs where the GPUs or their instances do; LibraryError for a lost GPU."""
     count = nvml.count("nvmlDeviceGetCount", MAX_GPUS)
     return tuple(_read_gpu(nvml, read_handle(nvml, index)) for index in range(count))
@@ -35,7 +35,7 @@ def _read_gpu(nvml: Nvml, handle: Any) -> Hashable:
     """The memory is asked because the GPU itself answers: the library knows UUIDs by heart."""
     memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
     mig = nvml.ask("nvmlDeviceGetMigMode", handle)
-    instances: Glimpse = ()
+    instances: Fingerprint = ()
     if mig and mig[0]:
         slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, handle)
         instances = tuple(_read_instance(nvml, handle, slot) for slot in range(slots))
@@ -53,10 +53,10 @@ def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """A look, with what does not change from look to look; `driver_root` is a host path."""
+class Snapshot:
+    """All GPUs now, with their links and versions; `driver_root` is a host path."""
 
-    look: Look
+    scan: Scan
     links: Links
     driver_root: str
     driver_version: str | None
@@ -66,20 +66,20 @@ class Sight:
 class Session(Protocol):
     """NVML, wherever it is loaded; every method may be called from any thread, and blocks."""
 
-    def see(self) -> Sight:
+    def snapshot(self) -> Snapshot:
         """All GPUs, the library loaded first if it is not; raises VendorError."""
 
     def unchanged(self) -> bool:
-        """Whether `see` would see what it last saw, as far as that can be told cheaply."""
+        """Whether `snapshot` would give what it last gave, as far as that can be told cheaply."""
 
-    def ask(self, device: Device) -> Answers:
-        """How one GPU is; raises VendorError, also before the first `see`."""
+    def ask(self, device: Device) -> GpuReadings:
+        """How one GPU is; raises VendorError, also before the first `snapshot`."""
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Report each event until `stop`, or until nothing more can be heard."""
 
     def close(self) -> None:
-        """Let the library go; the next `see` loads it again."""
+        """Let the library go; the next `snapshot` loads it again."""
 
 
 class NvmlSession:
@@ -95,28 +95,28 @@ class NvmlSession:
         self._lock = Lock()
         self._nvml: Nvml | None = None
         self._links: Links = {}
-        self._glimpse: Glimpse | None = None
+        self._fingerprint: Fingerprint | None = None
 
-    def see(self) -> Sight:
+    def snapshot(self) -> Snapshot:
         """Fulfils Session. A session can outlive its driver: a new one says what is the matter."""
         nvml = self._opened()
         try:
-            return self._see(nvml)
+            return self._snapshot(nvml)
         except LibraryError:
             self._close(nvml)
-            return self._see(self._opened())
+            return self._snapshot(self._opened())
 
     def unchanged(self) -> bool:
         """Fulfils Session."""
-        nvml, last = self._nvml, self._glimpse
-        return nvml is not None and last is not None and _glimpse_or_none(nvml) == last
+        nvml, last = self._nvml, self._fingerprint
+        return nvml is not None and last is not None and _fingerprint_or_none(nvml) == last
 
-    def ask(self, device: Device) -> Answers:
+    def ask(self, device: Device) -> GpuReadings:
         """Fulfils Session."""
         nvml = self._nvml
         if nvml is None:
             raise DiscoveryError("there is no NVML session")
-        return read_answers(nvml, device)
+        return read_gpu_readings(nvml, device)
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Fulfils Session."""
@@ -139,20 +139,21 @@ class NvmlSession:
                 self._nvml = None
                 nvml.close()
 
-    def _see(self, nvml: Nvml) -> Sight:
-        self._glimpse = _glimpse_or_none(nvml)  # before the look: what changes meanwhile is news
-        seen = look(nvml)
-        return Sight(
-            look=seen,
-            links=self._read_links(nvml, seen),
+    def _snapshot(self, nvml: Nvml) -> Snapshot:
+        # Taken before the GPUs are read: what changes meanwhile is news.
+        self._fingerprint = _fingerprint_or_none(nvml)
+        scan = read_gpus(nvml)
+        return Snapshot(
+            scan=scan,
+            links=self._read_links(nvml, scan),
             driver_root=nvml.driver_root,
             driver_version=_version(nvml, "nvmlSystemGetDriverVersion"),
             library_version=_version(nvml, "nvmlSystemGetNVMLVersion"),
         )
 
-    def _read_links(self, nvml: Nvml, seen: Look) -> Links:
+    def _read_links(self, nvml: Nvml, scan: Scan) -> Links:
         """Links of the whole GPUs, read again only when another set of GPUs answers."""
-        uuids = {DeviceID(gpu.uuid): gpu for gpu in seen.gpus if not gpu.mig}
+        uuids = {DeviceID(gpu.uuid): gpu for gpu in scan.gpus if not gpu.mig}
         if uuids.keys() != self._links.keys():
             handles = {
                 uuid: (nvml.call("nvmlDeviceGetHandleByIndex", gpu.index), gpu.pci_address)
@@ -162,10 +163,10 @@ class NvmlSession:
         return self._links
 
 
-def _glimpse_or_none(nvml: Nvml) -> Glimpse | None:
-    """None where a GPU does not answer: a look then tells which, and why."""
+def _fingerprint_or_none(nvml: Nvml) -> Fingerprint | None:
+    """None where a GPU does not answer: a snapshot then tells which, and why."""
     try:
-        return read_glimpse(nvml)
+        return read_fingerprint(nvml)
     except LibraryError:
         return None
 

@@ -120,14 +120,14 @@ def resource_of(name: str) -> ResourceName:
     return ResourceName(f"nvidia.com/{'_'.join(name.split())}")
 
 
-def is_for_machines(device: Device) -> bool:
+def is_for_vm(device: Device) -> bool:
     """Whether a device is for virtual machines."""
     return KIND in device.attributes
 
 
 def node_faults(host: Host, devices: Iterable[Device]) -> Iterator[Fault]:
     """The vGPUs that no virtual machine can open."""
-    for device in filter(is_for_machines, devices):
+    for device in filter(is_for_vm, devices):
         missing = [] if host.exists(VFIO_CONTAINER) else [VFIO_CONTAINER]
         missing += [] if device.nodes else ["the node of its IOMMU group in /dev/vfio"]
         if missing:
@@ -141,7 +141,7 @@ def node_faults(host: Host, devices: Iterable[Device]) -> Iterator[Fault]:
             )
 
 
-def machine_edits(devices: Sequence[Device]) -> ContainerEdits:
+def vm_edits(devices: Sequence[Device]) -> ContainerEdits:
     """VFIO nodes, and the addresses in the variable where KubeVirt looks for this kind."""
     names = sorted({device.resource for device in devices if device.resource})
     return merge_edits(

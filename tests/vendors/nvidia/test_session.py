@@ -117,7 +117,7 @@ def test_a_session_that_failed_does_not_close_the_one_opened_after_it(
     library: Library, session: NvmlSession
 ) -> None:
     with pytest.raises(LibraryError):
-        session.see()  # fails, closes, opens another and fails again
+        session.snapshot()  # fails, closes, opens another and fails again
     assert library.calls == ["open", "close", "open"]
     with pytest.raises(LibraryError):
         session.ask(GPU)  # the library that is open now was asked
