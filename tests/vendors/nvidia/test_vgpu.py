@@ -76,7 +76,9 @@ def env(gpu: NvidiaGpu, section: VgpuSection = PINNED) -> dict[str, str | None]:
     ],
     ids=lambda value: getattr(value, "product", value),
 )
-def test_a_guests_vgpu_is_told_by_profile_and_memory(gpu: Gpu, profile: str, memory: str) -> None:
+def test_a_guests_vgpu_is_told_by_profile_and_memory(
+    gpu: NvidiaGpu, profile: str, memory: str
+) -> None:
     assert env(gpu) == {
         "resource": "nvidia.com/vgpu",
         "NVIDIA_VGPU_PROFILE": profile,
