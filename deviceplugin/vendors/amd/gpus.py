@@ -137,5 +137,5 @@ def container_nodes(host: Host, drm: DrmNodes, section: AmdSection) -> tuple[str
 def missing_render_node(host: Host, drm: DrmNodes) -> str | None:
     """The render node that a container would need and that is not there, None where all is well."""
     if drm.render is None:
-        return "the DRM render node"
+        return "/dev/dri/renderD*"
     return None if host.exists(drm.render) else drm.render

@@ -13,7 +13,7 @@ from deviceplugin.host.sriov import (
     read_vfio_nodes,
     vfio_group_node,
 )
-from deviceplugin.model import DeviceID, Fault
+from deviceplugin.model import DeviceID, Fault, FaultClass
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.found import Found, merged
 from deviceplugin.vendors.amd.frame_buffers import (
@@ -28,7 +28,6 @@ from deviceplugin.vendors.amd.virtual_functions import (
     VirtualFunction,
     advertised,
     not_advertised,
-    unknown_size,
 )
 
 _BRIDGE_CLASS = 0x06
@@ -51,9 +50,10 @@ def read_vm_functions(
             alone.append(not_advertised(section, reading, faults.unreadable(vf.id, error)))
             continue
         if buffer is None:
-            alone.append(not_advertised(section, reading, unknown_size(vf)))
+            alone.append(not_advertised(section, reading, faults.size_unknown(vf.id)))
         elif group is None:
-            alone.append(advertised(section, replace(reading, buffer=buffer), _no_group(vf.id)))
+            problem = faults.no_iommu_group(vf.id, f"{DEVICES}/{vf.id}")
+            alone.append(advertised(section, replace(reading, buffer=buffer), problem))
         else:
             units.setdefault(group, []).append((reading, buffer))
     return merged([*(_read_unit(host, section, g, units[g]) for g in units), *alone])
@@ -66,14 +66,6 @@ def _read_told(host: Host, functions: Sequence[VirtualFunction]) -> Mapping[str,
     except LibraryError:
         return {}
     return {a: FrameBuffer(memory_bytes=size, source="amdsmi") for a, size in sizes.items()}
-
-
-def _no_group(device: DeviceID) -> Fault:
-    return faults.not_usable(
-        device,
-        f"{DEVICES}/{device}/iommu_group does not exist",
-        "switch the IOMMU on: in the firmware, and amd_iommu=on or intel_iommu=on",
-    )
 
 
 def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) -> Found:
@@ -93,7 +85,9 @@ def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) 
     problem = next(_unit_problems(host, group, first.vf.id, set(addresses)), None)
     if problem is None:
         return advertised(section, unit)
-    return (advertised if problem.kind.withdraws else not_advertised)(section, unit, problem)
+    # A group that cannot be read may hold anything; one of which something is missing is known.
+    seen = problem.kind is FaultClass.SETUP
+    return (advertised if seen else not_advertised)(section, unit, problem)
 
 
 def _unit_problems(
@@ -102,7 +96,7 @@ def _unit_problems(
     """Why a guest could not be given the group: what VFIO refuses, or what would go missing."""
     for path in (VFIO_CONTAINER, vfio_group_node(group)):
         if not host.exists(path):
-            yield faults.missing_node(device, path)
+            yield faults.vfio_node_missing(device, path)
     try:
         members = read_group_members(host, group)
     except DiscoveryError as error:
@@ -110,11 +104,8 @@ def _unit_problems(
         return
     foreign = [m for m in members if m not in ours and not _is_bridge(host, m)]
     if foreign:
-        yield faults.not_usable(
-            device,
-            f"IOMMU group {group} also has {', '.join(foreign)}",
-            "bind all functions of the group to vfio-pci, or switch ACS on to split it",
-        )
+        what = f"group {group} also has {', '.join(foreign)}"
+        yield faults.group_in_use(device, what)
 
 
 def _is_bridge(host: Host, address: str) -> bool:

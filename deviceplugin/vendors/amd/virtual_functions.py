@@ -179,7 +179,7 @@ def _read_one(host: Host, settings: Settings, vf: VirtualFunction, topology: Top
     except DiscoveryError as error:
         return not_advertised(section, bare, faults.unreadable(vf.id, error))
     if buffer is None:
-        return not_advertised(section, bare, unknown_size(vf))
+        return not_advertised(section, bare, faults.size_unknown(vf.id))
     nodes = container_nodes(host, gpu.nodes, settings.amd)
     reading = VfReading(vf=vf, product=product, buffer=buffer, nodes=nodes, node=node)
     if missing := missing_render_node(host, gpu.nodes):
@@ -202,12 +202,3 @@ def _read_memory(
     if node and node.memory_bytes:
         return FrameBuffer(memory_bytes=node.memory_bytes, source="kfd")
     return read_frame_buffer(host, vf.function.address, vf.physical)
-
-
-def unknown_size(vf: VirtualFunction) -> Fault:
-    """No source tells how much memory a VF has, so it has no size class."""
-    return faults.not_usable(
-        vf.id,
-        f"no source tells the frame buffer of {vf.id}",
-        "install the extra deviceplugin[amd], or tell us the PCI id of its physical function",
-    )

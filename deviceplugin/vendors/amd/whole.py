@@ -104,14 +104,18 @@ def find_whole(
         )
         part = _find_one(host, settings, reading, left)
         parts.append(_milder(part) if reading.serves else part)
-    return merged([*parts, Found(devices=physical.others, faults=physical.faults)])
+    quiet = {d.id for d in physical.others if d.pci_address in serving}
+    problems = [_milder_fault(f) if f.device in quiet else f for f in physical.faults]
+    return merged([*parts, Found(devices=physical.others, faults=tuple(problems))])
 
 
 def _milder(part: Found) -> Found:
-    """What a serving GPU's own node lacks must not take away functions that have theirs."""
-    setup, warn = FaultClass.SETUP, FaultClass.WARN
-    milder = tuple(replace(f, kind=warn) if f.kind is setup else f for f in part.faults)
-    return replace(part, faults=milder)
+    return replace(part, faults=tuple(_milder_fault(fault) for fault in part.faults))
+
+
+def _milder_fault(fault: Fault) -> Fault:
+    """What a serving GPU itself lacks must not take away functions that have theirs."""
+    return replace(fault, kind=FaultClass.WARN) if fault.kind.withdraws else fault
 
 
 def _left_for(gpu: AmdGpu, topology: Topology, minors: Sequence[int | None]) -> Topology:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from deviceplugin.faults import NODE_MISSING
 from deviceplugin.host import Host
 from deviceplugin.model import (
     Device,
@@ -21,7 +22,7 @@ from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, resou
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, VGPU, guest_vgpu
 
-SOURCE = "nvidia.layout"
+SOURCE, DISCOVERY = "nvidia.layout", "nvidia.discovery"
 WHOLE = ResourceName("nvidia.com/gpu")
 CONTROL_NODES = (
     "/dev/nvidia-modeset",
@@ -269,11 +270,9 @@ def _told(device: Device, code: str, reason: str, action: str) -> Fault:
 
 
 def _without_node(device: Device, missing: str) -> Fault:
-    return Fault(
-        device=device.id,
-        source=SOURCE,
-        code="node_missing",
-        reason=f"device node {missing} does not exist",
+    return NODE_MISSING.fault(
+        device.id,
+        DISCOVERY,
+        missing,
         action="run nvidia-modprobe -c 0 -u (MIG: -f) or nvidia-smi on the host to create it",
-        kind=FaultClass.SETUP,
     )

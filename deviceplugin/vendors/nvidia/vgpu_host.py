@@ -14,6 +14,7 @@ from deviceplugin.edits import (
     merge_edits,
     vfio_edits,
 )
+from deviceplugin.faults import VFIO_NODE_MISSING
 from deviceplugin.host import Host
 from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.host.pci import DEVICES, read_bus, read_function, read_numa_node
@@ -24,7 +25,6 @@ from deviceplugin.model import (
     DeviceID,
     DeviceNode,
     Fault,
-    FaultClass,
     ResourceName,
     frozen,
 )
@@ -129,15 +129,13 @@ def node_faults(host: Host, devices: Iterable[Device]) -> Iterator[Fault]:
     """The vGPUs that no virtual machine can open."""
     for device in filter(is_for_vm, devices):
         missing = [] if host.exists(VFIO_CONTAINER) else [VFIO_CONTAINER]
-        missing += [] if device.nodes else ["the node of its IOMMU group in /dev/vfio"]
+        missing += [] if device.nodes else ["of its IOMMU group in /dev/vfio"]
         if missing:
-            yield Fault(
-                device=device.id,
-                source="nvidia.vgpu",
-                code="vfio_node_missing",
-                reason=f"{' and '.join(missing)}: not there",
+            yield VFIO_NODE_MISSING.fault(
+                device.id,
+                "nvidia.vfio",
+                " and ".join(missing),
                 action="load vfio and the vGPU driver, turn the IOMMU on, mount the host's /dev",
-                kind=FaultClass.SETUP,
             )
 
 

@@ -88,7 +88,7 @@ def test_what_cannot_be_read_costs_no_more_than_itself(
     vendor = make_vendor(host=DeniedHost(node, denied), intel={"monitoring": 1})
     discovery = vendor.discover()
     assert offered(discovery) == {**left, "intel.com/gpu-monitoring": 1}
-    assert codes(discovery) == [(address, "unreadable_device") for address in told]
+    assert codes(discovery) == [(address, "unreadable") for address in told]
 
 
 def test_a_pci_bus_that_cannot_be_listed_is_an_error_and_not_an_empty_node(
@@ -107,7 +107,7 @@ def test_a_quota_directory_that_cannot_be_listed_is_named(
     discovery = make_vendor(host=DeniedHost(root, "/iov/vf1")).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 4}
     (fault,) = discovery.faults
-    assert (fault.device, fault.code) == ("0000:3a:00.1", "unreadable_source")
+    assert (fault.device, fault.code) == ("0000:3a:00.1", "value_unreadable")
     assert "/iov/vf1" in fault.reason
 
 
@@ -134,7 +134,7 @@ def test_a_slice_bound_to_something_else_is_not_offered(
     write_tree(node, f"{PCI}/0000:04:00.1/driver -> ../../../bus/pci/drivers/pci-stub")
     discovery = make_vendor().discover()
     assert offered(discovery) == {**BOTH, "intel.com/xe-4gb": 1}
-    assert codes(discovery) == [("0000:04:00.1", "not_served")]
+    assert codes(discovery) == [("0000:04:00.1", "not_bound")]
 
 
 def test_slices_are_unhealthy_while_their_gpu_has_no_driver(

@@ -114,7 +114,7 @@ def test_a_file_that_fails_is_named_and_the_next_source_asked(
     assert device(discovery, FLEX_170.address).memory_bytes == 16 * GIB
     assert device(discovery, FLEX_170.address).resource == "intel.com/gpu"
     (fault,) = discovery.faults
-    assert fault.code == "unreadable_source"
+    assert fault.code == "value_unreadable"
     assert "lmem_total_bytes" in fault.reason
 
 

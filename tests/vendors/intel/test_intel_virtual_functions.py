@@ -258,7 +258,7 @@ def test_an_unreadable_gpu_is_seen_faulted_and_costs_no_other(
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = broken")
     discovery = make_vendor().discover()
     assert offered(discovery) == {"intel.com/gpu": 1}
-    assert codes(discovery) == [(B60.address, "unreadable_device")]
+    assert codes(discovery) == [(B60.address, "unreadable")]
     assert device(discovery, B60.address).resource is None
 
 
@@ -269,7 +269,7 @@ def test_slices_of_an_unreadable_gpu_are_faulted_not_guessed(
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = broken")
     discovery = make_vendor().discover()
     assert offered(discovery) == {}
-    assert {code for _, code in codes(discovery)} == {"unreadable_device"}
+    assert {code for _, code in codes(discovery)} == {"unreadable"}
     assert len(discovery.devices) == 3
 
 
@@ -281,7 +281,7 @@ def test_a_slice_of_unknown_size_is_not_offered(
     set_vfs(root, gpu, 1)
     discovery = make_vendor().discover()
     assert offered(discovery) == {}
-    assert codes(discovery) == [("0000:04:00.1", "quota_unknown")]
+    assert codes(discovery) == [("0000:04:00.1", "size_unknown")]
 
 
 def test_the_list_of_instances_names_slices_and_leaves_others_out(
@@ -290,7 +290,7 @@ def test_the_list_of_instances_names_slices_and_leaves_others_out(
     set_vfs(node, B60, 3, [QUOTA, 2 * QUOTA, 3 * QUOTA])
     discovery = make_vendor(intel_xe={"instances": EXAMPLE}).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 1, "intel.com/xe-8gb": 1}
-    assert codes(discovery) == [("0000:04:00.3", "not_listed")]
+    assert codes(discovery) == [("0000:04:00.3", "size_not_listed")]
     assert device(discovery, "0000:04:00.1").attributes["execution_units"] == "32"
 
 
