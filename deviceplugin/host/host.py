@@ -156,7 +156,7 @@ def _read(path: str, size: int) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    """Without waiting for a peer: what is no regular file must not hold a vendor for ever."""
+    """Without waiting for a peer: what is not a regular file must not block a vendor for ever."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

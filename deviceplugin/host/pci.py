@@ -118,7 +118,7 @@ def devices_at(address: str, devices: Sequence[Device]) -> Sequence[Device]:
 
 
 def read_numa_node(host: Host, address: str) -> int | None:
-    """The NUMA node of a PCI function; the kernel's -1 and what is no node's number are None."""
+    """The NUMA node of a PCI function; None for the kernel's -1 and for any other text."""
     try:
         node = host.read_int(f"{DEVICES}/{address}/numa_node")
     except DiscoveryError:

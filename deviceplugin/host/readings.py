@@ -1,4 +1,4 @@
-"""Readings of a PCI function that tell of trouble, whatever its vendor: bus, link, temperature.
+"""Readings of a PCI function that show trouble, whatever its vendor: bus, link, temperature.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci(-devices-aer_stats), Documentation/hwmon.
 """

@@ -1,4 +1,4 @@
-"""What a look at the host read, so that reading the same again tells whether it would differ."""
+"""What a discovery read of the host, so that reading it again shows whether anything changed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ class TracingHost(Host):
 
 
 def traced(host: Host, is_constant: Callable[[str], bool] = lambda _: False) -> TracingHost:
-    """`host` for one look, whose reads are noted."""
+    """`host` for one discovery, whose reads are noted."""
     return TracingHost(root=host.root, host=host, is_constant=is_constant)
 
 

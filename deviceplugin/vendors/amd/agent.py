@@ -1,4 +1,4 @@
-"""AMD's metrics exporter as an agent: its List call tells the health of each GPU.
+"""AMD's metrics exporter as an agent: its List call returns the health of each GPU.
 
 What is read of its answers stands in protos/exporter_amd.proto, and is imported with the first
 answer: a node without the exporter does not pay for it.

@@ -37,9 +37,9 @@ def discover(host: Host, settings: Settings, known: KnownLinks) -> Discovery:
     if not functions and not lost:
         raise UnavailableError(f"no AMD GPU in {DEVICES}")
     topology = read_topology(host)
-    told, unreadable = _sort_out(host, functions)
-    physical = read_physical(host, [part for part in told if isinstance(part, PciFunction)])
-    virtual = _placed([part for part in told if isinstance(part, VirtualFunction)], physical)
+    sorted_out, unreadable = _sort_out(host, functions)
+    physical = read_physical(host, [part for part in sorted_out if isinstance(part, PciFunction)])
+    virtual = _placed([part for part in sorted_out if isinstance(part, VirtualFunction)], physical)
     parts = _read_virtual(host, settings, virtual, topology)
     left = topology.without_nodes([number for number, _ in parts.kfd_nodes])
     whole = find_whole(host, settings, physical, left, _serving(virtual, parts))
@@ -60,16 +60,16 @@ def _lost(address: str, error: DiscoveryError) -> Found:
 def _sort_out(
     host: Host, functions: Sequence[PciFunction]
 ) -> tuple[list[PciFunction | VirtualFunction], Found]:
-    """Virtual functions told from physical ones; one of which even that is unknown is a fault."""
-    told: list[PciFunction | VirtualFunction] = []
+    """Virtual functions and physical ones; where not even that is known, a fault."""
+    sorted_out: list[PciFunction | VirtualFunction] = []
     unreadable = []
     for index, function in enumerate(functions):
         try:
-            told.append(read_virtual_function(host, function) or function)
+            sorted_out.append(read_virtual_function(host, function) or function)
         except DiscoveryError as error:
             device = bare_device(function, index)
             unreadable.append(found(device, faults.unreadable(device.id, error)))
-    return told, merged(unreadable)
+    return sorted_out, merged(unreadable)
 
 
 def _placed(functions: Iterable[VirtualFunction], physical: Physical) -> list[VirtualFunction]:
@@ -113,6 +113,6 @@ def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Found:
 
 
 def _read_driver_version(host: Host) -> str | None:
-    """Only drivers built outside the kernel tree tell a version (amdgpu by DKMS, gim)."""
+    """Only drivers built outside the kernel tree have a version (amdgpu by DKMS, gim)."""
     versions = (read_module_version(host, module) for module in ("amdgpu", "gim"))
     return next((version for version in versions if version), None)

@@ -41,7 +41,7 @@ def _by_nodes(device: Device, settings: Settings) -> ContainerEdits:
 
 
 def _cdi_names(device: Device, settings: Settings) -> ContainerEdits:
-    """The device's CDI name, for runtimes that are told by the kubelet or by annotations; each
+    """The device's CDI name, for runtimes that get it from the kubelet or from annotations; each
     device has its own annotation, so that two resources of one container do not collide."""
     strategies, name = settings.amd.device_list_strategy, f"{CDI_KIND}={device.id}"
     key = f"cdi.k8s.io/amd_{device.id.replace(':', '-')}"

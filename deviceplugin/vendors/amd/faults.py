@@ -43,7 +43,7 @@ def without_kfd(device: DeviceID, reason: str) -> Fault:
 
 
 def unsettled(device: DeviceID, reason: str) -> Fault:
-    """The partition mode cannot be told, for instance while it is being switched."""
+    """The partition mode is unknown, for instance while it is being switched."""
     return common.MODE_UNKNOWN.fault(device, PARTITIONS, reason)
 
 
@@ -83,11 +83,11 @@ def group_in_use(device: DeviceID, what: str) -> Fault:
 
 
 def size_unknown(device: DeviceID) -> Fault:
-    """No source tells how much memory a virtual function has, so it has no size class."""
+    """No source has the memory of a virtual function, so it has no size class."""
     return common.SIZE_UNKNOWN.fault(
         device,
         SRIOV,
-        f"no source tells the frame buffer of {device}",
+        f"no source has the frame buffer size of {device}",
         action="install the extra deviceplugin[amd], or report the PCI id of its physical function",
     )
 

@@ -24,7 +24,7 @@ _MEMORY_MODE = re.compile(r"NPS[1-9]")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmdGpu:
     """A GPU under amdgpu; `compute_mode` is None where it cannot be partitioned, and where
-    `mode_problem` tells why the mode is not known (it reads UNKNOWN or fails while it is
+    `mode_problem` says why the mode is not known (it reads UNKNOWN or fails while it is
     switched)."""
 
     function: PciFunction
@@ -108,7 +108,7 @@ def _read_compute_mode(host: Host, path: str) -> tuple[str | None, str | None]:
         return None, str(error) if _can_be_partitioned(host, path) else None
     if mode in COMPUTE_MODES or mode is None:
         return mode, None
-    return None, f"{file}: {mode[:40]!r} is no partition mode"
+    return None, f"{file}: {mode[:40]!r} is not a partition mode"
 
 
 def _can_be_partitioned(host: Host, path: str) -> bool:

@@ -47,7 +47,7 @@ class AmdHealth:
         return replace(found, faults=(*found.faults, *self._kfd_faults(device)))
 
     def _kfd_faults(self, device: Device) -> Iterator[Fault]:
-        """A GPU that KFD showed and shows no more; one that is divided anew is none."""
+        """A GPU that KFD showed and no longer shows, unless it was divided since."""
         if device.resource is None:
             self._in_kfd.discard(device.id)
         elif device.architecture is not None:
@@ -70,7 +70,7 @@ def finding(device: Device, before: HealthReading, now: HealthReading) -> Findin
     return Finding(
         faults=(*standing_faults(device, now.hardware), *_standing(device, now)),
         events=events,
-        # The driver counts from its load on: a sum that falls tells of a reload.
+        # The driver counts from its load on: a sum that falls means a reload.
         reset_counter=sum(now.uncorrectable.values()) + (now.correctable or 0) if known else None,
     )
 

@@ -43,7 +43,7 @@ class _View:
 class KnownLinks:
     """The views of the last read: good while KFD shows the same generation and the same nodes.
 
-    Links are most of KFD's files and change only when the kernel builds its topology anew. That
+    Links are most of KFD's files and change only when the kernel rebuilds its topology. That
     `generation_id` always grows then was not seen on hardware: the nodes count too, and every
     RENEWED_LOOKS-th look reads all links again.
     """

@@ -2,7 +2,7 @@
 
 Partition 0 uses the PCI device's own DRM nodes, the others those of platform devices named
 `amdgpu_xcp_N`, or `amdgpu_xcp.N` on the first kernels that had them. Every GPU owns such devices in
-every mode, so only KFD tells which live: those whose render minor is that of a KFD node.
+every mode, so only KFD shows which are in use: those whose render minor is that of a KFD node.
 """
 
 import re
@@ -104,7 +104,7 @@ def _read_partition(host: Host, settings: Settings, whole: Divided, node: KfdNod
 
 
 def _unsettled(gpu: AmdGpu, name: ResourceName | None, node: KfdNode) -> str | None:
-    """Why a partition cannot be told from the whole, or not be named; None where it can."""
+    """Why it is unclear what a partition is or how to name it; None where it is clear."""
     if gpu.compute_mode == "CPX" and (node.dies or 1) > 1:
         return f"{TOPOLOGY}/nodes/{node.number}/properties: num_xcc {node.dies} in mode CPX"
     if name is None:

@@ -63,7 +63,7 @@ class AmdVendor:
 
     def unchanged(self) -> bool:
         """Whether all files that the last discovery read are as they were, KFD's nodes by their
-        names and their generation; amdsmi, which tells sizes of functions, is not asked."""
+        names and their generation; amdsmi, which has the sizes of functions, is not asked."""
         return self._trace is not None and self._trace.holds()
 
     def probe_health(self, device: Device) -> Finding:

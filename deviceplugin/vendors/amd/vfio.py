@@ -60,7 +60,7 @@ def read_vm_functions(
 
 
 def _read_told(host: Host, functions: Sequence[VirtualFunction]) -> Mapping[str, FrameBuffer]:
-    """What amdsmi tells; a library that fails is as good as none, the next source answers."""
+    """What amdsmi reports; if the library fails, the next source answers."""
     try:
         sizes = read_frame_buffers(host, [vf.function.address for vf in functions])
     except LibraryError:

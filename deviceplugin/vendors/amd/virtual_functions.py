@@ -76,7 +76,7 @@ class VfReading:
 def read_virtual_function(host: Host, function: PciFunction) -> VirtualFunction | None:
     """The VF that a PCI function is, None for a physical one.
 
-    On a host `physfn` tells; a guest sees a plain function, which only its PCI id gives away.
+    On a host `physfn` shows it; a guest sees a plain function, and only its PCI id shows it.
     """
     physical = read_physical_function(host, function.address)
     if physical is None:
@@ -154,8 +154,8 @@ def not_advertised(section: MxgpuSection, reading: VfReading, *problems: Fault) 
 
 
 def advertised(section: MxgpuSection, reading: VfReading, *problems: Fault) -> Found:
-    """A VF under the resource of its size; a fault tells where the list, not the switch, leaves
-    it out and nothing else is wrong."""
+    """A VF under the resource of its size; with a fault where only the list of instances
+    leaves it out."""
     device = vf_device(section, reading, resource_of(section, reading))
     if device.resource is None and section.enabled and not problems:
         return found(device, faults.not_listed(device.id, device.profile or "its size"))

@@ -49,8 +49,8 @@ class Physical:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeReading:
-    """All that was read of one GPU; `serves` tells that virtual functions of it can be given, and
-    it cannot: they are the same memory."""
+    """All that was read of one GPU; `serves` means that virtual functions of it can be allocated,
+    so that it cannot itself: they are the same memory."""
 
     gpu: AmdGpu
     index: int
@@ -60,7 +60,7 @@ class WholeReading:
 
 
 def read_physical(host: Host, functions: Sequence[PciFunction]) -> Physical:
-    """What each physical function's own files tell; one that cannot be read costs itself."""
+    """What each physical function's own files hold; one that cannot be read costs itself."""
     others: list[Device] = []
     problems: list[Fault] = []
     gpus: list[tuple[int, AmdGpu]] = []
@@ -114,7 +114,7 @@ def _milder(part: Found) -> Found:
 
 
 def _milder_fault(fault: Fault) -> Fault:
-    """What a serving GPU itself lacks must not take away functions that have theirs."""
+    """What a serving GPU itself lacks must not make its functions Unhealthy."""
     return replace(fault, kind=FaultClass.WARN) if fault.kind.withdraws else fault
 
 
@@ -163,7 +163,7 @@ def _find_one(host: Host, settings: Settings, reading: WholeReading, topology: T
 
 
 def _unsettled(gpu: AmdGpu, kfd_nodes: Sequence[KfdNode]) -> str | None:
-    """Why it cannot be told whether the GPU is whole; None where it is."""
+    """Why it is unclear whether the GPU is whole; None where it is."""
     if gpu.mode_problem is not None or len(kfd_nodes) <= 1:
         return gpu.mode_problem
     path = f"{gpu.function.path}/current_compute_partition"

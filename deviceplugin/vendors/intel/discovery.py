@@ -1,4 +1,4 @@
-"""One look at a node's Intel GPUs: every function read anew, made into devices and faults."""
+"""One discovery of a node's Intel GPUs: every function is read again and made a device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -69,7 +69,7 @@ def _read_gpus(host: Host) -> tuple[dict[str, IntelGpu], list[Found]]:
 
 def _owned(gpus: Mapping[str, IntelGpu]) -> Iterator[IntelGpu]:
     """All functions, the virtual ones with their owner: a new one is on the bus for a moment
-    before its own link to the owner is there (pci_iov_add_virtfn), and is no GPU then."""
+    before its own link to the owner is there (pci_iov_add_virtfn), and is not a GPU then."""
     owners = {address: gpu.address for gpu in gpus.values() for address in gpu.virtual}
     for gpu in gpus.values():
         yield gpu if gpu.physical else replace(gpu, physical=owners.get(gpu.address))

@@ -96,7 +96,7 @@ def _cdi_names(devices: Sequence[Device]) -> tuple[str, ...]:
 def _annotation(devices: Sequence[Device]) -> dict[str, str]:
     """A key of its own for each answer, as several may be merged into one container.
 
-    `/` and `:` are no characters of an annotation's name.
+    An annotation's name cannot have `/` or `:`.
     """
     if not devices:
         return {}

@@ -86,8 +86,8 @@ def unknown_size(address: str) -> Fault:
     return common.SIZE_UNKNOWN.fault(
         DeviceID(address),
         SRIOV,
-        f"neither sriov_admin, debugfs nor iov of the physical function of {address} tell its"
-        " memory, and neither does its driver",
+        f"its memory is not in sriov_admin, debugfs or iov of the physical function of"
+        f" {address}, and its driver does not report it",
         action="use a kernel with sriov_admin (Linux 7.0), or give the daemon debugfs",
     )
 

@@ -1,4 +1,4 @@
-"""How an Intel GPU is: bus and heat, and the health that newer kernels tell (sysfs gpu_health)."""
+"""How an Intel GPU is: bus, heat, and what newer kernels report (sysfs gpu_health)."""
 
 from collections.abc import Iterator, Mapping
 
@@ -45,7 +45,7 @@ def _read_word(host: Host, address: str) -> str | None:
 
 
 def _told(device: Device, word: str | None) -> Iterator[Fault]:
-    """`ok` is well; a word that we do not know is told and takes nothing away."""
+    """`ok` is well; an unknown word is reported and the device stays Healthy."""
     if not word or word == "ok":
         return
     yield Fault(

@@ -29,7 +29,7 @@ class Memory:
 
 
 def read_local_memory(reader: Reader, gpu: IntelGpu) -> Memory | None:
-    """The local memory of a whole GPU; None for integrated GPUs and where nothing tells it.
+    """The local memory of a whole GPU; None for integrated GPUs and where no source has it.
 
     Raises nothing: a source that cannot be read is noted in `reader` and the next one asked.
     """
@@ -49,7 +49,8 @@ def read_local_memory(reader: Reader, gpu: IntelGpu) -> Memory | None:
 def is_slice(gpu: IntelGpu, memory: Memory | None) -> bool:
     """Whether a function without SR-IOV files is a virtual function inside a virtual machine.
 
-    The PCI id is that of the whole board; only a size clearly below every such board's tells.
+    The PCI id is that of the whole board; a size clearly below every such board's
+    means a slice.
     """
     if not (gpu.may_be_guest and gpu.product and memory and is_exact(memory)):
         return False
@@ -57,7 +58,7 @@ def is_slice(gpu: IntelGpu, memory: Memory | None) -> bool:
 
 
 def is_exact(memory: Memory | None) -> bool:
-    """Whether the driver itself told the size, of this very function."""
+    """Whether the driver itself reported the size, of this very function."""
     return memory is not None and memory.source in EXACT_SOURCES
 
 

@@ -47,7 +47,7 @@ _INTEGRATED_PROFILE = "gpu-vf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceOffer:
-    """A slice's profile and pinned instance; `offered` tells whether it is given out at all."""
+    """A slice's profile and pinned instance; `offered` is whether it is advertised at all."""
 
     offered: bool
     profile: str | None = None
@@ -134,7 +134,7 @@ def of_links(gpu: IntelGpu, links: frozenset[str]) -> dict[str, str]:
 
 
 def of_instance(instance: XeInstance | None) -> dict[str, str]:
-    """What a pinned slice's container is told, as the list spells it."""
+    """What a pinned slice's container gets in variables, as the list spells it."""
     if instance is None:
         return {}
     units = {COMPUTE_UNITS: instance.compute_units, "execution_units": instance.execution_units}

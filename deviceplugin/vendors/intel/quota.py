@@ -13,7 +13,7 @@ _I915_TREES = ("iov", "prelim_iov")
 def read_quota(reader: Reader, gpu: IntelGpu, board: Board) -> Memory | None:
     """The memory of `gpu`, a virtual function of `board`.
 
-    None for integrated GPUs and where nothing tells it. A quota of zero means that the driver
+    None for integrated GPUs and where no source has it. A quota of zero means that the driver
     shares evenly, so then it is total / number of functions. The number in the kernel's files
     counts from 1, that of the `virtfn` links from 0.
     """

@@ -86,7 +86,7 @@ def found_unit(scan: Scan, unit: Sequence[VirtualFunction]) -> tuple[Found, ...]
 
 
 def _vfio_problems(scan: Scan, unit: Sequence[VirtualFunction]) -> tuple[Fault, ...]:
-    """Why a unit cannot be given to a guest; told once, on the function that stands for it."""
+    """Why a unit cannot be given to a guest; reported once, on the function that stands for it."""
     address, group = unit[0].gpu.address, unit[0].gpu.iommu_group
     if group is None:
         return (faults.no_iommu(address),)

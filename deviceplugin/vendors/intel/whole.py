@@ -1,4 +1,4 @@
-"""GPUs that are no host's virtual functions: whole ones, divided ones, and slices in a guest."""
+"""GPUs other than a host's virtual functions: whole ones, divided ones, and slices in a guest."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def _is_divided(gpu: IntelGpu) -> bool:
 
 
 def _slice_offer(scan: Scan, board: Board) -> SliceOffer:
-    """Inside a virtual machine only a GPU that works tells by its size whether it is a slice."""
+    """Inside a virtual machine only the size of a working GPU shows whether it is a slice."""
     gpu, memory = board.gpu, board.memory
     if is_slice(gpu, memory):
         return slice_offer(scan.xe, gpu, memory)
@@ -72,7 +72,7 @@ def _problems(scan: Scan, gpu: IntelGpu) -> tuple[Fault, ...]:
         return (fault(gpu.address, gpu.driver),)
     if not gpu.nodes:
         return (faults.no_drm(gpu.address, gpu.driver or "its driver"),)
-    # What a divided GPU's own node lacks must not take away functions that have theirs.
+    # What a divided GPU's own node lacks must not make functions Unhealthy that have theirs.
     kind = FaultClass.WARN if _is_divided(gpu) else FaultClass.SETUP
     missing = scan.missing(gpu.nodes)
     problems = [faults.missing_node(gpu.address, missing, kind)] if missing else []

@@ -73,7 +73,7 @@ def naming_for(
     """The naming for a set of GPUs.
 
     The strategy single promises one kind of device: on a node that mixes profiles the most
-    frequent one is it (the first by name of several), and the others are told and left out.
+    frequent one is it (the first by name of several), and the others get a fault and are left out.
     """
     counts = Counter(i.profile for gpu in gpus for i in gpu.instances)
     profile = min(counts, key=lambda name: (-counts[name], name), default=None)
@@ -216,7 +216,7 @@ def _whole_faults(gpu: NvidiaGpu, whole: Device, naming: Naming) -> Iterable[Fau
         reason = f"mig_strategy is single and stands for {naming.single_profile} on this node"
         yield _told(whole, "not_single", reason, "set nvidia.mig_strategy to mixed")
     if whole.resource and naming.settings.needs_nodes and not _has_own_node(gpu, whole):
-        yield _without_node(whole, f"/dev/nvidia{gpu.minor}")
+        yield node_missing(whole, f"/dev/nvidia{gpu.minor}")
 
 
 def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterable[Fault]:
@@ -226,7 +226,7 @@ def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterabl
         yield _told(part, "not_single", reason, "set nvidia.mig_strategy to mixed")
     if part.resource and naming.settings.needs_nodes and not _has_capability_nodes(part):
         missing = f"gi{instance.gpu_instance} ci{instance.compute_instance} in nvidia-caps"
-        yield _without_node(part, missing)
+        yield node_missing(part, missing)
     yield from _declared_faults(part, instance, naming)
 
 
@@ -269,7 +269,8 @@ def _told(device: Device, code: str, reason: str, action: str) -> Fault:
     )
 
 
-def _without_node(device: Device, missing: str) -> Fault:
+def node_missing(device: Device, missing: str) -> Fault:
+    """A device node that answers or CDI files need is not there."""
     return NODE_MISSING.fault(
         device.id,
         DISCOVERY,

@@ -51,7 +51,7 @@ def container_edits(
 
 
 def visible_name(settings: NvidiaSection, device: Device) -> str:
-    """What the NVIDIA runtime is told: the UUID, or by the index strategy `1` or `3:0`."""
+    """A device's name for the NVIDIA runtime: the UUID, or `1` or `3:0` by the index strategy."""
     if settings.device_id_strategy == "uuid":
         return device.id
     return str(device.index) if device.ordinal is None else device.ordinal

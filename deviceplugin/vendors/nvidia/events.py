@@ -61,7 +61,7 @@ WANTED = XID_CRITICAL | MIG_CONFIG_CHANGE | RECOVERY_ACTION | sum(_EVENTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlEvent:
-    """An event as NVML tells it; the instance ids are None where it cannot be attributed."""
+    """An event as NVML reports it; the instance ids are None where it cannot be attributed."""
 
     gpu: DeviceID
     type: int

@@ -1,4 +1,4 @@
-"""One GPU as NVML tells it, read call by call; nothing about how it is offered."""
+"""One GPU as NVML reports it, read call by call; nothing about how it is offered."""
 
 from dataclasses import dataclass
 from typing import Any

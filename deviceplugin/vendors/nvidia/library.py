@@ -56,7 +56,7 @@ class Nvml:
             raise
 
     def text(self, function: str, *arguments: Any) -> str | None:
-        """As `ask`, for the functions that give text (bytes where it is no UTF-8)."""
+        """As `ask`, for the functions that give text (bytes where it is not UTF-8)."""
         value = self.ask(function, *arguments)
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         return one_line(text or "") or None
@@ -66,7 +66,7 @@ class Nvml:
         function = "nvmlDeviceGetUUID"
         uuid = self.text(function, handle)
         if uuid is None or id_problem(uuid) is not None:
-            raise implausible(function, f"{uuid!r:.80}, which is no UUID")
+            raise implausible(function, f"{uuid!r:.80}, which is not a UUID")
         return uuid
 
     def count(self, function: str, limit: int, *arguments: Any) -> int:

@@ -52,7 +52,7 @@ PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigInstance:
-    """A MIG device as NVML tells it; memory in MiB, minors None where the node has none."""
+    """A MIG device as NVML reports it; memory in MiB, minors None where the node has none."""
 
     uuid: str
     index: int

@@ -116,8 +116,8 @@ class Probes:
     def _slowdowns(self, device: Device, reasons: int | None) -> Faults:
         """An event when a bit comes, and one a minute while it stays.
 
-        A power brake on several GPUs at once is the rack's doing: it is told of each, and takes
-        none away.
+        A power brake on several GPUs at once is the rack's doing: it is reported of each, and
+        none is marked Unhealthy.
         """
         if reasons is None:
             return ()
@@ -161,7 +161,7 @@ def _read_reasons(nvml: Nvml, handle: Any) -> int | None:
 
 
 def _verdict(device: Device, action: int | None) -> Faults:
-    """The driver's own word on what the GPU needs; an unknown one is taken seriously."""
+    """What the driver says the GPU needs; an unknown action is taken seriously."""
     if not action:
         return ()
     unknown = (f"action_{action}", FaultClass.RESET, "see the driver's release notes")
@@ -231,7 +231,8 @@ def sram_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
 def uncorrected_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
     """Uncorrected memory errors since the driver was loaded.
 
-    GPUs that contain errors (Ampere and later) say by XID what one means: it is told only.
+    GPUs that contain errors (Ampere and later) report by XID what one means: here it
+    is a warning only.
     """
     count = nvml.ask("nvmlDeviceGetTotalEccErrors", handle, UNCORRECTED, VOLATILE)
     if count is None:

@@ -70,7 +70,7 @@ class Session(Protocol):
         """All GPUs, the library loaded first if it is not; raises VendorError."""
 
     def unchanged(self) -> bool:
-        """Whether `snapshot` would give what it last gave, as far as that can be told cheaply."""
+        """Whether `snapshot` would give what it last gave, as far as a cheap look shows."""
 
     def ask(self, device: Device) -> GpuReadings:
         """How one GPU is; raises VendorError, also before the first `snapshot`."""
@@ -164,7 +164,7 @@ class NvmlSession:
 
 
 def _fingerprint_or_none(nvml: Nvml) -> Fingerprint | None:
-    """None where a GPU does not answer: a snapshot then tells which, and why."""
+    """None where a GPU does not answer: a snapshot then shows which, and why."""
     try:
         return read_fingerprint(nvml)
     except LibraryError:

@@ -1,4 +1,4 @@
-"""The NVIDIA vendor: looks at the GPUs through an NVML session, answers for containers."""
+"""The NVIDIA vendor: finds GPUs through an NVML session, makes container edits."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ from deviceplugin.vendors.nvidia.vgpu_host import (
 
 
 class NvidiaVendor:
-    """All NVIDIA GPUs of a node, as `session` tells of them."""
+    """All NVIDIA GPUs of a node, as `session` reports them."""
 
     name = "nvidia"
 
@@ -94,7 +94,7 @@ class NvidiaVendor:
         return (replace(spec, common=merge_edits([spec.common, driver])),)
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
-        """Report what NVML tells of the GPUs and their instances."""
+        """Report NVML's events of the GPUs and their instances."""
         self._session.watch(devices, report, stop)
 
     def probe_health(self, device: Device) -> Finding:

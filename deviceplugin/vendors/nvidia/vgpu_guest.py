@@ -26,7 +26,7 @@ def type_of(product: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestVgpu:
-    """What a guest's vGPU is called; `attributes` are what a container is told of it."""
+    """What a guest's vGPU is called; a container gets `attributes` in variables."""
 
     profile: str
     attributes: Mapping[str, str]

@@ -191,7 +191,7 @@ def test_a_model_that_is_not_listed_is_sized_by_its_bar(tmp_path: Path) -> None:
 def test_a_function_whose_size_nothing_tells_is_not_offered(tmp_path: Path) -> None:
     found = look(tmp_path, amd_tree([], [replace(V620_HOST, device_id=0x7FFF, functions=1)]))
     assert offered(found) == []
-    assert "no source tells the frame buffer of 0000:c3:02.0" in found.faults[0].reason
+    assert "no source has the frame buffer size of 0000:c3:02.0" in found.faults[0].reason
 
 
 @pytest.mark.parametrize(

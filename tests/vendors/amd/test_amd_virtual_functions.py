@@ -7,7 +7,7 @@ import pytest
 
 from deviceplugin.model import FaultClass
 from deviceplugin.testing.amd import MI210, V620_HOST, SimulatedGpu, amd_tree
-from deviceplugin.testing.tree import remove
+from deviceplugin.testing.tree import remove, write_tree
 from tests.vendors.amd.amd_nodes import MI25_HOST, NODES, look, offered, vendor_at
 
 VFIO_4GB = "amd.com/mxgpu-4gb-vfio"
@@ -149,3 +149,14 @@ def test_a_guest_function_without_its_render_node_is_not_given(tmp_path: Path) -
     remove(tmp_path, "/dev/dri/renderD128")
     found = vendor.discover()
     assert (offered(found), found.faults[0].code) == ([], "node_missing")
+
+
+def test_a_gpu_that_cannot_be_read_takes_no_function_away_that_serves(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, on_host_for_containers())
+    write_tree(tmp_path, "/sys/devices/pci0000:40/0000:c3:00.0/unique_id = garbage")
+    found = vendor.discover()
+    physical, *functions = found.devices
+    assert [f.parent for f in functions] == [physical.id, physical.id]
+    assert len(offered(found)) == 2
+    told = [(f.device, f.code, f.kind) for f in found.faults if f.code == "unreadable"]
+    assert told == [(physical.id, "unreadable", FaultClass.WARN)]

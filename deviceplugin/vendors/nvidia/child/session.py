@@ -54,7 +54,7 @@ A = TypeVar("A", Taken, Asked)
 
 
 class LibraryProcess:
-    """One child, from its start to its end; `why` tells the end once it has come."""
+    """One child, from its start to its end; `why` is the reason for the end once it has come."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class LibraryProcess:
             return self.why
 
     def close(self) -> None:
-        """End it without a word."""
+        """End it without logging."""
         with self._lock:
             self.why = self.why or self._end("it was closed")
 
@@ -147,7 +147,7 @@ def _death(status: int) -> str:
 
 
 class ProcessSession:
-    """Fulfils Session with NVML in a child, which is started anew after each end."""
+    """Fulfils Session with NVML in a child, which is started again after each end."""
 
     def __init__(
         self, host: Host, driver_root: str, clock: Callable[[], float] = time.monotonic

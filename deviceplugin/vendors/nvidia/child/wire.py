@@ -115,7 +115,7 @@ class Channel:
         """The next message, which must be a `kind`, within `limit_s` seconds (None: no limit).
 
         Raises TimeoutError, EOFError where the other end closed, msgspec.MsgspecError or
-        OSError for what is no such message.
+        OSError for anything else.
         """
         ends = None if limit_s is None else time.monotonic() + limit_s
         size = int.from_bytes(self._exactly(_LENGTH_BYTES, ends), "big")
