@@ -80,14 +80,14 @@ class NvidiaVendor:
         """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
         if any(map(is_for_vm, devices)):
             return vm_edits(devices)
-        parts = edits.container_edits(self._settings, self._dev_root, devices)
+        parts = edits.container_edits(self._settings, devices)
         return merge_edits([parts, guest_edits(devices)])
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """One file for the class gpu; without devices where no strategy asks for CDI."""
         if not self._settings.uses_cdi or self._driver_version is None:
             return (CdiSpec(kind=edits.CDI_KIND, devices={}),)
-        spec = edits.cdi_spec(self._settings, self._dev_root, devices)
+        spec = edits.cdi_spec(self._settings, devices)
         driver = edits.read_driver_files(
             self._host, self._driver_root, self._driver_version, self._settings.cdi_hook_path
         )
