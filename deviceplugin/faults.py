@@ -190,10 +190,7 @@ UNHEALTHY = _common(
 )
 DRIVER_ABSENT = _common("driver_absent", FaultClass.REBOOT, "{what}", "load the driver")
 DRIVER_FAILED = _common(
-    "driver_failed",
-    FaultClass.REBOOT,
-    "{what}",
-    "see the vendor's messages in the kernel log",
+    "driver_failed", FaultClass.REBOOT, "{what}", "see the vendor's messages in the kernel log"
 )
 STALE_FILES = _common(
     "stale_files",
@@ -276,11 +273,9 @@ def spellings(name: str) -> tuple[str, ...]:
 
 
 def _renamed(names: Mapping[str, str], name: str) -> str | None:
-    if (other := names.get(name)) is not None:
-        return other
     vendor, dot, rest = name.partition(".")
     ending = names.get(dot + rest)
-    return None if ending is None else vendor + ending
+    return names.get(name) or (None if ending is None else vendor + ending)
 
 
 def code_problem(code: str) -> str | None:

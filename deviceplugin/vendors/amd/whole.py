@@ -176,15 +176,6 @@ def _whole_device(
     gpu, own, function = reading.gpu, reading.own, reading.gpu.function
     memory = gpu.memory_bytes or (own.memory_bytes if own else None)
     shown = None if gpu.is_partitioned else own  # a partition's facts are not the GPU's
-    attributes = node_attributes(shown) | known(
-        xgmi_hive=own.hive if own else None,
-        driver=function.driver,
-        unique_id=gpu.unique_id,
-        size_class=size_of(memory),
-        compute_partition=gpu.compute_mode,
-        memory_partition=gpu.memory_mode,
-        memory_source=_memory_source(gpu, own),
-    )
     return Device(
         id=gpu.id,
         vendor=NAME,
@@ -195,9 +186,21 @@ def _whole_device(
         numa_node=function.numa_node,
         memory_bytes=memory,
         nodes=nodes,
-        attributes=frozen(attributes),
+        attributes=frozen(node_attributes(shown) | _attributes(gpu, own, memory)),
         driver=function.driver,
         architecture=shown.gfx_version if shown else None,
+    )
+
+
+def _attributes(gpu: AmdGpu, own: KfdNode | None, memory: int | None) -> dict[str, str]:
+    return known(
+        xgmi_hive=own.hive if own else None,
+        driver=gpu.function.driver,
+        unique_id=gpu.unique_id,
+        size_class=size_of(memory),
+        compute_partition=gpu.compute_mode,
+        memory_partition=gpu.memory_mode,
+        memory_source=_memory_source(gpu, own),
     )
 
 
