@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def agents_of(vendors: Iterable[Vendor]) -> Iterator[tuple[str, Agent]]:
     for vendor in vendors:
         if not isinstance(vendor, AgentSource):
             continue
-        for agent in guarded(f"{vendor.name}.agents", vendor.agents, tuple)():
+        for agent in guarded(f"{vendor.name}.agents", partial(_agents, vendor), tuple)():
             problem = agent_problem(vendor.name, agent)
             if problem is None:
                 yield vendor.name, agent
@@ -61,16 +62,24 @@ def agents_of(vendors: Iterable[Vendor]) -> Iterator[tuple[str, Agent]]:
                 log.warning("health_agent_refused", vendor=vendor.name, reason=problem)
 
 
-def agent_problem(vendor: str, agent: object) -> str | None:
+def _agents(vendor: AgentSource) -> tuple[Agent, ...]:
+    return tuple(vendor.agents())
+
+
+def agent_problem(vendor: str, agent: object) -> str | None:  # noqa: PLR0911  # one return a rule
     """Why the daemon does not listen to an agent of `vendor`, None where it does."""
     if not isinstance(agent, Agent):
         return f"agents() gave {type(agent).__name__}, not an Agent"
+    if not all(isinstance(text, str) for text in (agent.source, agent.socket, agent.method)):
+        return "its source, socket and method are not all text"
     if not agent.source.startswith(f"{vendor}."):
         return f"its source {agent.source!r:.80} does not start with '{vendor}.'"
     if not agent.socket.startswith("/"):
         return f"its socket {agent.socket!r:.80} is not an absolute path"
     if agent.method.count("/") != 2 or not agent.method.startswith("/"):
         return f"its method {agent.method!r:.80} is not '/package.Service/Method'"
+    if agent.stale_s <= 0:
+        return f"its stale_s is {agent.stale_s}, not more than 0 seconds"
     return None
 
 

@@ -64,7 +64,7 @@ class Agent:
     `source` is that of its faults (`<vendor>.<part>`), `socket` a path on the host that root or the
     daemon's user must own, `method` the full name (`/package.Service/Method`), `request` the
     encoded message to call it with. With `streams` one call goes on answering, else it is called
-    every 30 s. After `stale_s` seconds without a message its faults are cleared.
+    every 30 s. The faults of a lost agent stay until `stale_s` seconds after its last message.
     """
 
     source: str

@@ -230,8 +230,10 @@ class Npu:
         (replace(NPU_AGENT, source="nvidia.agent"), "does not start with 'npu.'"),
         (replace(NPU_AGENT, socket="run/npu.sock"), "is not an absolute path"),
         (replace(NPU_AGENT, method="npu.Health.Ask"), "is not '/package.Service/Method'"),
+        (replace(NPU_AGENT, socket=None), "are not all text"),  # type: ignore[arg-type]  # wrong
+        (replace(NPU_AGENT, stale_s=0), "its stale_s is 0"),
     ],
-    ids=["right", "none", "source", "socket", "method"],
+    ids=["right", "none", "source", "socket", "method", "text", "stale"],
 )
 def test_an_agent_is_listened_to_only_as_its_own_vendors(agent: Any, problem: str | None) -> None:
     told = agent_problem("npu", agent)
