@@ -1,6 +1,6 @@
 """Health as parts of the daemon: the tracker with its file, and the listeners to agents."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
