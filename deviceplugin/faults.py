@@ -190,10 +190,7 @@ UNHEALTHY = _common(
 )
 DRIVER_ABSENT = _common("driver_absent", FaultClass.REBOOT, "{what}", "load the driver")
 DRIVER_FAILED = _common(
-    "driver_failed",
-    FaultClass.REBOOT,
-    "{what}",
-    "see the vendor's messages in the kernel log",
+    "driver_failed", FaultClass.REBOOT, "{what}", "see the vendor's messages in the kernel log"
 )
 STALE_FILES = _common(
     "stale_files",
@@ -239,12 +236,17 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType(
         "amd.partitions/mode_unknown": "amd.partitions/mode-unknown",
         "amd.partitions/partition_missing": "amd.partitions/partition-missing",
         "amd.sriov/size_not_listed": "amd.sriov/size-not-listed",
-        "amd.sriov/vf_not_usable": "amd.sriov/vf-not-usable",
+        "amd.sriov/size_unknown": "amd.sriov/vf-not-usable",
+        "amd.vfio/iommu_group_in_use": "amd.sriov/vf-not-usable",
+        "amd.vfio/no_iommu_group": "amd.sriov/vf-not-usable",
+        "amd.vfio/vfio_node_missing": "amd.discovery/missing-node",
         "intel.discovery/not_bound": "intel.discovery/not_served",
         "intel.discovery/unreadable": "intel.discovery/unreadable_device",
         "intel.memory/value_unreadable": "intel.memory/unreadable_source",
         "intel.sriov/size_not_listed": "intel.sriov/not_listed",
         "intel.sriov/size_unknown": "intel.sriov/quota_unknown",
+        "nvidia.discovery/node_missing": "nvidia.layout/node_missing",
+        "nvidia.vfio/vfio_node_missing": "nvidia.vgpu/vfio_node_missing",
         ".probe/health_unreadable": ".probe/unreadable",
         ".wedged/bus_reset": ".wedged/bus-reset",
         ".wedged/cold_reset": ".wedged/cold-reset",
@@ -271,11 +273,9 @@ def spellings(name: str) -> tuple[str, ...]:
 
 
 def _renamed(names: Mapping[str, str], name: str) -> str | None:
-    if (other := names.get(name)) is not None:
-        return other
     vendor, dot, rest = name.partition(".")
     ending = names.get(dot + rest)
-    return None if ending is None else vendor + ending
+    return names.get(name) or (None if ending is None else vendor + ending)
 
 
 def code_problem(code: str) -> str | None:

@@ -74,7 +74,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         core.health,
         core.generations,
         core.sharing,
-        AgentsPart(config, host, core.health, core.generations.names, keeper),
+        AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),
         *(capability(core) for capability in capabilities),

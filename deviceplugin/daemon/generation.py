@@ -62,6 +62,7 @@ class Generation:
 
     def __init__(self, config: Config, vendors: Sequence[Vendor], lasting: Lasting) -> None:
         host = Host(config.host_root)
+        self.vendors = tuple(vendors)
         self.names = tuple(vendor.name for vendor in vendors)
         self.edits = EditsCache(host, {vendor.name: vendor for vendor in vendors})
         self.placement = Placement(
@@ -169,9 +170,9 @@ class Generations(Part[Config]):
         slow = [loop.vendor.name for loop in self.current.loops if not loop.looked.is_set()]
         return "first discovery of " + ", ".join(slow) if slow else ""
 
-    def names(self) -> tuple[str, ...]:
+    def vendors(self) -> tuple[Vendor, ...]:
         """The vendors that are served now."""
-        return self.current.names
+        return self.current.vendors
 
     def uevent(self, _: Uevent) -> None:
         """Something may have changed: discover soon."""

@@ -58,6 +58,12 @@ _DEVICE_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "links": tuple,
     "attributes": Mapping,
     "isolation": Isolation,
+    "ordinal": _OPTIONAL_TEXT,
+    "driver": _OPTIONAL_TEXT,
+    "shareable": bool,
+    "ecc": (bool, NoneType),
+    "architecture": _OPTIONAL_TEXT,
+    "functions": tuple,
 }
 
 
@@ -191,14 +197,21 @@ def _versions(found: Discovery) -> dict[str, str | None]:
 def _type_problem(value: object, types: Mapping[str, type | tuple[type, ...]]) -> str | None:
     for name, kind in types.items():
         part = getattr(value, name)
-        if not isinstance(part, kind) or isinstance(part, bool):
+        if not isinstance(part, kind) or (isinstance(part, bool) and not _takes_bool(kind)):
             return f"{name} is {repr(part)[:60]}"
     return None
+
+
+def _takes_bool(kind: type | tuple[type, ...]) -> bool:
+    """Python calls True a number: it is one for us only where a field is declared so."""
+    return kind is bool or (isinstance(kind, tuple) and bool in kind)
 
 
 def _content_problem(device: Device) -> str | None:
     if not all(isinstance(node, str) for node in device.nodes):
         return "nodes holds something other than paths"
+    if not all(isinstance(function, str) for function in device.functions):
+        return "functions holds something other than PCI addresses"
     if not all(isinstance(link, Link) for link in device.links):
         return "links holds something other than links"
     if not all(isinstance(part, str) for pair in device.attributes.items() for part in pair):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from deviceplugin.model import DeviceID
 from deviceplugin.runtime.guard import guarded
-from deviceplugin.vendor import Glance, Vendor
+from deviceplugin.vendor import ChangeChecker, Vendor
 
 FULL_S = 60.0  # what a check misses is found after this time at the latest
 
@@ -17,7 +17,7 @@ class ChangeCheck:
     """
 
     def __init__(self, vendor: Vendor, clock: Callable[[], float] = time.monotonic) -> None:
-        unchanged = vendor.unchanged if isinstance(vendor, Glance) else _never
+        unchanged = vendor.unchanged if isinstance(vendor, ChangeChecker) else _never
         self._unchanged = guarded(f"{vendor.name}.unchanged", unchanged, _never)
         self._clock = clock
         self._listed: frozenset[DeviceID] = frozenset()

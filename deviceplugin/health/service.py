@@ -1,14 +1,13 @@
 """Health as parts of the daemon: the tracker with its file, and the listeners to agents."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
 from deviceplugin.errors import VendorError
-from deviceplugin.health.agents import Listener
-from deviceplugin.health.dialects import DIALECTS
+from deviceplugin.health.agents import Listener, agents_of
 from deviceplugin.health.metrics import HealthCollector
 from deviceplugin.health.operations import HealthOperations
 from deviceplugin.health.policy import FaultPolicy
@@ -22,6 +21,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Collector, Once, Operation, Part, Sectioned
+from deviceplugin.vendor import Agent, Vendor
 
 
 class Judged(Sectioned, Protocol):
@@ -86,7 +86,7 @@ class HealthPart(Part[Judged]):
 
 
 class AgentsPart(Part[Sectioned]):
-    """Listens to the agents of the vendors that are served; `vendors` names them.
+    """Listens to the agents of the vendors that are served, which `vendors` returns.
 
     It stands after the part that decides which vendors those are.
     """
@@ -96,13 +96,13 @@ class AgentsPart(Part[Sectioned]):
         config: Sectioned,
         host: Host,
         health: HealthPart,
-        vendors: Callable[[], Collection[str]],
+        vendors: Callable[[], Collection[Vendor]],
         keeper: Keeper,
     ) -> None:
         self._wanted = health_section(config).agents
         self._host, self._health, self._vendors = host, health, vendors
         self._keeper = keeper.another()
-        self._listening: dict[str, Callable[[], object]] = {}
+        self._listening: dict[str, tuple[Agent, Callable[[], object]]] = {}
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -119,20 +119,24 @@ class AgentsPart(Part[Sectioned]):
         self._follow()
 
     def _follow(self) -> None:
-        wanted = dict(self._listeners())
-        for source in self._listening.keys() - wanted.keys():
-            self._listening.pop(source)()
-            self._health.tracker.faults(source, ())
+        """An agent that a reload describes differently is listened to again; its faults stay."""
+        agents = agents_of(self._vendors()) if self._wanted else ()
+        wanted = {agent.source: (vendor, agent) for vendor, agent in agents}
+        for source, (agent, cancel) in tuple(self._listening.items()):
+            if source not in wanted or wanted[source][1] != agent:
+                cancel()
+                del self._listening[source]
+            if source not in wanted:
+                self._health.tracker.faults(source, ())
         for source in wanted.keys() - self._listening.keys():
-            self._listening[source] = self._keeper.start(source, wanted[source]).cancel
+            vendor, agent = wanted[source]
+            once = self._listener(vendor, agent)
+            self._listening[source] = agent, self._keeper.start(source, once).cancel
 
-    def _listeners(self) -> Iterator[tuple[str, Once]]:
-        """By the source that each reports as."""
-        for dialect in DIALECTS:
-            if self._wanted and dialect.vendor in self._vendors():
-                path = Path(self._host.path(dialect.socket))
-                listener = Listener(dialect, path, self._health.tracker.faults)
-                yield dialect.source, partial(listener.run, self._devices)
+    def _listener(self, vendor: str, agent: Agent) -> Once:
+        path = Path(self._host.path(agent.socket))
+        listener = Listener(vendor, agent, path, self._health.tracker.faults)
+        return partial(listener.run, self._devices)
 
     def _devices(self) -> tuple[Device, ...]:
         return tuple(self._health.store.current.devices.values())

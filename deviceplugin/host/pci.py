@@ -1,12 +1,12 @@
 """PCI functions as sysfs shows them (Documentation/ABI/testing/sysfs-bus-pci)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
-from deviceplugin.model import MAX_NUMA_NODES
+from deviceplugin.model import MAX_NUMA_NODES, Device
 
 DEVICES = "/sys/bus/pci/devices"
 # VGA controller, 3D controller, other display controller, processing accelerator.
@@ -53,22 +53,28 @@ def _raise(_: str, error: DiscoveryError) -> None:
 
 
 def read_gpus(
-    host: Host, vendor_id: int, unreadable: Callable[[str, DiscoveryError], None] = _raise
+    host: Host,
+    vendor_id: int,
+    unreadable: Callable[[str, DiscoveryError], None] = _raise,
+    classes: Collection[int] = GPU_CLASSES,
 ) -> tuple[PciFunction, ...]:
-    """All display and accelerator functions of a PCI vendor, in address order.
+    """All functions of a PCI vendor that are of one of `classes`, in address order.
 
-    A function of the vendor that may be a GPU but cannot be read is told to `unreadable`, so
-    that it costs itself alone; without it, it is raised.
+    `classes` are base class and subclass as one number (pci_ids.h): GPUs and most accelerators are
+    of GPU_CLASSES; others call themselves 0x0880 (system peripheral) or 0x0b40 (co-processor).
+
+    A function of the vendor that may be one of them but cannot be read is passed to `unreadable`
+    with the error, so that it costs itself alone; without `unreadable` the error is raised.
     """
     found: list[PciFunction] = []
     for address in read_bus(host):
         try:
             function = read_function(host, address)
         except DiscoveryError as error:
-            if _is_of(host, address, vendor_id):
+            if _may_be(host, address, vendor_id, classes):
                 unreadable(address, error)
             continue
-        if function and function.vendor_id == vendor_id and function.class_id >> 8 in GPU_CLASSES:
+        if function and function.vendor_id == vendor_id and function.class_id >> 8 in classes:
             found.append(function)
     return tuple(found)
 
@@ -94,19 +100,25 @@ def read_function(host: Host, address: str) -> PciFunction | None:
     )
 
 
-def _is_of(host: Host, address: str, vendor_id: int) -> bool:
-    """Whether an unreadable function is the vendor's, and no function other than a GPU."""
+def _may_be(host: Host, address: str, vendor_id: int, classes: Collection[int]) -> bool:
+    """Whether an unreadable function is the vendor's, and not known to be of another class."""
     try:
         if host.read_int(f"{DEVICES}/{address}/vendor") != vendor_id:
             return False
         class_id = host.read_int(f"{DEVICES}/{address}/class")
     except DiscoveryError as error:
         return f"{address}/class" in str(error)
-    return class_id is not None and class_id >> 8 in GPU_CLASSES
+    return class_id is not None and class_id >> 8 in classes
+
+
+def devices_at(address: str, devices: Sequence[Device]) -> Sequence[Device]:
+    """The whole devices at a PCI address, without their partitions; pure."""
+    here = {d.id: d for d in devices if d.pci_address == address}
+    return [d for d in here.values() if d.parent not in here]
 
 
 def read_numa_node(host: Host, address: str) -> int | None:
-    """The NUMA node of a PCI function; the kernel's -1 and what is no node's number are None."""
+    """The NUMA node of a PCI function; None for the kernel's -1 and for any other text."""
     try:
         node = host.read_int(f"{DEVICES}/{address}/numa_node")
     except DiscoveryError:

@@ -1,4 +1,4 @@
-"""Readings of a PCI function that tell of trouble, whatever its vendor: bus, link, temperature.
+"""Readings of a PCI function that show trouble, whatever its vendor: bus, link, temperature.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci(-devices-aer_stats), Documentation/hwmon.
 """
@@ -55,7 +55,7 @@ def read_hardware(host: Host, address: str) -> Readings:
 def _read_answers(host: Host, path: str) -> bool | None:
     """A function that fell off the bus reads as ones."""
     try:
-        start = host.read_start(path, len(_OFF_THE_BUS))
+        start = host.read_bytes(path, len(_OFF_THE_BUS))
     except DiscoveryError:
         return None
     return None if not start else start != _OFF_THE_BUS

@@ -1,21 +1,23 @@
-"""What a look at the host read, so that reading the same again tells whether it would differ."""
+"""What a discovery read of the host, so that reading it again shows whether anything changed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from deviceplugin.errors import VendorError
-from deviceplugin.host.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES, Host
+from deviceplugin.host.numbers import parse_integer
 
 # What a PCI function is, burnt in: another one at its address comes with uevents of its own.
 _IDENTITY = frozenset({"vendor", "device", "class", "numa_node"})
-_Read = tuple[str, tuple[Any, ...]]  # a method of Host and its arguments
+_Read = tuple[Callable[..., object], tuple[object, ...]]  # a method of the host, its arguments
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracingHost(Host):
     """A host that notes each read of `host` with its outcome, constant paths that can be read
-    aside."""
+    aside. The four methods here are those by which a Host reads."""
 
     host: Host
     is_constant: Callable[[str], bool]
@@ -23,51 +25,30 @@ class TracingHost(Host):
 
     def holds(self) -> bool:
         """Whether every noted read has the same outcome now."""
-        return all(_outcome(self.host, read) == outcome for read, outcome in self.seen.items())
+        return all(_outcome(read) == outcome for read, outcome in self.seen.items())
 
-    def exists(self, host_path: str) -> bool:
-        return bool(self._noted("exists", host_path))
-
-    def read_text(self, host_path: str) -> str | None:
-        return self._noted("read_text", host_path)  # type: ignore[no-any-return]  # as Host's
-
-    def read_line(self, host_path: str) -> str | None:
-        return self._noted("read_line", host_path)  # type: ignore[no-any-return]  # as Host's
-
-    def read_int(self, host_path: str) -> int | None:
-        return self._noted("read_int", host_path)  # type: ignore[no-any-return]  # as Host's
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
+        return self._noted(self.host.read_bytes, host_path, size)
 
     def read_names(self, host_path: str) -> tuple[str, ...]:
-        return self._noted("read_names", host_path)  # type: ignore[no-any-return]  # as Host's
-
-    def read_real_path(self, host_path: str) -> str | None:
-        return self._noted("read_real_path", host_path)  # type: ignore[no-any-return]  # as Host's
+        return self._noted(self.host.read_names, host_path)
 
     def read_link(self, host_path: str) -> str | None:
-        return self._noted("read_link", host_path)  # type: ignore[no-any-return]  # as Host's
+        return self._noted(self.host.read_link, host_path)
 
-    def read_link_name(self, host_path: str) -> str | None:
-        return self._noted("read_link_name", host_path)  # type: ignore[no-any-return]  # as Host's
+    def exists(self, host_path: str) -> bool:
+        return self._noted(self.host.exists, host_path)
 
-    def resolve(self, host_path: str) -> str:
-        return self._noted("resolve", host_path)  # type: ignore[no-any-return]  # as Host's
-
-    def read_start(self, host_path: str, size: int) -> bytes | None:
-        return self._noted("read_start", host_path, size)  # type: ignore[no-any-return]
-
-    def _noted(self, name: str, host_path: str, *more: object) -> Any:
-        read = (name, (host_path, *more))
+    def _noted(self, method: Callable[..., T], path: str, *more: object) -> T:
+        read = (method, (path, *more))
         try:
-            outcome = getattr(self.host, name)(host_path, *more)
+            outcome = method(path, *more)
         except VendorError as error:
             self._note(read, str(error))
             raise
-        if outcome is None or not self._is_identity(host_path):
+        if outcome is None or not (self.is_constant(path) or _is_identity(path, outcome)):
             self._note(read, outcome)
         return outcome
-
-    def _is_identity(self, path: str) -> bool:
-        return path.rpartition("/")[2] in _IDENTITY or self.is_constant(path)
 
     def _note(self, read: _Read, outcome: object) -> None:
         """A read that came out in two ways was in the middle of a change: it never holds."""
@@ -76,13 +57,20 @@ class TracingHost(Host):
 
 
 def traced(host: Host, is_constant: Callable[[str], bool] = lambda _: False) -> TracingHost:
-    """`host` for one look, whose reads are noted."""
+    """`host` for one discovery, whose reads are noted."""
     return TracingHost(root=host.root, host=host, is_constant=is_constant)
 
 
-def _outcome(host: Host, read: _Read) -> object:
-    name, arguments = read
+def _is_identity(path: str, content: object) -> bool:
+    """Whether a read number cannot be another while the function is there."""
+    if path.rpartition("/")[2] not in _IDENTITY or not isinstance(content, bytes):
+        return False
+    return parse_integer(content.decode("ascii", "replace").strip()) is not None
+
+
+def _outcome(read: _Read) -> object:
+    method, arguments = read
     try:
-        return getattr(host, name)(*arguments)
+        return method(*arguments)
     except VendorError as error:
         return str(error)

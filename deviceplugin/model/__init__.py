@@ -82,6 +82,13 @@ class Device:
     a GPU whose partitions are), `policy` the preferred-allocation policy that it asks for, `nodes`
     the device nodes as paths on the host, `isolation` what keeps it apart from the other parts of
     the same GPU, `noun` the word for such a device in names and messages (`npu`).
+
+    `ordinal` is what a rule's `index` matches for a partition ("0:1" is partition 1 of GPU 0),
+    `driver` the kernel driver that a rule's `driver` matches (None: the vendor's name),
+    `shareable` whether several containers can use the device at the same time, `ecc` whether
+    its memory corrects errors, `architecture` the chip's generation in its vendor's words, and
+    `functions` the PCI functions that a virtual machine gets with it. `attributes` are for people
+    and for the vendor that wrote them: nothing else reads them.
     """
 
     id: DeviceID
@@ -100,6 +107,12 @@ class Device:
     attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     isolation: Isolation = Isolation.HARDWARE
     noun: str = "gpu"
+    ordinal: str | None = None
+    driver: str | None = None
+    shareable: bool = True
+    ecc: bool | None = None
+    architecture: str | None = None
+    functions: tuple[str, ...] = ()
 
 
 class FaultClass(StrEnum):

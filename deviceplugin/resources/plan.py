@@ -182,7 +182,7 @@ def sharing_of(sections: Sections) -> Sharing:
 
 def _warnings(offering: Offering) -> Iterator[Fault]:
     device = offering.device
-    if device.attributes.get("ecc") == "disabled":
+    if device.ecc is False:
         yield Fault(
             device=device.id,
             source=SOURCE,

@@ -89,7 +89,7 @@ def fits(rule: Rule, device: Device) -> bool:
         (match.uuid, device.id),
         (match.pci_address, device.pci_address),
         (match.profile, device.profile),
-        (match.driver, device.attributes.get("driver", device.vendor)),
+        (match.driver, device.driver or device.vendor),
         (match.resource, device.resource),
     )
     return (
@@ -108,9 +108,8 @@ def _text_fits(wanted: Texts | None, found: str | None) -> bool:
 def _index_fits(wanted: Numbers | None, device: Device) -> bool:
     if wanted is None:
         return True
-    gpu = device.attributes.get("gpu_index")
-    place = str(device.index) if device.parent is None else f"{gpu}:{device.index}"
-    return device.index is not None and place in {str(number) for number in _each(wanted)}
+    place = device.index if device.parent is None else device.ordinal
+    return place is not None and str(place) in {str(number) for number in _each(wanted)}
 
 
 def _memory_fits(wanted: MemoryRange | None, found: int | None) -> bool:
@@ -132,17 +131,10 @@ def _forms(device: Device, rule: Rule, domain: str | None) -> Iterator[Offering]
     """What the rule makes of a device; one that cannot be shared is offered whole."""
     if not rule.forms:
         return
-    forms = tuple(offer for offer in rule.forms if offer.whole or is_shareable(device))
+    forms = tuple(offer for offer in rule.forms if offer.whole or device.shareable)
     namings = _namings(device, forms, domain)
     for offer in forms or (WHOLE,):
         yield Offering(device=device, name=namings(offer), offer=offer)
-
-
-def is_shareable(device: Device) -> bool:
-    """Whether several containers can use the device: not one that a virtual machine gets, and
-    not an entry that stands for no hardware of its own."""
-    virtual = "vfio" in device.attributes.get("driver", "")
-    return not virtual and (device.pci_address is not None or device.memory_bytes is not None)
 
 
 def _namings(

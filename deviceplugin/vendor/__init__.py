@@ -17,6 +17,13 @@ from msgspec import Meta
 from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
 from deviceplugin.schema import Section
+from deviceplugin.vendor.agents import MAX_COMPLAINTS as MAX_COMPLAINTS
+from deviceplugin.vendor.agents import Agent as Agent
+from deviceplugin.vendor.agents import AgentProtocol as AgentProtocol
+from deviceplugin.vendor.agents import AgentReport as AgentReport
+from deviceplugin.vendor.agents import AgentSource as AgentSource
+from deviceplugin.vendor.agents import Complaint as Complaint
+from deviceplugin.vendor.agents import Reports as Reports
 from deviceplugin.vendor.readings import Reading as Reading
 from deviceplugin.vendor.readings import Readings as Readings
 from deviceplugin.vendor.sharing import Command as Command
@@ -121,7 +128,7 @@ class HealthReport(Protocol):
 
 
 @runtime_checkable
-class Glance(Protocol):
+class ChangeChecker(Protocol):
     """A vendor that can tell cheaply that a discovery would find nothing new."""
 
     def unchanged(self) -> bool:
@@ -132,6 +139,9 @@ class Glance(Protocol):
         change that comes without any of these and must be listed within seconds is to be seen
         here. In doubt it says no.
         """
+
+
+Glance = ChangeChecker  # its former name
 
 
 @runtime_checkable

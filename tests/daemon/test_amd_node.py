@@ -85,7 +85,7 @@ async def test_a_recorded_machine_is_served_whole(
     nodes = rig.stub.merged("pod", "main").devices
     assert len(nodes) == capacity[name] + 1
     assert {event["code"] for event in daemon.events("fault")} == (
-        {"partition-missing"} if name == CPX else set()
+        {"partition_missing"} if name == CPX else set()
     )
 
 
@@ -153,5 +153,5 @@ async def test_a_vfio_node_that_goes_takes_its_function_off_the_list_of_healthy_
     await rig.capacity({VM_SLICE: 8})
     remove(rig.host_root, "/dev/vfio/219")
     await rig.allocatable({VM_SLICE: 7})
-    fault = await daemon.wait_event("fault", code="missing-node")
+    fault = await daemon.wait_event("fault", code="vfio_node_missing")
     assert "/dev/vfio/219" in fault["reason"]

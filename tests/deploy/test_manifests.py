@@ -12,9 +12,12 @@ import pytest
 import yaml
 
 from deviceplugin.cli import cli
-from deviceplugin.health.dialects import DIALECTS, Dialect
 from deviceplugin.metrics import http as metrics_server
 from deviceplugin.names import name_problem
+from deviceplugin.vendor import Agent
+from deviceplugin.vendors.amd.agent import EXPORTER
+from deviceplugin.vendors.intel.agent import XPUMD
+from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from deviceplugin.vendors.nvidia.mps import MpsSettings
 from tests.rig import run_command
 
@@ -23,11 +26,13 @@ DEPLOY = ROOT / "deploy"
 FILES = sorted(DEPLOY.rglob("*.yaml"))
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
+AGENTS = (EXPORTER, XPUMD, DEVICE_API)
 PATCHES = sorted(path.name for path in (DEPLOY / "patches").glob("*.yaml"))
 # Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
 # debugfs is for root on the host alone; the boot id is the same in every container's own /proc.
-# The daemon's own process is in its own /proc.
+# The daemon's own process is in its own /proc. Agents' sockets come with a patch for each agent.
 NOT_MOUNTED = (
+    *(agent.socket for agent in AGENTS),
     *("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id"),
     *("/proc/self", "/proc/stat"),
 )
@@ -208,11 +213,12 @@ def patched(name: str) -> tuple[Any, Any]:
     return pod, container
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.vendor)
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.source)
 def test_an_agents_patch_mounts_the_directory_of_its_socket_and_nothing_else(
-    dialect: Dialect,
+    agent: Agent,
 ) -> None:
-    folder, name = str(Path(dialect.socket).parent), f"agent-{dialect.vendor}"
+    vendor = agent.source.partition(".")[0]
+    folder, name = str(Path(agent.socket).parent), f"agent-{vendor}"
     pod, container = patched(f"{name}.yaml")
     assert pod.keys() == {"containers", "volumes"}
     assert container.keys() == {"name", "volumeMounts"}

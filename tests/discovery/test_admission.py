@@ -49,6 +49,10 @@ def test_an_honest_discovery_is_taken_over_whole() -> None:
         ({"attributes": {"a": 5}}, "something other than text"),
         ({"attributes": None}, "attributes is None"),
         ({"numa_node": True}, "numa_node is True"),
+        ({"shareable": 1}, "shareable is 1"),
+        ({"ecc": "disabled"}, "ecc is 'disabled'"),
+        ({"ordinal": 3}, "ordinal is 3"),
+        ({"functions": (7,)}, "something other than PCI addresses"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deviceplugin import faults
 from deviceplugin.cli import cli
 from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.discovery.registry import load_vendors
@@ -205,7 +206,9 @@ def test_every_former_fault_name_is_described() -> None:
 
 def test_every_fault_of_nvidia_is_described() -> None:
     codes = r'(?:code=|_told\(\s*\w+, |GPU_IS_LOST: |RESET_REQUIRED: )"([a-z]+_[a-z_]+)"'
-    found = found_in(codes, *(CODE / "vendors/nvidia").glob("*.py"), CODE / "discovery/loop.py")
+    own = tuple((CODE / "vendors/nvidia").glob("*.py"))
+    common = {getattr(faults, name).code for name in found_in(r"\b([A-Z_]+)\.fault\(", *own)}
+    found = found_in(codes, *own, CODE / "discovery/loop.py") | common
     text = text_of("docs/operations.md")
     assert {"gpu_lost", "not_single", "node_missing"} <= found
     assert {code for code in found if f"`{code}`" not in text} == set()

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from deviceplugin.discovery.admission import fault_problem
-from deviceplugin.health.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
+from deviceplugin.health.agents import MAX_REPORTS, NO_REPORTS, agent_faults, bounded, usable
 from deviceplugin.health.operations import MAX_REASON, HealthOperations
 from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
@@ -29,7 +28,7 @@ from deviceplugin.resources.ledger import HoldersUnknownError, Ledger
 from deviceplugin.runtime.control import FILE, Control, ControlError, ask_daemon
 from tests.fuzz.loop import at_the_end, run
 from tests.fuzz.surface import Source, Surface, is_line
-from tests.health.test_agents import DEVICES, amd_answer, intel_answer, nvidia_answer
+from tests.health.test_agents import AGENTS, DEVICES, amd_answer, intel_answer, nvidia_answer
 
 GPU = Device(id=DeviceID("GPU-a"), vendor="nvidia", pci_address="0000:07:00.0")
 
@@ -170,23 +169,23 @@ def agents(data: bytes) -> None:
     """Several answers of an agent, one after the other: faults of our devices only, fit to be
     told."""
     source = Source(data)
-    dialect = source.choice(DIALECTS)
-    said = NOTHING_SAID
+    vendor, agent = source.choice(tuple(AGENTS.items()))
+    own = [device for device in DEVICES if device.vendor == vendor]
+    reports = NO_REPORTS
     for part in source.rest().split(b"\xff\xff\xff\xff"):
         try:
-            answer = dialect.answer.FromString(part)
-        except DecodeError:
+            reports = usable(agent.protocol.parse(part, reports))
+        except ValueError:
             return
-        said = bounded(dialect.hear(said, answer), dialect, DEVICES)
-        assert len(said) <= MAX_NAMES
-        faults = list(dialect.faults_of(said, DEVICES))
-        for fault in faults:
+        reports = bounded(reports, agent.protocol, own)
+        assert len(reports) <= MAX_REPORTS
+        for fault in agent_faults(agent.source, agent.protocol, reports, own):
             assert fault_problem(fault) is None
-            assert fault.source == dialect.source
-            assert fault.device in {d.id for d in DEVICES if d.vendor == dialect.vendor}
+            assert fault.source == agent.source
+            assert fault.device in {device.id for device in own}
             assert is_line(fault.code, 63)
             assert is_line(fault.reason, 400)
-        assert list(dialect.faults_of(said, ())) == []
+        assert agent_faults(agent.source, agent.protocol, reports, ()) == ()
 
 
 def _pods(*ids: str) -> podresources.PodResources:

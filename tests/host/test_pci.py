@@ -55,3 +55,18 @@ def test_a_function_that_vanishes_while_it_is_read_is_gone(tmp_path: Path) -> No
     Path(host.path(f"{PATH}/class")).unlink()
     assert read_function(host, ADDRESS) is None
     assert lost_of(host) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["0x088000", "0x0b4000"], ids=["peripheral", "co-processor"])
+def test_accelerators_of_other_classes_are_found_by_who_asks_for_them(
+    tmp_path: Path, name: str
+) -> None:
+    host = write(tmp_path, **{"class": name})
+    assert read_gpus(host, 0x1002) == ()
+    (found,) = read_gpus(host, 0x1002, classes={0x0880, 0x0B40})
+    assert found.address == ADDRESS
+    lost: list[str] = []
+    (tmp_path / PATH[1:] / "device").unlink()
+    broken = write(tmp_path, device="//", **{"class": name})
+    read_gpus(broken, 0x1002, lambda address, _: lost.append(address), {0x0880, 0x0B40})
+    assert lost == [ADDRESS]

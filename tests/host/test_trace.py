@@ -1,5 +1,8 @@
 """What a look read is noted, and reading it again tells whether anything is different."""
 
+import ast
+import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import read_gpus
-from deviceplugin.host.trace import traced
+from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.testing.tree import write_tree
 
 TREE = """
@@ -96,19 +99,88 @@ def test_what_is_constant_and_what_a_pci_function_is_are_not_read_again(tmp_path
     assert trace.holds()
 
 
-@pytest.mark.parametrize("name", sorted(n for n in vars(Host) if n.startswith(("read_", "exists"))))
+PRIMITIVES = {"read_bytes", "read_names", "read_link", "exists"}
+PURE = {"path"}
+
+
+def methods(kind: type[Host]) -> list[str]:
+    """What a host can be asked, each by a path on it."""
+    return sorted(n for n, f in vars(kind).items() if callable(f) and not n.startswith("_"))
+
+
+class LaterHost(Host):
+    """A host with a method that somebody adds later."""
+
+    def read_json(self, host_path: str) -> object:
+        return json.loads(self.read_text(host_path) or "null")
+
+
+class LaterTrace(TracingHost, LaterHost):
+    """The trace of such a host, as it is without a word about the new method."""
+
+
+@pytest.mark.parametrize("name", [*(m for m in methods(Host) if m not in PURE), "read_json"])
 def test_no_read_of_a_host_escapes_the_trace(name: str, tmp_path: Path) -> None:
-    trace = traced(Host(tmp_path))
-    extra = (4,) if name == "read_start" else ()
-    before = getattr(trace, name)("/a/b", *extra)
+    trace = LaterTrace(root=tmp_path, host=Host(tmp_path), is_constant=lambda _: False)
+    before = getattr(trace, name)("/a/b")
+    assert trace.seen
     assert trace.holds()
     (tmp_path / "a").mkdir()
     if name == "read_names":
         (tmp_path / "a/b").mkdir()
         (tmp_path / "a/b/c").touch()
-    elif "link" in name:
+    elif "link" in name or name == "resolve":
         (tmp_path / "a/b").symlink_to("7")
     else:
         (tmp_path / "a/b").write_text("7")
-    assert getattr(trace, name)("/a/b", *extra) != before
+    assert getattr(trace, name)("/a/b") != before
     assert not trace.holds()
+
+
+def test_a_host_reads_by_four_methods_which_the_trace_overrides() -> None:
+    overridden = {name for name in methods(TracingHost) if name in methods(Host)}
+    assert overridden == PRIMITIVES
+    tree = ast.parse(inspect.getsource(Host))
+    assert isinstance(tree.body[0], ast.ClassDef)
+    for function in tree.body[0].body:
+        if isinstance(function, ast.FunctionDef) and function.name not in PRIMITIVES:
+            calls = {ast.unparse(n.func) for n in ast.walk(function) if isinstance(n, ast.Call)}
+            direct = {c for c in calls if c.startswith(("os.", "open", "_read", "_open"))}
+            assert {c for c in direct if not c.startswith("os.path.")} == set(), function.name
+            assert direct <= {
+                "os.path.basename",
+                "os.path.dirname",
+                "os.path.join",
+                "os.path.normpath",
+            }, function.name
+            assert "self.path" not in calls, function.name
+
+
+def test_a_number_that_became_readable_is_seen_though_it_is_an_identity(tmp_path: Path) -> None:
+    write_tree(tmp_path, TREE)
+    (tmp_path / GPU / "numa_node").write_text("banana")
+    trace = traced(Host(tmp_path))
+    look(trace)
+    (tmp_path / GPU / "numa_node").write_text("1")
+    assert not trace.holds()
+
+
+@pytest.mark.parametrize(
+    ("links", "real"),
+    [
+        ({}, None),
+        ({"a": "b/c"}, "/x/b/c/end"),
+        ({"a": "/x/b/c"}, "/x/b/c/end"),
+        ({"a": "../../../x/b/../b/c"}, "/x/b/c/end"),
+        ({"a": "a"}, None),
+        ({"a": "nowhere"}, None),
+    ],
+    ids=["absent", "relative", "absolute", "above", "circle", "dangling"],
+)
+def test_a_real_path_is_that_of_a_process_in_this_root(
+    links: dict[str, str], real: str | None, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, "/x/b/c/end = 1")
+    for name, target in links.items():
+        (tmp_path / "x" / name).symlink_to(target)
+    assert Host(tmp_path).read_real_path("/x/a/end") == real

@@ -6,7 +6,7 @@ from typing import Any
 from deviceplugin.config.load import CORE_SECTIONS
 from deviceplugin.config.schema import decode
 from deviceplugin.discovery.registry import load_vendors
-from deviceplugin.model import Device, DeviceID, Inventory, ResourceName, frozen
+from deviceplugin.model import Device, DeviceID, Inventory, ResourceName
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.section import check_rules
@@ -41,7 +41,7 @@ def instance(parent: Device, index: int, profile: str = "1g.10gb", **changed: An
         "pci_address": parent.pci_address,
         "numa_node": 0,
         "memory_bytes": 10 * GIB,
-        "attributes": frozen({"gpu_index": str(parent.index)}),
+        "ordinal": f"{parent.index}:{index}",
     }
     return Device(**{**values, **changed})
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from deviceplugin.errors import ConfigError
-from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName, frozen
+from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName
 from deviceplugin.resources.plan import list_bytes
 from deviceplugin.resources.shares import replicas_bytes, slices_bytes
 from tests.resources.builders import GIB, gpu, instance, inventory, sharing
 
 MEMORY_32MI = ResourceName("nvidia.com/gpu-memory-32mi")
 A100 = gpu(0)
-T4 = gpu(1, 15, product="Tesla T4", attributes=frozen({"driver": "nvidia"}))
+T4 = gpu(1, 15, product="Tesla T4", driver="nvidia")
 AMD = gpu(2, 192, vendor="amd", id="0000:63:00.0", product="MI300X", resource="amd.com/gpu")
 NODE = inventory(A100, T4)
 
@@ -164,7 +164,7 @@ def test_a_rule_is_about_whole_gpus_unless_it_speaks_of_partitions() -> None:
 
 
 def test_a_gpu_for_virtual_machines_is_never_shared() -> None:
-    device = gpu(0, attributes=frozen({"driver": "vfio-pci"}))
+    device = gpu(0, shareable=False)
     assert sizes({"offers": [{"replicas": 4}]}, devices=inventory(device)) == {"nvidia.com/gpu": 1}
 
 
@@ -249,7 +249,7 @@ def test_isolation_that_is_asked_for_refuses_anything_weaker() -> None:
 
 
 def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not() -> None:
-    off = gpu(0, attributes=frozen({"ecc": "disabled"}))
+    off = gpu(0, ecc=False)
     (fault,) = sharing({"offers": [{"replicas": 2}]}).faults(inventory(off, T4))
     assert (fault.device, fault.code, fault.kind) == (off.id, "ecc_off_shared", FaultClass.WARN)
     assert sharing().faults(inventory(off)) == ()

@@ -1,15 +1,15 @@
 """One look at all AMD GPUs of the node, whole and from scratch; only links are kept in between."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.modules import read_module_version
 from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
-from deviceplugin.model import Device, DeviceID, Discovery, FaultClass
+from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.found import NAME, Finding, merged, withheld
+from deviceplugin.vendors.amd.found import NAME, Found, found, merged
 from deviceplugin.vendors.amd.gpus import AMDGPU
 from deviceplugin.vendors.amd.kfd import Topology, read_topology
 from deviceplugin.vendors.amd.links import KnownLinks, with_links
@@ -18,12 +18,13 @@ from deviceplugin.vendors.amd.settings import MxgpuSection, Settings
 from deviceplugin.vendors.amd.vfio import read_vm_functions
 from deviceplugin.vendors.amd.virtual_functions import (
     VFIO,
+    VfReading,
     VirtualFunction,
-    described,
+    not_advertised,
     read_container_functions,
     read_virtual_function,
 )
-from deviceplugin.vendors.amd.whole import bare_device, read_physical
+from deviceplugin.vendors.amd.whole import Physical, bare_device, find_whole, read_physical
 
 
 def discover(host: Host, settings: Settings, known: KnownLinks) -> Discovery:
@@ -31,95 +32,87 @@ def discover(host: Host, settings: Settings, known: KnownLinks) -> Discovery:
 
     Raises UnavailableError on a node without an AMD GPU, DiscoveryError where PCI cannot be read.
     """
-    lost: list[Finding] = []
+    lost: list[Found] = []
     functions = read_gpus(host, VENDOR_ID, lambda *what: lost.append(_lost(*what)))
     if not functions and not lost:
         raise UnavailableError(f"no AMD GPU in {DEVICES}")
     topology = read_topology(host)
     sorted_out, unreadable = _sort_out(host, functions)
-    virtual = [part for part in sorted_out if isinstance(part, VirtualFunction)]
-    physical = [part for part in sorted_out if isinstance(part, PciFunction)]
+    physical = read_physical(host, [part for part in sorted_out if isinstance(part, PciFunction)])
+    virtual = _placed([part for part in sorted_out if isinstance(part, VirtualFunction)], physical)
     parts = _read_virtual(host, settings, virtual, topology)
-    taken = [number for number, _ in parts.kfd_nodes]
-    whole = read_physical(host, settings, physical, topology.without_nodes(taken))
-    found = merged([_hidden(whole, parts), _with_parents(parts, whole), unreadable, *lost])
+    left = topology.without_nodes([number for number, _ in parts.kfd_nodes])
+    whole = find_whole(host, settings, physical, left, _serving(virtual, parts))
+    everything = merged([whole, parts, unreadable, *lost])
     return Discovery(
-        devices=with_links(found, known.views(host, found, topology)),
-        faults=found.faults,
+        devices=with_links(everything, known.views(host, everything, topology)),
+        faults=everything.faults,
         driver_version=_read_driver_version(host),
     )
 
 
-def _lost(address: str, error: DiscoveryError) -> Finding:
+def _lost(address: str, error: DiscoveryError) -> Found:
     """A GPU of which only the address is known."""
     device = Device(id=DeviceID(address), vendor=NAME, pci_address=address)
-    return withheld(device, faults.unreadable(device.id, error))
+    return found(device, faults.unreadable(device.id, error))
 
 
 def _sort_out(
     host: Host, functions: Sequence[PciFunction]
-) -> tuple[list[PciFunction | VirtualFunction], Finding]:
-    """Virtual functions told from physical ones; one of which even that is unknown is a fault."""
-    told: list[PciFunction | VirtualFunction] = []
+) -> tuple[list[PciFunction | VirtualFunction], Found]:
+    """Virtual functions and physical ones; where not even that is known, a fault."""
+    sorted_out: list[PciFunction | VirtualFunction] = []
     unreadable = []
     for index, function in enumerate(functions):
         try:
-            told.append(read_virtual_function(host, function) or function)
+            sorted_out.append(read_virtual_function(host, function) or function)
         except DiscoveryError as error:
             device = bare_device(function, index)
-            unreadable.append(withheld(device, faults.unreadable(device.id, error)))
-    return told, merged(unreadable)
+            unreadable.append(found(device, faults.unreadable(device.id, error)))
+    return sorted_out, merged(unreadable)
+
+
+def _placed(functions: Iterable[VirtualFunction], physical: Physical) -> list[VirtualFunction]:
+    """The virtual functions with their physical function's device, through which its faults reach
+    them, and their place in it."""
+    places = physical.places()
+    placed = []
+    for vf in functions:
+        parent, number = places.get(vf.physical or "", (None, None))
+        known = number is not None and vf.index is not None
+        ordinal = f"{number}:{vf.index}" if known else None
+        placed.append(replace(vf, parent=parent, ordinal=ordinal))
+    return placed
+
+
+def _serving(functions: Iterable[VirtualFunction], parts: Found) -> frozenset[str]:
+    """The physical functions with a virtual function that can be given: it is the same memory."""
+    unusable = {fault.device for fault in parts.faults if fault.kind.withdraws}
+    usable = {d.id for d in parts.devices if d.resource and d.id not in unusable}
+    return frozenset(vf.physical for vf in functions if vf.physical and vf.id in usable)
 
 
 def _read_virtual(
     host: Host, settings: Settings, virtual: Sequence[VirtualFunction], topology: Topology
-) -> Finding:
+) -> Found:
     for_containers = [v for v in virtual if v.function.driver == AMDGPU]
-    for_machines = [v for v in virtual if v.function.driver == VFIO]
+    for_vm = [v for v in virtual if v.function.driver == VFIO]
     others = [v for v in virtual if v.function.driver not in (AMDGPU, VFIO)]
     return merged(
         [
             read_container_functions(host, settings, for_containers, topology),
-            read_vm_functions(host, settings.mxgpu, for_machines),
-            *(_not_bound(v, settings.mxgpu) for v in others),
+            read_vm_functions(host, settings.mxgpu, for_vm),
+            *(_not_bound(vf, settings.mxgpu) for vf in others),
         ]
     )
 
 
-def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Finding:
-    device = described(vf, section, product_of(vf.function.device_id))
-    return withheld(device, faults.not_bound(device.id, vf.function.driver))
-
-
-def _hidden(whole: Finding, parts: Finding) -> Finding:
-    """A physical function is not offered while one of its virtual functions can be given: it is the
-    same memory."""
-    unusable = {f.device for f in parts.faults if f.kind.withdraws}
-    usable = (d for d in parts.devices if d.resource and d.id not in unusable)
-    serving = {d.attributes.get("physical_function") for d in usable}
-    hidden = {d.id for d in whole.devices if d.pci_address in serving}
-    devices = (replace(d, resource=None) if d.id in hidden else d for d in whole.devices)
-    # What its own node lacks must not take away functions that have theirs.
-    told = (replace(f, kind=_milder(f.kind)) if f.device in hidden else f for f in whole.faults)
-    return replace(whole, devices=tuple(devices), faults=tuple(told))
-
-
-def _milder(kind: FaultClass) -> FaultClass:
-    return FaultClass.WARN if kind is FaultClass.SETUP else kind
-
-
-def _with_parents(parts: Finding, whole: Finding) -> Finding:
-    """A fault of the physical function reaches its virtual functions through their parent."""
-    ids = {d.pci_address: d.id for d in whole.devices if d.parent is None}
-    return replace(parts, devices=tuple(_with_parent(d, ids) for d in parts.devices))
-
-
-def _with_parent(device: Device, ids: Mapping[str | None, DeviceID]) -> Device:
-    physical = device.attributes.get("physical_function")
-    return replace(device, parent=ids.get(physical)) if physical else device
+def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Found:
+    reading = VfReading(vf=vf, product=product_of(vf.function.device_id))
+    return not_advertised(section, reading, faults.not_bound(vf.id, vf.function.driver))
 
 
 def _read_driver_version(host: Host) -> str | None:
-    """Only drivers built outside the kernel tree tell a version (amdgpu by DKMS, gim)."""
+    """Only drivers built outside the kernel tree have a version (amdgpu by DKMS, gim)."""
     versions = (read_module_version(host, module) for module in ("amdgpu", "gim"))
     return next((version for version in versions if version), None)

@@ -21,14 +21,14 @@ _WITH_XNACK = frozenset({"gfx90a", "gfx940", "gfx941", "gfx942", "gfx950"})
 
 def container_edits(devices: Sequence[Device], settings: Settings) -> ContainerEdits:
     """The edits for all `devices` together: each shared node and variable once."""
-    machines: dict[ResourceName | None, list[Device]] = {}
+    for_vm: dict[ResourceName | None, list[Device]] = {}
     parts: list[ContainerEdits] = []
     for device in devices:
-        if is_for_machines(device):
-            machines.setdefault(device.resource, []).append(device)
+        if is_for_vm(device):
+            for_vm.setdefault(device.resource, []).append(device)
         else:
             parts += [_by_nodes(device, settings), _cdi_names(device, settings)]
-    parts += [vfio_edits(name, _functions(machines[name])) for name in machines if name]
+    parts += [vfio_edits(name, _functions(for_vm[name])) for name in for_vm if name]
     return merge_edits(parts)
 
 
@@ -41,7 +41,7 @@ def _by_nodes(device: Device, settings: Settings) -> ContainerEdits:
 
 
 def _cdi_names(device: Device, settings: Settings) -> ContainerEdits:
-    """The device's CDI name, for runtimes that are told by the kubelet or by annotations; each
+    """The device's CDI name, for runtimes that get it from the kubelet or from annotations; each
     device has its own annotation, so that two resources of one container do not collide."""
     strategies, name = settings.amd.device_list_strategy, f"{CDI_KIND}={device.id}"
     key = f"cdi.k8s.io/amd_{device.id.replace(':', '-')}"
@@ -51,9 +51,9 @@ def _cdi_names(device: Device, settings: Settings) -> ContainerEdits:
     )
 
 
-def is_for_machines(device: Device) -> bool:
+def is_for_vm(device: Device) -> bool:
     """Whether the device is a function for a virtual machine, no GPU for a container."""
-    return device.attributes.get("driver") == VFIO
+    return device.driver == VFIO
 
 
 def device_edits(device: Device, settings: Settings) -> ContainerEdits:
@@ -80,7 +80,7 @@ def runtime_variables(device: Device, settings: Settings) -> Mapping[str, str]:
         variables |= {"HIP_MEM_POOL_SUPPORT": "1", "ROCM_MEMORY_POOL": "true"}
     if runtime.unified_memory:
         variables["ROCM_UNIFIED_MEMORY"] = "true"
-        if device.attributes.get("gfx_version") in _WITH_XNACK:
+        if device.architecture in _WITH_XNACK:
             variables["HSA_XNACK"] = "1"
     return variables
 
@@ -92,7 +92,7 @@ def cdi_specs(devices: Iterable[Device], settings: Settings) -> tuple[CdiSpec, .
     named = {
         str(device.id): device_edits(device, settings)
         for device in sorted(wanted, key=_device_id)
-        if device.resource is not None and not is_for_machines(device)
+        if device.resource is not None and not is_for_vm(device)
     }
     return (CdiSpec(kind=CDI_KIND, devices=MappingProxyType(named)),)
 
@@ -105,5 +105,5 @@ def _functions(devices: Iterable[Device]) -> list[VfioFunction]:
     return [
         VfioFunction(address=address, nodes=device.nodes)
         for device in devices
-        for address in device.attributes.get("functions", device.pci_address or "").split(",")
+        for address in device.functions
     ]

@@ -1,45 +1,31 @@
-"""The faults that AMD discovery finds: their sources, codes and texts; pure."""
+"""The faults that AMD discovery finds: common ones with what AMD adds, and KFD's own; pure."""
 
+from deviceplugin import faults as common
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
 DISCOVERY = "amd.discovery"
 KFD = "amd.kfd"
 PARTITIONS = "amd.partitions"
 SRIOV = "amd.sriov"
+VFIO = "amd.vfio"
 
 
 def unreadable(device: DeviceID, error: Exception) -> Fault:
-    """A file of the device cannot be read or holds nonsense; the error names the file."""
-    return Fault(
-        device=device,
-        source=DISCOVERY,
-        code="unreadable",
-        kind=FaultClass.WARN,
-        reason=str(error),
-        action="look at the kernel log of the GPU; it is not offered until the file can be read",
-    )
+    """A file of the device cannot be read or holds no such value; the error names the file."""
+    return common.UNREADABLE.fault(device, DISCOVERY, str(error))
 
 
-def missing_node(device: DeviceID, what: str) -> Fault:
+def missing_node(device: DeviceID, node: str) -> Fault:
     """A device node that its container would need is not there."""
-    return Fault(
-        device=device,
-        source=DISCOVERY,
-        code="missing-node",
-        kind=FaultClass.SETUP,
-        reason=f"{what} does not exist",
-        action="check udev on the node, and that the daemon's container sees the host's /dev",
-    )
+    return common.NODE_MISSING.fault(device, DISCOVERY, node)
 
 
 def not_bound(device: DeviceID, driver: str | None) -> Fault:
     """No driver that makes the function usable is bound to it."""
-    return Fault(
-        device=device,
-        source=DISCOVERY,
-        code="not-bound",
-        kind=FaultClass.INFO,
-        reason=f"driver is {driver}" if driver else "no driver is bound",
+    return common.NOT_BOUND.fault(
+        device,
+        DISCOVERY,
+        f"driver is {driver}" if driver else "no driver is bound",
         action="bind it to amdgpu (containers) or vfio-pci (virtual machines) to have it offered",
     )
 
@@ -49,7 +35,7 @@ def without_kfd(device: DeviceID, reason: str) -> Fault:
     return Fault(
         device=device,
         source=KFD,
-        code="no-kfd-node",
+        code="no_kfd_node",
         kind=FaultClass.WARN,
         reason=reason,
         action="give the daemon the render nodes in its device cgroup; see docs/vendors/amd.md",
@@ -57,48 +43,60 @@ def without_kfd(device: DeviceID, reason: str) -> Fault:
 
 
 def unsettled(device: DeviceID, reason: str) -> Fault:
-    """The partition mode cannot be told, for instance while it is being switched."""
-    return Fault(
-        device=device,
-        source=PARTITIONS,
-        code="mode-unknown",
-        kind=FaultClass.WARN,
-        reason=reason,
-        action="if this stays, look at the kernel log and set the partition mode again",
-    )
+    """The partition mode is unknown, for instance while it is being switched."""
+    return common.MODE_UNKNOWN.fault(device, PARTITIONS, reason)
 
 
 def partitions_missing(device: DeviceID, reason: str) -> Fault:
     """Fewer partitions live than the mode makes."""
-    return Fault(
-        device=device,
-        source=PARTITIONS,
-        code="partition-missing",
-        kind=FaultClass.INFO,
-        reason=reason,
+    return common.PARTITION_MISSING.fault(
+        device,
+        PARTITIONS,
+        reason,
         action="look for 'Skip xcp node' in the kernel log: DRM minors may have run out",
     )
 
 
-def not_usable(device: DeviceID, reason: str, action: str) -> Fault:
-    """A virtual function that cannot be given to anybody."""
-    return Fault(
-        device=device,
-        source=SRIOV,
-        code="vf-not-usable",
-        kind=FaultClass.SETUP,
-        reason=reason,
-        action=action,
+def vfio_node_missing(device: DeviceID, node: str) -> Fault:
+    """A virtual machine's function lacks a node by which the machine would get it."""
+    return common.VFIO_NODE_MISSING.fault(device, VFIO, node)
+
+
+def no_iommu_group(device: DeviceID, path: str) -> Fault:
+    """Without an IOMMU group, whose link would be at `path`, no virtual machine gets it."""
+    return common.NO_IOMMU_GROUP.fault(
+        device,
+        VFIO,
+        path,
+        action="switch the IOMMU on: in the firmware, and amd_iommu=on or intel_iommu=on",
+    )
+
+
+def group_in_use(device: DeviceID, what: str) -> Fault:
+    """The IOMMU group has functions that no virtual machine gets."""
+    return common.IOMMU_GROUP_IN_USE.fault(
+        device,
+        VFIO,
+        what,
+        action="bind all functions of the group to vfio-pci, or switch ACS on to split it",
+    )
+
+
+def size_unknown(device: DeviceID) -> Fault:
+    """No source has the memory of a virtual function, so it has no size class."""
+    return common.SIZE_UNKNOWN.fault(
+        device,
+        SRIOV,
+        f"no source has the frame buffer size of {device}",
+        action="install the extra deviceplugin[amd], or report the PCI id of its physical function",
     )
 
 
 def not_listed(device: DeviceID, size: str) -> Fault:
     """A virtual function of a size that the configuration's list does not have."""
-    return Fault(
-        device=device,
-        source=SRIOV,
-        code="size-not-listed",
-        kind=FaultClass.INFO,
-        reason=f"mxgpu.instances lists no instance of {size}",
+    return common.SIZE_NOT_LISTED.fault(
+        device,
+        SRIOV,
+        f"mxgpu.instances lists no instance of {size}",
         action="add an instance of that memory to mxgpu.instances, or empty the list",
     )

@@ -1,7 +1,7 @@
 """What the parts of AMD discovery hand to each other; pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName
 from deviceplugin.names import size_class
@@ -13,7 +13,7 @@ WHOLE = ResourceName(f"{DOMAIN}/gpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Found:
     """Devices, the faults found with them, and the KFD node number behind each device."""
 
     devices: tuple[Device, ...] = ()
@@ -21,25 +21,20 @@ class Finding:
     kfd_nodes: tuple[tuple[int, DeviceID], ...] = ()
 
 
-def merged(findings: Iterable[Finding]) -> Finding:
-    """All findings as one, in their order."""
-    findings = tuple(findings)
-    return Finding(
-        devices=tuple(device for f in findings for device in f.devices),
-        faults=tuple(fault for f in findings for fault in f.faults),
-        kfd_nodes=tuple(pair for f in findings for pair in f.kfd_nodes),
+def merged(parts: Iterable[Found]) -> Found:
+    """All that was found as one, in its order."""
+    parts = tuple(parts)
+    return Found(
+        devices=tuple(device for part in parts for device in part.devices),
+        faults=tuple(fault for part in parts for fault in part.faults),
+        kfd_nodes=tuple(pair for part in parts for pair in part.kfd_nodes),
     )
 
 
-def offered(device: Device, *faults: Fault, node: KfdNode | None = None) -> Finding:
-    """A device under its resource's name; a fault that takes it away has it listed Unhealthy."""
+def found(device: Device, *faults: Fault, node: KfdNode | None = None) -> Found:
+    """One device with its faults and, where it has one, its KFD node."""
     numbers = ((node.number, device.id),) if node else ()
-    return Finding(devices=(device,), faults=faults, kfd_nodes=numbers)
-
-
-def withheld(device: Device, *faults: Fault) -> Finding:
-    """A device that has no resource's name, and why: not its own, or one that cannot be told."""
-    return Finding(devices=(replace(device, resource=None),), faults=faults)
+    return Found(devices=(device,), faults=faults, kfd_nodes=numbers)
 
 
 def size_of(memory_bytes: int | None) -> str | None:

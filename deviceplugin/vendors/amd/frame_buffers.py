@@ -34,7 +34,7 @@ _SETTING = re.compile(r"\s*([\w.]+)\s*=\s*(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10})\s*
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameBuffer:
-    """A frame buffer and the source that told it."""
+    """The size of a frame buffer and where it is from."""
 
     memory_bytes: int
     source: str
@@ -62,7 +62,7 @@ def share_bytes(total_bytes: int, reserve_bytes: int, functions: int) -> int:
 
 
 def read_frame_buffer(host: Host, address: str, physical: str | None) -> FrameBuffer | None:
-    """The frame buffer of a VF on its host without amdsmi, None where no source tells it.
+    """The frame buffer of a VF on its host without amdsmi, None where no source has it.
 
     Raises DiscoveryError where a file that exists cannot be read.
     """
@@ -111,7 +111,7 @@ class _Amdsmi(Protocol):
 
 
 def read_frame_buffers(host: Host, addresses: Iterable[str]) -> Mapping[str, int]:
-    """Bytes of frame buffer by VF address, as GIM itself tells; empty without GIM or amdsmi.
+    """Bytes of frame buffer by VF address, as GIM itself reports; empty without GIM or amdsmi.
 
     Raises LibraryError where amdsmi is there and cannot talk to the driver.
     """

@@ -22,9 +22,9 @@ _MEMORY_MODE = re.compile(r"NPS[1-9]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class AmdGpu:
     """A GPU under amdgpu; `compute_mode` is None where it cannot be partitioned, and where
-    `mode_problem` tells why the mode is not known (it reads UNKNOWN or fails while it is
+    `mode_problem` says why the mode is not known (it reads UNKNOWN or fails while it is
     switched)."""
 
     function: PciFunction
@@ -47,14 +47,14 @@ class Gpu:
         return DeviceID(f"amd-{self.unique_id}" if self.unique_id else self.function.address)
 
 
-def read_gpu(host: Host, function: PciFunction) -> Gpu:
+def read_gpu(host: Host, function: PciFunction) -> AmdGpu:
     """The GPU behind a PCI function.
 
     Raises DiscoveryError, naming the file, where identity, memory or nodes cannot be read.
     """
     path = function.path
     mode, problem = _read_compute_mode(host, path)
-    return Gpu(
+    return AmdGpu(
         function=function,
         nodes=read_drm_nodes(host, path),
         unique_id=_read_unique_id(host, path),
@@ -108,7 +108,7 @@ def _read_compute_mode(host: Host, path: str) -> tuple[str | None, str | None]:
         return None, str(error) if _can_be_partitioned(host, path) else None
     if mode in COMPUTE_MODES or mode is None:
         return mode, None
-    return None, f"{file}: {mode[:40]!r} is no partition mode"
+    return None, f"{file}: {mode[:40]!r} is not a partition mode"
 
 
 def _can_be_partitioned(host: Host, path: str) -> bool:
@@ -137,5 +137,5 @@ def container_nodes(host: Host, drm: DrmNodes, section: AmdSection) -> tuple[str
 def missing_render_node(host: Host, drm: DrmNodes) -> str | None:
     """The render node that a container would need and that is not there, None where all is well."""
     if drm.render is None:
-        return "the DRM render node"
+        return "/dev/dri/renderD*"
     return None if host.exists(drm.render) else drm.render

@@ -19,7 +19,7 @@ _RESET = "drain the node and reset the GPU; if it returns, have it replaced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class HealthReading:
     """What was read of one GPU: uncorrectable and correctable errors by block, bad pages."""
 
     hardware: Readings = field(default_factory=Readings)
@@ -33,24 +33,24 @@ class AmdHealth:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._last: dict[DeviceID, Look] = {}
+        self._last: dict[DeviceID, HealthReading] = {}
         self._in_kfd: set[DeviceID] = set()
 
     def probe(self, device: Device) -> Finding:
         """What is wrong with a GPU now, and what happened since the last look."""
         if device.pci_address is None:
             return Finding()
-        now = read_look(self._host, device.pci_address)
+        now = read_health(self._host, device.pci_address)
         before = self._last.get(device.id, now)
         self._last[device.id] = now
         found = finding(device, before, now)
         return replace(found, faults=(*found.faults, *self._kfd_faults(device)))
 
     def _kfd_faults(self, device: Device) -> Iterator[Fault]:
-        """A GPU that KFD showed and shows no more; one that is divided anew is none."""
+        """A GPU that KFD showed and no longer shows, unless it was divided since."""
         if device.resource is None:
             self._in_kfd.discard(device.id)
-        elif "gfx_version" in device.attributes:
+        elif device.architecture is not None:
             self._in_kfd.add(device.id)
         elif device.id in self._in_kfd:
             yield Fault(
@@ -63,26 +63,26 @@ class AmdHealth:
             )
 
 
-def finding(device: Device, before: Look, now: Look) -> Finding:
+def finding(device: Device, before: HealthReading, now: HealthReading) -> Finding:
     """What two looks at a GPU say; pure."""
     events = (*error_events(device, before.hardware, now.hardware), *_rises(device, before, now))
     known = bool(now.uncorrectable) and now.correctable is not None
     return Finding(
         faults=(*standing_faults(device, now.hardware), *_standing(device, now)),
         events=events,
-        # The driver counts from its load on: a sum that falls tells of a reload.
+        # The driver counts from its load on: a sum that falls means a reload.
         reset_counter=sum(now.uncorrectable.values()) + (now.correctable or 0) if known else None,
     )
 
 
-def _rises(device: Device, before: Look, now: Look) -> Iterator[Fault]:
+def _rises(device: Device, before: HealthReading, now: HealthReading) -> Iterator[Fault]:
     for block, count in now.uncorrectable.items():
         if count > before.uncorrectable.get(block, count):
             text = (f"{block}_uncorrectable", f"uncorrectable error in block {block}")
             yield _fault(device, (*text, FaultClass.RESET), _RESET)
 
 
-def _standing(device: Device, now: Look) -> Iterator[Fault]:
+def _standing(device: Device, now: HealthReading) -> Iterator[Fault]:
     failed = {block: count for block, count in now.uncorrectable.items() if count}
     if failed:
         told = ", ".join(f"{count} in {block}" for block, count in failed.items())
@@ -97,12 +97,12 @@ def _standing(device: Device, now: Look) -> Iterator[Fault]:
         yield _fault(device, (*text, FaultClass.WARN), "reset the GPU at the next drain")
 
 
-def read_look(host: Host, address: str) -> Look:
+def read_health(host: Host, address: str) -> HealthReading:
     """One look; what cannot be read is unknown."""
     path = f"{DEVICES}/{address}/ras"
     counts = {block: parse_counter(text) for block, text in _read_counters(host, path)}
     known = {block: pair for block, pair in counts.items() if pair is not None}
-    return Look(
+    return HealthReading(
         hardware=read_hardware(host, address),
         uncorrectable={block: pair[0] for block, pair in known.items()},
         correctable=sum(pair[1] for pair in known.values()) if known else None,

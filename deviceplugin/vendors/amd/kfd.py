@@ -1,6 +1,6 @@
 """The KFD topology (drivers/gpu/drm/amd/amdkfd/kfd_topology.c): parsers and one read of it all.
 
-KFD numbers its nodes anew at every rebuild: a node number means something within one Topology only.
+KFD renumbers its nodes at every rebuild: a node number means something within one Topology only.
 """
 
 from collections.abc import Iterable, Mapping

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Link, LinkKind
-from deviceplugin.vendors.amd.found import Finding
+from deviceplugin.vendors.amd.found import Found
 from deviceplugin.vendors.amd.kfd import KfdLink, Topology, read_links
 
 RENEWED_LOOKS = 12
@@ -43,7 +43,7 @@ class _View:
 class KnownLinks:
     """The views of the last read: good while KFD shows the same generation and the same nodes.
 
-    Links are most of KFD's files and change only when the kernel builds its topology anew. That
+    Links are most of KFD's files and change only when the kernel rebuilds its topology. That
     `generation_id` always grows then was not seen on hardware: the nodes count too, and every
     RENEWED_LOOKS-th look reads all links again.
     """
@@ -53,7 +53,7 @@ class KnownLinks:
         self._looks = 0
         self._views: Mapping[str | None, _View] = {}
 
-    def views(self, host: Host, found: Finding, topology: Topology) -> Mapping[str | None, _View]:
+    def views(self, host: Host, found: Found, topology: Topology) -> Mapping[str | None, _View]:
         """What the first device of each PCI function sees, by its address."""
         key = (topology, found.kfd_nodes) if topology.generation else None
         self._looks += 1
@@ -63,7 +63,7 @@ class KnownLinks:
         return self._views
 
 
-def with_links(found: Finding, views: Mapping[str | None, _View]) -> tuple[Device, ...]:
+def with_links(found: Found, views: Mapping[str | None, _View]) -> tuple[Device, ...]:
     """The devices, each with its links to the other devices that KFD shows, in id order."""
     shown = {device for _, device in found.kfd_nodes}
     return tuple(
@@ -74,7 +74,7 @@ def with_links(found: Finding, views: Mapping[str | None, _View]) -> tuple[Devic
     )
 
 
-def _read_views(host: Host, found: Finding) -> Mapping[str | None, _View]:
+def _read_views(host: Host, found: Found) -> Mapping[str | None, _View]:
     numbers = {device: number for number, device in found.kfd_nodes}
     ids = dict(found.kfd_nodes)
     views: dict[str | None, _View] = {}

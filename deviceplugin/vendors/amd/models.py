@@ -38,7 +38,7 @@ MODELS: Mapping[int, Model] = MappingProxyType(
     }
 )
 
-# Virtual functions have ids of their own; only these tell a guest that its GPU is one.
+# Virtual functions have ids of their own; only these show in a guest that its GPU is one.
 VIRTUAL_FUNCTIONS: Mapping[int, Model] = MappingProxyType(
     {
         0x686C: Model("Radeon Instinct MI25 MxGPU"),

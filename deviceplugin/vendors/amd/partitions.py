@@ -2,11 +2,11 @@
 
 Partition 0 uses the PCI device's own DRM nodes, the others those of platform devices named
 `amdgpu_xcp_N`, or `amdgpu_xcp.N` on the first kernels that had them. Every GPU owns such devices in
-every mode, so only KFD tells which live: those whose render minor is that of a KFD node.
+every mode, so only KFD shows which are in use: those whose render minor is that of a KFD node.
 """
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -16,17 +16,16 @@ from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.found import (
     WHOLE,
-    Finding,
+    Found,
+    found,
     known,
     merged,
     node_attributes,
-    offered,
     size_of,
-    withheld,
 )
 from deviceplugin.vendors.amd.gpus import (
     PARTITION_COUNTS,
-    Gpu,
+    AmdGpu,
     container_nodes,
     missing_render_node,
 )
@@ -38,35 +37,44 @@ _INHERITED = frozenset({"driver", "unique_id", "compute_partition", "memory_part
 _XCP = re.compile(r"amdgpu_xcp[._][0-9]+")
 
 
-def read_partitions(
-    host: Host, settings: Settings, whole: tuple[Gpu, Device], topology: Topology
-) -> Finding:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divided:
+    """A GPU whose mode makes partitions of it, the device made of it, and whether the partitions
+    are advertised: they are not while virtual functions of the GPU are."""
+
+    gpu: AmdGpu
+    parent: Device
+    advertised: bool = True
+
+
+def read_partitions(host: Host, settings: Settings, whole: Divided, topology: Topology) -> Found:
     """The live partitions of a GPU in index order, and a fault of the GPU for missing ones."""
-    gpu, parent = whole
-    address = gpu.function.address
+    address = whole.gpu.function.address
     by_number = {n.function: n for n in topology.nodes if n.sits_at(address)}
     nodes = [by_number[number] for number in sorted(by_number)]
-    found = [_read_partition(host, settings, whole, node) for node in nodes]
-    if fault := _missing(gpu, parent.id, nodes, topology):
-        found.append(Finding(faults=(fault,)))
-    return merged(found)
+    parts = [_read_partition(host, settings, whole, node) for node in nodes]
+    if fault := _missing(whole.gpu, whole.parent.id, nodes, topology):
+        parts.append(Found(faults=(fault,)))
+    return merged(parts)
 
 
-def partition_profile(gpu: Gpu) -> str | None:
+def partition_profile(gpu: AmdGpu) -> str | None:
     """`cpx_nps4`, None where one of the two modes is unknown."""
     if gpu.compute_mode is None or gpu.memory_mode is None:
         return None
     return f"{gpu.compute_mode}_{gpu.memory_mode}".lower()
 
 
-def partition_count(gpu: Gpu) -> int | None:
+def partition_count(gpu: AmdGpu) -> int | None:
     """How many partitions the mode makes, None for CPX on a model that is not listed."""
     model = MODELS.get(gpu.function.device_id)
     dies = model.compute_dies if model else None
     return dies if gpu.compute_mode == "CPX" else PARTITION_COUNTS.get(gpu.compute_mode or "")
 
 
-def _missing(gpu: Gpu, parent: DeviceID, nodes: list[KfdNode], topology: Topology) -> Fault | None:
+def _missing(
+    gpu: AmdGpu, parent: DeviceID, nodes: list[KfdNode], topology: Topology
+) -> Fault | None:
     if not nodes:
         return faults.without_kfd(parent, topology.why_missing)
     count = partition_count(gpu)
@@ -79,33 +87,32 @@ def _missing(gpu: Gpu, parent: DeviceID, nodes: list[KfdNode], topology: Topolog
     return report(parent, f"{reason} {topology.why_missing}")
 
 
-def _read_partition(
-    host: Host, settings: Settings, whole: tuple[Gpu, Device], node: KfdNode
-) -> Finding:
-    gpu, _ = whole
-    device = _described(settings, whole, node)
+def _read_partition(host: Host, settings: Settings, whole: Divided, node: KfdNode) -> Found:
+    device = DeviceID(f"{whole.parent.id}-p{node.function}")
     try:
-        drm = _read_drm(host, gpu, node)
+        drm = _read_drm(host, whole.gpu, node)
     except DiscoveryError as error:
-        return withheld(device, faults.unreadable(device.id, error))
-    if reason := _unsettled(gpu, device, node):
-        return withheld(device, faults.unsettled(device.id, reason))
-    device = replace(device, nodes=container_nodes(host, drm, settings.amd))
+        return found(_part(whole, node), faults.unreadable(device, error))
+    name = _resource(settings, partition_profile(whole.gpu))
+    if reason := _unsettled(whole.gpu, name, node):
+        return found(_part(whole, node), faults.unsettled(device, reason))
+    nodes = container_nodes(host, drm, settings.amd)
+    part = _part(whole, node, name if whole.advertised else None, nodes)
     if missing := missing_render_node(host, drm):
-        return offered(device, faults.missing_node(device.id, missing), node=node)
-    return offered(device, node=node)
+        return found(part, faults.missing_node(device, missing), node=node)
+    return found(part, node=node)
 
 
-def _unsettled(gpu: Gpu, device: Device, node: KfdNode) -> str | None:
-    """Why a partition cannot be told from the whole, or not be named; None where it can."""
+def _unsettled(gpu: AmdGpu, name: ResourceName | None, node: KfdNode) -> str | None:
+    """Why it is unclear what a partition is or how to name it; None where it is clear."""
     if gpu.compute_mode == "CPX" and (node.dies or 1) > 1:
         return f"{TOPOLOGY}/nodes/{node.number}/properties: num_xcc {node.dies} in mode CPX"
-    if device.resource is None:
+    if name is None:
         return f"{gpu.function.path}/current_memory_partition: holds no memory mode"
     return None
 
 
-def _read_drm(host: Host, gpu: Gpu, node: KfdNode) -> DrmNodes:
+def _read_drm(host: Host, gpu: AmdGpu, node: KfdNode) -> DrmNodes:
     """The nodes of the device that owns the render minor, which must be ours or a platform
     device: a minor that another PCI device owns means that KFD and DRM disagree."""
     path = render_device(node.render_minor)
@@ -117,26 +124,34 @@ def _read_drm(host: Host, gpu: Gpu, node: KfdNode) -> DrmNodes:
     return read_drm_nodes(host, path)
 
 
-def _described(settings: Settings, whole: tuple[Gpu, Device], node: KfdNode) -> Device:
-    gpu, parent = whole
+def _part(
+    whole: Divided,
+    node: KfdNode,
+    resource: ResourceName | None = None,
+    nodes: tuple[str, ...] = (),
+) -> Device:
+    gpu, parent = whole.gpu, whole.parent
     memory, source = _memory(gpu, node)
-    profile = partition_profile(gpu)
     return Device(
         id=DeviceID(f"{parent.id}-p{node.function}"),
         vendor=parent.vendor,
         product=parent.product,
-        resource=_resource(settings, profile),
+        resource=resource,
         index=node.function,
         parent=parent.id,
-        profile=profile,
+        profile=partition_profile(gpu),
         pci_address=parent.pci_address,
         numa_node=parent.numa_node,
         memory_bytes=memory,
+        nodes=nodes,
         attributes=frozen(
             {k: v for k, v in parent.attributes.items() if k in _INHERITED}
             | node_attributes(node)
             | known(size_class=size_of(memory), memory_source=source)
         ),
+        ordinal=f"{parent.index}:{node.function}",
+        driver=parent.driver,
+        architecture=node.gfx_version,
     )
 
 
@@ -146,7 +161,7 @@ def _resource(settings: Settings, profile: str | None) -> ResourceName | None:
     return ResourceName(f"{DOMAIN}/{profile}") if profile else None
 
 
-def _memory(gpu: Gpu, node: KfdNode) -> tuple[int | None, str | None]:
+def _memory(gpu: AmdGpu, node: KfdNode) -> tuple[int | None, str | None]:
     """KFD's own number, else an equal share of the whole."""
     if node.memory_bytes:
         return node.memory_bytes, "kfd"

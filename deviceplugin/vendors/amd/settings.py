@@ -1,6 +1,6 @@
 """The configuration sections `amd`, `mxgpu` and `rocm`: schemas and checks, nothing that reads.
 
-`docs/vendors/amd.md` tells for each key what it does; keys that the users' documents carry and
+`docs/vendors/amd.md` describes each key; keys that the users' documents carry and
 that no GPU driver has a switch for are accepted and do nothing.
 """
 
@@ -53,7 +53,7 @@ class MxgpuSection(Section, frozen=True):
     scheduling: Scheduling = Scheduling()
 
     def __post_init__(self) -> None:
-        """Two instances of one size or one name could not be told apart."""
+        """Refuse two instances of one size or one name."""
         for values in (
             [instance.name for instance in self.instances],
             [size_class(instance.memory_bytes) for instance in self.instances],
@@ -63,7 +63,7 @@ class MxgpuSection(Section, frozen=True):
 
 
 class RocmRuntime(Section, frozen=True):
-    """Features of the ROCm runtime that a container is told to use."""
+    """Features of the ROCm runtime that a container is asked to use."""
 
     memory_pool: bool = False
     unified_memory: bool = False

@@ -8,8 +8,9 @@ from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Finding
+from deviceplugin.vendor import Agent, Finding
 from deviceplugin.vendors.amd import discovery, edits
+from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.kfd import read_generation
@@ -41,7 +42,8 @@ def _is_constant(path: str) -> bool:
 
 
 class AmdVendor:
-    """Fulfils Vendor, Glance, CdiSource and HealthProbe; reads links anew where KFD changed."""
+    """Fulfils Vendor, ChangeChecker, CdiSource, AgentSource and HealthProbe; reads links again
+    where KFD changed."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host, self._settings = host, settings
@@ -61,12 +63,16 @@ class AmdVendor:
 
     def unchanged(self) -> bool:
         """Whether all files that the last discovery read are as they were, KFD's nodes by their
-        names and their generation; amdsmi, which tells sizes of functions, is not asked."""
+        names and their generation; amdsmi, which has the sizes of functions, is not asked."""
         return self._trace is not None and self._trace.holds()
 
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""
         return self._health.probe(device)
+
+    def agents(self) -> Sequence[Agent]:
+        """AMD's metrics exporter."""
+        return (EXPORTER,)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""

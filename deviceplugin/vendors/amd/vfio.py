@@ -13,54 +13,54 @@ from deviceplugin.host.sriov import (
     read_vfio_nodes,
     vfio_group_node,
 )
-from deviceplugin.model import Device, Fault, frozen
+from deviceplugin.model import DeviceID, Fault, FaultClass
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.found import Finding, merged, offered, withheld
+from deviceplugin.vendors.amd.found import Found, merged
 from deviceplugin.vendors.amd.frame_buffers import (
     FrameBuffer,
     read_frame_buffer,
     read_frame_buffers,
 )
 from deviceplugin.vendors.amd.gpus import read_product
-from deviceplugin.vendors.amd.settings import VFIO_SUFFIX, MxgpuSection
+from deviceplugin.vendors.amd.settings import MxgpuSection
 from deviceplugin.vendors.amd.virtual_functions import (
+    VfReading,
     VirtualFunction,
-    checked,
-    described,
-    sized,
-    unknown_size,
+    advertised,
+    not_advertised,
 )
 
 _BRIDGE_CLASS = 0x06
-Members = Sequence[tuple[Device, FrameBuffer]]
+Members = Sequence[tuple[VfReading, FrameBuffer]]
 
 
 def read_vm_functions(
     host: Host, section: MxgpuSection, functions: Sequence[VirtualFunction]
-) -> Finding:
+) -> Found:
     """The VFs under vfio-pci as units: those of one IOMMU group can be given away only together."""
     told = _read_told(host, functions)
-    units: dict[str, list[tuple[Device, FrameBuffer]]] = {}
-    alone: list[Finding] = []
+    units: dict[str, list[tuple[VfReading, FrameBuffer]]] = {}
+    alone: list[Found] = []
     for vf in functions:
-        device = described(vf, section, read_product(host, vf.function))
+        reading = VfReading(vf=vf, product=read_product(host, vf.function), functions=(vf.id,))
         try:
-            buffer = told.get(device.id) or read_frame_buffer(host, device.id, vf.physical)
-            group = read_iommu_group(host, device.id)
+            buffer = told.get(vf.id) or read_frame_buffer(host, vf.id, vf.physical)
+            group = read_iommu_group(host, vf.id)
         except DiscoveryError as error:
-            alone.append(withheld(device, faults.unreadable(device.id, error)))
+            alone.append(not_advertised(section, reading, faults.unreadable(vf.id, error)))
             continue
         if buffer is None:
-            alone.append(withheld(device, unknown_size(device)))
+            alone.append(not_advertised(section, reading, faults.size_unknown(vf.id)))
         elif group is None:
-            alone.append(_without_group(sized(device, section, buffer, VFIO_SUFFIX)))
+            problem = faults.no_iommu_group(vf.id, f"{DEVICES}/{vf.id}")
+            alone.append(advertised(section, replace(reading, buffer=buffer), problem))
         else:
-            units.setdefault(group, []).append((device, buffer))
+            units.setdefault(group, []).append((reading, buffer))
     return merged([*(_read_unit(host, section, g, units[g]) for g in units), *alone])
 
 
 def _read_told(host: Host, functions: Sequence[VirtualFunction]) -> Mapping[str, FrameBuffer]:
-    """What amdsmi tells; a library that fails is as good as none, the next source answers."""
+    """What amdsmi reports; if the library fails, the next source answers."""
     try:
         sizes = read_frame_buffers(host, [vf.function.address for vf in functions])
     except LibraryError:
@@ -68,55 +68,44 @@ def _read_told(host: Host, functions: Sequence[VirtualFunction]) -> Mapping[str,
     return {a: FrameBuffer(memory_bytes=size, source="amdsmi") for a, size in sizes.items()}
 
 
-def _without_group(device: Device) -> Finding:
-    return offered(
-        device,
-        faults.not_usable(
-            device.id,
-            f"{DEVICES}/{device.id}/iommu_group does not exist",
-            "switch the IOMMU on: in the firmware, and amd_iommu=on or intel_iommu=on",
-        ),
-    )
-
-
-def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) -> Finding:
+def _read_unit(host: Host, section: MxgpuSection, group: str, members: Members) -> Found:
     """The unit of an IOMMU group under its first function's id, named by the smallest function:
     what a virtual machine is promised, each of its functions keeps."""
     first, _ = members[0]
-    smallest = min((buffer for _, buffer in members), key=_bytes)
-    device = sized(first, section, smallest, VFIO_SUFFIX)
-    addresses = [member.id for member, _ in members]
-    device = replace(
-        device,
+    addresses = [member.vf.id for member, _ in members]
+    nodes = (node for address in addresses for node in read_vfio_nodes(host, address))
+    unit = replace(
+        first,
+        buffer=min((buffer for _, buffer in members), key=_bytes),
         memory_bytes=sum(buffer.memory_bytes for _, buffer in members),
-        attributes=frozen(
-            dict(device.attributes) | {"iommu_group": group, "functions": ",".join(addresses)}
-        ),
+        nodes=tuple(dict.fromkeys(nodes)),
+        iommu_group=group,
+        functions=tuple(addresses),
     )
-    nodes = (n for address in addresses for n in read_vfio_nodes(host, address))
-    device = replace(device, nodes=tuple(dict.fromkeys(nodes)))
-    if problem := next(_unit_problems(host, group, device, set(addresses)), None):
-        return (offered if problem.kind.withdraws else withheld)(device, problem)
-    return checked(section, device)
+    problem = next(_unit_problems(host, group, first.vf.id, set(addresses)), None)
+    if problem is None:
+        return advertised(section, unit)
+    # A group that cannot be read may hold anything; one of which something is missing is known.
+    seen = problem.kind is FaultClass.SETUP
+    return (advertised if seen else not_advertised)(section, unit, problem)
 
 
-def _unit_problems(host: Host, group: str, device: Device, ours: set[str]) -> Iterator[Fault]:
+def _unit_problems(
+    host: Host, group: str, device: DeviceID, ours: set[DeviceID]
+) -> Iterator[Fault]:
     """Why a guest could not be given the group: what VFIO refuses, or what would go missing."""
     for path in (VFIO_CONTAINER, vfio_group_node(group)):
         if not host.exists(path):
-            yield faults.missing_node(device.id, path)
+            yield faults.vfio_node_missing(device, path)
     try:
         members = read_group_members(host, group)
     except DiscoveryError as error:
-        yield faults.unreadable(device.id, error)
+        yield faults.unreadable(device, error)
         return
     foreign = [m for m in members if m not in ours and not _is_bridge(host, m)]
     if foreign:
-        yield faults.not_usable(
-            device.id,
-            f"IOMMU group {group} also has {', '.join(foreign)}",
-            "bind all functions of the group to vfio-pci, or switch ACS on to split it",
-        )
+        what = f"group {group} also has {', '.join(foreign)}"
+        yield faults.group_in_use(device, what)
 
 
 def _is_bridge(host: Host, address: str) -> bool:

@@ -1,7 +1,10 @@
-"""MxGPU virtual functions: for containers under amdgpu, for virtual machines under vfio-pci."""
+"""MxGPU virtual functions (VFs): everything that is read of one, and the Device made of it.
+
+Under amdgpu a VF is for containers; `vfio.py` has those that virtual machines get.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -10,18 +13,10 @@ from deviceplugin.host.sriov import read_physical_function, read_virtual_functio
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
 from deviceplugin.names import size_class
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.found import (
-    NAME,
-    Finding,
-    known,
-    merged,
-    node_attributes,
-    offered,
-    withheld,
-)
+from deviceplugin.vendors.amd.found import NAME, Found, found, known, merged, node_attributes
 from deviceplugin.vendors.amd.frame_buffers import FrameBuffer, read_frame_buffer
 from deviceplugin.vendors.amd.gpus import (
-    Gpu,
+    AmdGpu,
     container_nodes,
     missing_render_node,
     read_gpu,
@@ -29,24 +24,59 @@ from deviceplugin.vendors.amd.gpus import (
 )
 from deviceplugin.vendors.amd.kfd import KfdNode, Topology
 from deviceplugin.vendors.amd.models import VIRTUAL_FUNCTIONS
-from deviceplugin.vendors.amd.settings import DOMAIN, MxgpuInstance, MxgpuSection, Settings
+from deviceplugin.vendors.amd.settings import (
+    DOMAIN,
+    VFIO_SUFFIX,
+    MxgpuInstance,
+    MxgpuSection,
+    Settings,
+)
 
 VFIO = "vfio-pci"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualFunction:
-    """A VF and, on its host, the physical function it is a part of."""
+    """A VF and, on its host, the physical function (PF) it is a part of.
+
+    `physical` is the PF's address, `parent` the device made of it, `ordinal` the place of the VF
+    ("0:3": the fourth VF of GPU 0).
+    """
 
     function: PciFunction
     physical: str | None = None
     index: int | None = None
+    parent: DeviceID | None = None
+    ordinal: str | None = None
+
+    @property
+    def id(self) -> DeviceID:
+        """Its PCI address, which no reboot changes while the same number of VFs is enabled."""
+        return DeviceID(self.function.address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VfReading:
+    """All that was read of a VF, or of several that a virtual machine gets together.
+
+    `buffer` names the size (of several the smallest), `memory_bytes` is the sum; `functions` are
+    the addresses that a virtual machine gets, none for a container's VF.
+    """
+
+    vf: VirtualFunction
+    product: str | None = None
+    buffer: FrameBuffer | None = None
+    memory_bytes: int | None = None
+    nodes: tuple[str, ...] = ()
+    node: KfdNode | None = None
+    iommu_group: str | None = None
+    functions: tuple[str, ...] = ()
 
 
 def read_virtual_function(host: Host, function: PciFunction) -> VirtualFunction | None:
     """The VF that a PCI function is, None for a physical one.
 
-    On a host `physfn` tells; a guest sees a plain function, which only its PCI id gives away.
+    On a host `physfn` shows it; a guest sees a plain function, and only its PCI id shows it.
     """
     physical = read_physical_function(host, function.address)
     if physical is None:
@@ -57,117 +87,118 @@ def read_virtual_function(host: Host, function: PciFunction) -> VirtualFunction 
     return VirtualFunction(function=function, physical=physical, index=index)
 
 
-def resource_of(section: MxgpuSection, memory_bytes: int, suffix: str = "") -> ResourceName | None:
-    """The resource of a VF of that memory; None where the section's list leaves it out."""
-    if not section.enabled:
-        return None
-    if not section.instances:
-        return ResourceName(f"{DOMAIN}/mxgpu-{size_class(memory_bytes)}{suffix}")
-    instance = instance_of(section, memory_bytes)
-    return ResourceName(f"{DOMAIN}/{instance.name}{suffix}") if instance else None
-
-
 def instance_of(section: MxgpuSection, memory_bytes: int) -> MxgpuInstance | None:
     """The listed instance of the same size class."""
     size = size_class(memory_bytes)
     return next((i for i in section.instances if size_class(i.memory_bytes) == size), None)
 
 
-def described(vf: VirtualFunction, section: MxgpuSection, product: str | None) -> Device:
-    """The device without what depends on its memory and driver."""
+def resource_of(section: MxgpuSection, reading: VfReading) -> ResourceName | None:
+    """The resource that a VF is offered under; None where its size is unknown or not offered."""
+    if reading.buffer is None or not section.enabled:
+        return None
+    suffix = VFIO_SUFFIX if reading.vf.function.driver == VFIO else ""
+    if not section.instances:
+        return ResourceName(f"{DOMAIN}/mxgpu-{size_class(reading.buffer.memory_bytes)}{suffix}")
+    instance = instance_of(section, reading.buffer.memory_bytes)
+    return ResourceName(f"{DOMAIN}/{instance.name}{suffix}") if instance else None
+
+
+def vf_device(
+    section: MxgpuSection, reading: VfReading, resource: ResourceName | None = None
+) -> Device:
+    """The device of a reading, not advertised unless `resource` names it."""
+    vf, buffer = reading.vf, reading.buffer
+    function = vf.function
     return Device(
-        id=DeviceID(vf.function.address),
+        id=vf.id,
         vendor=NAME,
-        product=product,
+        product=reading.product,
+        resource=resource,
         index=vf.index,
-        pci_address=vf.function.address,
-        numa_node=vf.function.numa_node,
+        parent=vf.parent,
+        profile=f"mxgpu-{size_class(buffer.memory_bytes)}" if buffer else None,
+        pci_address=function.address,
+        numa_node=function.numa_node,
+        memory_bytes=reading.memory_bytes or (buffer.memory_bytes if buffer else None),
         policy=section.scheduling.policy,
-        attributes=frozen(
-            known(driver=vf.function.driver, physical_function=vf.physical, vf_index=vf.index)
-        ),
+        nodes=reading.nodes,
+        attributes=frozen(_attributes(section, reading)),
+        ordinal=vf.ordinal,
+        driver=function.driver,
+        shareable=function.driver != VFIO,
+        architecture=reading.node.gfx_version if reading.node else None,
+        functions=reading.functions,
     )
 
 
-def sized(device: Device, section: MxgpuSection, buffer: FrameBuffer, suffix: str = "") -> Device:
-    """The device with its memory and what follows from it: resource, profile, attributes."""
-    size = size_class(buffer.memory_bytes)
-    instance = instance_of(section, buffer.memory_bytes)
-    extra = known(
-        size_class=size,
-        memory_source=buffer.source,
+def _attributes(section: MxgpuSection, reading: VfReading) -> Mapping[str, str]:
+    vf, buffer = reading.vf, reading.buffer
+    instance = instance_of(section, buffer.memory_bytes) if buffer else None
+    return node_attributes(reading.node) | known(
+        driver=vf.function.driver,
+        physical_function=vf.physical,
+        vf_index=vf.index,
+        size_class=size_class(buffer.memory_bytes) if buffer else None,
+        memory_source=buffer.source if buffer else None,
         instance_compute_units=instance.compute_units if instance else None,
         instance_rocm_cores=instance.rocm_cores if instance else None,
-    )
-    return replace(
-        device,
-        resource=resource_of(section, buffer.memory_bytes, suffix),
-        profile=f"mxgpu-{size}",
-        memory_bytes=buffer.memory_bytes,
-        attributes=frozen(dict(device.attributes) | extra),
+        iommu_group=reading.iommu_group,
+        functions=",".join(reading.functions) if reading.iommu_group else None,
     )
 
 
-def checked(section: MxgpuSection, device: Device, node: KfdNode | None = None) -> Finding:
-    """A sized VF as a finding: with a fault where the list, not a switch, leaves it out."""
-    if device.resource is None and section.enabled:
-        return withheld(device, faults.not_listed(device.id, device.profile or "its size"))
-    return offered(device, node=node)
+def not_advertised(section: MxgpuSection, reading: VfReading, *problems: Fault) -> Found:
+    """A VF that is seen and given to nobody, and why."""
+    return found(vf_device(section, reading), *problems)
+
+
+def advertised(section: MxgpuSection, reading: VfReading, *problems: Fault) -> Found:
+    """A VF under the resource of its size; with a fault where only the list of instances
+    leaves it out."""
+    device = vf_device(section, reading, resource_of(section, reading))
+    if device.resource is None and section.enabled and not problems:
+        return found(device, faults.not_listed(device.id, device.profile or "its size"))
+    return found(device, *problems, node=reading.node)
 
 
 def read_container_functions(
     host: Host, settings: Settings, functions: Sequence[VirtualFunction], topology: Topology
-) -> Finding:
+) -> Found:
     """The VFs under amdgpu, in a guest or on their host; each usable by containers."""
     return merged(_read_one(host, settings, vf, topology) for vf in functions)
 
 
-def _read_one(host: Host, settings: Settings, vf: VirtualFunction, topology: Topology) -> Finding:
-    device = described(vf, settings.mxgpu, read_product(host, vf.function))
+def _read_one(host: Host, settings: Settings, vf: VirtualFunction, topology: Topology) -> Found:
+    section, product = settings.mxgpu, read_product(host, vf.function)
+    bare = VfReading(vf=vf, product=product)
     try:
         gpu = read_gpu(host, vf.function)
         node = _kfd_node(topology, gpu)
         buffer = _read_memory(host, vf, gpu, node)
     except DiscoveryError as error:
-        return withheld(device, faults.unreadable(device.id, error))
+        return not_advertised(section, bare, faults.unreadable(vf.id, error))
     if buffer is None:
-        return withheld(device, unknown_size(device))
-    device = replace(device, nodes=container_nodes(host, gpu.nodes, settings.amd))
-    device = _with(sized(device, settings.mxgpu, buffer), node_attributes(node))
+        return not_advertised(section, bare, faults.size_unknown(vf.id))
+    nodes = container_nodes(host, gpu.nodes, settings.amd)
+    reading = VfReading(vf=vf, product=product, buffer=buffer, nodes=nodes, node=node)
     if missing := missing_render_node(host, gpu.nodes):
-        return offered(device, faults.missing_node(device.id, missing), node=node)
-    return merged([checked(settings.mxgpu, device, node), _kfd_finding(device, node, topology)])
+        return advertised(section, reading, faults.missing_node(vf.id, missing))
+    if node is None and resource_of(section, reading) is not None:
+        return advertised(section, reading, faults.without_kfd(vf.id, topology.why_missing))
+    return advertised(section, reading)
 
 
-def _kfd_finding(device: Device, node: KfdNode | None, topology: Topology) -> Finding:
-    if node is not None or device.resource is None:
-        return Finding()
-    return Finding(faults=(faults.without_kfd(device.id, topology.why_missing),))
-
-
-def _with(device: Device, attributes: Mapping[str, str]) -> Device:
-    return replace(device, attributes=frozen(dict(device.attributes) | dict(attributes)))
-
-
-def _kfd_node(topology: Topology, gpu: Gpu) -> KfdNode | None:
+def _kfd_node(topology: Topology, gpu: AmdGpu) -> KfdNode | None:
     at = (n for n in topology.nodes if n.sits_at(gpu.function.address))
     return next((n for n in at if n.render_minor == gpu.nodes.render_minor), None)
 
 
 def _read_memory(
-    host: Host, vf: VirtualFunction, gpu: Gpu, node: KfdNode | None
+    host: Host, vf: VirtualFunction, gpu: AmdGpu, node: KfdNode | None
 ) -> FrameBuffer | None:
     if gpu.memory_bytes:
         return FrameBuffer(memory_bytes=gpu.memory_bytes, source="mem_info_vram_total")
     if node and node.memory_bytes:
         return FrameBuffer(memory_bytes=node.memory_bytes, source="kfd")
     return read_frame_buffer(host, vf.function.address, vf.physical)
-
-
-def unknown_size(device: Device) -> Fault:
-    """No source tells how much memory a VF has, so it has no size class."""
-    return faults.not_usable(
-        device.id,
-        f"no source tells the frame buffer of {device.id}",
-        "install the extra deviceplugin[amd], or tell us the PCI id of its physical function",
-    )

@@ -1,72 +1,134 @@
 """Physical GPUs: whole, partitioned, or kept for virtual functions."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import PciFunction
-from deviceplugin.model import Device, DeviceID, frozen
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName, frozen
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.found import (
     NAME,
     WHOLE,
-    Finding,
+    Found,
+    found,
     known,
     merged,
     node_attributes,
-    offered,
     size_of,
-    withheld,
 )
 from deviceplugin.vendors.amd.gpus import (
     AMDGPU,
-    Gpu,
+    AmdGpu,
     container_nodes,
     missing_render_node,
     read_gpu,
 )
 from deviceplugin.vendors.amd.kfd import KfdNode, Topology
 from deviceplugin.vendors.amd.models import product_of
-from deviceplugin.vendors.amd.partitions import read_partitions
+from deviceplugin.vendors.amd.partitions import Divided, read_partitions
 from deviceplugin.vendors.amd.settings import Settings
 
 
-def read_physical(
-    host: Host, settings: Settings, functions: Sequence[PciFunction], topology: Topology
-) -> Finding:
-    """Every physical function as a device, its partitions after it, in address order."""
-    others: list[Finding] = []
-    gpus: list[tuple[int, Gpu]] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Physical:
+    """The physical functions of a node: GPUs under amdgpu with their indices, and the others,
+    which are never advertised."""
+
+    gpus: tuple[tuple[int, AmdGpu], ...] = ()
+    others: tuple[Device, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    def places(self) -> Mapping[str, tuple[DeviceID, int | None]]:
+        """The device id and the index that each function has or will have, by PCI address."""
+        others = {d.pci_address: (d.id, d.index) for d in self.others if d.pci_address}
+        return others | {gpu.function.address: (gpu.id, index) for index, gpu in self.gpus}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeReading:
+    """All that was read of one GPU; `serves` means that virtual functions of it can be allocated,
+    so that it cannot itself: they are the same memory."""
+
+    gpu: AmdGpu
+    index: int
+    own: KfdNode | None
+    kfd_nodes: tuple[KfdNode, ...]
+    serves: bool
+
+
+def read_physical(host: Host, functions: Sequence[PciFunction]) -> Physical:
+    """What each physical function's own files hold; one that cannot be read costs itself."""
+    others: list[Device] = []
+    problems: list[Fault] = []
+    gpus: list[tuple[int, AmdGpu]] = []
     for index, function in enumerate(functions):
+        device = bare_device(function, index)
         if function.driver != AMDGPU:
-            others.append(_without_amdgpu(function, index))
+            others.append(device)
+            # Under another driver (gim, vfio-pci) it is somebody's intention.
+            problems += [faults.not_bound(device.id, None)] if function.driver is None else []
             continue
         try:
             gpus.append((index, read_gpu(host, function)))
         except DiscoveryError as error:
-            device = bare_device(function, index)
-            others.append(withheld(device, faults.unreadable(device.id, error)))
-    minors = [gpu.nodes.render_minor for _, gpu in gpus]
-    found = [
-        _read_one(host, settings, numbered, _left_for(numbered[1], topology, minors))
-        for numbered in _distinct(gpus)
-    ]
-    return merged([*found, *others])
+            others.append(device)
+            problems.append(faults.unreadable(device.id, error))
+    return Physical(gpus=_distinct(gpus), others=tuple(others), faults=tuple(problems))
 
 
-def _left_for(gpu: Gpu, topology: Topology, minors: Sequence[int | None]) -> Topology:
+def find_whole(
+    host: Host,
+    settings: Settings,
+    physical: Physical,
+    topology: Topology,
+    serving: Collection[str],
+) -> Found:
+    """Every physical function as a device, its partitions after it, in address order.
+
+    `serving` are the addresses of those whose virtual functions can be given.
+    """
+    minors = [gpu.nodes.render_minor for _, gpu in physical.gpus]
+    parts = []
+    for index, gpu in physical.gpus:
+        left = _left_for(gpu, topology, minors)
+        kfd_nodes = tuple(n for n in left.nodes if n.sits_at(gpu.function.address))
+        reading = WholeReading(
+            gpu=gpu,
+            index=index,
+            own=next((n for n in kfd_nodes if n.render_minor == gpu.nodes.render_minor), None),
+            kfd_nodes=kfd_nodes,
+            serves=gpu.function.address in serving,
+        )
+        part = _find_one(host, settings, reading, left)
+        parts.append(_milder(part) if reading.serves else part)
+    quiet = {d.id for d in physical.others if d.pci_address in serving}
+    problems = [_milder_fault(f) if f.device in quiet else f for f in physical.faults]
+    return merged([*parts, Found(devices=physical.others, faults=tuple(problems))])
+
+
+def _milder(part: Found) -> Found:
+    return replace(part, faults=tuple(_milder_fault(fault) for fault in part.faults))
+
+
+def _milder_fault(fault: Fault) -> Fault:
+    """What a serving GPU itself lacks must not make its functions Unhealthy."""
+    return replace(fault, kind=FaultClass.WARN) if fault.kind.withdraws else fault
+
+
+def _left_for(gpu: AmdGpu, topology: Topology, minors: Sequence[int | None]) -> Topology:
     """The topology without other GPUs' own nodes: a guest may see two GPUs as two functions of
     one slot, where `location_id` alone would make them partitions of each other."""
     others = set(minors) - {gpu.nodes.render_minor}
     return topology.without_nodes([n.number for n in topology.nodes if n.render_minor in others])
 
 
-def _distinct(gpus: Sequence[tuple[int, Gpu]]) -> list[tuple[int, Gpu]]:
+def _distinct(gpus: Sequence[tuple[int, AmdGpu]]) -> tuple[tuple[int, AmdGpu], ...]:
     """An id that two GPUs claim identifies neither of them."""
     seen = Counter(gpu.unique_id for _, gpu in gpus)
-    return [(i, g if seen[g.unique_id] == 1 else replace(g, unique_id=None)) for i, g in gpus]
+    return tuple((i, g if seen[g.unique_id] == 1 else replace(g, unique_id=None)) for i, g in gpus)
 
 
 def bare_device(function: PciFunction, index: int) -> Device:
@@ -79,80 +141,70 @@ def bare_device(function: PciFunction, index: int) -> Device:
         pci_address=function.address,
         numa_node=function.numa_node,
         attributes=frozen(known(driver=function.driver)),
+        driver=function.driver,
     )
 
 
-def _without_amdgpu(function: PciFunction, index: int) -> Finding:
-    """A GPU under another driver (gim, vfio-pci) is somebody's intention, an unbound one may not
-    be."""
-    device = bare_device(function, index)
-    if function.driver is None:
-        return withheld(device, faults.not_bound(device.id, None))
-    return withheld(device)
-
-
-def _read_one(
-    host: Host, settings: Settings, numbered: tuple[int, Gpu], topology: Topology
-) -> Finding:
-    index, gpu = numbered
-    kfd_nodes = tuple(n for n in topology.nodes if n.sits_at(gpu.function.address))
-    own = next((n for n in kfd_nodes if n.render_minor == gpu.nodes.render_minor), None)
-    nodes = container_nodes(host, gpu.nodes, settings.amd)
-    device = replace(_described(gpu, own, index), nodes=nodes)
+def _find_one(host: Host, settings: Settings, reading: WholeReading, topology: Topology) -> Found:
+    gpu, serves = reading.gpu, reading.serves
     if gpu.is_partitioned:
-        parent = withheld(replace(device, nodes=()))
-        return merged([parent, read_partitions(host, settings, (gpu, device), topology)])
-    if reason := _unsettled(gpu, kfd_nodes):
-        return withheld(device, faults.unsettled(device.id, reason))
-    return _offer_whole(host, gpu, (device, own), topology)
-
-
-def _offer_whole(
-    host: Host, gpu: Gpu, found: tuple[Device, KfdNode | None], topology: Topology
-) -> Finding:
-    device, own = found
+        parent = _whole_device(reading)
+        divided = Divided(gpu=gpu, parent=parent, advertised=not serves)
+        return merged([found(parent), read_partitions(host, settings, divided, topology)])
+    nodes = container_nodes(host, gpu.nodes, settings.amd)
+    if reason := _unsettled(gpu, reading.kfd_nodes):
+        return found(_whole_device(reading, nodes=nodes), faults.unsettled(gpu.id, reason))
+    device = _whole_device(reading, None if serves else WHOLE, nodes)
     if missing := missing_render_node(host, gpu.nodes):
-        return offered(device, faults.missing_node(device.id, missing), node=own)
-    if own is None:
-        return offered(device, faults.without_kfd(device.id, topology.why_missing))
-    return offered(device, node=own)
+        return found(device, faults.missing_node(gpu.id, missing), node=reading.own)
+    if reading.own is None:
+        return found(device, faults.without_kfd(gpu.id, topology.why_missing))
+    return found(device, node=reading.own)
 
 
-def _unsettled(gpu: Gpu, kfd_nodes: Sequence[KfdNode]) -> str | None:
-    """Why it cannot be told whether the GPU is whole; None where it is."""
+def _unsettled(gpu: AmdGpu, kfd_nodes: Sequence[KfdNode]) -> str | None:
+    """Why it is unclear whether the GPU is whole; None where it is."""
     if gpu.mode_problem is not None or len(kfd_nodes) <= 1:
         return gpu.mode_problem
     path = f"{gpu.function.path}/current_compute_partition"
     return f"{path}: says {gpu.compute_mode or 'nothing'}, KFD has {len(kfd_nodes)} nodes"
 
 
-def _described(gpu: Gpu, own: KfdNode | None, index: int) -> Device:
-    function = gpu.function
+def _whole_device(
+    reading: WholeReading, resource: ResourceName | None = None, nodes: tuple[str, ...] = ()
+) -> Device:
+    gpu, own, function = reading.gpu, reading.own, reading.gpu.function
     memory = gpu.memory_bytes or (own.memory_bytes if own else None)
-    attributes = {} if gpu.is_partitioned else node_attributes(own)
-    attributes |= known(
-        xgmi_hive=own.hive if own else None,
+    shown = None if gpu.is_partitioned else own  # a partition's facts are not the GPU's
+    return Device(
+        id=gpu.id,
+        vendor=NAME,
+        product=gpu.product,
+        resource=resource,
+        index=reading.index,
+        pci_address=function.address,
+        numa_node=function.numa_node,
+        memory_bytes=memory,
+        nodes=nodes,
+        attributes=frozen(node_attributes(shown) | _attributes(gpu, own, memory)),
         driver=function.driver,
+        architecture=shown.gfx_version if shown else None,
+    )
+
+
+def _attributes(gpu: AmdGpu, own: KfdNode | None, memory: int | None) -> dict[str, str]:
+    return known(
+        xgmi_hive=own.hive if own else None,
+        driver=gpu.function.driver,
         unique_id=gpu.unique_id,
         size_class=size_of(memory),
         compute_partition=gpu.compute_mode,
         memory_partition=gpu.memory_mode,
         memory_source=_memory_source(gpu, own),
     )
-    return Device(
-        id=gpu.id,
-        vendor=NAME,
-        product=gpu.product,
-        resource=WHOLE,
-        index=index,
-        pci_address=function.address,
-        numa_node=function.numa_node,
-        memory_bytes=memory,
-        attributes=frozen(attributes),
-    )
 
 
-def _memory_source(gpu: Gpu, own: KfdNode | None) -> str | None:
+def _memory_source(gpu: AmdGpu, own: KfdNode | None) -> str | None:
     if gpu.memory_bytes:
         return "mem_info_vram_total"
     return "kfd" if own and own.memory_bytes else None

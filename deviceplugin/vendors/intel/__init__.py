@@ -1,6 +1,6 @@
 """Intel GPUs under i915 and xe: whole, as SR-IOV virtual functions, and inside guests.
 
-The vendor module of the entry point `intel`; docs/vendors/intel.md tells what is read and why.
+The vendor module of the entry point `intel`; docs/vendors/intel.md says what is read and why.
 """
 
 from collections.abc import Mapping

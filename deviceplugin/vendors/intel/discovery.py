@@ -1,4 +1,4 @@
-"""One look at a node's Intel GPUs: every function read anew, made into devices and faults."""
+"""One discovery of a node's Intel GPUs: every function is read again and made a device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +10,14 @@ from deviceplugin.host.modules import read_module_version
 from deviceplugin.model import Device, DeviceID, Discovery
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.edits import BY_PATH_DIRECTORY
-from deviceplugin.vendors.intel.found import NAME, Board, Found, Look
-from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, VFIO_DRIVERS, Gpu, read_addresses, read_gpu
+from deviceplugin.vendors.intel.found import NAME, Board, Found, Scan
+from deviceplugin.vendors.intel.gpu import (
+    DRM_DRIVERS,
+    VFIO_DRIVERS,
+    IntelGpu,
+    read_addresses,
+    read_gpu,
+)
 from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 from deviceplugin.vendors.intel.virtual_functions import (
@@ -34,11 +40,11 @@ def discover(host: Host, query: MemoryQuery, intel: IntelSettings, xe: XeSetting
     if not gpus and not lost:
         raise UnavailableError("there is no Intel GPU on the PCI bus")
     links = _read_links(host) if intel.by_path else frozenset()
-    look = Look(
+    scan = Scan(
         host=host, query=query, intel=intel, xe=xe, gpus=MappingProxyType(gpus), links=links
     )
-    found = [*lost, *_find(look)]
-    devices = [*(item.device for item in found), *read_consumers(look)]
+    found = [*lost, *_find(scan)]
+    devices = [*(item.device for item in found), *read_consumers(scan)]
     problems = [fault for item in found for fault in item.faults]
     return Discovery(
         devices=tuple(sorted(devices, key=lambda device: device.id)),
@@ -47,8 +53,8 @@ def discover(host: Host, query: MemoryQuery, intel: IntelSettings, xe: XeSetting
     )
 
 
-def _read_gpus(host: Host) -> tuple[dict[str, Gpu], list[Found]]:
-    gpus: dict[str, Gpu] = {}
+def _read_gpus(host: Host) -> tuple[dict[str, IntelGpu], list[Found]]:
+    gpus: dict[str, IntelGpu] = {}
     lost: list[Found] = []
     for address in read_addresses(host):
         try:
@@ -61,51 +67,51 @@ def _read_gpus(host: Host) -> tuple[dict[str, Gpu], list[Found]]:
     return {gpu.address: gpu for gpu in _owned(gpus)}, lost
 
 
-def _owned(gpus: Mapping[str, Gpu]) -> Iterator[Gpu]:
+def _owned(gpus: Mapping[str, IntelGpu]) -> Iterator[IntelGpu]:
     """All functions, the virtual ones with their owner: a new one is on the bus for a moment
-    before its own link to the owner is there (pci_iov_add_virtfn), and is no GPU then."""
+    before its own link to the owner is there (pci_iov_add_virtfn), and is not a GPU then."""
     owners = {address: gpu.address for gpu in gpus.values() for address in gpu.virtual}
     for gpu in gpus.values():
         yield gpu if gpu.physical else replace(gpu, physical=owners.get(gpu.address))
 
 
-def _find(look: Look) -> Iterator[Found]:
-    boards = [read_board(look, gpu) for gpu in _whole_gpus(look)]
-    functions = [function for board in boards for function in _read_functions(look, board)]
+def _find(scan: Scan) -> Iterator[Found]:
+    boards = [read_board(scan, gpu) for gpu in _whole_gpus(scan)]
+    functions = [function for board in boards for function in _read_functions(scan, board)]
     for board in boards:
-        yield found_board(look, board)
+        yield found_board(scan, board)
     for function in functions:
         if function.gpu.driver not in VFIO_DRIVERS:
-            yield found_single(look, function)
+            yield found_single(scan, function)
     for unit in vfio_units([f for f in functions if f.gpu.driver in VFIO_DRIVERS]):
-        yield from _find_unit(look, unit)
-    yield from _orphans(look, {function.gpu.address for function in functions})
+        yield from _find_unit(scan, unit)
+    yield from _orphans(scan, {function.gpu.address for function in functions})
 
 
-def _whole_gpus(look: Look) -> list[Gpu]:
+def _whole_gpus(scan: Scan) -> list[IntelGpu]:
     """A virtual function that is being made has its `virtfn` link before its `physfn` link."""
-    links = {(gpu.address, virtual) for gpu in look.gpus.values() for virtual in gpu.virtual}
+    links = {(gpu.address, virtual) for gpu in scan.gpus.values() for virtual in gpu.virtual}
     virtual = {address for owner, address in links if address != owner}
-    return [g for g in look.gpus.values() if g.physical is None and g.address not in virtual]
+    return [g for g in scan.gpus.values() if g.physical is None and g.address not in virtual]
 
 
-def _read_functions(look: Look, board: Board) -> Iterator[VirtualFunction]:
+def _read_functions(scan: Scan, board: Board) -> Iterator[VirtualFunction]:
     for address in dict.fromkeys(board.gpu.virtual):
-        gpu = look.gpus.get(address)  # gone since it was listed, or unreadable
+        gpu = scan.gpus.get(address)  # gone since it was listed, or unreadable
         if gpu is not None and gpu.physical in (None, board.gpu.address):
-            yield read_virtual_function(look, board, gpu)
+            yield read_virtual_function(scan, board, gpu)
 
 
-def _find_unit(look: Look, unit: Sequence[VirtualFunction]) -> tuple[Found, ...]:
+def _find_unit(scan: Scan, unit: Sequence[VirtualFunction]) -> tuple[Found, ...]:
     try:
-        return found_unit(look, unit)
+        return found_unit(scan, unit)
     except DiscoveryError as error:
         return tuple(_lost(function.gpu.address, str(error)) for function in unit)
 
 
-def _orphans(look: Look, known: set[str]) -> Iterator[Found]:
+def _orphans(scan: Scan, known: set[str]) -> Iterator[Found]:
     """Virtual functions whose physical function was not read, so that their share is unknown."""
-    for gpu in look.gpus.values():
+    for gpu in scan.gpus.values():
         if gpu.physical is not None and gpu.address not in known:
             yield _lost(gpu.address, f"its physical function {gpu.physical} could not be read")
 

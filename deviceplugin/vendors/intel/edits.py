@@ -41,7 +41,7 @@ def node_edits(device: Device) -> ContainerEdits:
     The links by PCI address come as their directory: a mount of one link shows what it points
     at, a device file, and programs that read the link fail (intel-device-plugins #2158).
     """
-    if attributes.members(device):
+    if device.functions:
         return ContainerEdits(device_nodes=_vfio_edits([device]).device_nodes)
     linked = attributes.BY_PATH in device.attributes
     return ContainerEdits(
@@ -59,7 +59,7 @@ def cdi_spec(devices: Iterable[Device]) -> CdiSpec:
 
 def _variables(devices: Sequence[Device]) -> ContainerEdits:
     slices = [_slice_variables(device) for device in devices]
-    machines = _vfio_edits([device for device in devices if attributes.members(device)])
+    machines = _vfio_edits([device for device in devices if device.functions])
     return merge_edits([*slices, ContainerEdits(env=machines.env)])
 
 
@@ -82,9 +82,7 @@ def _vfio_edits(devices: Iterable[Device]) -> ContainerEdits:
 
 
 def _functions(device: Device) -> tuple[VfioFunction, ...]:
-    return tuple(
-        VfioFunction(address=address, nodes=device.nodes) for address in attributes.members(device)
-    )
+    return tuple(VfioFunction(address=address, nodes=device.nodes) for address in device.functions)
 
 
 def _resource(device: Device) -> str:
@@ -98,7 +96,7 @@ def _cdi_names(devices: Sequence[Device]) -> tuple[str, ...]:
 def _annotation(devices: Sequence[Device]) -> dict[str, str]:
     """A key of its own for each answer, as several may be merged into one container.
 
-    `/` and `:` are no characters of an annotation's name.
+    An annotation's name cannot have `/` or `:`.
     """
     if not devices:
         return {}

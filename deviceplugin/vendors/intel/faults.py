@@ -2,40 +2,32 @@
 
 from collections.abc import Sequence
 
+from deviceplugin import faults as common
 from deviceplugin.host.pci import DEVICES
 from deviceplugin.model import DeviceID, Fault, FaultClass
+
+DISCOVERY, SRIOV, VFIO = "intel.discovery", "intel.sriov", "intel.vfio"
 
 
 def unreadable_device(address: str, reason: str) -> Fault:
     """A function whose identity or driver could not be read: it costs this device only."""
-    return _fault(
-        address,
-        "discovery.unreadable_device",
-        reason,
-        "check that the daemon may read /sys; the kernel log tells more about a failing device",
-    )
+    return common.UNREADABLE.fault(DeviceID(address), DISCOVERY, reason)
 
 
 def unreadable_source(address: str, problems: Sequence[str]) -> Fault:
     """A value was taken from a lesser source, because a better one failed."""
-    return _fault(
-        address,
-        "memory.unreadable_source",
-        "; ".join(dict.fromkeys(problems)),
-        "read the named file on the node; another source was used, or the size is unknown",
-        FaultClass.WARN,
-    )
+    what = "; ".join(dict.fromkeys(problems))
+    return common.VALUE_UNREADABLE.fault(DeviceID(address), "intel.memory", what)
 
 
 def unused_driver(address: str, driver: str | None) -> Fault:
-    """A function that no driver serves which we could offer."""
+    """A function that no driver serves which would let it be offered."""
     bound = f"bound to {driver}" if driver else "bound to no driver"
-    return _fault(
-        address,
-        "discovery.not_served",
+    return common.NOT_BOUND.fault(
+        DeviceID(address),
+        DISCOVERY,
         f"{DEVICES}/{address}/driver: {bound}",
-        "bind it to xe or i915 to offer it to containers",
-        FaultClass.INFO,
+        action="bind it to xe or i915 to offer it to containers",
     )
 
 
@@ -62,13 +54,7 @@ def no_drm(address: str, driver: str) -> Fault:
 
 def missing_node(address: str, nodes: Sequence[str], kind: FaultClass = FaultClass.SETUP) -> Fault:
     """A node that the kernel announces is not in /dev as we see it."""
-    return _fault(
-        address,
-        "discovery.node_missing",
-        f"{', '.join(nodes)}: not there, though the driver announces it",
-        "mount the host's /dev into the daemon, and check that udev runs",
-        kind,
-    )
+    return common.NODE_MISSING.fault(DeviceID(address), DISCOVERY, ", ".join(nodes), kind=kind)
 
 
 def unbound_functions(address: str, unbound: int, enabled: int) -> Fault:
@@ -97,58 +83,46 @@ def undriven_functions(address: str, driver: str | None) -> Fault:
 
 def unknown_size(address: str) -> Fault:
     """A virtual function without a size has no name that would be true."""
-    return _fault(
-        address,
-        "sriov.quota_unknown",
-        f"neither sriov_admin, debugfs nor iov of the physical function of {address} tell its"
-        " memory, and neither does its driver",
-        "use a kernel with sriov_admin (Linux 7.0), or give the daemon debugfs",
-        FaultClass.WARN,
+    return common.SIZE_UNKNOWN.fault(
+        DeviceID(address),
+        SRIOV,
+        f"its memory is not in sriov_admin, debugfs or iov of the physical function of"
+        f" {address}, and its driver does not report it",
+        action="use a kernel with sriov_admin (Linux 7.0), or give the daemon debugfs",
     )
 
 
 def not_listed(address: str, profile: str) -> Fault:
     """The list of instances is also the list of what is offered."""
-    return _fault(
-        address,
-        "sriov.not_listed",
+    return common.SIZE_NOT_LISTED.fault(
+        DeviceID(address),
+        SRIOV,
         f"{profile} is not of a size in intel_xe.instances",
-        f"add an instance of that size to intel_xe.instances, or divide {address}'s GPU otherwise",
-        FaultClass.INFO,
+        action=f"add an instance of that size to intel_xe.instances, or divide {address}'s GPU"
+        " otherwise",
     )
 
 
 def vfio_missing(address: str, nodes: Sequence[str]) -> Fault:
     """A function for virtual machines lacks the nodes by which a guest would get it."""
-    return _fault(
-        address,
-        "vfio.vfio_node_missing",
-        f"{', '.join(nodes)}: not there",
-        "load vfio-pci and vfio_iommu_type1, and mount the host's /dev/vfio into the daemon",
-        FaultClass.SETUP,
-    )
+    return common.VFIO_NODE_MISSING.fault(DeviceID(address), VFIO, ", ".join(nodes))
 
 
 def no_iommu(address: str) -> Fault:
     """Without an IOMMU group a function cannot be given to a guest."""
-    return _fault(
-        address,
-        "vfio.no_iommu_group",
-        f"{DEVICES}/{address}/iommu_group is absent",
-        "turn the IOMMU on in the firmware and with intel_iommu=on on the kernel command line",
-        FaultClass.SETUP,
+    return common.NO_IOMMU_GROUP.fault(
+        DeviceID(address),
+        VFIO,
+        f"{DEVICES}/{address}",
+        action="turn the IOMMU on in the firmware and with intel_iommu=on on the kernel command"
+        " line",
     )
 
 
 def group_in_use(address: str, group: str, others: Sequence[str]) -> Fault:
     """The kernel gives a group to a guest only when nothing in it is used by the host."""
-    return _fault(
-        address,
-        "vfio.iommu_group_in_use",
-        f"IOMMU group {group} also holds {', '.join(others)}, which the host uses",
-        "bind every function of the group to vfio-pci or to no driver",
-        FaultClass.SETUP,
-    )
+    what = f"group {group} also has {', '.join(others)}"
+    return common.IOMMU_GROUP_IN_USE.fault(DeviceID(address), VFIO, what)
 
 
 def _fault(

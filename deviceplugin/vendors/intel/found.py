@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName
-from deviceplugin.vendors.intel.gpu import Gpu
+from deviceplugin.vendors.intel.gpu import VFIO_DRIVERS, IntelGpu
 from deviceplugin.vendors.intel.memory import Memory
 from deviceplugin.vendors.intel.reader import MemoryQuery, Reader
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
@@ -14,14 +14,14 @@ NAME = "intel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One look: where and how to read, the settings, all functions by address, udev's links."""
+class Scan:
+    """One scan: where and how to read, the settings, all functions by address, udev's links."""
 
     host: Host
     query: MemoryQuery
     intel: IntelSettings
     xe: XeSettings
-    gpus: Mapping[str, Gpu]
+    gpus: Mapping[str, IntelGpu]
     links: frozenset[str]
 
     def reader(self) -> Reader:
@@ -37,7 +37,7 @@ class Look:
 class Board:
     """A whole GPU or physical function with its memory, and the reads that failed on the way."""
 
-    gpu: Gpu
+    gpu: IntelGpu
     memory: Memory | None
     tiles: int | None
     problems: tuple[str, ...]
@@ -52,30 +52,34 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Advertisement:
     """What becomes of a function: its resource (None: not offered), profile and nodes."""
 
     resource: ResourceName | None = None
     profile: str | None = None
     policy: str | None = None
     nodes: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 def make_device(
-    gpu: Gpu, memory: Memory | None, offer: Offer, attributes: Mapping[str, str]
+    gpu: IntelGpu, memory: Memory | None, advert: Advertisement, attributes: Mapping[str, str]
 ) -> Device:
     """A function as a device; its id is its PCI address, which no rebind or reboot changes."""
     return Device(
         id=DeviceID(gpu.address),
         vendor=NAME,
         product=gpu.product.name if gpu.product else None,
-        resource=offer.resource,
+        resource=advert.resource,
         parent=DeviceID(gpu.physical) if gpu.physical else None,
-        profile=offer.profile,
+        profile=advert.profile,
         pci_address=gpu.address,
         numa_node=gpu.function.numa_node,
         memory_bytes=memory.bytes if memory else None,
-        policy=offer.policy,
-        nodes=offer.nodes,
+        policy=advert.policy,
+        nodes=advert.nodes,
         attributes=attributes,
+        driver=gpu.driver,
+        shareable=gpu.driver not in VFIO_DRIVERS,
+        functions=advert.functions,
     )

@@ -13,17 +13,17 @@ from deviceplugin.vendors.intel.products import PRODUCTS, Product
 INTEL = 0x8086
 DRM_DRIVERS = frozenset({"xe", "i915"})
 VFIO_DRIVERS = frozenset({"vfio-pci", "xe-vfio-pci"})
-# VGA, 3D and other display controllers; 0x1200 would be Intel's NPUs, which are no GPUs.
+# VGA, 3D and other display controllers; 0x1200 would be Intel's NPUs, which are not GPUs.
 _DISPLAY_CLASSES = frozenset({0x0300, 0x0302, 0x0380})
 # Every integrated GPU of Intel sits there (xe and i915 rely on it too).
 _INTEGRATED_SLOT = "0000:00:02.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class IntelGpu:
     """A function with what it is made of; `virtual` holds its enabled virtual functions in order.
 
-    `may_be_guest` tells a function that shows neither a physical function nor the SR-IOV
+    `may_be_guest` is true of a function that shows neither a physical function nor the SR-IOV
     capability, as a virtual function does inside a virtual machine.
     """
 
@@ -87,12 +87,12 @@ def read_addresses(host: Host) -> Iterator[str]:
             yield address
 
 
-def read_gpu(host: Host, address: str) -> Gpu | None:
+def read_gpu(host: Host, address: str) -> IntelGpu | None:
     """One function, None where it is vanishing; raises DiscoveryError where it is unreadable."""
     function = read_function(host, address)
     if function is None:
         return None
-    return Gpu(
+    return IntelGpu(
         function=function,
         product=PRODUCTS.get(function.device_id),
         drm=read_drm_nodes(host, function.path),
@@ -108,7 +108,7 @@ def _is_display(host: Host, address: str) -> bool:
     try:
         return (host.read_int(f"{DEVICES}/{address}/class") or 0) >> 8 in _DISPLAY_CLASSES
     except DiscoveryError:
-        return True  # it may be one: the read of all of it tells what is wrong
+        return True  # it may be one: reading all of it shows what is wrong
 
 
 def _is_intel(host: Host, address: str) -> bool:

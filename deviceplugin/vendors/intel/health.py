@@ -1,4 +1,4 @@
-"""How an Intel GPU is: bus and heat, and the health that newer kernels tell (sysfs gpu_health)."""
+"""How an Intel GPU is: bus, heat, and what newer kernels report (sysfs gpu_health)."""
 
 from collections.abc import Iterator, Mapping
 
@@ -24,7 +24,7 @@ class IntelHealth:
         self._last: dict[DeviceID, Readings] = {}
 
     def probe(self, device: Device) -> Finding:
-        """What is wrong with a GPU now, and what happened since the last look."""
+        """What is wrong with a GPU now, and what happened since the last scan."""
         if device.pci_address is None:
             return Finding()
         now = read_hardware(self._host, device.pci_address)
@@ -45,7 +45,7 @@ def _read_word(host: Host, address: str) -> str | None:
 
 
 def _told(device: Device, word: str | None) -> Iterator[Fault]:
-    """`ok` is well; a word that we do not know is told and takes nothing away."""
+    """`ok` is well; an unknown word is reported and the device stays Healthy."""
     if not word or word == "ok":
         return
     yield Fault(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deviceplugin.host.modules import DRM_DEBUGFS
 from deviceplugin.host.numbers import parse_hexadecimal
-from deviceplugin.vendors.intel.gpu import Gpu
+from deviceplugin.vendors.intel.gpu import IntelGpu
 from deviceplugin.vendors.intel.reader import Reader
 
 # The driver's own answer about this very function; BAR and table only know the board.
@@ -28,14 +28,14 @@ class Memory:
     source: str
 
 
-def read_local_memory(reader: Reader, gpu: Gpu) -> Memory | None:
-    """The local memory of a whole GPU; None for integrated GPUs and where nothing tells it.
+def read_local_memory(reader: Reader, gpu: IntelGpu) -> Memory | None:
+    """The local memory of a whole GPU; None for integrated GPUs and where no source has it.
 
     Raises nothing: a source that cannot be read is noted in `reader` and the next one asked.
     """
     if gpu.integrated:
         return None
-    sources: tuple[tuple[str, Callable[[Reader, Gpu], int | None]], ...] = (
+    sources: tuple[tuple[str, Callable[[Reader, IntelGpu], int | None]], ...] = (
         ("sysfs", _read_sysfs),
         ("ioctl", _read_ioctl),
         ("debugfs", _read_debugfs),
@@ -46,10 +46,11 @@ def read_local_memory(reader: Reader, gpu: Gpu) -> Memory | None:
     return None if gpu.may_be_guest else _board_memory(reader, gpu)
 
 
-def is_slice(gpu: Gpu, memory: Memory | None) -> bool:
+def is_slice(gpu: IntelGpu, memory: Memory | None) -> bool:
     """Whether a function without SR-IOV files is a virtual function inside a virtual machine.
 
-    The PCI id is that of the whole board; only a size clearly below every such board's tells.
+    The PCI id is that of the whole board; a size clearly below every such board's
+    means a slice.
     """
     if not (gpu.may_be_guest and gpu.product and memory and is_exact(memory)):
         return False
@@ -57,7 +58,7 @@ def is_slice(gpu: Gpu, memory: Memory | None) -> bool:
 
 
 def is_exact(memory: Memory | None) -> bool:
-    """Whether the driver itself told the size, of this very function."""
+    """Whether the driver itself reported the size, of this very function."""
     return memory is not None and memory.source in EXACT_SOURCES
 
 
@@ -78,13 +79,13 @@ def parse_vram_size(text: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
-def debugfs_path(reader: Reader, gpu: Gpu) -> str | None:
+def debugfs_path(reader: Reader, gpu: IntelGpu) -> str | None:
     """The GPU's directory in debugfs: by address, on old kernels by the card's number."""
     names = [gpu.address, *([gpu.card.removeprefix("card")] if gpu.card else [])]
     return next((p for n in names if reader.host.exists(p := f"{DRM_DEBUGFS}/{n}")), None)
 
 
-def _read_sysfs(reader: Reader, gpu: Gpu) -> int | None:
+def _read_sysfs(reader: Reader, gpu: IntelGpu) -> int | None:
     tiles = reader.read_numbered(gpu.path, "tile")
     if early := reader.read_sum([f"{gpu.path}/{t}/physical_vram_size_bytes" for t in tiles]):
         return early
@@ -94,7 +95,7 @@ def _read_sysfs(reader: Reader, gpu: Gpu) -> int | None:
     return _checked_total(gpu, total, read_tiles(reader, gpu) or 1) if total else None
 
 
-def _checked_total(gpu: Gpu, total: int, tiles: int) -> int:
+def _checked_total(gpu: IntelGpu, total: int, tiles: int) -> int:
     """`lmem_total_bytes` for the whole GPU: Intel's own readers disagree whether it is one
     tile's, so the product's nominal size decides."""
     nominal = gpu.product.largest_bytes if gpu.product else None
@@ -103,7 +104,7 @@ def _checked_total(gpu: Gpu, total: int, tiles: int) -> int:
     return min(total, total * tiles, key=lambda size: abs(size - nominal))
 
 
-def read_tiles(reader: Reader, gpu: Gpu) -> int | None:
+def read_tiles(reader: Reader, gpu: IntelGpu) -> int | None:
     """How many tiles a GPU has; i915 shows one directory per GT, so media GTs must not count."""
     if tiles := reader.read_numbered(gpu.path, "tile"):
         return len(tiles)
@@ -111,11 +112,11 @@ def read_tiles(reader: Reader, gpu: Gpu) -> int | None:
     return (1 if gpu.integrated else len(gts)) if gts else None
 
 
-def _read_ioctl(reader: Reader, gpu: Gpu) -> int | None:
+def _read_ioctl(reader: Reader, gpu: IntelGpu) -> int | None:
     return reader.read_query(gpu.driver, gpu.drm.card)
 
 
-def _read_debugfs(reader: Reader, gpu: Gpu) -> int | None:
+def _read_debugfs(reader: Reader, gpu: IntelGpu) -> int | None:
     quiet, path = reader.quiet(), debugfs_path(reader, gpu)
     if path is None:
         return None
@@ -126,7 +127,7 @@ def _read_debugfs(reader: Reader, gpu: Gpu) -> int | None:
     return sum(known) if known and len(known) == len(sizes) else None
 
 
-def _board_memory(reader: Reader, gpu: Gpu) -> Memory | None:
+def _board_memory(reader: Reader, gpu: IntelGpu) -> Memory | None:
     """BAR and table check each other: a BAR is rounded up to a power of two, the table holds the
     largest board of an id; the smaller of the two is nearer the truth."""
     text = reader.read_text(f"{gpu.path}/resource")

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deviceplugin.model import Device, Fault, ResourceName, frozen
+from deviceplugin.model import Fault, ResourceName, frozen
 from deviceplugin.names import size_class
 from deviceplugin.vendors.intel import faults
-from deviceplugin.vendors.intel.gpu import Gpu
+from deviceplugin.vendors.intel.gpu import IntelGpu
 from deviceplugin.vendors.intel.memory import Memory
 from deviceplugin.vendors.intel.settings import (
     DOMAIN,
@@ -46,8 +46,8 @@ _INTEGRATED_PROFILE = "gpu-vf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """A slice's profile and pinned instance; `offered` tells whether it is given out at all."""
+class SliceOffer:
+    """A slice's profile and pinned instance; `offered` is whether it is advertised at all."""
 
     offered: bool
     profile: str | None = None
@@ -55,7 +55,7 @@ class Terms:
     faults: tuple[Fault, ...] = ()
 
 
-def slice_terms(xe: XeSettings, gpu: Gpu, memory: Memory | None) -> Terms:
+def slice_offer(xe: XeSettings, gpu: IntelGpu, memory: Memory | None) -> SliceOffer:
     """The name of a slice: as pinned, else by its size, or a common one if it has no memory.
 
     A list of instances is also the list of what is offered.
@@ -63,16 +63,16 @@ def slice_terms(xe: XeSettings, gpu: Gpu, memory: Memory | None) -> Terms:
     instance = xe.instance_of(memory.bytes) if memory else None
     profile = instance.name if instance else _profile(gpu, memory)
     if not xe.enabled:
-        return Terms(offered=False, profile=profile, instance=instance)
+        return SliceOffer(offered=False, profile=profile, instance=instance)
     if profile is None:
-        return Terms(offered=False, faults=(faults.unknown_size(gpu.address),))
+        return SliceOffer(offered=False, faults=(faults.unknown_size(gpu.address),))
     if xe.instances and instance is None:
         refusal = faults.not_listed(gpu.address, profile)
-        return Terms(offered=False, profile=profile, faults=(refusal,))
-    return Terms(offered=True, profile=profile, instance=instance)
+        return SliceOffer(offered=False, profile=profile, faults=(refusal,))
+    return SliceOffer(offered=True, profile=profile, instance=instance)
 
 
-def _profile(gpu: Gpu, memory: Memory | None) -> str | None:
+def _profile(gpu: IntelGpu, memory: Memory | None) -> str | None:
     if memory is not None:
         return f"xe-{size_class(memory.bytes)}"
     return _INTEGRATED_PROFILE if gpu.integrated else None
@@ -93,7 +93,7 @@ MEMBERS = "vfio_functions"
 SLICE_MEMORY = "slice_memory"
 
 
-def common(gpu: Gpu, memory: Memory | None) -> dict[str, str]:
+def common(gpu: IntelGpu, memory: Memory | None) -> dict[str, str]:
     """Driver, ids and nodes of a function, and which source its memory is from."""
     facts: dict[str, str | None] = {
         "card": gpu.drm.card,
@@ -106,7 +106,7 @@ def common(gpu: Gpu, memory: Memory | None) -> dict[str, str]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def of_board(gpu: Gpu, tiles: int | None, guest: bool) -> dict[str, str]:
+def of_board(gpu: IntelGpu, tiles: int | None, guest: bool) -> dict[str, str]:
     """How a whole GPU is built and divided; `guest` marks a slice inside a virtual machine."""
     facts: dict[str, str | None] = {
         "function": "virtual in a guest" if guest else None,
@@ -117,13 +117,13 @@ def of_board(gpu: Gpu, tiles: int | None, guest: bool) -> dict[str, str]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def of_slice(gpu: Gpu, owner: Gpu) -> dict[str, str]:
+def of_slice(gpu: IntelGpu, owner: IntelGpu) -> dict[str, str]:
     """Where a virtual function belongs; the index counts from 1 as the drivers do."""
     index = owner.virtual.index(gpu.address) + 1
     return {"physical_function": owner.address, "vf_index": str(index)}
 
 
-def of_links(gpu: Gpu, links: frozenset[str]) -> dict[str, str]:
+def of_links(gpu: IntelGpu, links: frozenset[str]) -> dict[str, str]:
     """udev's names of this GPU in /dev/dri/by-path: exactly the card's and the render node's.
 
     Others that begin alike, such as a simple-framebuffer's, are of no use and may lead nowhere.
@@ -134,7 +134,7 @@ def of_links(gpu: Gpu, links: frozenset[str]) -> dict[str, str]:
 
 
 def of_instance(instance: XeInstance | None) -> dict[str, str]:
-    """What a pinned slice's container is told, as the list spells it."""
+    """What a pinned slice's container gets in variables, as the list spells it."""
     if instance is None:
         return {}
     units = {COMPUTE_UNITS: instance.compute_units, "execution_units": instance.execution_units}
@@ -145,12 +145,6 @@ def of_instance(instance: XeInstance | None) -> dict[str, str]:
 def of_members(addresses: Iterable[str]) -> dict[str, str]:
     """The functions that a guest gets with one allocation: all of an IOMMU group."""
     return {MEMBERS: ",".join(addresses)}
-
-
-def members(device: Device) -> tuple[str, ...]:
-    """The functions of a device for virtual machines, none for any other device."""
-    text = device.attributes.get(MEMBERS)
-    return tuple(text.split(",")) if text else ()
 
 
 def merged(*parts: Mapping[str, str]) -> Mapping[str, str]:

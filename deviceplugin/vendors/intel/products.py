@@ -13,7 +13,7 @@ from types import MappingProxyType
 class Product:
     """A product: `memory_gib` holds every size it is sold with and is empty if integrated.
 
-    `sriov` tells that it can have virtual functions, so that one may be seen in a guest.
+    `sriov` means that it can have virtual functions, so that one may be seen in a guest.
     """
 
     name: str

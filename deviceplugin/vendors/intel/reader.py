@@ -52,7 +52,7 @@ _LOCAL_MEMORY = 1
 
 
 def query_memory(host: Host, driver: str, node: str) -> int | None:
-    """Bytes of local memory of the card node `node`, as its driver (xe or i915) tells.
+    """Bytes of local memory of the card node `node`, as its driver (xe or i915) reports it.
 
     None where the node may not be opened, the driver refuses, or the GPU has no local memory.
     """

@@ -53,7 +53,7 @@ class XeSettings(Section, frozen=True):
     scheduling: Scheduling = Scheduling()
 
     def __post_init__(self) -> None:
-        """Refuse two instances that no virtual function could be told apart by."""
+        """Refuse two instances of one size or one name."""
         sizes = [size_class(instance.memory_bytes) for instance in self.instances]
         for size, instance in zip(sizes, self.instances, strict=True):
             if sizes.count(size) > 1:

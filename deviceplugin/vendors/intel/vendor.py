@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Finding
+from deviceplugin.vendor import Agent, Finding
+from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.edits import answer, cdi_spec
 from deviceplugin.vendors.intel.found import NAME
@@ -44,6 +45,10 @@ class IntelVendor:
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""
         return self.health.probe(device)
+
+    def agents(self) -> Sequence[Agent]:
+        """Intel's XPU manager daemon."""
+        return (XPUMD,)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""

@@ -5,14 +5,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from deviceplugin.faults import NODE_MISSING
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Isolation, ResourceName, frozen
-from deviceplugin.vendors.nvidia.gpus import Gpu
+from deviceplugin.model import (
+    Device,
+    DeviceID,
+    Fault,
+    FaultClass,
+    Isolation,
+    Link,
+    ResourceName,
+    frozen,
+)
+from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
 from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, resource_suffix
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
-from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, as_vgpu
+from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, VGPU, guest_vgpu
 
-SOURCE = "nvidia.layout"
+SOURCE, DISCOVERY = "nvidia.layout", "nvidia.discovery"
 WHOLE = ResourceName("nvidia.com/gpu")
 CONTROL_NODES = (
     "/dev/nvidia-modeset",
@@ -29,7 +39,8 @@ class Naming:
     """How GPUs become resources on this node now.
 
     `single_profile` is the profile that `nvidia.com/gpu` stands for under the strategy single
-    (None: whole GPUs), `dev_root` the host directory that holds `dev`.
+    (None: whole GPUs), `dev_root` the host directory that holds `dev`, `divided` the PCI addresses
+    of the GPUs that virtual machines have vGPUs of: these cannot be had whole.
     """
 
     settings: NvidiaSection
@@ -37,6 +48,7 @@ class Naming:
     dev_root: str
     single_profile: str | None = None
     vgpu: VgpuSection = field(default_factory=VgpuSection)
+    divided: frozenset[str] = frozenset()
 
     def instance_resource(self, profile: str) -> ResourceName | None:
         """The resource of a MIG profile, None where the configuration does not offer it."""
@@ -55,13 +67,13 @@ def naming_for(
     settings: NvidiaSection,
     mig: MigSection,
     dev_root: str,
-    gpus: Sequence[Gpu],
+    gpus: Sequence[NvidiaGpu],
     vgpu: VgpuSection | None = None,
 ) -> Naming:
     """The naming for a set of GPUs.
 
     The strategy single promises one kind of device: on a node that mixes profiles the most
-    frequent one is it (the first by name of several), and the others are told and left out.
+    frequent one is it (the first by name of several), and the others get a fault and are left out.
     """
     counts = Counter(i.profile for gpu in gpus for i in gpu.instances)
     profile = min(counts, key=lambda name: (-counts[name], name), default=None)
@@ -75,24 +87,42 @@ def naming_for(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locality:
+    """Where a GPU is: its NUMA node, and its links to the other GPUs."""
+
+    numa_node: int | None = None
+    links: tuple[Link, ...] = ()
+
+
 def devices_of_gpu(
-    host: Host, gpu: Gpu, naming: Naming, minors: Mapping[str, int], numa_node: int | None
+    host: Host,
+    gpu: NvidiaGpu,
+    naming: Naming,
+    minors: Mapping[str, int],
+    locality: Locality,
 ) -> Found:
     """The devices of one GPU, the GPU itself first, and the faults of its layout."""
     nodes = _existing(host, naming, (*CONTROL_NODES, f"/dev/nvidia{gpu.minor}"))
+    resource = _whole_resource(gpu, naming)
+    guest = guest_vgpu(gpu, naming.vgpu) if resource else None
     whole = Device(
         id=DeviceID(gpu.uuid),
         vendor="nvidia",
         product=gpu.product,
-        resource=_whole_resource(gpu, naming),
+        resource=VGPU if guest else resource,
         index=gpu.index,
+        profile=guest.profile if guest else None,
         pci_address=gpu.pci_address,
-        numa_node=numa_node,
+        numa_node=locality.numa_node,
         memory_bytes=gpu.memory_bytes,
+        policy=naming.vgpu.scheduling.policy if guest else None,
         nodes=nodes,
-        attributes=_attributes(gpu),
+        links=locality.links,
+        attributes=frozen({**_attributes(gpu), **(guest.attributes if guest else {})}),
+        ecc=gpu.ecc,
+        architecture=gpu.architecture,
     )
-    whole = as_vgpu(gpu, whole, naming.vgpu)
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
     faults = [*_whole_faults(gpu, whole, naming)]
     for part, instance in zip(parts, gpu.instances, strict=True):
@@ -100,16 +130,16 @@ def devices_of_gpu(
     return (whole, *parts), tuple(faults)
 
 
-def _whole_resource(gpu: Gpu, naming: Naming) -> ResourceName | None:
+def _whole_resource(gpu: NvidiaGpu, naming: Naming) -> ResourceName | None:
     """A GPU in MIG mode cannot be used whole, whatever the strategy, nor one whose driver
     serves virtual machines: that driver has no CUDA."""
-    host_vgpu = gpu.virtualization == HOST_VGPU
-    return None if gpu.mig or host_vgpu or naming.single_profile is not None else WHOLE
+    for_vm = gpu.virtualization == HOST_VGPU or gpu.pci_address in naming.divided
+    return None if gpu.mig or for_vm or naming.single_profile is not None else WHOLE
 
 
 def _part(
     host: Host,
-    gpu: Gpu,
+    gpu: NvidiaGpu,
     whole: Device,
     instance: MigInstance,
     names: tuple[Naming, Mapping[str, int]],
@@ -131,10 +161,13 @@ def _part(
         nodes=tuple(sorted({*whole.nodes, *own})) if own else whole.nodes,
         attributes=_part_attributes(gpu, instance),
         isolation=_isolation(instance.profile),
+        ordinal=f"{gpu.index}:{instance.index}",
+        ecc=gpu.ecc,
+        architecture=gpu.architecture,
     )
 
 
-def _part_attributes(gpu: Gpu, instance: MigInstance) -> Mapping[str, str]:
+def _part_attributes(gpu: NvidiaGpu, instance: MigInstance) -> Mapping[str, str]:
     return frozen(
         {
             **_attributes(gpu),
@@ -151,7 +184,7 @@ def _isolation(profile: str) -> Isolation:
     return Isolation.PROCESS if profile.partition("g.")[0].count("c.") else Isolation.HARDWARE
 
 
-def _attributes(gpu: Gpu) -> Mapping[str, str]:
+def _attributes(gpu: NvidiaGpu) -> Mapping[str, str]:
     known = {
         "architecture": gpu.architecture,
         "compute_capability": gpu.compute_capability,
@@ -167,7 +200,7 @@ def _existing(host: Host, naming: Naming, paths: Iterable[str]) -> tuple[str, ..
     return tuple(sorted(path for path in rooted if host.exists(path)))
 
 
-def _whole_faults(gpu: Gpu, whole: Device, naming: Naming) -> Iterable[Fault]:
+def _whole_faults(gpu: NvidiaGpu, whole: Device, naming: Naming) -> Iterable[Fault]:
     if gpu.mig is not None and gpu.mig != gpu.mig_pending:
         wanted = "on" if gpu.mig_pending else "off"
         yield _told(
@@ -183,7 +216,7 @@ def _whole_faults(gpu: Gpu, whole: Device, naming: Naming) -> Iterable[Fault]:
         reason = f"mig_strategy is single and stands for {naming.single_profile} on this node"
         yield _told(whole, "not_single", reason, "set nvidia.mig_strategy to mixed")
     if whole.resource and naming.settings.needs_nodes and not _has_own_node(gpu, whole):
-        yield _without_node(whole, f"/dev/nvidia{gpu.minor}")
+        yield node_missing(whole, f"/dev/nvidia{gpu.minor}")
 
 
 def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterable[Fault]:
@@ -193,7 +226,7 @@ def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterabl
         yield _told(part, "not_single", reason, "set nvidia.mig_strategy to mixed")
     if part.resource and naming.settings.needs_nodes and not _has_capability_nodes(part):
         missing = f"gi{instance.gpu_instance} ci{instance.compute_instance} in nvidia-caps"
-        yield _without_node(part, missing)
+        yield node_missing(part, missing)
     yield from _declared_faults(part, instance, naming)
 
 
@@ -217,7 +250,7 @@ def _declared_faults(part: Device, instance: MigInstance, naming: Naming) -> Ite
             )
 
 
-def _has_own_node(gpu: Gpu, whole: Device) -> bool:
+def _has_own_node(gpu: NvidiaGpu, whole: Device) -> bool:
     return any(node.endswith(f"/nvidia{gpu.minor}") for node in whole.nodes)
 
 
@@ -236,12 +269,11 @@ def _told(device: Device, code: str, reason: str, action: str) -> Fault:
     )
 
 
-def _without_node(device: Device, missing: str) -> Fault:
-    return Fault(
-        device=device.id,
-        source=SOURCE,
-        code="node_missing",
-        reason=f"device node {missing} does not exist",
+def node_missing(device: Device, missing: str) -> Fault:
+    """A device node that answers or CDI files need is not there."""
+    return NODE_MISSING.fault(
+        device.id,
+        DISCOVERY,
+        missing,
         action="run nvidia-modprobe -c 0 -u (MIG: -f) or nvidia-smi on the host to create it",
-        kind=FaultClass.SETUP,
     )

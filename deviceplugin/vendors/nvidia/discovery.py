@@ -1,16 +1,24 @@
-"""What one look at the node's NVIDIA GPUs finds, each GPU for itself: devices and faults."""
+"""What a discovery of the node's NVIDIA GPUs finds, each GPU for itself: devices and faults."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
-from deviceplugin.host.pci import PciFunction, read_gpus, read_numa_node
+from deviceplugin.host.pci import PciFunction, read_numa_node
+from deviceplugin.host.pci import read_gpus as read_functions
 from deviceplugin.host.sriov import read_physical_function
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Link
-from deviceplugin.vendors.nvidia.devices import Naming, devices_of_gpu
-from deviceplugin.vendors.nvidia.gpus import DISPLAYS, Gpu, read_gpu, read_handle, read_pci_address
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.vendors.nvidia.devices import Locality, Naming, devices_of_gpu
+from deviceplugin.vendors.nvidia.gpus import (
+    DISPLAYS,
+    NvidiaGpu,
+    read_gpu,
+    read_handle,
+    read_pci_address,
+)
 from deviceplugin.vendors.nvidia.library import GPU_IS_LOST, RESET_REQUIRED, Nvml
+from deviceplugin.vendors.nvidia.links import Links
 from deviceplugin.vendors.nvidia.mig import read_mig_minors
 
 VENDOR_ID = 0x10DE
@@ -24,17 +32,17 @@ _ACTIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """The raw result: GPUs that answered, and the error of each that did not, by PCI address."""
+class Scan:
+    """The GPUs that answered, and the error of each that did not, by PCI address."""
 
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[NvidiaGpu, ...]
     failed: Mapping[str, LibraryError]
     nameless: tuple[LibraryError, ...]
 
 
-def look(nvml: Nvml) -> Look:
+def read_gpus(nvml: Nvml) -> Scan:
     """Ask NVML for every GPU; one that fails does not keep the others from being read."""
-    gpus: list[Gpu] = []
+    gpus: list[NvidiaGpu] = []
     failed: dict[str, LibraryError] = {}
     nameless: list[LibraryError] = []
     for index in range(nvml.count("nvmlDeviceGetCount", MAX_GPUS)):
@@ -49,50 +57,59 @@ def look(nvml: Nvml) -> Look:
             else:
                 failed[address] = error
     serving = tuple(gpu for gpu in gpus if gpu.product not in DISPLAYS)
-    return Look(gpus=serving, failed=failed, nameless=tuple(nameless))
+    return Scan(gpus=serving, failed=failed, nameless=tuple(nameless))
 
 
 def healthy_devices(
-    host: Host, seen: Look, naming: Naming
+    host: Host, scan: Scan, naming: Naming, links: Links
 ) -> tuple[tuple[Device, ...], tuple[Fault, ...]]:
-    """The devices of the GPUs that answered, and the faults of their layout."""
+    """The devices of the GPUs that answered, with their links, and the faults of their layout."""
     minors = read_mig_minors(host)
     found = [
-        devices_of_gpu(host, gpu, naming, minors, read_numa_node(host, gpu.pci_address))
-        for gpu in seen.gpus
+        devices_of_gpu(
+            host,
+            gpu,
+            naming,
+            minors,
+            Locality(
+                numa_node=read_numa_node(host, gpu.pci_address),
+                links=links.get(DeviceID(gpu.uuid), ()),
+            ),
+        )
+        for gpu in scan.gpus
     ]
     devices = tuple(device for part, _ in found for device in part)
     return devices, tuple(fault for _, part in found for fault in part)
 
 
 def missing_devices(
-    host: Host, seen: Look, known: Mapping[str, tuple[Device, ...]]
+    host: Host, scan: Scan, known: Mapping[str, tuple[Device, ...]]
 ) -> tuple[tuple[Device, ...], tuple[Fault, ...]]:
     """GPUs on the PCI bus that NVML no longer answers for: their last devices, each faulted.
 
     A GPU that was never seen whole has no UUID yet: it is shown under its PCI address and
     offered as nothing. One that left the bus is not missing but gone.
     """
-    answered = {gpu.pci_address for gpu in seen.gpus}
+    answered = {gpu.pci_address for gpu in scan.gpus}
     devices: list[Device] = []
     faults: list[Fault] = []
-    for function in _absent(host, seen, answered, known):
+    for function in _absent(host, scan, answered, known):
         last = known.get(function.address) or (_placeholder(function),)
         devices += last
-        error = seen.failed.get(function.address) or _only(seen.nameless)
+        error = scan.failed.get(function.address) or _only(scan.nameless)
         faults.append(_lost(last[0].id, function, error))
     return tuple(devices), tuple(faults)
 
 
 def _absent(
-    host: Host, seen: Look, answered: set[str], known: Mapping[str, tuple[Device, ...]]
+    host: Host, scan: Scan, answered: set[str], known: Mapping[str, tuple[Device, ...]]
 ) -> Iterator[PciFunction]:
     """GPUs that have not answered: of the bus (of our memory where it cannot be read) and
     those that only NVML knows of."""
     lost: list[str] = []
-    functions = read_gpus(host, VENDOR_ID, lambda address, _: lost.append(address))
+    functions = read_functions(host, VENDOR_ID, lambda address, _: lost.append(address))
     on_bus = {f.address: f for f in (*functions, *map(_unseen, lost))}
-    for address in sorted((on_bus.keys() or known.keys()) | seen.failed.keys()):
+    for address in sorted((on_bus.keys() or known.keys()) | scan.failed.keys()):
         function = on_bus.get(address) or _unseen(address)
         absent = address not in answered and function.driver not in _PASSED_THROUGH
         if absent and not _is_virtual(host, address):
@@ -155,13 +172,3 @@ def by_address(devices: Sequence[Device]) -> Mapping[str, tuple[Device, ...]]:
         if device.pci_address is not None:
             grouped[device.pci_address] = (*grouped.get(device.pci_address, ()), device)
     return grouped
-
-
-def with_links(
-    devices: Sequence[Device], links: Mapping[DeviceID, tuple[Link, ...]]
-) -> tuple[Device, ...]:
-    """The devices with the links that belong to them."""
-    return tuple(
-        replace(device, links=links[device.id]) if links.get(device.id) else device
-        for device in devices
-    )

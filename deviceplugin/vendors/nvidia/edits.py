@@ -10,9 +10,10 @@ from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceNode, Hook
 from deviceplugin.vendors.nvidia.devices import CONTROL_NODES
 from deviceplugin.vendors.nvidia.library import FOLDERS
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
-from deviceplugin.vendors.nvidia.vgpu_host import is_for_machines
+from deviceplugin.vendors.nvidia.vgpu_host import is_for_vm
 
 CDI_KIND = "k8s.device-plugin.nvidia.com/gpu"
+DEV = "/dev/"
 
 
 VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
@@ -24,9 +25,7 @@ VOLUME_MOUNTS = "/var/run/nvidia-container-devices"
 ANNOTATION = "nvidia-device-plugin_"
 
 
-def container_edits(
-    settings: NvidiaSection, dev_root: str, devices: Sequence[Device]
-) -> ContainerEdits:
+def container_edits(settings: NvidiaSection, devices: Sequence[Device]) -> ContainerEdits:
     """The union of the configured strategies.
 
     With envvar and volume-mounts together the variable has the value of volume-mounts. The key
@@ -46,17 +45,15 @@ def container_edits(
     if "cdi-cri" in strategies:
         parts.append(ContainerEdits(cdi_devices=tuple(cdi_name(name) for name in names)))
     if settings.pass_device_specs and strategies & {"envvar", "volume-mounts"}:
-        parts.append(ContainerEdits(device_nodes=device_nodes(dev_root, devices)))
+        parts.append(ContainerEdits(device_nodes=device_nodes(devices)))
     return merge_edits(parts)
 
 
 def visible_name(settings: NvidiaSection, device: Device) -> str:
-    """What the NVIDIA runtime is told: the UUID, or by the index strategy `1` or `3:0`."""
+    """A device's name for the NVIDIA runtime: the UUID, or `1` or `3:0` by the index strategy."""
     if settings.device_id_strategy == "uuid":
         return device.id
-    if device.parent is None:
-        return str(device.index)
-    return f"{device.attributes['gpu_index']}:{device.index}"
+    return str(device.index) if device.ordinal is None else device.ordinal
 
 
 def cdi_name(name: str) -> str:
@@ -64,11 +61,11 @@ def cdi_name(name: str) -> str:
     return f"{CDI_KIND}={name}"
 
 
-def device_nodes(dev_root: str, devices: Sequence[Device]) -> tuple[DeviceNode, ...]:
-    """All nodes of the devices, each once; inside the container they are directly below /dev."""
-    root = dev_root.rstrip("/")
+def device_nodes(devices: Sequence[Device]) -> tuple[DeviceNode, ...]:
+    """All nodes of the devices, each once; inside the container they are directly below /dev,
+    whatever driver root they are in on the host."""
     paths = sorted({node for device in devices for node in device.nodes})
-    return tuple(DeviceNode(path=path.removeprefix(root), host_path=path) for path in paths)
+    return tuple(DeviceNode(path=path[path.rindex(DEV) :], host_path=path) for path in paths)
 
 
 def _volume_mounts(names: Sequence[str]) -> ContainerEdits:
@@ -90,22 +87,22 @@ PROGRAMS = (
 )
 
 
-def cdi_spec(settings: NvidiaSection, dev_root: str, devices: Sequence[Device]) -> CdiSpec:
+def cdi_spec(settings: NvidiaSection, devices: Sequence[Device]) -> CdiSpec:
     """The devices of the file, without the driver's files; pure."""
-    offered = [d for d in devices if d.resource is not None and not is_for_machines(d)]
-    control = [n for n in device_nodes(dev_root, offered) if n.path in CONTROL_NODES]
+    offered = [d for d in devices if d.resource is not None and not is_for_vm(d)]
+    control = [n for n in device_nodes(offered) if n.path in CONTROL_NODES]
     return CdiSpec(
         kind=CDI_KIND,
         devices={
-            visible_name(settings, device): ContainerEdits(device_nodes=_own(dev_root, device))
+            visible_name(settings, device): ContainerEdits(device_nodes=_own(device))
             for device in offered
         },
         common=ContainerEdits(env=frozen({VISIBLE_DEVICES: "void"}), device_nodes=tuple(control)),
     )
 
 
-def _own(dev_root: str, device: Device) -> tuple[DeviceNode, ...]:
-    return tuple(n for n in device_nodes(dev_root, [device]) if n.path not in CONTROL_NODES)
+def _own(device: Device) -> tuple[DeviceNode, ...]:
+    return tuple(n for n in device_nodes([device]) if n.path not in CONTROL_NODES)
 
 
 def read_driver_files(

@@ -61,7 +61,7 @@ WANTED = XID_CRITICAL | MIG_CONFIG_CHANGE | RECOVERY_ACTION | sum(_EVENTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlEvent:
-    """An event as NVML tells it; the instance ids are None where it cannot be attributed."""
+    """An event as NVML reports it; the instance ids are None where it cannot be attributed."""
 
     gpu: DeviceID
     type: int
@@ -82,7 +82,7 @@ def faults_of(event: NvmlEvent, devices: Sequence[Device]) -> tuple[Fault, ...]:
 
 def _contains_errors(gpu: DeviceID, devices: Sequence[Device]) -> bool:
     """Whether an XID says what an uncorrected error means: contained (94) or not (48, 95)."""
-    known = next((d.attributes.get("architecture") for d in devices if d.id == gpu), None)
+    known = next((d.architecture for d in devices if d.id == gpu), None)
     return known is not None and known not in WITHOUT_CONTAINMENT
 
 

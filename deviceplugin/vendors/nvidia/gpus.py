@@ -1,9 +1,9 @@
-"""One GPU as NVML tells it, read call by call; nothing about how it is offered."""
+"""One GPU as NVML reports it, read call by call; nothing about how it is offered."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from deviceplugin.vendors.nvidia.library import Nvml, nonsense
+from deviceplugin.vendors.nvidia.library import Nvml, implausible
 from deviceplugin.vendors.nvidia.mig import MigInstance, read_instances
 
 # nvmlDeviceArchitecture_t
@@ -26,7 +26,7 @@ DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class NvidiaGpu:
     """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG.
 
     `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t.
@@ -57,7 +57,7 @@ def read_pci_address(nvml: Nvml, handle: Any) -> str:
     function = "nvmlDeviceGetPciInfo_v3"
     info = nvml.call(function, handle)
     if info.bus > 0xFF or info.device > 0x1F:
-        raise nonsense(function, f"bus {info.bus:#x}, device {info.device:#x}")
+        raise implausible(function, f"bus {info.bus:#x}, device {info.device:#x}")
     return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"
 
 
@@ -67,18 +67,18 @@ def _read_memory_bytes(nvml: Nvml, handle: Any) -> int | None:
     if memory is None or not memory.total:
         return None
     if memory.total > MAX_MEMORY_BYTES:
-        raise nonsense(function, f"a memory of {memory.total} bytes")
+        raise implausible(function, f"a memory of {memory.total} bytes")
     return int(memory.total)
 
 
-def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> Gpu:
+def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu:
     """Everything about one GPU; raises LibraryError at the first call that fails."""
     memory_bytes = _read_memory_bytes(nvml, handle)
     mig = nvml.ask("nvmlDeviceGetMigMode", handle)
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     ecc = nvml.ask("nvmlDeviceGetEccMode", handle)
     enabled = bool(mig[0]) if mig is not None else None
-    return Gpu(
+    return NvidiaGpu(
         uuid=nvml.uuid(handle),
         index=index,
         minor=nvml.call("nvmlDeviceGetMinorNumber", handle),

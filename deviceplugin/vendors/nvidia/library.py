@@ -56,7 +56,7 @@ class Nvml:
             raise
 
     def text(self, function: str, *arguments: Any) -> str | None:
-        """As `ask`, for the functions that give text (bytes where it is no UTF-8)."""
+        """As `ask`, for the functions that give text (bytes where it is not UTF-8)."""
         value = self.ask(function, *arguments)
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         return one_line(text or "") or None
@@ -66,14 +66,14 @@ class Nvml:
         function = "nvmlDeviceGetUUID"
         uuid = self.text(function, handle)
         if uuid is None or id_problem(uuid) is not None:
-            raise nonsense(function, f"{uuid!r:.80}, which is no UUID")
+            raise implausible(function, f"{uuid!r:.80}, which is not a UUID")
         return uuid
 
     def count(self, function: str, limit: int, *arguments: Any) -> int:
         """As `call`, for a number that is counted up to: at most `limit`, else LibraryError."""
         found = int(self.call(function, *arguments))
         if found > limit:
-            raise nonsense(function, f"{found}, where {limit} is the most there can be")
+            raise implausible(function, f"{found}, where {limit} is the most there can be")
         return found
 
     def field(self, handle: Any, number: int) -> int | None:
@@ -103,7 +103,7 @@ class Nvml:
 OpenNvml = Callable[[Host, str], Nvml]
 
 
-def nonsense(function: str, what: str) -> LibraryError:
+def implausible(function: str, what: str) -> LibraryError:
     """The error of a call that succeeded with an answer that cannot be true."""
     return LibraryError(function, UNKNOWN, f"it answered {what}")
 
@@ -166,7 +166,8 @@ def _load(path: str) -> ctypes.CDLL:
 
 
 def _give(pynvml: Any, library: ctypes.CDLL, path: str) -> None:
-    """Give pynvml the library, as its own search knows only the loader's path."""
+    """Give pynvml the library: it has one for the whole process and looks for it in the loader's
+    path alone, where a driver container's, or that of a replaced driver, is not."""
     if getattr(pynvml.nvmlLib, "_name", None) != path:
         pynvml.nvmlLib = library
         pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001  # functions of the old one

@@ -24,7 +24,7 @@ Links = Mapping[DeviceID, tuple[Link, ...]]
 def read_links(nvml: Nvml, gpus: Handles) -> Links:
     """The links of each GPU to each other; `gpus` maps a UUID to its handle and PCI address.
 
-    A pair whose relation the driver does not tell has no link: the worst, not the best.
+    A pair whose relation the driver does not report has no link: the worst, not the best.
     """
     by_address = {address: uuid for uuid, (_, address) in gpus.items()}
     nvlinks = {uuid: _read_nvlinks(nvml, handle, by_address) for uuid, (handle, _) in gpus.items()}
@@ -87,7 +87,7 @@ def _remote(
 
 
 def _ask(nvml: Nvml, function: str, *arguments: Any) -> Any:
-    """A link that cannot be read is no link: a fault of the GPU shows elsewhere."""
+    """A link that cannot be read counts as none: a fault of the GPU shows elsewhere."""
     try:
         return nvml.ask(function, *arguments)
     except LibraryError:

@@ -18,7 +18,7 @@ from deviceplugin.vendors.nvidia.library import (
     NOT_FOUND,
     NOT_SUPPORTED,
     Nvml,
-    nonsense,
+    implausible,
 )
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
@@ -52,7 +52,7 @@ PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigInstance:
-    """A MIG device as NVML tells it; memory in MiB, minors None where the node has none."""
+    """A MIG device as NVML reports it; memory in MiB, minors None where the node has none."""
 
     uuid: str
     index: int
@@ -91,7 +91,7 @@ def read_instances(nvml: Nvml, gpu: Any, total_bytes: int | None) -> tuple[MigIn
     """
     slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, gpu)
     if slots and not total_bytes:
-        raise nonsense("nvmlDeviceGetMemoryInfo", "no memory for a GPU in MIG mode")
+        raise implausible("nvmlDeviceGetMemoryInfo", "no memory for a GPU in MIG mode")
     found = (_read_instance(nvml, gpu, index, total_bytes or 0) for index in range(slots))
     return tuple(instance for instance in found if instance is not None)
 
@@ -115,7 +115,7 @@ def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigIns
     slices = (attributes.gpuInstanceSliceCount, attributes.computeInstanceSliceCount)
     if not (0 < slices[1] <= slices[0] and 0 < attributes.memorySizeMB << 20 <= total_bytes):
         text = f"{slices} slices and {attributes.memorySizeMB} MiB of {total_bytes} bytes"
-        raise nonsense("nvmlDeviceGetAttributes_v2", text)
+        raise implausible("nvmlDeviceGetAttributes_v2", text)
     name = profile_name(
         total_bytes=total_bytes,
         memory_mib=attributes.memorySizeMB,

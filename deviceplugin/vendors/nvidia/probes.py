@@ -1,8 +1,8 @@
 """What NVML says of a GPU's health when it is asked: verdict, memory, clocks.
 
 Each question stands for itself: one that is not answered now (remapped rows are not while MIG
-instances exist) keeps its last answer, and never hides the others. `read_answers` asks, perhaps in
-another process; `Probes` remembers and judges, and knows no library.
+instances exist) keeps its last answer, and never hides the others. `read_gpu_readings` asks,
+perhaps in another process; `Probes` remembers and judges, and knows no library.
 """
 
 import time
@@ -46,7 +46,7 @@ Check = Callable[[Nvml, Any, Device], Faults | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class GpuReadings:
     """What one GPU answered now; a check that got no answer is not among `checks`."""
 
     energy: int | None
@@ -55,11 +55,11 @@ class Answers:
     checks: Mapping[str, Faults]
 
 
-def read_answers(nvml: Nvml, device: Device) -> Answers:
+def read_gpu_readings(nvml: Nvml, device: Device) -> GpuReadings:
     """Ask one GPU everything; raises LibraryError where it cannot be asked at all."""
     handle = nvml.call("nvmlDeviceGetHandleByUUID", device.id)
     asked = {check.__name__: _checked(check, nvml, handle, device) for check in _CHECKS}
-    return Answers(
+    return GpuReadings(
         energy=_asked(nvml, "nvmlDeviceGetTotalEnergyConsumption", handle),
         action=nvml.field(handle, RECOVERY_ACTION_FIELD),
         reasons=_read_reasons(nvml, handle),
@@ -86,7 +86,7 @@ class Probes:
         self._energy: dict[DeviceID, int] = {}
         self._slowed: dict[tuple[DeviceID, int], float] = {}
 
-    def judge(self, device: Device, now: Answers) -> Finding:
+    def judge(self, device: Device, now: GpuReadings) -> Finding:
         """All that is wrong with one GPU, by its answers and those that it gave before."""
         reset = self._was_reset(device.id, now.energy, now.action)
         if reset:
@@ -116,8 +116,8 @@ class Probes:
     def _slowdowns(self, device: Device, reasons: int | None) -> Faults:
         """An event when a bit comes, and one a minute while it stays.
 
-        A power brake on several GPUs at once is the rack's doing: it is told of each, and takes
-        none away.
+        A power brake on several GPUs at once is the rack's doing: it is reported of each, and
+        none is marked Unhealthy.
         """
         if reasons is None:
             return ()
@@ -161,7 +161,7 @@ def _read_reasons(nvml: Nvml, handle: Any) -> int | None:
 
 
 def _verdict(device: Device, action: int | None) -> Faults:
-    """The driver's own word on what the GPU needs; an unknown one is taken seriously."""
+    """What the driver says the GPU needs; an unknown action is taken seriously."""
     if not action:
         return ()
     unknown = (f"action_{action}", FaultClass.RESET, "see the driver's release notes")
@@ -201,7 +201,7 @@ def spare_rows(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
 
 def retired_pages(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
     """Pages retired for good, and such as wait for a reset (before Ampere)."""
-    if device.attributes.get("architecture") not in WITHOUT_CONTAINMENT:
+    if device.architecture not in WITHOUT_CONTAINMENT:
         return ()
     pages = [nvml.ask("nvmlDeviceGetRetiredPages", handle, cause) for cause in RETIRED_CAUSES]
     pending = nvml.ask("nvmlDeviceGetRetiredPagesPendingStatus", handle)
@@ -231,14 +231,15 @@ def sram_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
 def uncorrected_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
     """Uncorrected memory errors since the driver was loaded.
 
-    GPUs that contain errors (Ampere and later) say by XID what one means: it is told only.
+    GPUs that contain errors (Ampere and later) report by XID what one means: here it
+    is a warning only.
     """
     count = nvml.ask("nvmlDeviceGetTotalEccErrors", handle, UNCORRECTED, VOLATILE)
     if count is None:
         return None
     if not count:
         return ()
-    severe = device.attributes.get("architecture") in WITHOUT_CONTAINMENT
+    severe = device.architecture in WITHOUT_CONTAINMENT
     kind = FaultClass.RESET if severe else FaultClass.WARN
     reason = f"{count} uncorrected memory errors since the driver was loaded"
     return (_fault(device, "nvidia.ecc", ("uncorrected", reason, kind, "reset the GPU")),)

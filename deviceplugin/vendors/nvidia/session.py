@@ -7,25 +7,25 @@ with a reset, after which a uevent or the regular look reads them.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Protocol
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import HealthReport
-from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Look, look
+from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Scan, read_gpus
 from deviceplugin.vendors.nvidia.events import watch_events
 from deviceplugin.vendors.nvidia.gpus import read_handle
 from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
-from deviceplugin.vendors.nvidia.probes import Answers, read_answers
+from deviceplugin.vendors.nvidia.probes import GpuReadings, read_gpu_readings
 
-Glimpse = tuple[Hashable, ...]
+Fingerprint = tuple[Hashable, ...]
 
 
-def read_glimpse(nvml: Nvml) -> Glimpse:
+def read_fingerprint(nvml: Nvml) -> Fingerprint:
     """A value that differs where the GPUs or their instances do; LibraryError for a lost GPU."""
     count = nvml.count("nvmlDeviceGetCount", MAX_GPUS)
     return tuple(_read_gpu(nvml, read_handle(nvml, index)) for index in range(count))
@@ -35,7 +35,7 @@ def _read_gpu(nvml: Nvml, handle: Any) -> Hashable:
     """The memory is asked because the GPU itself answers: the library knows UUIDs by heart."""
     memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
     mig = nvml.ask("nvmlDeviceGetMigMode", handle)
-    instances: Glimpse = ()
+    instances: Fingerprint = ()
     if mig and mig[0]:
         slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, handle)
         instances = tuple(_read_instance(nvml, handle, slot) for slot in range(slots))
@@ -53,10 +53,10 @@ def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """A look, with what does not change from look to look; `driver_root` is a host path."""
+class Snapshot:
+    """All GPUs now, with their links and versions; `driver_root` is a host path."""
 
-    look: Look
+    scan: Scan
     links: Links
     driver_root: str
     driver_version: str | None
@@ -66,49 +66,57 @@ class Sight:
 class Session(Protocol):
     """NVML, wherever it is loaded; every method may be called from any thread, and blocks."""
 
-    def see(self) -> Sight:
+    def snapshot(self) -> Snapshot:
         """All GPUs, the library loaded first if it is not; raises VendorError."""
 
     def unchanged(self) -> bool:
-        """Whether `see` would see what it last saw, as far as that can be told cheaply."""
+        """Whether `snapshot` would give what it last gave, as far as a cheap look shows."""
 
-    def ask(self, device: Device) -> Answers:
-        """How one GPU is; raises VendorError, also before the first `see`."""
+    def ask(self, device: Device) -> GpuReadings:
+        """How one GPU is; raises VendorError, also before the first `snapshot`."""
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Report each event until `stop`, or until nothing more can be heard."""
 
     def close(self) -> None:
-        """Let the library go; the next `see` loads it again."""
+        """Let the library go; the next `snapshot` loads it again."""
 
 
 class NvmlSession:
-    """NVML in this process."""
+    """NVML in this process.
+
+    Discovery, probes and the watch of events ask it from threads of their own. The lock is held
+    while the library is opened or closed, never while it is asked: a call that hangs blocks its
+    own thread, and one that meets a closed library fails as LibraryError.
+    """
 
     def __init__(self, host: Host, driver_root: str, open_library: OpenNvml) -> None:
         self._open = partial(open_library, host, driver_root)
+        self._lock = Lock()
         self._nvml: Nvml | None = None
         self._links: Links = {}
-        self._glimpse: Glimpse | None = None
+        self._fingerprint: Fingerprint | None = None
 
-    def see(self) -> Sight:
+    def snapshot(self) -> Snapshot:
         """Fulfils Session. A session can outlive its driver: a new one says what is the matter."""
         nvml = self._opened()
         try:
-            return self._see(nvml)
+            return self._snapshot(nvml)
         except LibraryError:
-            self.close()
-            return self._see(self._opened())
+            self._close(nvml)
+            return self._snapshot(self._opened())
 
     def unchanged(self) -> bool:
         """Fulfils Session."""
-        return self._glimpse is not None and self._glimpse == self._read_glimpse()
+        nvml, last = self._nvml, self._fingerprint
+        return nvml is not None and last is not None and _fingerprint_or_none(nvml) == last
 
-    def ask(self, device: Device) -> Answers:
+    def ask(self, device: Device) -> GpuReadings:
         """Fulfils Session."""
-        if self._nvml is None:
+        nvml = self._nvml
+        if nvml is None:
             raise DiscoveryError("there is no NVML session")
-        return read_answers(self._nvml, device)
+        return read_gpu_readings(nvml, device)
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Fulfils Session."""
@@ -116,36 +124,36 @@ class NvmlSession:
 
     def close(self) -> None:
         """Fulfils Session."""
-        if self._nvml is not None:
-            self._nvml.close()
-            self._nvml = None
+        self._close(self._nvml)
 
     def _opened(self) -> Nvml:
-        if self._nvml is None:
-            self._nvml = self._open()
-        return self._nvml
+        with self._lock:
+            if self._nvml is None:
+                self._nvml = self._open()
+            return self._nvml
 
-    def _read_glimpse(self) -> Glimpse | None:
-        """None where a GPU does not answer: a look then tells which, and why."""
-        try:
-            return read_glimpse(self._nvml) if self._nvml else None
-        except LibraryError:
-            return None
+    def _close(self, nvml: Nvml | None) -> None:
+        """Close that session; one that another thread has opened since then stays."""
+        with self._lock:
+            if nvml is not None and nvml is self._nvml:
+                self._nvml = None
+                nvml.close()
 
-    def _see(self, nvml: Nvml) -> Sight:
-        self._glimpse = self._read_glimpse()  # before the look: what changes meanwhile is news
-        seen = look(nvml)
-        return Sight(
-            look=seen,
-            links=self._read_links(nvml, seen),
+    def _snapshot(self, nvml: Nvml) -> Snapshot:
+        # Taken before the GPUs are read: what changes meanwhile is news.
+        self._fingerprint = _fingerprint_or_none(nvml)
+        scan = read_gpus(nvml)
+        return Snapshot(
+            scan=scan,
+            links=self._read_links(nvml, scan),
             driver_root=nvml.driver_root,
             driver_version=_version(nvml, "nvmlSystemGetDriverVersion"),
             library_version=_version(nvml, "nvmlSystemGetNVMLVersion"),
         )
 
-    def _read_links(self, nvml: Nvml, seen: Look) -> Links:
+    def _read_links(self, nvml: Nvml, scan: Scan) -> Links:
         """Links of the whole GPUs, read again only when another set of GPUs answers."""
-        uuids = {DeviceID(gpu.uuid): gpu for gpu in seen.gpus if not gpu.mig}
+        uuids = {DeviceID(gpu.uuid): gpu for gpu in scan.gpus if not gpu.mig}
         if uuids.keys() != self._links.keys():
             handles = {
                 uuid: (nvml.call("nvmlDeviceGetHandleByIndex", gpu.index), gpu.pci_address)
@@ -153,6 +161,14 @@ class NvmlSession:
             }
             self._links = read_links(nvml, handles)
         return self._links
+
+
+def _fingerprint_or_none(nvml: Nvml) -> Fingerprint | None:
+    """None where a GPU does not answer: a snapshot then shows which, and why."""
+    try:
+        return read_fingerprint(nvml)
+    except LibraryError:
+        return None
 
 
 def _version(nvml: Nvml, function: str) -> str | None:

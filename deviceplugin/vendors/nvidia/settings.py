@@ -25,7 +25,7 @@ class NvidiaSection(Section, frozen=True):
     library_process: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what msgspec cannot express, where it can still tell the key's path."""
+        """Refuse what msgspec cannot express, where it still knows the key's path."""
         if not self.device_list_strategy:
             raise ValueError("device_list_strategy: at least one strategy")
         for key in ("driver_root", "dev_root", "cdi_hook_path"):
@@ -66,7 +66,7 @@ class MigSection(Section, frozen=True):
 
 
 class VgpuProfile(Instance, frozen=True):
-    """A vGPU by the name and the memory that containers are told."""
+    """A vGPU by the name and the memory that containers get in variables."""
 
     tensor_cores: int | None = None
 

@@ -1,6 +1,6 @@
-"""The NVIDIA vendor: looks at the GPUs through an NVML session, answers for containers."""
+"""The NVIDIA vendor: finds GPUs through an NVML session, makes container edits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
@@ -8,32 +8,32 @@ from deviceplugin.edits import merge_edits
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Finding, Grant, HealthReport
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery
+from deviceplugin.vendor import Agent, Finding, Grant, HealthReport
 from deviceplugin.vendors.nvidia import edits
-from deviceplugin.vendors.nvidia import edits as cdi
-from deviceplugin.vendors.nvidia.devices import naming_for
+from deviceplugin.vendors.nvidia.agent import DEVICE_API
+from deviceplugin.vendors.nvidia.devices import Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import (
+    Scan,
     by_address,
     healthy_devices,
     missing_devices,
-    with_links,
 )
 from deviceplugin.vendors.nvidia.limits import limit_edits
 from deviceplugin.vendors.nvidia.probes import Probes
-from deviceplugin.vendors.nvidia.session import Session, Sight
+from deviceplugin.vendors.nvidia.session import Session, Snapshot
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vgpu_guest import guest_edits
 from deviceplugin.vendors.nvidia.vgpu_host import (
     HostVgpus,
-    is_for_machines,
-    machine_edits,
+    is_for_vm,
     node_faults,
+    vm_edits,
 )
 
 
 class NvidiaVendor:
-    """All NVIDIA GPUs of a node, as `session` tells of them."""
+    """All NVIDIA GPUs of a node, as `session` reports them."""
 
     name = "nvidia"
 
@@ -59,25 +59,29 @@ class NvidiaVendor:
         """All GPUs, MIG instances and vGPUs; a GPU that fails keeps its last devices, faulted."""
         self._trace = traced(self._host)
         try:
-            sight = self._session.see()
+            snapshot = self._session.snapshot()
         except UnavailableError:
-            vgpus = self._vgpus(self._trace, ())
+            vgpus = self._vgpus(self._trace, {})
             if not vgpus:
                 raise
             faults = tuple(node_faults(self._trace, vgpus))
             return Discovery(devices=vgpus, faults=faults)  # a host for virtual machines alone
-        return self._discover(self._trace, sight)
+        return self._discover(self._trace, snapshot)
 
     def unchanged(self) -> bool:
         """Whether NVML shows the same GPUs and instances, and all files that the last discovery
         read are as they were."""
         return self._trace is not None and self._session.unchanged() and self._trace.holds()
 
+    def agents(self) -> Sequence[Agent]:
+        """NVIDIA's device API."""
+        return (DEVICE_API,)
+
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
-        if any(map(is_for_machines, devices)):
-            return machine_edits(devices)
-        parts = edits.container_edits(self._settings, self._dev_root, devices)
+        if any(map(is_for_vm, devices)):
+            return vm_edits(devices)
+        parts = edits.container_edits(self._settings, devices)
         return merge_edits([parts, guest_edits(devices)])
 
     def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
@@ -88,14 +92,14 @@ class NvidiaVendor:
         """One file for the class gpu; without devices where no strategy asks for CDI."""
         if not self._settings.uses_cdi or self._driver_version is None:
             return (CdiSpec(kind=edits.CDI_KIND, devices={}),)
-        spec = cdi.cdi_spec(self._settings, self._dev_root, devices)
-        driver = cdi.read_driver_files(
+        spec = edits.cdi_spec(self._settings, devices)
+        driver = edits.read_driver_files(
             self._host, self._driver_root, self._driver_version, self._settings.cdi_hook_path
         )
         return (replace(spec, common=merge_edits([spec.common, driver])),)
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
-        """Report what NVML tells of the GPUs and their instances."""
+        """Report NVML's events of the GPUs and their instances."""
         self._session.watch(devices, report, stop)
 
     def probe_health(self, device: Device) -> Finding:
@@ -110,31 +114,28 @@ class NvidiaVendor:
     def _dev_root(self) -> str:
         return self._settings.dev_root or self._driver_root
 
-    def _discover(self, host: Host, sight: Sight) -> Discovery:
-        self._driver_root = sight.driver_root
-        self._driver_version = sight.driver_version or self._driver_version
-        seen = sight.look
-        naming = naming_for(self._settings, self._mig, self._dev_root, seen.gpus, self._vgpu)
-        devices, faults = healthy_devices(host, seen, naming)
-        devices = self._with_vgpus(host, with_links(devices, sight.links))
-        missing, losses = missing_devices(host, seen, self._known)
+    def _discover(self, host: Host, snapshot: Snapshot) -> Discovery:
+        self._driver_root = snapshot.driver_root
+        self._driver_version = snapshot.driver_version or self._driver_version
+        scan = snapshot.scan
+        vgpus = self._vgpus(host, {gpu.pci_address: DeviceID(gpu.uuid) for gpu in scan.gpus})
+        naming = self._naming(scan, {vgpu.parent for vgpu in vgpus})
+        gpus, faults = healthy_devices(host, scan, naming, snapshot.links)
+        missing, losses = missing_devices(host, scan, self._known)
+        devices = (*gpus, *vgpus)
         self._known = by_address((*devices, *missing))
         return Discovery(
             devices=(*devices, *missing),
             faults=(*faults, *node_faults(host, devices), *losses),
             driver_version=self._driver_version,
-            library_version=sight.library_version,
+            library_version=snapshot.library_version,
         )
 
-    def _with_vgpus(self, host: Host, devices: tuple[Device, ...]) -> tuple[Device, ...]:
-        """The devices and the vGPUs for virtual machines; a GPU that has such is not offered."""
-        vgpus = self._vgpus(host, devices)
-        cut = {vgpu.parent for vgpu in vgpus}
-        return (*(replace(d, resource=None) if d.id in cut else d for d in devices), *vgpus)
+    def _naming(self, scan: Scan, divided: Collection[DeviceID | None]) -> Naming:
+        """The naming of what was found; a GPU that has vGPUs for virtual machines is not whole."""
+        naming = naming_for(self._settings, self._mig, self._dev_root, scan.gpus, self._vgpu)
+        addresses = {gpu.pci_address for gpu in scan.gpus if gpu.uuid in divided}
+        return replace(naming, divided=frozenset(addresses))
 
-    def _vgpus(self, host: Host, devices: Sequence[Device]) -> tuple[Device, ...]:
-        if not self._vgpu.enabled:
-            return ()
-        return HostVgpus(host, self._vgpu_names).read(
-            {d.pci_address: d.id for d in devices if d.pci_address and d.parent is None}
-        )
+    def _vgpus(self, host: Host, gpus: Mapping[str, DeviceID]) -> tuple[Device, ...]:
+        return HostVgpus(host, self._vgpu_names).read(gpus) if self._vgpu.enabled else ()

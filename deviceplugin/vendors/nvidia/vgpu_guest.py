@@ -1,12 +1,12 @@
 """vGPUs in a guest: a part of a GPU that looks like a whole one, named for what it is; pure."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from deviceplugin.model import ContainerEdits, Device, ResourceName, frozen
 from deviceplugin.names import size_class
-from deviceplugin.vendors.nvidia.gpus import Gpu
+from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
 from deviceplugin.vendors.nvidia.settings import VgpuProfile, VgpuSection
 
 VGPU = ResourceName("nvidia.com/vgpu")
@@ -24,23 +24,25 @@ def type_of(product: str | None) -> str | None:
     return match[1] if match else None
 
 
-def as_vgpu(gpu: Gpu, whole: Device, section: VgpuSection) -> Device:
-    """The device of a guest's vGPU under its own resource; any other device unchanged."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestVgpu:
+    """What a guest's vGPU is called; a container gets `attributes` in variables."""
+
+    profile: str
+    attributes: Mapping[str, str]
+
+
+def guest_vgpu(gpu: NvidiaGpu, section: VgpuSection) -> GuestVgpu | None:
+    """What a GPU is as a guest's vGPU; None for a real GPU, and where the section is disabled."""
     kind = type_of(gpu.product)
     guest = gpu.virtualization == GUEST_VGPU or kind is not None
-    if not guest or not section.enabled or whole.resource is None:
-        return whole
+    if not guest or not section.enabled:
+        return None
     pinned = _pinned(gpu.memory_bytes, section)
     name = pinned.name if pinned else kind or gpu.product or "vGPU"
     memory = pinned.memory if pinned else _memory_text(gpu.memory_bytes)
     told = {_PROFILE: name} | ({_MEMORY: memory} if memory else {})
-    return replace(
-        whole,
-        resource=VGPU,
-        profile=name,
-        policy=section.scheduling.policy,
-        attributes=frozen({**whole.attributes, **told}),
-    )
+    return GuestVgpu(profile=name, attributes=frozen(told))
 
 
 def _pinned(memory_bytes: int | None, section: VgpuSection) -> VgpuProfile | None:

@@ -14,6 +14,7 @@ from deviceplugin.edits import (
     merge_edits,
     vfio_edits,
 )
+from deviceplugin.faults import VFIO_NODE_MISSING
 from deviceplugin.host import Host
 from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.host.pci import DEVICES, read_bus, read_function, read_numa_node
@@ -24,7 +25,6 @@ from deviceplugin.model import (
     DeviceID,
     DeviceNode,
     Fault,
-    FaultClass,
     ResourceName,
     frozen,
 )
@@ -32,6 +32,7 @@ from deviceplugin.model import (
 MDEV = "/sys/bus/mdev/devices"
 VENDOR_ID = 0x10DE
 KIND, MEDIATED, FUNCTION = "vgpu_kind", "mdev", "function"
+DRIVER = "nvidia-vgpu-vfio"
 Parents = Mapping[str, DeviceID]
 
 
@@ -101,7 +102,9 @@ class HostVgpus:
             pci_address=address,
             numa_node=read_numa_node(self._host, physical),
             nodes=tuple(nodes),
-            attributes=frozen({KIND: kind, "driver": "nvidia-vgpu-vfio"}),
+            attributes=frozen({KIND: kind, "driver": DRIVER}),
+            driver=DRIVER,
+            shareable=False,
         )
 
 
@@ -117,28 +120,26 @@ def resource_of(name: str) -> ResourceName:
     return ResourceName(f"nvidia.com/{'_'.join(name.split())}")
 
 
-def is_for_machines(device: Device) -> bool:
+def is_for_vm(device: Device) -> bool:
     """Whether a device is for virtual machines."""
     return KIND in device.attributes
 
 
 def node_faults(host: Host, devices: Iterable[Device]) -> Iterator[Fault]:
     """The vGPUs that no virtual machine can open."""
-    for device in filter(is_for_machines, devices):
+    for device in filter(is_for_vm, devices):
         missing = [] if host.exists(VFIO_CONTAINER) else [VFIO_CONTAINER]
-        missing += [] if device.nodes else ["the node of its IOMMU group in /dev/vfio"]
+        missing += [] if device.nodes else ["of its IOMMU group in /dev/vfio"]
         if missing:
-            yield Fault(
-                device=device.id,
-                source="nvidia.vgpu",
-                code="vfio_node_missing",
-                reason=f"{' and '.join(missing)}: not there",
+            yield VFIO_NODE_MISSING.fault(
+                device.id,
+                "nvidia.vfio",
+                " and ".join(missing),
                 action="load vfio and the vGPU driver, turn the IOMMU on, mount the host's /dev",
-                kind=FaultClass.SETUP,
             )
 
 
-def machine_edits(devices: Sequence[Device]) -> ContainerEdits:
+def vm_edits(devices: Sequence[Device]) -> ContainerEdits:
     """VFIO nodes, and the addresses in the variable where KubeVirt looks for this kind."""
     names = sorted({device.resource for device in devices if device.resource})
     return merge_edits(

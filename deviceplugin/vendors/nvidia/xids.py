@@ -2,7 +2,7 @@
 
 Classes and actions follow the immediate resolution of NVIDIA's XID catalogue (codes 1 to 172,
 docs.nvidia.com/deploy/xid-errors) as generated on 2025-10-29. A code that the catalogue does not
-explain is told and takes nothing away.
+explain is reported, and the device stays Healthy.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ _RESET = "drain the node and reset the GPU (nvidia-smi --gpu-reset); if it retur
 _SOFTWARE = "drain the node and reset the GPU; if it returns, update the driver"
 _NVLINK = "drain the node and reset the GPU; check NVLink, fabric manager and cables"
 _NVLINK5 = "see the kernel log for the unit and its severity, and the GPU's recovery action"
-_SUPPORT = "ask NVIDIA support; the device is not taken away for it"
+_SUPPORT = "ask NVIDIA support; the device stays Healthy"
 _WATCH = "plan a reset at the next drain"
 
 
@@ -133,7 +133,7 @@ XIDS: Mapping[int, Xid] = MappingProxyType({xid.code: xid for xid in _rows()})
 
 
 def xid_of(code: int) -> Xid:
-    """The catalogue's entry; for a code that it does not explain, one that is only told."""
+    """The catalogue's entry; for a code that it does not explain, one that is only reported."""
     known = XIDS.get(code)
     if known is not None:
         return known

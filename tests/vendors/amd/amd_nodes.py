@@ -11,6 +11,7 @@ import pytest
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.model import Device, Discovery
 from deviceplugin.testing.amd import (
@@ -102,15 +103,15 @@ class Denied(Host):
         super().__init__(root)
         object.__setattr__(self, "denied", denied)
 
-    def read_text(self, host_path: str) -> str | None:
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
         """As EPERM from the kernel arrives at a vendor."""
         self._deny(host_path)
-        return super().read_text(host_path)
+        return super().read_bytes(host_path, size)
 
-    def read_link_name(self, host_path: str) -> str | None:
+    def read_link(self, host_path: str) -> str | None:
         """The same for links."""
         self._deny(host_path)
-        return super().read_link_name(host_path)
+        return super().read_link(host_path)
 
     def read_names(self, host_path: str) -> tuple[str, ...]:
         """The same for directories."""

@@ -139,8 +139,8 @@ def test_bad_pages_are_counted_by_flag() -> None:
 
 
 def test_a_gpu_that_kfd_shows_no_more_is_taken_away_until_it_is_back(probe: AmdHealth) -> None:
-    seen = replace(GPU, resource=ResourceName("amd.com/gpu"), attributes={"gfx_version": "9.4.2"})
-    gone = replace(seen, attributes={})
+    seen = replace(GPU, resource=ResourceName("amd.com/gpu"), architecture="gfx942")
+    gone = replace(seen, architecture=None)
     divided = replace(gone, resource=None)
 
     def codes(device: Device) -> list[str]:

@@ -74,6 +74,13 @@ def test_a_heterogeneous_node_works_in_both_namings(
     assert {name: len(resource.devices) for name, resource in plan.resources.items()} == names
 
 
+def test_a_rule_finds_a_partition_by_its_gpu_and_number(tmp_path: Path) -> None:
+    found = look(tmp_path, NODES["mi300x-cpx"])
+    parts = [d for d in found.devices if d.parent is not None]
+    assert [d.ordinal for d in parts][:3] == ["0:0", "0:1", "0:2"]
+    assert {d.architecture for d in parts} == {"gfx942"}
+
+
 def test_partitions_inherit_the_numa_node(tmp_path: Path) -> None:
     found = look(tmp_path, amd_tree(DEMO_GPUS))
     assert [d.numa_node for d in offered(found)] == [0] + [1] * 8
@@ -117,7 +124,7 @@ def test_a_mode_that_is_being_switched_costs_that_gpu(tmp_path: Path) -> None:
     found = vendor.discover()
     assert len(offered(found)) == 8
     (fault,) = found.faults
-    assert (fault.device, fault.code) == ("amd-e3aa140f9a5f9e31", "mode-unknown")
+    assert (fault.device, fault.code) == ("amd-e3aa140f9a5f9e31", "mode_unknown")
     assert "current_compute_partition: 'UNKNOWN'" in fault.reason
 
 
@@ -148,7 +155,7 @@ def test_partitions_that_kfd_denies_are_not_offered_and_the_files_named(tmp_path
     found = amd.create(Denied(tmp_path, ["nodes/3/properties"]), {}).discover()
     assert [d.index for d in offered(found)] == [0, 1, 3, 4, 5, 6, 7]
     (fault,) = found.faults
-    assert (fault.code, fault.kind) == ("no-kfd-node", FaultClass.WARN)
+    assert (fault.code, fault.kind) == ("no_kfd_node", FaultClass.WARN)
     assert "without 2: /sys/class/kfd/kfd/topology/nodes/3/properties" in fault.reason
 
 
@@ -179,7 +186,7 @@ def test_without_kfd_no_partition_is_offered(tmp_path: Path) -> None:
     remove(tmp_path, "/sys/devices/virtual/kfd")
     found = vendor.discover()
     assert offered(found) == []
-    assert [f.code for f in found.faults] == ["no-kfd-node"]
+    assert [f.code for f in found.faults] == ["no_kfd_node"]
 
 
 def test_a_minor_that_another_device_owns_costs_that_partition(tmp_path: Path) -> None:
@@ -204,7 +211,7 @@ def test_a_missing_render_node_costs_that_partition(tmp_path: Path) -> None:
     remove(tmp_path, "/dev/dri/renderD133")
     found = vendor.discover()
     assert len(offered(found)) == 7
-    assert found.faults[0].reason == "/dev/dri/renderD133 does not exist"
+    assert found.faults[0].reason == "device node /dev/dri/renderD133 does not exist"
 
 
 def test_a_node_of_many_dies_is_not_taken_for_a_partition_of_one(tmp_path: Path) -> None:

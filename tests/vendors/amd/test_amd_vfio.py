@@ -54,6 +54,8 @@ def test_a_function_tells_what_it_is_a_part_of_and_where_its_size_comes_from(
     assert (first.memory_bytes, first.nodes) == (4261412864, ("/dev/vfio/218",))
     assert first.attributes["memory_source"] == "(32 GiB - 256 MiB) / 8"
     assert (first.attributes["vf_index"], first.attributes["iommu_group"]) == ("0", "218")
+    assert (first.ordinal, first.driver, first.shareable) == ("0:0", "vfio-pci", False)
+    assert first.functions == ("0000:c3:02.0",)
 
 
 def test_two_functions_in_one_request_give_both_addresses_and_the_shared_node_once(
@@ -106,7 +108,9 @@ def test_a_foreign_member_of_the_group_costs_the_function_and_is_named(tmp_path:
     write_tree(tmp_path, f"{group}/0000:c3:00.1 -> ../../../../devices/0000:c3:00.1")
     found = vendor.discover()
     assert len(offered(found)) == 7
-    assert found.faults[0].reason == "IOMMU group 218 also has 0000:c3:00.1"
+    (fault,) = found.faults
+    assert (fault.source, fault.code) == ("amd.vfio", "iommu_group_in_use")
+    assert fault.reason.endswith("group 218 also has 0000:c3:00.1")
 
 
 def test_a_bridge_in_the_group_costs_nothing(tmp_path: Path) -> None:
@@ -125,7 +129,8 @@ def test_a_missing_vfio_node_costs_what_needs_it(tmp_path: Path, node: str, left
     remove(tmp_path, node)
     found = vendor.discover()
     assert len(offered(found)) == left
-    assert {f.reason for f in found.faults} == {f"{node} does not exist"}
+    assert {f.reason for f in found.faults} == {f"VFIO node {node} does not exist"}
+    assert {(f.source, f.code) for f in found.faults} == {("amd.vfio", "vfio_node_missing")}
 
 
 def test_a_function_without_an_iommu_group_is_not_given(tmp_path: Path) -> None:
@@ -133,7 +138,13 @@ def test_a_function_without_an_iommu_group_is_not_given(tmp_path: Path) -> None:
     remove(tmp_path, f"{VF}.3/iommu_group")
     found = vendor.discover()
     assert len(offered(found)) == 7
-    assert "0000:c3:02.3/iommu_group does not exist" in found.faults[0].reason
+    (fault,) = found.faults
+    assert (fault.source, fault.code, fault.kind) == (
+        "amd.vfio",
+        "no_iommu_group",
+        FaultClass.SETUP,
+    )
+    assert "/0000:c3:02.3 has no IOMMU group" in fault.reason
 
 
 def test_an_unbound_function_is_known_and_not_offered(tmp_path: Path) -> None:
@@ -142,7 +153,7 @@ def test_an_unbound_function_is_known_and_not_offered(tmp_path: Path) -> None:
     found = vendor.discover()
     assert len(offered(found)) == 7
     (fault,) = found.faults
-    assert (fault.device, fault.code, fault.kind) == ("0000:c3:02.3", "not-bound", FaultClass.INFO)
+    assert (fault.device, fault.code, fault.kind) == ("0000:c3:02.3", "not_bound", FaultClass.INFO)
 
 
 def test_with_iommufd_the_functions_own_node_is_given_too(tmp_path: Path) -> None:
@@ -180,7 +191,7 @@ def test_a_model_that_is_not_listed_is_sized_by_its_bar(tmp_path: Path) -> None:
 def test_a_function_whose_size_nothing_tells_is_not_offered(tmp_path: Path) -> None:
     found = look(tmp_path, amd_tree([], [replace(V620_HOST, device_id=0x7FFF, functions=1)]))
     assert offered(found) == []
-    assert "no source tells the frame buffer of 0000:c3:02.0" in found.faults[0].reason
+    assert "no source has the frame buffer size of 0000:c3:02.0" in found.faults[0].reason
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from deviceplugin.model import FaultClass
 from deviceplugin.testing.amd import MI210, V620_HOST, SimulatedGpu, amd_tree
-from deviceplugin.testing.tree import remove
+from deviceplugin.testing.tree import remove, write_tree
 from tests.vendors.amd.amd_nodes import MI25_HOST, NODES, look, offered, vendor_at
 
 VFIO_4GB = "amd.com/mxgpu-4gb-vfio"
@@ -34,7 +34,7 @@ def test_a_guest_without_kfd_offers_its_function_with_a_fault(tmp_path: Path) ->
     remove(tmp_path, "/sys/class/kfd")
     found = vendor.discover()
     assert len(offered(found, "amd.com/mxgpu-4gb")) == 1
-    assert [f.code for f in found.faults] == ["no-kfd-node"]
+    assert [f.code for f in found.faults] == ["no_kfd_node"]
 
 
 def on_host_for_containers(vfs: int = 2) -> str:
@@ -118,7 +118,7 @@ def test_a_size_that_is_not_listed_is_left_out_and_reported(tmp_path: Path) -> N
     found = look(tmp_path, NODES["gim-mi300x"], mxgpu=USERS_LIST)
     assert offered(found) == []
     (fault,) = found.faults
-    assert (fault.code, fault.kind) == ("size-not-listed", FaultClass.INFO)
+    assert (fault.code, fault.kind) == ("size_not_listed", FaultClass.INFO)
     assert "mxgpu-192gb" in fault.reason
 
 
@@ -141,11 +141,22 @@ def test_a_guest_function_whose_size_nothing_tells_is_not_offered(tmp_path: Path
     text = NODES["guest-v620-vf"].replace("mem_info_vram_total", "nothing")
     found = look(tmp_path, text)
     assert offered(found) == []
-    assert [f.code for f in found.faults] == ["vf-not-usable"]
+    assert [f.code for f in found.faults] == ["size_unknown"]
 
 
 def test_a_guest_function_without_its_render_node_is_not_given(tmp_path: Path) -> None:
     vendor = vendor_at(tmp_path, NODES["guest-v620-vf"])
     remove(tmp_path, "/dev/dri/renderD128")
     found = vendor.discover()
-    assert (offered(found), found.faults[0].code) == ([], "missing-node")
+    assert (offered(found), found.faults[0].code) == ([], "node_missing")
+
+
+def test_a_gpu_that_cannot_be_read_takes_no_function_away_that_serves(tmp_path: Path) -> None:
+    vendor = vendor_at(tmp_path, on_host_for_containers())
+    write_tree(tmp_path, "/sys/devices/pci0000:40/0000:c3:00.0/unique_id = garbage")
+    found = vendor.discover()
+    physical, *functions = found.devices
+    assert [f.parent for f in functions] == [physical.id, physical.id]
+    assert len(offered(found)) == 2
+    told = [(f.device, f.code, f.kind) for f in found.faults if f.code == "unreadable"]
+    assert told == [(physical.id, "unreadable", FaultClass.WARN)]

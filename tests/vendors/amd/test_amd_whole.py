@@ -91,7 +91,7 @@ def test_what_cannot_be_read_costs_one_gpu_and_is_named(tmp_path: Path) -> None:
     faults = {str(fault.device): fault for fault in found.faults}
     assert set(faults) == {"0000:03:00.0", "0000:43:00.0"}
     assert "0000:43:00.0/mem_info_vram_total: 'lost'" in faults["0000:43:00.0"].reason
-    assert faults["0000:03:00.0"].code == "not-bound"
+    assert faults["0000:03:00.0"].code == "not_bound"
 
 
 def test_a_gpu_under_another_driver_is_known_and_not_offered(tmp_path: Path) -> None:
@@ -108,7 +108,10 @@ def test_a_missing_render_node_costs_one_gpu_and_is_named(tmp_path: Path) -> Non
     found = vendor.discover()
     assert len(offered(found)) == 7
     (fault,) = found.faults
-    assert (fault.code, fault.reason) == ("missing-node", "/dev/dri/renderD129 does not exist")
+    assert (fault.code, fault.reason) == (
+        "node_missing",
+        "device node /dev/dri/renderD129 does not exist",
+    )
 
 
 def test_a_card_node_is_given_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -139,7 +142,7 @@ def test_a_node_without_kfd_still_offers_render_nodes(tmp_path: Path) -> None:
     remove(tmp_path, "/sys/devices/virtual/kfd", "/sys/class/kfd", "/dev/kfd")
     found = vendor.discover()
     assert next(d.nodes for d in offered(found)) == ("/dev/dri/renderD128",)
-    assert {f.code for f in found.faults} == {"no-kfd-node"}
+    assert {f.code for f in found.faults} == {"no_kfd_node"}
 
 
 def test_a_topology_that_cannot_be_listed_is_a_fault_of_every_gpu(tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_a_gpu_without_a_drm_device_is_not_given(tmp_path: Path) -> None:
     remove(tmp_path, "/sys/devices/pci0000:60/0000:63:00.0/drm")
     found = vendor.discover()
     assert offered(found) == []
-    assert found.faults[0].reason == "the DRM render node does not exist"
+    assert found.faults[0].reason == "device node /dev/dri/renderD* does not exist"
 
 
 def test_two_gpus_as_functions_of_one_slot_are_two_whole_gpus(tmp_path: Path) -> None:
@@ -203,6 +206,7 @@ def test_a_gpu_whose_identity_cannot_be_read_is_told_and_costs_no_other(tmp_path
     assert len(offered(found)) == 7
     (fault,) = found.faults
     assert (fault.device, fault.code) == ("0000:43:00.0", "unreadable")
+    assert fault.kind is FaultClass.HARDWARE  # as with every vendor
     assert "0000:43:00.0/device" in fault.reason
 
 

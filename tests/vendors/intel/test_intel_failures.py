@@ -7,6 +7,7 @@ import pytest
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 from deviceplugin.model import Discovery, Health, Inventory
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.intel import B60, FLEX_170, set_vfs, write_intel_node
@@ -27,17 +28,17 @@ class DeniedHost(Host):
         if host_path.endswith(self.denied):
             raise DiscoveryError(f"{host_path}: Permission denied")
 
-    def read_text(self, host_path: str) -> str | None:
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
         self._check(host_path)
-        return super().read_text(host_path)
+        return super().read_bytes(host_path, size)
 
     def read_names(self, host_path: str) -> tuple[str, ...]:
         self._check(host_path)
         return super().read_names(host_path)
 
-    def read_link_name(self, host_path: str) -> str | None:
+    def read_link(self, host_path: str) -> str | None:
         self._check(host_path)
-        return super().read_link_name(host_path)
+        return super().read_link(host_path)
 
 
 def health(discovery: Discovery) -> dict[str, Health]:
@@ -87,7 +88,7 @@ def test_what_cannot_be_read_costs_no_more_than_itself(
     vendor = make_vendor(host=DeniedHost(node, denied), intel={"monitoring": 1})
     discovery = vendor.discover()
     assert offered(discovery) == {**left, "intel.com/gpu-monitoring": 1}
-    assert codes(discovery) == [(address, "unreadable_device") for address in told]
+    assert codes(discovery) == [(address, "unreadable") for address in told]
 
 
 def test_a_pci_bus_that_cannot_be_listed_is_an_error_and_not_an_empty_node(
@@ -106,7 +107,7 @@ def test_a_quota_directory_that_cannot_be_listed_is_named(
     discovery = make_vendor(host=DeniedHost(root, "/iov/vf1")).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 4}
     (fault,) = discovery.faults
-    assert (fault.device, fault.code) == ("0000:3a:00.1", "unreadable_source")
+    assert (fault.device, fault.code) == ("0000:3a:00.1", "value_unreadable")
     assert "/iov/vf1" in fault.reason
 
 
@@ -133,7 +134,7 @@ def test_a_slice_bound_to_something_else_is_not_offered(
     write_tree(node, f"{PCI}/0000:04:00.1/driver -> ../../../bus/pci/drivers/pci-stub")
     discovery = make_vendor().discover()
     assert offered(discovery) == {**BOTH, "intel.com/xe-4gb": 1}
-    assert codes(discovery) == [("0000:04:00.1", "not_served")]
+    assert codes(discovery) == [("0000:04:00.1", "not_bound")]
 
 
 def test_slices_are_unhealthy_while_their_gpu_has_no_driver(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 from deviceplugin.testing.intel import B60, FLEX_170, MAX_1550, IntelGpu, write_intel_node
 from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors.intel.memory import parse_bar_bytes, parse_vram_size
@@ -103,26 +104,26 @@ def test_a_file_that_fails_is_named_and_the_next_source_asked(
     root: Path, make_vendor: MakeVendor, device: FindDevice
 ) -> None:
     class BrokenHost(Host):
-        def read_int(self, host_path: str) -> int | None:
+        def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
             if host_path.endswith("lmem_total_bytes"):
                 raise DiscoveryError(f"{host_path}: {os.strerror(errno.EIO)}")
-            return super().read_int(host_path)
+            return super().read_bytes(host_path, size)
 
     write_intel_node(root, FLEX_170)
     discovery = make_vendor(host=BrokenHost(root)).discover()
     assert device(discovery, FLEX_170.address).memory_bytes == 16 * GIB
     assert device(discovery, FLEX_170.address).resource == "intel.com/gpu"
     (fault,) = discovery.faults
-    assert fault.code == "unreadable_source"
+    assert fault.code == "value_unreadable"
     assert "lmem_total_bytes" in fault.reason
 
 
 def test_debugfs_that_only_root_may_read_is_no_fault(root: Path, make_vendor: MakeVendor) -> None:
     class DeniedHost(Host):
-        def read_text(self, host_path: str) -> str | None:
+        def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
             if host_path.startswith("/sys/kernel/debug"):
                 raise DiscoveryError(f"{host_path}: {os.strerror(errno.EACCES)}")
-            return super().read_text(host_path)
+            return super().read_bytes(host_path, size)
 
     write_intel_node(root, B60)
     write_tree(root, f"{DEBUGFS}/tile0/vram_mm = size: 1")

@@ -194,7 +194,7 @@ def test_a_gpu_without_a_driver_is_seen_but_not_offered(
 ) -> None:
     vendor = make_vendor("integrated-and-discrete")
     (root / "sys/devices/pci0000:00/0000:04:00.0/driver").unlink()
-    assert codes(vendor.discover()) == [("0000:04:00.0", "not_served")]
+    assert codes(vendor.discover()) == [("0000:04:00.0", "not_bound")]
 
 
 @pytest.mark.parametrize(

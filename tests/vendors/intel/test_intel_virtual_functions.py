@@ -9,6 +9,7 @@ import pytest
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.intel import (
     B60,
@@ -33,11 +34,11 @@ EXAMPLE = [
 class BrokenHost(Host):
     """A host on which reading one file fails as the kernel lets it."""
 
-    def read_text(self, host_path: str) -> str | None:
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
         """Fail for files of virtual function 1's profile, as tiles that disagree do."""
         if host_path.endswith(("vf1/profile/vram_quota", "vf1/gt1/lmem_quota")):
             raise DiscoveryError(f"{host_path}: {os.strerror(errno.EUCLEAN)}")
-        return super().read_text(host_path)
+        return super().read_bytes(host_path, size)
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_an_unreadable_gpu_is_seen_faulted_and_costs_no_other(
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = broken")
     discovery = make_vendor().discover()
     assert offered(discovery) == {"intel.com/gpu": 1}
-    assert codes(discovery) == [(B60.address, "unreadable_device")]
+    assert codes(discovery) == [(B60.address, "unreadable")]
     assert device(discovery, B60.address).resource is None
 
 
@@ -268,7 +269,7 @@ def test_slices_of_an_unreadable_gpu_are_faulted_not_guessed(
     write_tree(node, f"/sys/devices/pci0000:00/{B60.address}/sriov_numvfs = broken")
     discovery = make_vendor().discover()
     assert offered(discovery) == {}
-    assert {code for _, code in codes(discovery)} == {"unreadable_device"}
+    assert {code for _, code in codes(discovery)} == {"unreadable"}
     assert len(discovery.devices) == 3
 
 
@@ -280,7 +281,7 @@ def test_a_slice_of_unknown_size_is_not_offered(
     set_vfs(root, gpu, 1)
     discovery = make_vendor().discover()
     assert offered(discovery) == {}
-    assert codes(discovery) == [("0000:04:00.1", "quota_unknown")]
+    assert codes(discovery) == [("0000:04:00.1", "size_unknown")]
 
 
 def test_the_list_of_instances_names_slices_and_leaves_others_out(
@@ -289,7 +290,7 @@ def test_the_list_of_instances_names_slices_and_leaves_others_out(
     set_vfs(node, B60, 3, [QUOTA, 2 * QUOTA, 3 * QUOTA])
     discovery = make_vendor(intel_xe={"instances": EXAMPLE}).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 1, "intel.com/xe-8gb": 1}
-    assert codes(discovery) == [("0000:04:00.3", "not_listed")]
+    assert codes(discovery) == [("0000:04:00.3", "size_not_listed")]
     assert device(discovery, "0000:04:00.1").attributes["execution_units"] == "32"
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from deviceplugin.cdi.spec import document, file_name
 from deviceplugin.errors import ConfigError
-from deviceplugin.model import CdiSpec, ContainerEdits
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID
+from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.mig import parse_mig_minors, profile_name, suffix_of
+from deviceplugin.vendors.nvidia.settings import NvidiaSection
 from tests.fakes.nvml import NvmlDouble
 from tests.vendors.nvidia.conftest import MakeVendor
 
@@ -262,3 +264,14 @@ def test_a_bad_section_is_one_error_that_names_the_key(
         make_vendor(nvidia=section)
     assert caught.value.key.startswith("nvidia")
     assert "\n" not in str(caught.value)
+
+
+def test_nodes_of_a_driver_root_are_below_dev_inside_whatever_was_discovered_since() -> None:
+    root = "/run/nvidia/driver"
+    nodes = (f"{root}/dev/nvidia-caps/nvidia-cap3", f"{root}/dev/nvidia0")
+    device = Device(id=DeviceID("GPU-1"), vendor="nvidia", nodes=nodes)
+    found = edits.container_edits(NvidiaSection(pass_device_specs=True), [device])
+    assert [(n.path, n.host_path) for n in found.device_nodes] == [
+        ("/dev/nvidia-caps/nvidia-cap3", nodes[0]),
+        ("/dev/nvidia0", nodes[1]),
+    ]

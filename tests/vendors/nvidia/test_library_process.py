@@ -116,7 +116,7 @@ def test_nothing_is_asked_before_the_first_look(session: ProcessSession, node: N
 def test_its_end_is_named(session: ProcessSession, node: NvmlDouble, how: Any, why: str) -> None:
     node.crash("nvmlDeviceGetName", how)
     with pytest.raises(DiscoveryError, match=why):
-        session.see()
+        session.snapshot()
 
 
 def test_a_crash_in_a_look_that_is_not_repeated_costs_no_device(
@@ -124,12 +124,12 @@ def test_a_crash_in_a_look_that_is_not_repeated_costs_no_device(
 ) -> None:
     node.hang("nvmlDeviceGetName")
     with ThreadPoolExecutor(1) as pool:
-        seen = pool.submit(session.see)
+        seen = pool.submit(session.snapshot)
         while not (children := psutil.Process().children()):
             assert not seen.done()
         children[0].kill()
         node.unhang()
-        assert len(seen.result(WAIT_S).look.gpus) == 4
+        assert len(seen.result(WAIT_S).scan.gpus) == 4
     assert [child.pid for child in psutil.Process().children()] != [children[0].pid]
 
 
@@ -139,32 +139,32 @@ def test_a_library_that_keeps_crashing_is_tried_less_and_less_often(
     node.crash("nvmlInit*")
     died = "it died of SIGSEGV$"
     with pytest.raises(DiscoveryError, match=died):
-        session.see()
+        session.snapshot()
     for pause_s in (4, 9, 19, 39, 59, 59):
         with pytest.raises(DiscoveryError, match=f"next in {pause_s} s"):
-            session.see()
+            session.snapshot()
         clock.now_s += pause_s
         with pytest.raises(DiscoveryError, match=died):
-            session.see()
+            session.snapshot()
     node.clear_faults()
     clock.now_s += 60
-    session.see()
+    session.snapshot()
     node.crash("nvmlDeviceGetName")
     with pytest.raises(DiscoveryError, match=died):
-        session.see()
+        session.snapshot()
     with pytest.raises(DiscoveryError, match="next in 4 s"):  # it counts from the start again
-        session.see()
+        session.snapshot()
 
 
 def test_a_gpu_that_hung_is_not_asked_again_at_once(
     node: NvmlDouble, make_vendor: MakeVendor, session: ProcessSession, clock: Clock
 ) -> None:
     devices = make_vendor().discover().devices
-    session.see()
+    session.snapshot()
     node.hang("nvmlDeviceGetTotalEnergyConsumption", gpu=0)
     with pytest.raises(CallTimeoutError, match="did not answer within 4 s"):
         session.ask(devices[0])
-    session.see()
+    session.snapshot()
     with pytest.raises(CallTimeoutError, match="asked again in 20 s"):
         session.ask(devices[0])
     assert session.ask(devices[1]).energy == 1_000_000

@@ -11,14 +11,15 @@ import pytest
 from deviceplugin.config.schema import decode
 from deviceplugin.errors import ConfigError, UnavailableError
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Isolation, ResourceName
+from deviceplugin.model import Isolation
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors.nvidia import create
-from deviceplugin.vendors.nvidia.gpus import Gpu
+from deviceplugin.vendors.nvidia.devices import Locality, devices_of_gpu, naming_for
+from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
 from deviceplugin.vendors.nvidia.library import Nvml
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
-from deviceplugin.vendors.nvidia.vgpu_guest import as_vgpu, guest_edits, type_of
+from deviceplugin.vendors.nvidia.vgpu_guest import guest_edits, guest_vgpu, type_of
 from deviceplugin.vendors.nvidia.vgpu_host import HostVgpus, parse_types
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree
 
@@ -40,8 +41,8 @@ PINNED = decode(REFERENCE, VgpuSection, "vgpu")
 UUID = "aa618089-8b16-4d01-a136-25a0f3c73123"
 
 
-def guest(product: str | None = "GRID T4-8Q", gib: float = 8, mode: int | None = 2) -> Gpu:
-    return Gpu(
+def guest(product: str | None = "GRID T4-8Q", gib: float = 8, mode: int | None = 2) -> NvidiaGpu:
+    return NvidiaGpu(
         uuid="GPU-1",
         index=0,
         minor=0,
@@ -56,11 +57,9 @@ def guest(product: str | None = "GRID T4-8Q", gib: float = 8, mode: int | None =
     )
 
 
-WHOLE = Device(id=DeviceID("GPU-1"), vendor="nvidia", resource=ResourceName("nvidia.com/gpu"))
-
-
-def env(gpu: Gpu, section: VgpuSection = PINNED) -> dict[str, str | None]:
-    device = as_vgpu(gpu, WHOLE, section)
+def env(gpu: NvidiaGpu, section: VgpuSection = PINNED) -> dict[str, str | None]:
+    naming = naming_for(NvidiaSection(), MigSection(), "/", [gpu], section)
+    (device,), _ = devices_of_gpu(Host(Path("/nowhere")), gpu, naming, {}, Locality())
     return {"resource": device.resource, **guest_edits([device]).env}
 
 
@@ -77,7 +76,9 @@ def env(gpu: Gpu, section: VgpuSection = PINNED) -> dict[str, str | None]:
     ],
     ids=lambda value: getattr(value, "product", value),
 )
-def test_a_guests_vgpu_is_told_by_profile_and_memory(gpu: Gpu, profile: str, memory: str) -> None:
+def test_a_guests_vgpu_is_told_by_profile_and_memory(
+    gpu: NvidiaGpu, profile: str, memory: str
+) -> None:
     assert env(gpu) == {
         "resource": "nvidia.com/vgpu",
         "NVIDIA_VGPU_PROFILE": profile,
@@ -88,7 +89,10 @@ def test_a_guests_vgpu_is_told_by_profile_and_memory(gpu: Gpu, profile: str, mem
 @pytest.mark.parametrize("mode", [None, 0, 1, 3])
 @pytest.mark.parametrize("product", ["NVIDIA A100-SXM4-40GB", "Tesla T4", "GRID K520", None])
 def test_a_real_gpu_stays_what_it_is(product: str | None, mode: int | None) -> None:
-    assert env(guest(product, mode=mode)) == {"resource": "nvidia.com/gpu"}
+    gpu = guest(product, mode=mode)
+    assert guest_vgpu(gpu, PINNED) is None
+    on_a_host_for_vm = mode == 3
+    assert env(gpu) == {"resource": None if on_a_host_for_vm else "nvidia.com/gpu"}
     assert type_of(product) is None
 
 

@@ -24,8 +24,8 @@ from deviceplugin.vendors.nvidia.child.wire import (
     Happened,
     Question,
     Rediscover,
-    See,
-    Seen,
+    Taken,
+    TakeSnapshot,
 )
 from deviceplugin.vendors.nvidia.library import open_nvml
 from deviceplugin.vendors.nvidia.session import NvmlSession
@@ -64,11 +64,11 @@ class _Server:
                 return
 
     def _answer(self, question: Question, channel: Channel) -> Answer:
-        if isinstance(question, See):
+        if isinstance(question, TakeSnapshot):
             self._session = self._session or NvmlSession(
                 Host(Path(question.host_root)), question.driver_root, open_nvml
             )
-            return Seen(self._session.see())
+            return Taken(self._session.snapshot())
         if self._session is None:
             raise VendorError("there is no NVML session")
         if isinstance(question, Ask):

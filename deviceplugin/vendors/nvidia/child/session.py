@@ -31,13 +31,13 @@ from deviceplugin.vendors.nvidia.child.wire import (
     Happened,
     Question,
     Rediscover,
-    See,
-    Seen,
+    Taken,
+    TakeSnapshot,
     Watch,
 )
 from deviceplugin.vendors.nvidia.events import PAUSE_S
-from deviceplugin.vendors.nvidia.probes import Answers
-from deviceplugin.vendors.nvidia.session import Sight
+from deviceplugin.vendors.nvidia.probes import GpuReadings
+from deviceplugin.vendors.nvidia.session import Snapshot
 
 log = structlog.get_logger()
 
@@ -50,11 +50,11 @@ HUNG_S = 20.0  # a GPU that hung is asked again after this time, so that the oth
 END_S = 1.0
 MODULE = "deviceplugin.vendors.nvidia.child.__main__"
 
-A = TypeVar("A", Seen, Asked)
+A = TypeVar("A", Taken, Asked)
 
 
 class LibraryProcess:
-    """One child, from its start to its end; `why` tells the end once it has come."""
+    """One child, from its start to its end; `why` is the reason for the end once it has come."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class LibraryProcess:
             return self.why
 
     def close(self) -> None:
-        """End it without a word."""
+        """End it without logging."""
         with self._lock:
             self.why = self.why or self._end("it was closed")
 
@@ -147,47 +147,47 @@ def _death(status: int) -> str:
 
 
 class ProcessSession:
-    """Fulfils Session with NVML in a child, which is started anew after each end."""
+    """Fulfils Session with NVML in a child, which is started again after each end."""
 
     def __init__(
         self, host: Host, driver_root: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._question = See(str(host.root), driver_root)
+        self._question = TakeSnapshot(str(host.root), driver_root)
         self._clock = clock
         self._process: LibraryProcess | None = None
         self._failures = 0
         self._not_before = 0.0
         self._hung: dict[DeviceID, float] = {}
 
-    def see(self) -> Sight:
+    def snapshot(self) -> Snapshot:
         """Fulfils Session; starts the child where there is none.
 
         A crash that a new child does not repeat costs no device.
         """
         try:
-            return self._see()
+            return self._snapshot()
         except DiscoveryError:
             if self._failures != 1:
                 raise
-        return self._see()
+        return self._snapshot()
 
-    def _see(self) -> Sight:
+    def _snapshot(self) -> Snapshot:
         process = self._started()
         limit_s = min(SEE_S * 2**self._failures, SEE_MAX_S)
         try:
-            seen = _answer(process, self._question, Seen, limit_s)
+            taken = _answer(process, self._question, Taken, limit_s)
         finally:
             if not process.alive:
                 self._failures += 1
                 self._not_before = self._clock() + _pause_s(self._failures)
         self._failures = 0
-        return seen.sight
+        return taken.snapshot
 
     def unchanged(self) -> bool:
-        """Fulfils Session; every look asks the child, which it shows to be alive."""
+        """Fulfils Session; every snapshot asks the child, which it shows to be alive."""
         return False
 
-    def ask(self, device: Device) -> Answers:
+    def ask(self, device: Device) -> GpuReadings:
         """Fulfils Session; CallTimeoutError for a GPU that hangs, asked or not."""
         process = self._running()
         rest_s = self._hung.get(device.id, 0.0) - self._clock()
@@ -203,7 +203,7 @@ class ProcessSession:
         return answers
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
-        """Fulfils Session; where the child ends, a look is due, which starts another."""
+        """Fulfils Session; where the child ends, a discovery is due, which starts another."""
         process = self._running()
         try:
             with process.ask(Watch(tuple(devices))) as channel:

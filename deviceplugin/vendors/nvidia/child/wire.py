@@ -13,16 +13,16 @@ import msgspec
 
 from deviceplugin.errors import DiscoveryError, LibraryError, UnavailableError, VendorError
 from deviceplugin.model import Device, Fault
-from deviceplugin.vendors.nvidia.probes import Answers
-from deviceplugin.vendors.nvidia.session import Sight
+from deviceplugin.vendors.nvidia.probes import GpuReadings
+from deviceplugin.vendors.nvidia.session import Snapshot
 
-MAX_BYTES = 1 << 20  # a look at 16 GPUs with all their links takes 40 KiB
+MAX_BYTES = 1 << 20  # a snapshot of 16 GPUs with all their links takes 40 KiB
 _LENGTH_BYTES = 4
 M = TypeVar("M")
 
 
-class See(msgspec.Struct, frozen=True, tag=True):
-    """Look at all GPUs: answered by Seen or Failed."""
+class TakeSnapshot(msgspec.Struct, frozen=True, tag=True):
+    """Take a snapshot of all GPUs: answered by Taken or Failed."""
 
     host_root: str
     driver_root: str
@@ -40,12 +40,12 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
     devices: tuple[Device, ...]
 
 
-class Seen(msgspec.Struct, frozen=True, tag=True):
-    sight: Sight
+class Taken(msgspec.Struct, frozen=True, tag=True):
+    snapshot: Snapshot
 
 
 class Asked(msgspec.Struct, frozen=True, tag=True):
-    answers: Answers
+    answers: GpuReadings
 
 
 class Happened(msgspec.Struct, frozen=True, tag=True):
@@ -86,8 +86,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         return (UnavailableError if self.unavailable else DiscoveryError)(self.text)
 
 
-Question = See | Ask | Watch
-Answer = Seen | Asked | Happened | Rediscover | Beat | Ended | Failed
+Question = TakeSnapshot | Ask | Watch
+Answer = Taken | Asked | Happened | Rediscover | Beat | Ended | Failed
 
 
 class Channel:
@@ -115,7 +115,7 @@ class Channel:
         """The next message, which must be a `kind`, within `limit_s` seconds (None: no limit).
 
         Raises TimeoutError, EOFError where the other end closed, msgspec.MsgspecError or
-        OSError for what is no such message.
+        OSError for anything else.
         """
         ends = None if limit_s is None else time.monotonic() + limit_s
         size = int.from_bytes(self._exactly(_LENGTH_BYTES, ends), "big")
