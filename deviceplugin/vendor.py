@@ -18,6 +18,15 @@ from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
 from deviceplugin.schema import Section
 
+# The number of this contract. It grows when something that a vendor has to fulfil changes; what is
+# only added to it (an optional method, a field with a default) leaves it as it is.
+CONTRACT = 1
+
+# What a vendor, and what its module, may have beside what it must; names that are near to one of
+# these are taken for a misspelling of it.
+OPTIONAL_METHODS = ("cdi_specs", "close", "probe_health", "unchanged", "watch_health")
+OPTIONAL_ATTRIBUTES = ("CONTRACT",)
+
 Sections = Mapping[str, msgspec.Struct]
 
 

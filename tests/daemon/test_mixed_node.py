@@ -316,7 +316,7 @@ UNUSABLE = {
     ),
     "takes another vendor's section": (
         WELL_BEHAVED.replace('SECTIONS = {"example"', 'SECTIONS = {"amd"'),
-        "its section 'amd' is that of another vendor",
+        "its section 'amd' is that of vendor 'amd' (deviceplugin",
     ),
     "has a section that must be given": (
         WELL_BEHAVED.replace('greeting: str = "hello"', "greeting: str"),
