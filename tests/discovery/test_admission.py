@@ -137,8 +137,10 @@ def test_what_is_no_device_costs_itself_alone() -> None:
     assert (refused.device, refused.reason) == ("text", "str is not a Device")
 
 
-def link(peer: object, **values: object) -> Link:
-    return Link(**({"peer": peer, "kind": LinkKind.PCIE} | values))
+def link(peer: object, **values: Any) -> Link:
+    """One whose fields may be of any type."""
+    whole: dict[str, Any] = {"peer": peer, "kind": LinkKind.PCIE} | values
+    return Link(**whole)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_a_parent_that_is_there_stays() -> None:
 
 
 def fault(name: str, source: str = "ours.x") -> Fault:
-    return Fault(device=name, source=source, code="c", reason="r", action="a")
+    return Fault(device=DeviceID(name), source=source, code="c", reason="r", action="a")
 
 
 def test_a_fault_of_another_source_is_left_out() -> None:

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from deviceplugin.discovery.admission import fault_problem
+from deviceplugin.discovery.values import fault_problem
 from deviceplugin.health.dialects import DIALECTS, MAX_NAMES, NOTHING_SAID, bounded
 from deviceplugin.health.operations import MAX_REASON, HealthOperations
 from deviceplugin.health.policy import FaultPolicy

@@ -46,13 +46,13 @@ FAULT = Fault(device=GPU.id, source="acme.x", code="c", reason="r", action="a")
 class Scripted:
     """A vendor that gives what it is told to; a list of several gives one after the other."""
 
-    discoveries: list[Discovery]
+    discoveries: list[Any]  # what it should not be, too
     edits: list[ContainerEdits] = field(
         default_factory=lambda: [ContainerEdits(device_nodes=(NODE,))]
     )
     name: str = "acme"
 
-    def discover(self) -> Discovery:
+    def discover(self) -> Any:
         return self.discoveries.pop(0) if len(self.discoveries) > 1 else self.discoveries[0]
 
     def container_edits(self, _: Sequence[Device]) -> ContainerEdits:
@@ -81,9 +81,9 @@ def test_a_vendor_that_keeps_the_contract_has_no_problems(host: Host) -> None:
         ({"vendor": "other"}, "gpu-0: vendor is 'other', not 'acme'"),
         ({"parent": "gpu-0"}, "gpu-0: is its own parent"),
         ({"parent": "gpu-9"}, "gpu-0: its parent 'gpu-9' is not among the devices"),
-        ({"links": (Link(peer="gpu-0", kind=LinkKind.PCIE),)}, "gpu-0: a link leads to the device"),
+        ({"links": (Link(peer=GPU.id, kind=LinkKind.PCIE),)}, "gpu-0: a link leads to the device"),
         (
-            {"links": (Link(peer="gpu-9", kind="X"),)},
+            {"links": (Link(peer=DeviceID("gpu-9"), kind=LinkKind.PCIE),)},
             "gpu-0: a link leads to 'gpu-9', which is not",
         ),
         ({"index": "0"}, "gpu-0: index is '0'"),
@@ -108,8 +108,10 @@ def test_a_device_that_is_none_is_told(host: Host, changes: dict[str, Any], prob
         ({"device": "gpu-9"}, "fault c: 'gpu-9' is not a device of this vendor"),
         (
             {"code": "Bad-Code"},
-            "fault Bad-Code: the code 'Bad-Code' is not snake_case"
-            " (small letters, digits, single underscores)",
+            (
+                "fault Bad-Code: the code 'Bad-Code' is not snake_case"
+                " (small letters, digits, single underscores)"
+            ),
         ),
         ({"source": "other.x"}, "fault c: the source 'other.x' does not begin with 'acme.'"),
     ],
@@ -219,7 +221,7 @@ def test_a_vendor_with_every_optional_method_can_keep_the_contract(host: Host) -
         ({"said": None}, "unchanged() gives None, not a bool"),
         ({"found": ()}, "gpu-0: probe_health() gives tuple, not a Finding"),
         (
-            {"found": Finding(events=(replace(FAULT, device="gpu-1"),))},
+            {"found": Finding(events=(replace(FAULT, device=DeviceID("gpu-1")),))},
             "gpu-0: probe_health(): fault c: 'gpu-1' is not a device of this vendor",
         ),
         (
@@ -244,7 +246,7 @@ def test_a_vendor_with_every_optional_method_can_keep_the_contract(host: Host) -
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_an_optional_method_that_breaks_the_contract_is_named(
-    host: Host, changes: dict[str, object], problem: str
+    host: Host, changes: dict[str, Any], problem: str
 ) -> None:
     assert contract_problems(Complete([found(GPU)], **changes), host) == [problem]
 

@@ -1,4 +1,4 @@
-"""`python -m deviceplugin.testing.contract PACKAGE [--tree FILE]…`: does a vendor keep to it?"""
+"""The command `python -m deviceplugin.testing.contract PACKAGE [--tree FILE]…`."""
 
 import json
 import sys

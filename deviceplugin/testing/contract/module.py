@@ -1,6 +1,5 @@
 """What holds of a vendor module, and of its vendors on trees of the nodes that it is for."""
 
-import os
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -113,11 +112,11 @@ def _purity_problems(vendor: Vendor, root: Path) -> list[str]:
     asked = list(advertised(discovery))
     before = [vendor.container_edits(devices) for devices in asked]
     away = root.with_name("away")
-    os.rename(root, away)
+    root.rename(away)
     try:
         after = [_edits_or_error(vendor, devices) for devices in asked]
     finally:
-        os.rename(away, root)
+        away.rename(root)
     problems = [] if before == after else ["container_edits() reads the host, which may hang"]
     specs = vendor.cdi_specs(discovery.devices) if isinstance(vendor, CdiSource) else ()
     return problems + list(unlisted_problems(before, tuple(specs)))
