@@ -10,6 +10,34 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
 
+__all__ = [
+    "MAX_NUMA_NODES",
+    "NOTHING",
+    "AdvertisedDevice",
+    "AdvertisedID",
+    "CdiSpec",
+    "ContainerEdits",
+    "Device",
+    "DeviceID",
+    "DeviceNode",
+    "Discovery",
+    "Fault",
+    "FaultClass",
+    "Health",
+    "Hook",
+    "Inventory",
+    "Isolation",
+    "Link",
+    "LinkKind",
+    "Mount",
+    "Preference",
+    "Resource",
+    "ResourceName",
+    "Share",
+    "VendorStatus",
+    "frozen",
+]
+
 MAX_NUMA_NODES = 1 << 10  # include/linux/numa.h, NODES_SHIFT is at most 10
 
 DeviceID = NewType("DeviceID", str)

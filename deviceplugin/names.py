@@ -2,6 +2,20 @@
 
 import re
 
+__all__ = [
+    "MAX_ID",
+    "MAX_LINE",
+    "MAX_SOCKET_PATH",
+    "cdi_device_problem",
+    "cdi_kind_problem",
+    "cdi_name_problem",
+    "id_problem",
+    "name_problem",
+    "one_line",
+    "size_class",
+    "socket_path_problem",
+]
+
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 

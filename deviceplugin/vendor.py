@@ -18,6 +18,22 @@ from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
 from deviceplugin.schema import Section
 
+__all__ = [
+    "CONTRACT",
+    "OPTIONAL_ATTRIBUTES",
+    "OPTIONAL_METHODS",
+    "CdiSource",
+    "Closable",
+    "Finding",
+    "Glance",
+    "HealthMonitor",
+    "HealthProbe",
+    "HealthReport",
+    "Sections",
+    "Vendor",
+    "VendorModule",
+]
+
 # The number of this contract. It grows when something that a vendor has to fulfil changes; what is
 # only added to it (an optional method, a field with a default) leaves it as it is.
 CONTRACT = 1
@@ -55,8 +71,13 @@ class VendorModule(Protocol):
     and one decoded value for each section.
     """
 
-    NAME: str
-    SECTIONS: Mapping[str, type[msgspec.Struct]]
+    @property
+    def NAME(self) -> str:  # noqa: N802  # a constant of a module
+        """The vendor's name; the name of its entry point."""
+
+    @property
+    def SECTIONS(self) -> Mapping[str, type[msgspec.Struct]]:  # noqa: N802
+        """The vendor's sections: top-level key to schema."""
 
     def create(self, host: Host, sections: Sections) -> Vendor:
         """Make the vendor; must not touch the hardware."""
