@@ -26,9 +26,11 @@ __all__ = [
     "Closable",
     "Finding",
     "Glance",
+    "HealthDefaults",
     "HealthMonitor",
     "HealthProbe",
     "HealthReport",
+    "Repeat",
     "Sections",
     "Vendor",
     "VendorModule",
@@ -41,7 +43,7 @@ CONTRACT = 1
 # What a vendor, and what its module, may have beside what it must; names that are near to one of
 # these are taken for a misspelling of it.
 OPTIONAL_METHODS = ("cdi_specs", "close", "probe_health", "unchanged", "watch_health")
-OPTIONAL_ATTRIBUTES = ("CONTRACT",)
+OPTIONAL_ATTRIBUTES = ("CONTRACT", "HEALTH_DEFAULTS")
 
 Sections = Mapping[str, msgspec.Struct]
 
