@@ -41,7 +41,7 @@ coverage: $(VENV)/.installed
 	-$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
-	for part in 'resources/*' 'placement/*' model.py 'kubelet/*'; do \
+	for part in 'resources/*' 'placement/*' 'model/*' 'kubelet/*'; do \
 	  printf 'deviceplugin/%s, at least 95 %%: ' "$$part"; \
 	  $(BIN)/coverage report --format=total --include="deviceplugin/$$part" --fail-under=95 || exit; \
 	done

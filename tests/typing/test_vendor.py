@@ -56,14 +56,14 @@ def test_a_ground_module_says_what_of_it_is_public(name: str) -> None:
 
 
 def defined(module: ModuleType) -> set[str]:
-    """The public classes and functions that a module itself defines."""
+    """The public classes and functions that a module, or a part of it, defines."""
     values = vars(module).items()
     return {
         name
         for name, value in values
         if isinstance(value, type | FunctionType | NewType)
         and not name.startswith("_")
-        and value.__module__ == module.__name__
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
     }
 
 

@@ -10,6 +10,16 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
 
+from deviceplugin.model.edits import (
+    NOTHING,
+    CdiSpec,
+    ContainerEdits,
+    DeviceNode,
+    Hook,
+    Mount,
+    frozen,
+)
+
 __all__ = [
     "MAX_NUMA_NODES",
     "NOTHING",
@@ -43,13 +53,6 @@ MAX_NUMA_NODES = 1 << 10  # include/linux/numa.h, NODES_SHIFT is at most 10
 DeviceID = NewType("DeviceID", str)
 AdvertisedID = NewType("AdvertisedID", str)
 ResourceName = NewType("ResourceName", str)
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-def frozen(mapping: Mapping[str, str]) -> Mapping[str, str]:
-    """A read-only copy of `mapping` in key order, so that equal content has equal bytes."""
-    return MappingProxyType(dict(sorted(mapping.items())))
 
 
 class Health(StrEnum):
@@ -272,55 +275,3 @@ class Preference:
     available: frozenset[AdvertisedID]
     must_include: frozenset[AdvertisedID]
     size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceNode:
-    """A device node for a container; `host_path` is the node on the host."""
-
-    path: str
-    host_path: str
-    permissions: str = "rw"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A bind mount from the host into a container."""
-
-    path: str
-    host_path: str
-    read_only: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
-    """An OCI hook of a CDI file: a program on the host that the container runtime runs."""
-
-    name: str
-    path: str
-    args: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerEdits:
-    """What a container gets, in the shape of the Container Device Interface (CDI).
-
-    The only thing that vendors and front ends exchange: the device plugin API, CDI files and
-    DRA all speak from it.
-    """
-
-    env: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    device_nodes: tuple[DeviceNode, ...] = ()
-    mounts: tuple[Mount, ...] = ()
-    hooks: tuple[Hook, ...] = ()
-    annotations: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    cdi_devices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CdiSpec:
-    """One CDI file: `kind` is vendor/class, `devices` maps a device name to its edits."""
-
-    kind: str
-    devices: Mapping[str, ContainerEdits]
-    common: ContainerEdits = field(default_factory=ContainerEdits)
