@@ -57,7 +57,7 @@ def method_problem(vendor: object) -> str | None:
 
 def attribute_problem(module: object) -> str | None:
     """Which attribute of a vendor module is missing or misspelt, None where it has what it must."""
-    there = {name for name in vars(module) if name.isupper()} if hasattr(module, "__dict__") else ()
+    there = {n for n in getattr(module, "__dict__", {}) if n.isupper() and n[0] != "_"}
     if near := _misspelt(there, (*REQUIRED_ATTRIBUTES, *OPTIONAL_ATTRIBUTES)):
         name, meant = near
         return f"its {name} is not a part of the contract: did you mean {meant}?"
