@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from deviceplugin.model import AdvertisedID, Device, LinkKind, Preference, Resource
 from deviceplugin.placement.prefer import BUILT_IN, prefer
-from deviceplugin.placement.topology import Surroundings, topology_of
+from deviceplugin.placement.topology import PciTopology, topology_of
 from deviceplugin.placement.view import Context
 from tests.placement import boxes
 from tests.placement.boxes import Box
@@ -50,7 +50,7 @@ def cases() -> Iterable[Case]:
 def slices() -> Case:
     """60,000 replicas of 8 GPUs."""
     resource, devices = boxes.replicated(boxes.pcie_only(8), 7500)
-    topology = topology_of(boxes.inventory(devices.values()), Surroundings())
+    topology = topology_of(boxes.inventory(devices.values()), PciTopology())
     context = Box.prepared(resource, Context(topology=topology))
     sizes = (1, 2, 7, 100, 7_500, 20_000, 30_000, 59_999)
     return Case(

@@ -50,7 +50,7 @@ async def explain_once(
     if resource is None:
         known = ", ".join(resources) or "a resource that this node has; it has none"
         raise ConfigError("--resource", asked.resource, f"one of {known}")
-    placement = Placement(host, settings_of(config), config.state_dir)
+    placement = Placement(host, settings_of(config.sections, config.node_name), config.state_dir)
     await placement.recall()
     await placement.look(store.current)
     await placement.lay_out(list(resources.values()))
@@ -117,7 +117,8 @@ def _row(choice: dict[str, Any]) -> tuple[str, ...]:
         for gpu in choice["gpus"]
     ]
     pairs = [f"{number} {relation}" for relation, number in choice["pairs"].items()]
-    numbers = (str(score[part]) for part in ("policy", "links", "rest"))
+    parts = (score[part] for part in ("policy", "links", "rest"))
+    numbers = ("-" if part is None else str(part) for part in parts)
     return (*numbers, ", ".join(gpus), ", ".join(pairs) or "-")
 
 

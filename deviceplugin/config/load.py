@@ -34,11 +34,13 @@ from deviceplugin.discovery.registry import (
     shadowed_vendors,
 )
 from deviceplugin.health import section as health
+from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
-from deviceplugin.placement.registry import installed_policies
+from deviceplugin.placement.registry import configured_policies
 from deviceplugin.resources import section as sharing
-from deviceplugin.resources.mps_settings import find_control
+from deviceplugin.resources.methods import launches_of, sharing_schema
+from deviceplugin.resources.plan import sharing_of
 from deviceplugin.vendor import VendorModule
 
 PREFIX = "DEVICEPLUGIN_"
@@ -76,13 +78,15 @@ def load(
     raw, renamed = health.with_defaults(raw, os.environ, defaults)
     schemas = {key: schema for module in loaded.modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS if capabilities is None else sections_of(capabilities)
+    incomplete = bool(loaded.refused) and not names
+    schemas["sharing"] = sharing_schema(loaded.modules, strict=not incomplete)
     skipped: Sequence[VendorStatus] = ()
-    if loaded.refused and not names:
+    if incomplete:
         skipped = _with_sections(loaded, raw.keys() - {*SETTINGS, *schemas})
     else:
         check_keys(raw, (*SETTINGS, *schemas))
     sections = decode_sections(raw, schemas)
-    scheduling.check_policies(sections, installed_policies())
+    configured_policies(sections)
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
     config = Config(
         **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
@@ -95,7 +99,10 @@ def load(
         ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
         source=source,
     )
-    find_control(config)
+    shared = sharing_of(sections)
+    if not incomplete:
+        sharing.check_rules(shared.rules, shared.section)
+    launches_of(shared, Host(config.host_root), sections)
     return config, modules
 
 

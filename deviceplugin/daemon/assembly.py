@@ -128,7 +128,7 @@ def _sources(health: HealthPart, sharing: SharingPart, generations: Generations)
     """By the configuration in force now."""
     return Sources(
         devices=health.store.current.devices,
-        share_edits=sharing.sharing.edits,
+        granted=sharing.sharing.granted,
         vendor_edits=generations.current.edits.edits,
     )
 

@@ -10,6 +10,7 @@ from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.edits import EditsCache
 from deviceplugin.discovery.loop import LoopOptions, VendorLoop
+from deviceplugin.discovery.readings import ReadingsPoll
 from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.health.service import health_section
 from deviceplugin.health.tracker import FaultTracker
@@ -65,9 +66,9 @@ class Generation:
         self.edits = EditsCache(host, {vendor.name: vendor for vendor in vendors})
         self.placement = Placement(
             host,
-            settings_of(config),
+            settings_of(config.sections, config.node_name),
             config.state_dir,
-            Sources(holders=lambda: lasting.ledger.holders),
+            Sources(holders=lambda: lasting.ledger.holders, readings=lambda: self.readings.latest),
         )
         options = LoopOptions(
             write_files=CdiFiles(config.cdi_dir, self.names).write,
@@ -78,12 +79,18 @@ class Generation:
         )
         self.loops = [VendorLoop(vendor, lasting.store, options) for vendor in vendors]
         self._store, self._listed = lasting.store, lasting.listed
+        self.readings = ReadingsPoll(
+            self.loops,
+            lambda: self.placement.uses_readings,
+            lambda: lasting.store.current,
+        )
         self._looking, self._placing = lasting.keeper.another(), lasting.keeper.another()
 
     def start(self) -> None:
         """Look at the hardware again and again, and prepare what is asked for."""
         self._placing.start("placement", self._place)
         self._placing.start("answers", self._prepare)
+        self._placing.start("readings", self.readings.run)
         for loop in self.loops:
             self._looking.start(f"{loop.vendor.name}_discovery", loop.run)
 
@@ -187,7 +194,7 @@ class Generations(Part[Config]):
 
     def check(self, config: Config) -> None:
         """Placement needs its policies."""
-        settings_of(config)
+        settings_of(config.sections, config.node_name)
 
     async def use(self, config: Config) -> None:
         """Look with the new vendors, then let them take over: until then, lists and answers are

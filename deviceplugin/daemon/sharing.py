@@ -1,38 +1,36 @@
-"""Sharing as a part of the daemon: planner, ledger, the guard of forms and MPS, and their tasks."""
+"""Sharing as a part of the daemon: planner, ledger, the guard of forms, programs, their tasks."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from deviceplugin.config.config import Config
+from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.methods import Launches, launches_of
 from deviceplugin.resources.metrics import SharingCollector, StateCollector
-from deviceplugin.resources.mps import MpsSupervisor
-from deviceplugin.resources.mps_settings import find_control
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
+from deviceplugin.resources.programs import Programs
 from deviceplugin.runtime.part import Collector, Once, Part
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What a configuration says of sharing; `mps_program` None where no rule needs it."""
+class SharingSettings:
+    """What a configuration says of sharing; `launches` start the programs that its rules need."""
 
     sharing: Sharing
-    mps_program: str | None
-    mps_root: Path
+    launches: Launches
 
 
-def terms_of(config: Config) -> Terms:
-    """Raises ConfigError where a rule shares through MPS and the program is not to be had."""
-    sharing = sharing_of(config.sections)
-    root = config.host_root / sharing.mps.root.lstrip("/")
-    return Terms(sharing, find_control(config), root)
+def sharing_settings(config: Config) -> SharingSettings:
+    """Raises ConfigError where a rule's sharing method needs a program that is not to be had."""
+    sharing, host = sharing_of(config.sections), Host(config.host_root)
+    return SharingSettings(sharing, launches_of(sharing, host, config.sections))
 
 
 class SharingPart(Part[Config]):
@@ -42,14 +40,14 @@ class SharingPart(Part[Config]):
     """
 
     def __init__(self, config: Config, store: InventoryStore) -> None:
-        terms = terms_of(config)
-        self.sharing = terms.sharing
+        settings = sharing_settings(config)
+        self.sharing = settings.sharing
         self.ledger = Ledger(time.monotonic)
-        self._mps = MpsSupervisor(terms.mps_program, terms.mps_root, self._mps_changed)
+        self._programs = Programs(settings.launches, self._program_changed)
         self._store = store
         self.retention = Retention(self.ledger)
         self.planner = Planner(
-            store, self.ledger, self.sharing, self._mps.faults, self.retention.apply
+            store, self.ledger, self.sharing, self._programs.faults, self.retention.apply
         )
         self._watch = LedgerWatch(
             self.ledger,
@@ -65,24 +63,24 @@ class SharingPart(Part[Config]):
         )
 
     def tasks(self) -> Mapping[str, Once]:
-        """The plan, the ledger and MPS."""
+        """The plan, the ledger and the programs of sharing methods."""
         return {
             "plan": self._plan,
             "ledger": self._watch.watch,
             "ledger_plan": self.planner.follow_ledger,
-            "mps": self._follow_mps,
+            "programs": self._follow_programs,
         }
 
     def check(self, config: Config) -> None:
-        """MPS needs its program."""
-        terms_of(config)
+        """A sharing method needs its program."""
+        sharing_settings(config)
 
     async def use(self, config: Config) -> None:
-        """Share by other terms from now on; what pods hold they keep."""
-        terms = terms_of(config)
-        self.sharing = terms.sharing
-        self._mps.use(terms.mps_program, terms.mps_root)
-        self.planner.use(terms.sharing)
+        """Share by other settings from now on; what pods hold they keep."""
+        settings = sharing_settings(config)
+        self.sharing = settings.sharing
+        self._programs.use(settings.launches)
+        self.planner.use(settings.sharing)
 
     def collectors(self) -> Mapping[str, Collector]:
         """Devices and vendors, isolation and what containers hold."""
@@ -97,8 +95,8 @@ class SharingPart(Part[Config]):
         await self._watch.asked.wait()
         await self.planner.plan()
 
-    async def _follow_mps(self) -> None:
-        await self._mps.follow(self.retention.listed, lambda: self._store.current.devices)
+    async def _follow_programs(self) -> None:
+        await self._programs.follow(self.retention.listed, lambda: self._store.current.devices)
 
-    def _mps_changed(self) -> None:
+    def _program_changed(self) -> None:
         self.planner.set_faults()

@@ -1,15 +1,16 @@
 """What containers get: the vendors' container edits, within a deadline, checked on the host."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from deviceplugin.edits import merge_edits
 from deviceplugin.errors import AllocationError, DevicePluginError, Refusal, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, DeviceID, ResourceName
+from deviceplugin.resources.grants import Granted
 from deviceplugin.runtime.threads import DriverThread
-from deviceplugin.vendor import Vendor
+from deviceplugin.vendor import Grant, ShareLimits, Vendor
 
 ALLOCATE_S = 5.0
 MAX_KEPT = 4096
@@ -30,15 +31,16 @@ class EditsCache:
         self._threads = {name: DriverThread(f"{name}-edits") for name in vendors}
         self._kept: dict[Key, tuple[Device, ContainerEdits]] = {}
 
-    async def edits(self, devices: Sequence[Device], shares: ContainerEdits) -> ContainerEdits:
+    async def edits(self, devices: Sequence[Device], shares: Granted) -> ContainerEdits:
         """What a container with these devices (of one vendor) and `shares` gets.
 
-        Raises AllocationError where a node or mount is missing on the host, VendorError where
-        the vendor fails, CallTimeoutError where it does not answer within ALLOCATE_S.
+        Raises AllocationError where a node or mount is missing on the host or the vendor cannot
+        limit the shares as its rule says, VendorError where the vendor fails, CallTimeoutError
+        where it does not answer within ALLOCATE_S.
         """
         edits = await self._of_vendor(devices)
-        if shares != _NONE:
-            edits = merge_edits([edits, shares])
+        if shares.grants:
+            edits = merge_edits([edits, shares.edits, await self._of_shares(shares.grants)])
         # On the loop: a look into /dev is a look into memory, cheaper than another thread.
         for path in _host_paths(edits):
             if not self._host.exists(path):
@@ -61,13 +63,23 @@ class EditsCache:
                 with contextlib.suppress(DevicePluginError):
                     await self._of_vendor([device])
 
+    async def _of_shares(self, grants: Sequence[Grant]) -> ContainerEdits:
+        """What the vendor tells of shares, asked each time: a container's are seldom another's."""
+        name = grants[0].device.vendor
+        vendor = self._vendors[name]
+        if not isinstance(vendor, ShareLimits):
+            return _NONE
+        ask = partial(_checked_edits, name, partial(vendor.share_edits, grants))
+        return await self._threads[name].call(ask, ALLOCATE_S)
+
     async def _of_vendor(self, devices: Sequence[Device]) -> ContainerEdits:
         first = devices[0]
         key = (first.resource, first.id)
         kept = self._kept.get(key) if len(devices) == 1 else None
         if kept is not None and (kept[0] is first or kept[0] == first):
             return kept[1]
-        ask = partial(_whole_edits, self._vendors[first.vendor], devices)
+        tell = partial(self._vendors[first.vendor].container_edits, devices)
+        ask = partial(_checked_edits, first.vendor, tell)
         edits = await self._threads[first.vendor].call(ask, ALLOCATE_S)
         if len(devices) == 1:
             if len(self._kept) >= MAX_KEPT:
@@ -76,12 +88,12 @@ class EditsCache:
         return edits
 
 
-def _whole_edits(vendor: Vendor, devices: Sequence[Device]) -> ContainerEdits:
+def _checked_edits(vendor: str, ask: Callable[[], ContainerEdits]) -> ContainerEdits:
     """The vendor's edits, read once on its own thread: malformed ones fail there, not here."""
-    edits = merge_edits([vendor.container_edits(devices)])
+    edits = merge_edits([ask()])
     for path in _host_paths(edits):
         if not path.startswith("/"):
-            raise VendorError(f"{vendor.name}: {path!r} is not a host path")
+            raise VendorError(f"{vendor}: {path!r} is not a host path")
     return edits
 
 

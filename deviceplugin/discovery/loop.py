@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 
@@ -39,6 +40,7 @@ BURST_S = 0.2
 DISCOVERY_S = 10.0
 CLOSE_S = 5.0
 
+T = TypeVar("T")
 WriteFiles = Callable[[str, Sequence[CdiSpec]], None]
 
 
@@ -131,6 +133,13 @@ class VendorLoop:
         """Ask for their health before they are listed: none with a fault is ever listed Healthy."""
         findings = await self._prober.probe(devices)
         self._tracker.record_probe(self.vendor.name, devices, findings)
+
+    async def call(self, function: Callable[[], T], deadline_s: float) -> T:
+        """The result of `function`, run on the vendor's thread between its other calls.
+
+        Raises VendorError where it fails or misses the deadline (seconds).
+        """
+        return await self._thread.call(function, deadline_s)
 
     def stop(self) -> None:
         """Let the health watch end; later events are dropped."""

@@ -12,6 +12,7 @@ from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.health.section import defaults_problem
 from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
+from deviceplugin.resources.methods import sharing_problem
 from deviceplugin.runtime.entry_points import EntryPoint, entry_points
 from deviceplugin.runtime.threads import DriverThread
 from deviceplugin.vendor import CONTRACT, Sections, Vendor, VendorModule
@@ -131,7 +132,7 @@ def _load_each(names: Iterable[str], reserved: Collection[str]) -> Loaded:
     refused: dict[str, ConfigError] = {}
     for name in names:
         try:
-            module = _load(name, installed)
+            module = _load(name, installed, modules)
             _check_sections(module, modules, reserved, installed)
         except ConfigError as error:
             refused[name] = error
@@ -140,12 +141,14 @@ def _load_each(names: Iterable[str], reserved: Collection[str]) -> Loaded:
     return Loaded(modules=tuple(modules), refused=refused)
 
 
-def _load(name: str, installed: Mapping[str, EntryPoint]) -> VendorModule:
+def _load(
+    name: str, installed: Mapping[str, EntryPoint], others: Sequence[VendorModule]
+) -> VendorModule:
     if name not in installed:
         raise ConfigError("vendors", name, "one of " + ", ".join(installed))
     try:
         module = cast("VendorModule", installed[name].load())
-        problem = _problem(name, module)
+        problem = _problem(name, module, others)
     except (Exception, SystemExit) as error:  # a broken plug-in must be named, not crash us
         text = f"an importable vendor module ({type(error).__name__}: {error})"
         raise ConfigError("vendors", name, text) from error
@@ -158,7 +161,7 @@ def _unusable(name: str, problem: str) -> ConfigError:
     return ConfigError("vendors", name, f"a usable vendor module ({problem})")
 
 
-def _problem(name: str, module: VendorModule) -> str | None:
+def _problem(name: str, module: VendorModule, others: Sequence[VendorModule]) -> str | None:
     """Why a module is not a vendor module, None where it fulfils VendorModule."""
     contract: object = getattr(module, "CONTRACT", CONTRACT)
     if contract != CONTRACT:
@@ -173,7 +176,8 @@ def _problem(name: str, module: VendorModule) -> str | None:
         if not (isinstance(schema, type) and issubclass(schema, msgspec.Struct)):
             return f"the schema of its section {key!r} is not a msgspec.Struct"
         msgspec.convert({}, schema)  # a section that is not given has its defaults
-    return defaults_problem(name, getattr(module, "HEALTH_DEFAULTS", None))
+    health = defaults_problem(name, getattr(module, "HEALTH_DEFAULTS", None))
+    return health or sharing_problem(module, others)
 
 
 def _check_sections(

@@ -1,5 +1,6 @@
 """A single value that a vendor reports: whether it is of the right type and can be used; pure."""
 
+import re
 from collections.abc import Collection, Mapping
 from types import NoneType
 
@@ -8,6 +9,12 @@ from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Isolation, L
 from deviceplugin.names import id_problem, name_problem
 
 MAX_KIND = 40  # characters of a link's kind, which stands in tables
+
+
+MAX_COST = 1000
+
+
+_NOUN = re.compile(r"[a-z][a-z0-9-]{0,19}")  # it stands in names of resources
 
 
 _OPTIONAL_TEXT = (str, NoneType)
@@ -32,6 +39,7 @@ _DEVICE_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "links": tuple,
     "attributes": Mapping,
     "isolation": Isolation,
+    "noun": str,
 }
 
 
@@ -80,6 +88,11 @@ def link_problem(device: Device, link: Link, ids: Collection[DeviceID]) -> str |
         return f"a link leads to {repr(link.peer)[:80]}, which is not a device of this vendor"
     if isinstance(link.width, bool) or not isinstance(link.width, int) or link.width < 1:
         return f"the width of a link is {repr(link.width)[:60]}"
+    cost = link.cost
+    if cost is not None and (
+        isinstance(cost, bool) or not isinstance(cost, int) or not 1 <= cost <= MAX_COST
+    ):
+        return f"the cost of a link, {repr(cost)[:60]}, is not a number from 1 to {MAX_COST}"
     return None
 
 
@@ -98,6 +111,8 @@ def _content_problem(device: Device) -> str | None:
         return "links holds something other than links"
     if not all(isinstance(part, str) for pair in device.attributes.items() for part in pair):
         return "attributes holds something other than text"
+    if not _NOUN.fullmatch(device.noun):
+        return f"noun is {device.noun[:40]!r}, not a word such as npu"
     if device.memory_bytes is not None and device.memory_bytes < 0:
         return f"memory_bytes is {device.memory_bytes}"
     return None

@@ -81,7 +81,7 @@ class Isolation(StrEnum):
 
 
 class LinkKind(StrEnum):
-    """How two GPUs are connected."""
+    """The kinds of links whose costs are known here; a vendor may name others of its own."""
 
     NVLINK = "NVLINK"
     XGMI = "XGMI"
@@ -91,22 +91,27 @@ class LinkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A connection to a peer: `width` links side by side, `weight` the driver's own cost."""
+    """A connection to a peer: `width` links side by side, `weight` the driver's own cost.
+
+    `kind` is a printable word. `cost` is that of a kind that LinkKind does not have, 1 to 1000,
+    on the scale of docs/placement.md; without it such a link costs what an NVLink does.
+    """
 
     peer: DeviceID
-    kind: LinkKind
+    kind: str
     width: int = 1
     weight: int | None = None
+    cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A GPU, or a part of one, that is there now.
+    """A GPU or another accelerator, or a part of one, that is there now.
 
     `resource` is the name under which it is offered (None: it is not offered as such, for instance
-    a GPU whose partitions are), `policy` the preferred-allocation policy that its configuration
-    section asks for, `nodes` the device nodes as paths on the host, `isolation` what keeps it
-    apart from the other parts of the same GPU.
+    a GPU whose partitions are), `policy` the preferred-allocation policy that it asks for, `nodes`
+    the device nodes as paths on the host, `isolation` what keeps it apart from the other parts of
+    the same GPU, `noun` the word for such a device in names and messages (`npu`).
     """
 
     id: DeviceID
@@ -124,6 +129,7 @@ class Device:
     links: tuple[Link, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     isolation: Isolation = Isolation.HARDWARE
+    noun: str = "gpu"
 
 
 class FaultClass(StrEnum):
@@ -223,14 +229,14 @@ class Inventory:
 class Share:
     """How one device is cut into `count` ids: replicas, or slices of `unit_bytes` each.
 
-    `variables` are the limits that a container is told, `mps` whether the shares run through
-    NVIDIA's Multi-Process Service, `whole` the GPU that the device is a part of, if it is one.
+    `variables` are the limits that a container is told, `method` the vendor's way of sharing
+    (`mps`), None for time-slicing, `whole` the GPU that the device is a part of, if it is one.
     """
 
     count: int
     whole: DeviceID | None = None
     unit_bytes: int | None = None
-    mps: bool = False
+    method: str | None = None
     variables: tuple[str, ...] = ()
 
 
@@ -256,7 +262,7 @@ class Resource:
     """An extended resource and its complete list, sorted by id.
 
     A container gets at most `max_per_container` shares (None: any number) and, where `distinct`,
-    each from another device. `isolation` is the weakest of its entries.
+    each from another device. `isolation` is the weakest of its entries, `noun` their devices'.
     """
 
     name: ResourceName
@@ -266,6 +272,7 @@ class Resource:
     isolation: Isolation = Isolation.HARDWARE
     max_per_container: int | None = None
     distinct: bool = False
+    noun: str = "gpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What a container gets, in the shape of the Container Device Interface; a part of the model."""
+"""What a container gets, in the shape of the Container Device Interface; no behaviour.
+
+Everything here is of the public module `deviceplugin.model`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -47,7 +47,7 @@ def explain(question: Question) -> dict[str, Any]:
     chosen = prefer(question.resource, asked, question.context, question.policy)
     counts = _counts(view, chosen)
     chooser = CHOOSERS.get(question.name)
-    others = _others(view, counts, chooser) if chooser else ()
+    others = _others(view, counts, chooser) if chooser else _foreign_others(question, view, chosen)
     scored = sorted((_score(question.name, view, c), c) for c in others)
     return {
         "resource": question.resource.name,
@@ -82,17 +82,36 @@ def _others(view: View, counts: Counts, choose: Chooser) -> Sequence[Counts]:
     return sorted(found - {counts})
 
 
+def _foreign_others(
+    question: Question, view: View, chosen: Sequence[AdvertisedID]
+) -> Sequence[Counts]:
+    """The same of a policy that is only a function: it is asked again without one of the ids."""
+    asked, found = question.preference, set()
+    for at in range(len(view.free)):
+        given = [i for i in chosen if view.layout.position.get(i) == at]
+        spare = [i for i in given if i not in asked.must_include]
+        others = asked.available - frozenset(view.free[at]).difference(given) - set(spare[-1:])
+        if spare and len(others | asked.must_include) >= asked.size:
+            less = replace(asked, available=others)
+            again = prefer(question.resource, less, question.context, question.policy)
+            found.add(_counts(view, again))
+    return sorted(found - {_counts(view, chosen)})
+
+
 def _score(name: str, view: View, counts: Counts) -> tuple[int, int, int]:
     """The policy's own measure, the cost between the parts, the cost of what stays free."""
     costs = view.layout.costs
     return (
         _measure(name, view, counts),
         cost_of(counts, costs),
-        rest_cost(counts, view.room, view.layout.steep),
+        rest_cost(counts, view.free_counts, view.layout.fragmentation_costs),
     )
 
 
 def _measure(name: str, view: View, counts: Counts) -> int:
+    """0 for a third party's policy, whose measure only it knows."""
+    if name not in CHOOSERS:
+        return 0
     if name in _RANKS:
         ranks = _RANKS[name](view)
         place = {rank: number for number, rank in enumerate(sorted(set(ranks)))}
@@ -116,7 +135,7 @@ def _choice(name: str, view: View, counts: Counts, ids: Sequence[AdvertisedID]) 
     return {
         "ids": sorted(ids),
         "gpus": [_gpu(view, at, count) for at, count in enumerate(counts) if count],
-        "score": {"policy": measure, "links": links, "rest": rest},
+        "score": {"policy": measure if name in CHOOSERS else None, "links": links, "rest": rest},
         "pairs": _pairs(view, counts),
     }
 

@@ -15,7 +15,7 @@ def by_rank(view: View, ranks: Sequence[Rank]) -> Counts:
 
     Only the last rank that is needed leaves a choice; it goes to the best-connected set.
     """
-    counts, room = list(view.must), view.room
+    counts, room = list(view.must), view.free_counts
     for rank in sorted(set(ranks)):
         members = [at for at, own in enumerate(ranks) if own == rank]
         free = sum(room[at] - counts[at] for at in members)
@@ -29,13 +29,13 @@ def by_rank(view: View, ranks: Sequence[Rank]) -> Counts:
 def connected(view: View, fixed: Counts, members: Sequence[int]) -> Counts:
     """`fixed` and the best-connected rest, taken from the GPUs `members` only."""
     open_gpus = frozenset(members)
-    room = tuple(room if at in open_gpus else fixed[at] for at, room in enumerate(view.room))
+    room = tuple(room if at in open_gpus else fixed[at] for at, room in enumerate(view.free_counts))
     problem = Problem(
         costs=view.layout.costs,
-        steep=view.layout.steep,
-        twins=view.layout.twins,
-        free=view.room,
-        room=room,
+        fragmentation_costs=view.layout.fragmentation_costs,
+        interchangeable=view.layout.interchangeable,
+        free=view.free_counts,
+        limits=room,
         must=fixed,
         size=view.size,
     )
@@ -73,18 +73,16 @@ def _below(view: View, levels: Levels, level: int) -> list[int]:
     return [
         must + min(room - must, max(0, -(-(level - base) // step)))
         for room, must, base, step in zip(
-            view.room, view.must, levels.base, levels.step, strict=True
+            view.free_counts, view.must, levels.base, levels.step, strict=True
         )
     ]
 
 
 def _final_level(view: View, levels: Levels) -> int:
     """The highest level with no more parts below it than are asked for."""
-    low = min(levels.base, default=0)
-    high = 1 + max(
-        (b + s * room for b, s, room in zip(levels.base, levels.step, view.room, strict=True)),
-        default=0,
-    )
+    low, rooms = min(levels.base, default=0), view.free_counts
+    each = zip(levels.base, levels.step, rooms, strict=True)
+    high = 1 + max((base + step * room for base, step, room in each), default=0)
     while low < high:
         middle = (low + high + 1) // 2
         if sum(_below(view, levels, middle)) <= view.size:
@@ -98,6 +96,8 @@ def _at_level(view: View, levels: Levels, counts: Sequence[int], level: int) -> 
     """The GPUs with room that stand at the level; one part lifts a GPU above it."""
     return [
         at
-        for at, (room, must, count) in enumerate(zip(view.room, view.must, counts, strict=True))
+        for at, (room, must, count) in enumerate(
+            zip(view.free_counts, view.must, counts, strict=True)
+        )
         if count < room and levels.base[at] + (count - must) * levels.step[at] <= level
     ]

@@ -30,8 +30,8 @@ class Layout:
 
     `listed` are all ids in id order, `ids` those of each GPU in the order in which they are
     handed out, `healthy` the number of those that are Healthy; `share` is the part of the GPU
-    that one id stands for; `steep` are costs by which sets that stay free are compared; `twins`
-    gives GPUs the same number where exchanging them changes no cost.
+    that one id stands for. By `fragmentation_costs` the sets that stay free are compared;
+    `interchangeable` gives GPUs the same number where exchanging them changes no cost.
     """
 
     resource: Resource
@@ -43,8 +43,8 @@ class Layout:
     healthy: tuple[int, ...]
     position: Mapping[AdvertisedID, int]
     costs: Costs
-    steep: Costs
-    twins: tuple[int, ...]
+    fragmentation_costs: Costs
+    interchangeable: tuple[int, ...]
     share: tuple[int, ...]
     whole: bool
 
@@ -68,8 +68,8 @@ def layout_of(resource: Resource, topology: Topology) -> Layout:
         healthy=tuple(sum(e.health is Health.HEALTHY for e in group) for group in entries),
         position={entry.id: at for at, group in enumerate(entries) for entry in group},
         costs=costs,
-        steep=_steep(costs),
-        twins=_twins(costs),
+        fragmentation_costs=_fragmentation_costs(costs),
+        interchangeable=_interchangeable(costs),
         share=tuple(_share(gpu, grouped[gpu], topology) for gpu in gpus),
         whole=all(len(g) == 1 and g[0].device == gpu for gpu, g in zip(gpus, entries, strict=True)),
     )
@@ -80,7 +80,7 @@ def _turn(entry: AdvertisedDevice) -> tuple[int, AdvertisedID]:
     return (entry.replica or 0, entry.id)
 
 
-def _steep(costs: Costs) -> Costs:
+def _fragmentation_costs(costs: Costs) -> Costs:
     """Costs of which each nearer relation counts eight times the next: what stays free should
     hold whole GPUs before whole switches, and whole switches before whole sockets."""
     levels = sorted({cost for row in costs for cost in row})
@@ -90,13 +90,13 @@ def _steep(costs: Costs) -> Costs:
     return tuple(tuple(value[cost] for cost in row) for row in costs)
 
 
-def _twins(costs: Costs) -> tuple[int, ...]:
+def _interchangeable(costs: Costs) -> tuple[int, ...]:
     """For each position the first one that it can be exchanged with."""
-    twins: list[int] = []
+    interchangeable: list[int] = []
     for at in range(len(costs)):
-        first = (one for one in sorted(set(twins)) if _alike(costs, one, at))
-        twins.append(next(first, at))
-    return tuple(twins)
+        first = (one for one in sorted(set(interchangeable)) if _alike(costs, one, at))
+        interchangeable.append(next(first, at))
+    return tuple(interchangeable)
 
 
 def _alike(costs: Costs, one: int, other: int) -> bool:

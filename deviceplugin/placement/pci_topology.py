@@ -7,15 +7,15 @@ from deviceplugin.host import Host
 from deviceplugin.host.pci import read_nic_address, read_numa_node, read_pci_path
 from deviceplugin.model import Device, DeviceID, Inventory
 from deviceplugin.placement.section import GpuNode, Selector
-from deviceplugin.placement.topology import Place, Surroundings, Topology
+from deviceplugin.placement.topology import PciTopology, Place, Topology
 from deviceplugin.schema import parse_bytes
 
 
-def read_surroundings(host: Host, inventory: Inventory, nic: str | None) -> Surroundings:
+def read_pci_topology(host: Host, inventory: Inventory, nic: str | None) -> PciTopology:
     """The PCI paths of all GPUs, and the place of a NIC (an interface or a PCI address)."""
     addresses = {d.pci_address for d in inventory.devices.values() if d.pci_address}
     paths = {address: read_pci_path(host, address) for address in sorted(addresses)}
-    return Surroundings(
+    return PciTopology(
         paths=MappingProxyType({address: path for address, path in paths.items() if path}),
         nic=_read_nic(host, nic) if nic else None,
     )

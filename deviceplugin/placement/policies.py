@@ -6,7 +6,8 @@ from math import inf
 from deviceplugin.model import DeviceID
 from deviceplugin.placement.filling import Levels, Rank, by_rank, fill_evenly
 from deviceplugin.placement.topology import NO_LEVEL, Topology, pcie_level
-from deviceplugin.placement.view import Counts, Reading, View
+from deviceplugin.placement.view import Counts, View
+from deviceplugin.vendor import Reading
 
 
 def aligned_ranks(view: View) -> Sequence[Rank]:
@@ -30,7 +31,7 @@ def packed_ranks(view: View) -> Sequence[Rank]:
     must = sum(view.must)
     return [
         (view.size > room or must > own, -load, -busy[node])
-        for room, own, load, node in zip(view.room, view.must, view.load, nodes, strict=True)
+        for room, own, load, node in zip(view.free_counts, view.must, view.load, nodes, strict=True)
     ]
 
 

@@ -18,17 +18,19 @@ from deviceplugin.placement.policies import (
     round_robin,
     spread,
 )
-from deviceplugin.placement.topology import Surroundings, Topology, topology_of
-from deviceplugin.placement.view import Chooser, Context, Policy, Reading, by_counts
+from deviceplugin.placement.topology import PciTopology, Topology, topology_of
+from deviceplugin.placement.view import Chooser, Context, Policy, by_counts
+from deviceplugin.vendor import Reading
 
 __all__ = [
     "BUILT_IN",
     "CHOOSERS",
+    "READERS",
     "Context",
     "Layout",
+    "PciTopology",
     "Policy",
     "Reading",
-    "Surroundings",
     "Topology",
     "default_policy",
     "layout_of",
@@ -52,6 +54,8 @@ CHOOSERS: Mapping[str, Chooser] = MappingProxyType(
 BUILT_IN: Mapping[str, Policy] = MappingProxyType(
     {name: by_counts(choose) for name, choose in CHOOSERS.items()}
 )
+# Those of them that choose by readings.
+READERS = frozenset({"fair_share", "real_time"})
 
 
 NOTHING_KNOWN = Context()

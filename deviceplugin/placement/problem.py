@@ -9,24 +9,24 @@ Costs = Sequence[Sequence[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """`size` parts, at least `must` and at most `room` of each GPU; `twins` as in Layout.
+    """`size` parts, at least `must` and at most `limits` of each GPU.
 
-    `free` is what there is, which can be more than may be chosen; what stays of it is compared by
-    the costs `steep`.
+    `interchangeable` is as in Layout. `free` is what there is, which can be more than may be
+    chosen; what stays of it is compared by the costs `fragmentation_costs`.
     """
 
     costs: Costs
-    steep: Costs
-    twins: Sequence[int]
+    fragmentation_costs: Costs
+    interchangeable: Sequence[int]
     free: Counts
-    room: Counts
+    limits: Counts
     must: Counts
     size: int
 
     @property
     def pull(self) -> list[int]:
         """For each GPU its distance to everything that is free: S·F."""
-        return [dot(row, self.free) for row in self.steep]
+        return [dot(row, self.free) for row in self.fragmentation_costs]
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ def prepare(problem: Problem, step_work: int) -> Best:
     """The problem with what the search looks up often; a step looks at every GPU once."""
     pull = problem.pull
     scale = 1 + problem.size * max(pull, default=0)
-    open_gpus = [at for at, room in enumerate(problem.room) if room]
+    open_gpus = [at for at, room in enumerate(problem.limits) if room]
     between = [problem.costs[a][b] for a in open_gpus for b in open_gpus if a < b]
     return Best(
         problem=problem,
@@ -70,8 +70,8 @@ def prepare(problem: Problem, step_work: int) -> Best:
         steps=step_work // max(len(pull), 1),
         costs=[[cost * scale for cost in row] for row in problem.costs],
         apart=min(between, default=0) * scale,
-        spare=[room - must for room, must in zip(problem.room, problem.must, strict=True)],
-        most=max(problem.room, default=0),
+        spare=[room - must for room, must in zip(problem.limits, problem.must, strict=True)],
+        most=max(problem.limits, default=0),
         same=_same(problem),
     )
 
@@ -83,7 +83,7 @@ def value_of(best: Best, counts: Sequence[int]) -> int:
 
 def kinds(problem: Problem) -> list[tuple[int, int, int]]:
     """GPUs of one kind can be exchanged with each other."""
-    return list(zip(problem.twins, problem.room, problem.must, strict=True))
+    return list(zip(problem.interchangeable, problem.limits, problem.must, strict=True))
 
 
 def _same(problem: Problem) -> list[int | None]:

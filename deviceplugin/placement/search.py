@@ -55,10 +55,10 @@ def _seeds(problem: Problem) -> Sequence[int | None]:
     if any(problem.must):
         return (None,)
     seen: dict[tuple[int, int], int] = {}
-    for at, room in enumerate(problem.room):
+    for at, room in enumerate(problem.limits):
         if room:
-            seen.setdefault((problem.twins[at], room), at)
-    allowed = max(1, MAX_SEED_WORK // max(len(problem.room), 1) ** 2)
+            seen.setdefault((problem.interchangeable[at], room), at)
+    allowed = max(1, MAX_SEED_WORK // max(len(problem.limits), 1) ** 2)
     return tuple(seen.values())[:allowed] or (None,)
 
 
@@ -71,7 +71,7 @@ def _greedy(best: Best, seed: int | None) -> Counts:
     following = seed
     while left > 0:
         at = _nearest(best, counts, near) if following is None else following
-        amount = min(left, problem.room[at] - counts[at])
+        amount = min(left, problem.limits[at] - counts[at])
         counts[at] += amount
         left -= amount
         near = [n + amount * c for n, c in zip(near, problem.costs[at], strict=True)]
@@ -80,7 +80,7 @@ def _greedy(best: Best, seed: int | None) -> Counts:
 
 
 def _nearest(best: Best, counts: list[int], near: list[int]) -> int:
-    room = best.problem.room
+    room = best.problem.limits
     options = (
         (near[at], -best.pull[at], at) for at, taken in enumerate(counts) if taken < room[at]
     )
@@ -115,7 +115,7 @@ def _exchange(best: Best, work: int) -> int:
     problem, counts = best.problem, best.counts
     near = [dot(row, counts) - pull for row, pull in zip(best.costs, best.pull, strict=True)]
     givers = [at for at, count in enumerate(counts) if count > problem.must[at]]
-    takers = [at for at, count in enumerate(counts) if count < problem.room[at]]
+    takers = [at for at, count in enumerate(counts) if count < problem.limits[at]]
     moves = [(g, t) for g in givers for t in takers if g != t][:work]
     if not moves:
         return work
@@ -130,7 +130,7 @@ def _exchange(best: Best, work: int) -> int:
 def _move(best: Best, near: list[int], give: int, to: int) -> tuple[int, int, int, int]:
     """The change of the value when as much as possible moves from one GPU to another."""
     problem, counts = best.problem, best.counts
-    amount = min(counts[give] - problem.must[give], problem.room[to] - counts[to])
+    amount = min(counts[give] - problem.must[give], problem.limits[to] - counts[to])
     change = amount * (near[to] - near[give]) - amount * amount * best.costs[give][to]
     return (change, give, to, amount)
 
@@ -215,7 +215,7 @@ def _amounts(best: Best, at: int, taken: list[int], state: _State) -> tuple[int,
     before = best.same[at]
     if before is not None and before == best.divided:
         before = best.same[before]
-    if before is not None and taken[before] < best.problem.room[before]:
+    if before is not None and taken[before] < best.problem.limits[before]:
         return (0,)
     return (spare, 0)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from deviceplugin.errors import ConfigError
 from deviceplugin.model import Device
-from deviceplugin.schema import Section, parse_bytes
+from deviceplugin.resources.section import Offer
+from deviceplugin.schema import Scheduling, Section, parse_bytes
 from deviceplugin.vendor import Sections
 
 _NIC = re.compile(r"[A-Za-z0-9_.-]{1,64}|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -98,30 +98,38 @@ def node_of(sections: Sections, node_name: str) -> GpuNode | None:
 
 
 def policies_asked_for(sections: Sections) -> Mapping[str, str]:
-    """Every policy that the configuration names, by the path of its key."""
-    found = dict(_named(msgspec.to_builtins(dict(sections)), ""))
-    return {path: name for path, name in found.items() if name is not None}
+    """Every policy that the configuration names, by the path of its key.
+
+    Only keys of our own types name one: a vendor's section may have a key `scheduling` or
+    `scheduling_policy` that means something else.
+    """
+    return {path: name for path, name in _named(sections, "") if name is not None}
 
 
-def check_policies(sections: Sections, installed: tuple[str, ...]) -> None:
-    """Raise ConfigError, with the key, for a policy that is not installed."""
-    for path, name in policies_asked_for(sections).items():
-        if name not in installed:
-            raise ConfigError(path, name, "one of " + ", ".join(installed))
+# The types of ours that name a policy, and the key in which they do.
+_KEYS: Mapping[type, str] = {
+    SchedulingSection: "policy",
+    Scheduling: "policy",
+    GpuNode: "scheduling_policy",
+    Offer: "policy",
+}
 
 
-def _named(value: Any, path: str) -> Iterator[tuple[str, str | None]]:
-    """All policies that plain data names, of sections, rules and nodes, with their paths."""
+def _named(value: object, path: str) -> Iterator[tuple[str, str | None]]:
+    """All policies below a value of the configuration, with the paths of their keys."""
+    for kind, key in _KEYS.items():
+        if isinstance(value, kind):
+            yield f"{path}.{key}", getattr(value, key)
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _named(item, f"{path}[{index}]")
-    if not isinstance(value, dict):
-        return
-    for key, item in value.items():
-        below = f"{path}.{key}" if path else str(key)
-        if key == "scheduling" and isinstance(item, dict):
-            yield f"{below}.policy", item.get("policy")
-        elif key == "scheduling_policy" or (key == "policy" and path.startswith("rules[")):
-            yield below, item
-        else:
-            yield from _named(item, below)
+    for key, item in _items(value):
+        yield from _named(item, f"{path}.{key}" if path else key)
+
+
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, msgspec.Struct):
+        for name, key in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
+            yield key, getattr(value, name)
+    elif isinstance(value, Mapping):
+        yield from ((str(key), item) for key, item in value.items())

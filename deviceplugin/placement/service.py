@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from deviceplugin.config.config import Config
+from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -23,28 +23,27 @@ from deviceplugin.model import (
 )
 from deviceplugin.placement.layout import Layout, loads_of
 from deviceplugin.placement.narrow import narrow
-from deviceplugin.placement.pci_topology import declared_problems, order_of, read_surroundings
+from deviceplugin.placement.pci_topology import declared_problems, order_of, read_pci_topology
 from deviceplugin.placement.policies import last_handed_out
-from deviceplugin.placement.prefer import BUILT_IN, default_policy, prefer
-from deviceplugin.placement.registry import load_policy
+from deviceplugin.placement.prefer import BUILT_IN, READERS, default_policy, prefer
+from deviceplugin.placement.registry import configured_policies, load_policy
 from deviceplugin.placement.section import (
     GpuNode,
-    Selector,
+    SchedulingSection,
     node_of,
-    policies_asked_for,
     scheduling_of,
 )
-from deviceplugin.placement.topology import Surroundings, Topology, topology_of
-from deviceplugin.placement.view import Context, Policy, Reading
+from deviceplugin.placement.topology import PciTopology, Topology, topology_of
+from deviceplugin.placement.view import Context, Policy
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.files import write_atomically
 from deviceplugin.runtime.latest import Latest
+from deviceplugin.vendor import Reading, Sections
 
 log = structlog.get_logger()
 
 STATE_FILE = "placement.json"
 MAX_STATE_BYTES = 1 << 20
-_DEFAULTS = ("aligned", "packed")
 Holders = Mapping[ResourceName, Collection[AdvertisedID]]
 Turns = Mapping[ResourceName, DeviceID]
 _NOBODY: Holders = MappingProxyType({})
@@ -57,23 +56,20 @@ class Settings:
 
     policy: str | None
     policies: Mapping[str, Policy]
-    priority: tuple[Selector, ...]
-    proximity_to: str | None
+    scheduling: SchedulingSection
     declared: GpuNode | None
 
 
-def settings_of(config: Config) -> Settings:
+def settings_of(sections: Sections, node_name: str) -> Settings:
     """The settings of this node; its entry in `gpu_nodes` wins over the general section.
 
     Raises ConfigError for a policy that cannot be had.
     """
-    scheduling, node = scheduling_of(config.sections), node_of(config.sections, config.node_name)
-    names = {*_DEFAULTS, *policies_asked_for(config.sections).values()}
+    scheduling, node = scheduling_of(sections), node_of(sections, node_name)
     return Settings(
         policy=(node.scheduling_policy if node else None) or scheduling.policy,
-        policies={name: load_policy(name) for name in sorted(names)},
-        priority=scheduling.priority,
-        proximity_to=scheduling.proximity_to,
+        policies=configured_policies(sections),
+        scheduling=scheduling,
         declared=node,
     )
 
@@ -93,6 +89,8 @@ class Placement:
         self, host: Host, settings: Settings, state_dir: Path, sources: Sources | None = None
     ) -> None:
         self._host, self._settings = host, settings
+        self._policies = dict(settings.policies)
+        self._missing: frozenset[str] = frozenset()
         self._sources = sources or Sources()
         self._file = state_dir / STATE_FILE
         self._context = Context()
@@ -114,16 +112,22 @@ class Placement:
 
     def policy_of(self, resource: Resource) -> str:
         """The resource's own policy, else the node's, else the default for its kind."""
-        known = self._settings.policies
         for name in (resource.policy, self._settings.policy):
-            if name in known:
+            if name in self._policies:
                 return str(name)
         return default_policy(self._context.layout(resource))
+
+    @property
+    def uses_readings(self) -> bool:
+        """Whether a policy in force may choose by readings: a third party's may, too."""
+        layouts = self._context.layouts.values()
+        others = BUILT_IN.keys() - READERS
+        return any(self.policy_of(layout.resource) not in others for layout in layouts)
 
     def prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
         """Sharing says which ids make sense together, then the resource's policy chooses; changes
         nothing."""
-        policy = self._settings.policies[self.policy_of(resource)]
+        policy = self._policies[self.policy_of(resource)]
         sensible = narrow(self._context.layout(resource).shared, preference)
         return prefer(resource, sensible, self.context, policy)
 
@@ -155,11 +159,11 @@ class Placement:
 
     async def look(self, inventory: Inventory) -> None:
         """Prepare the topology of an inventory; reads sysfs, on a thread."""
-        nic = self._settings.proximity_to
+        nic = self._settings.scheduling.proximity_to
         async with self._preparing:
-            around = await asyncio.to_thread(read_surroundings, self._host, inventory, nic)
-            topology = await asyncio.to_thread(topology_of, inventory, around)
-            self._tell(declared_problems(self._settings.declared, topology), around)
+            pci = await asyncio.to_thread(read_pci_topology, self._host, inventory, nic)
+            topology = await asyncio.to_thread(topology_of, inventory, pci)
+            self._log_problems(declared_problems(self._settings.declared, topology), pci)
             if topology != self._context.topology:
                 known = [layout.resource for layout in self._context.layouts.values()]
                 await self._prepare(topology, known)
@@ -167,12 +171,33 @@ class Placement:
     async def lay_out(self, resources: Sequence[Resource]) -> None:
         """Prepare the layouts of the resources; those that have not changed are kept."""
         async with self._preparing:
+            await self._load_policies(resources)
             await self._prepare(self._context.topology, resources)
+
+    async def _load_policies(self, resources: Sequence[Resource]) -> None:
+        """Have the policies that vendors ask for in code too; the configuration's are there.
+
+        One that cannot be had is logged once, and the node's or the default is used.
+        """
+        wanted = {r.policy: r for r in resources if r.policy and r.policy not in self._policies}
+        for name in sorted(wanted.keys() - self._missing):
+            try:
+                self._policies[name] = await asyncio.to_thread(load_policy, name, "policy")
+            except ConfigError as error:
+                device = self._asking(wanted[name])
+                log.warning("placement_configuration", device=device, reason=str(error))
+        self._missing = frozenset(wanted.keys() - self._policies.keys())
+
+    def _asking(self, resource: Resource) -> DeviceID:
+        """A device that asks for the policy of its resource."""
+        devices, ids = self._context.topology.devices, [e.device for e in resource.devices]
+        asking = (i for i in ids if i in devices and devices[i].policy == resource.policy)
+        return next(asking, ids[0])
 
     async def _prepare(self, topology: Topology, resources: Sequence[Resource]) -> None:
         before = self._context.layouts
         layouts = await asyncio.to_thread(_layouts, resources, topology, before)
-        order = order_of(topology, self._settings.priority)
+        order = order_of(topology, self._settings.scheduling.priority)
         self._context = Context(topology=topology, layouts=layouts, order=order)
 
     async def _follow_inventories(self, inventories: Latest[Inventory]) -> None:
@@ -200,9 +225,12 @@ class Placement:
             self._held = (held, layouts, loads_of(held, layouts))
         return self._held[2]
 
-    def _tell(self, problems: Sequence[str], surroundings: Surroundings) -> None:
-        if self._settings.proximity_to and surroundings.nic is None:
-            problems = (*problems, f"scheduling.proximity_to: no {self._settings.proximity_to}")
+    def _log_problems(self, problems: Sequence[str], pci: PciTopology) -> None:
+        if self._settings.scheduling.proximity_to and pci.nic is None:
+            problems = (
+                *problems,
+                f"scheduling.proximity_to: no {self._settings.scheduling.proximity_to}",
+            )
         for problem in problems:
             if problem not in self._problems:
                 log.warning("placement_configuration", reason=problem)

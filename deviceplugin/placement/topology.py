@@ -31,11 +31,15 @@ LEVEL_NAMES = {
 }
 
 
-_FABRICS = (LinkKind.NVLINK, LinkKind.XGMI, LinkKind.XELINK)
+_KNOWN = frozenset(LinkKind)
 
 
 # KFD weights of XGMI are 13 to 41 (a hop is 15); more hops stay better than any PCIe.
 _MAX_WEIGHT = 150
+
+
+# The scale of `Link.cost`: a pair costs a hundred times as much, and UNKNOWN is its end.
+_MAX_COST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +61,20 @@ class Distance:
 def distance(links: Iterable[Link], one: Place, other: Place) -> Distance:
     """The best of the links and the places of a pair.
 
-    A fabric link is better than any PCIe path. The PCIe level is a small part of its cost, so
-    that behind an NVSwitch, where all links are alike, GPUs near to each other come first.
+    A link of a known fabric is better than any PCIe path; one of another kind where its cost says
+    so. The PCIe level is a small part of a link's cost, so that behind an NVSwitch, where all
+    links are alike, GPUs near to each other come first.
     """
     links = tuple(links)
     level = min(pcie_level(one, other), *map(_link_level, links), NO_LEVEL)
-    fabric = min((link for link in links if link.kind in _FABRICS), key=_fabric_cost, default=None)
-    if fabric is not None:
-        return Distance(100 * _fabric_cost(fabric) + level // 10, _fabric_name(fabric))
-    if level == NO_LEVEL:
-        return Distance(UNKNOWN, LEVEL_NAMES[NO_LEVEL])
-    return Distance(100 * (200 + 4 * level), LEVEL_NAMES[level])
+    fabrics = (link for link in links if link.kind != LinkKind.PCIE)
+    fabric = min(fabrics, key=_fabric_cost, default=None)
+    known = level != NO_LEVEL
+    by_pcie = Distance(100 * (200 + 4 * level) if known else UNKNOWN, LEVEL_NAMES[level])
+    if fabric is None:
+        return by_pcie
+    by_fabric = Distance(100 * _fabric_cost(fabric) + level // 10, _fabric_name(fabric))
+    return min(by_fabric, by_pcie, key=_cost)
 
 
 def pcie_level(one: Place, other: Place) -> int:
@@ -109,19 +116,27 @@ def _steps(path: str) -> list[str]:
 
 def _link_level(link: Link) -> int:
     """NVML's level; KFD's weight of a PCIe path is 40 within a socket and more beyond it."""
-    if link.kind is not LinkKind.PCIE or link.weight is None:
+    if link.kind != LinkKind.PCIE or link.weight is None:
         return NO_LEVEL
     return min(-(-link.weight // 10) * 10, SYSTEM)
 
 
 def _fabric_cost(link: Link) -> int:
-    if link.weight is not None:
+    """A weight has a meaning that we know for the known kinds alone."""
+    known = link.kind in _KNOWN
+    if link.cost is not None and not known:
+        return min(max(link.cost, 1), _MAX_COST)
+    if link.weight is not None and known:
         return min(link.weight, _MAX_WEIGHT)
     return 10 + 90 // max(link.width, 1)
 
 
+def _cost(distance: Distance) -> int:
+    return distance.cost
+
+
 def _fabric_name(link: Link) -> str:
-    if link.weight is not None:
+    if link.weight is not None and link.kind in _KNOWN:
         return f"{link.kind} weight {link.weight}"
     return f"{link.kind} ×{link.width}"
 
@@ -133,7 +148,7 @@ _NOTHING_KNOWN = Distance(UNKNOWN, "unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class PciTopology:
     """What only the host tells: where PCI functions sit (by address), and the place to be near.
 
     `nic` is the place of the NIC of `scheduling.proximity_to`, None where none is configured.
@@ -169,16 +184,16 @@ class Topology:
         return self.pairs.get((one, other), _NOTHING_KNOWN)
 
 
-def topology_of(inventory: Inventory, surroundings: Surroundings) -> Topology:
+def topology_of(inventory: Inventory, pci: PciTopology) -> Topology:
     """The topology of an inventory on a host."""
     devices = inventory.devices
     gpu_of = {device.id: _whole(device, devices) for device in devices.values()}
     members: dict[DeviceID, list[Device]] = {}
     for device in devices.values():
         members.setdefault(gpu_of[device.id], []).append(device)
-    places = {gpu: _place(parts, surroundings.paths) for gpu, parts in members.items()}
+    places = {gpu: _place(parts, pci.paths) for gpu, parts in members.items()}
     gpus = tuple(sorted(members, key=lambda gpu: (_address(members[gpu]), gpu)))
-    nic = surroundings.nic
+    nic = pci.nic
     return Topology(
         gpus=gpus,
         gpu_of=MappingProxyType(gpu_of),

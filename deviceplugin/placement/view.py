@@ -8,17 +8,9 @@ from types import MappingProxyType
 from deviceplugin.model import AdvertisedID, DeviceID, Preference, Resource, ResourceName
 from deviceplugin.placement.layout import Layout, layout_of
 from deviceplugin.placement.topology import Topology
+from deviceplugin.vendor import Reading
 
 Counts = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What telemetry last measured of a GPU; None is unknown."""
-
-    utilisation_percent: float | None = None
-    temperature_c: float | None = None
-    throttled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +53,7 @@ class View:
     load: tuple[int, ...]
 
     @property
-    def room(self) -> Counts:
+    def free_counts(self) -> Counts:
         """How many ids each GPU has to hand out, the must-include ones among them."""
         return tuple(map(len, self.free))
 

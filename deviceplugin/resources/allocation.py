@@ -1,4 +1,4 @@
-"""Allocate: the devices of a request, its limits, and the edits of its shares; pure."""
+"""Allocate: the devices of a request, and its limits; pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +12,12 @@ from deviceplugin.model import (
     Device,
     DeviceID,
     Health,
-    Mount,
     Resource,
     ResourceName,
     Share,
-    frozen,
 )
 from deviceplugin.names import MAX_ID, id_problem
-from deviceplugin.resources.section import DEVICE_MEMORY, DEVICE_SM, MPS_MEMORY, MPS_THREADS
-from deviceplugin.resources.shares import MIB, share_bytes
+from deviceplugin.resources.shares import noun_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +99,6 @@ def offered_as(name: ResourceName, device: Device) -> Device:
     return device if device.resource == name else replace(device, resource=name)
 
 
-# Ours, whoever enforces: `<device id>=<amount>` with commas between.
-MEMORY_BYTES, MEMORY_MIB, ISOLATION = (
-    "GPU_SHARE_MEMORY_BYTES",
-    "GPU_SHARE_MEMORY_MIB",
-    "GPU_SHARE_ISOLATION",
-)
-
-
-Grant = tuple[Device, Share, int]
-
-
 def check_request(resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
     """Raise AllocationError for more than a container may have; the kubelet is free to ignore
     the preferred allocation, so the choice is checked here once more."""
@@ -125,7 +111,8 @@ def check_request(resource: Resource, entries: Sequence[AdvertisedDevice]) -> No
     counts = Counter(entry.device for entry in entries)
     gpus = {gpu_of(entry.device, entry.share) for entry in entries}
     if resource.distinct and len(gpus) < len(entries):
-        text = f"{len(entries)} different GPUs are asked for, {len(gpus)} have a free replica"
+        noun = noun_text(resource)
+        text = f"{len(entries)} different {noun}s are asked for, {len(gpus)} have a free replica"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
     if len(counts) > 1 and any(e.share and e.share.unit_bytes for e in entries):
         _check_spread(resource, len(entries), len(counts))
@@ -143,7 +130,8 @@ def _check_spread(resource: Resource, size: int, used: int) -> None:
         if left > 0:
             needed, left = needed + 1, left - capacity
     if used > needed:
-        text = f"{size} slices fit on {needed} GPU(s), the free ones are spread over {used}"
+        fits = f"{size} slices fit on {needed} {noun_text(resource)}(s)"
+        text = f"{fits}, the free ones are spread over {used}"
         raise AllocationError(Refusal.LIMIT, f"{resource.name}: {text}")
 
 
@@ -153,83 +141,3 @@ def shares_of(resource: Resource) -> Mapping[DeviceID, Share | None]:
 
 def capacities(shares: Mapping[DeviceID, Share | None]) -> Mapping[DeviceID, int]:
     return {device: share.count if share else 1 for device, share in shares.items()}
-
-
-def share_edits(
-    resource: Resource,
-    entries: Sequence[AdvertisedDevice],
-    devices: Mapping[DeviceID, Device],
-    mps_root: str,
-) -> ContainerEdits:
-    """What a container is told of its shares; nothing for devices that it has whole.
-
-    Raises AllocationError for a limit of zero: enforcers read it as no limit.
-    """
-    counts = Counter((entry.device, entry.share) for entry in entries)
-    grants = [(devices[d], share, n) for (d, share), n in counts.items() if share is not None]
-    if not grants:
-        return ContainerEdits()
-    grants.sort(key=_pci_order)
-    env = {ISOLATION: str(resource.isolation)} | _own_variables(grants)
-    for variable in dict.fromkeys(v for _, share, _ in grants for v in share.variables):
-        env |= _limits(resource, variable, grants)
-    if not any(share.mps for _, share, _ in grants):
-        return ContainerEdits(env=frozen(env))
-    pipe = f"/mps/{resource.name}/pipe"
-    mounts = (
-        Mount(path=pipe, host_path=f"{mps_root}/{resource.name}/pipe", read_only=False),
-        Mount(path="/dev/shm", host_path=f"{mps_root}/shm", read_only=False),  # noqa: S108
-    )
-    return ContainerEdits(env=frozen(env | {"CUDA_MPS_PIPE_DIRECTORY": pipe}), mounts=mounts)
-
-
-def _pci_order(grant: Grant) -> tuple[str, str]:
-    """Equal GPUs are numbered in a container by their PCI address."""
-    return (grant[0].pci_address or "", grant[0].id)
-
-
-def _own_variables(grants: Iterable[Grant]) -> dict[str, str]:
-    known = [(g[0].id, size) for g in grants if (size := _granted(g)) is not None]
-    if not known:
-        return {}
-    return {
-        MEMORY_BYTES: ",".join(f"{device}={size}" for device, size in known),
-        MEMORY_MIB: ",".join(f"{device}={size // MIB}" for device, size in known),
-    }
-
-
-def _granted(grant: Grant) -> int | None:
-    device, share, count = grant
-    each = share_bytes(device, share)
-    return None if each is None else each * count
-
-
-def _limits(resource: Resource, variable: str, grants: Sequence[Grant]) -> dict[str, str]:
-    """The variable with its values, as its enforcer reads it (MPS: CUDA's manual; the
-    CUDA_DEVICE_ ones: HAMi-core)."""
-    if variable in (MPS_THREADS, DEVICE_SM):
-        percents = [_limit(resource, variable, _percent(grant)) for grant in grants]
-        return {variable: str(min(percents))}
-    sizes = [
-        _limit(resource, variable, size // MIB if (size := _granted(g)) else None) for g in grants
-    ]
-    if variable == MPS_MEMORY:
-        return {variable: ",".join(f"{i}={size}M" for i, size in enumerate(sizes))}
-    return {f"{DEVICE_MEMORY}_{i}": f"{size}m" for i, size in enumerate(sizes)}
-
-
-def _percent(grant: Grant) -> int | None:
-    """The share of the GPU, in percent, rounded down as memory is."""
-    device, share, count = grant
-    if share.unit_bytes is None:
-        return 100 * count // share.count
-    memory = device.memory_bytes
-    return None if not memory else 100 * share.unit_bytes * count // memory
-
-
-def _limit(resource: Resource, variable: str, value: int | None) -> int:
-    if not value:
-        known = "the GPU's memory is unknown" if value is None else "it would be 0, which is none"
-        text = f"{resource.name}: no limit can be set by {variable}: {known}"
-        raise AllocationError(Refusal.LIMIT, f"{text}; ask for more, or drop the variable")
-    return value

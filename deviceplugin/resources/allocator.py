@@ -19,6 +19,7 @@ from deviceplugin.model import (
     Resource,
 )
 from deviceplugin.resources.allocation import Allocation, Request, devices_of, select
+from deviceplugin.resources.grants import Granted
 from deviceplugin.runtime.guard import guarded
 
 log = structlog.get_logger()
@@ -35,8 +36,8 @@ class Sources:
     configuration that is in force."""
 
     devices: Mapping[DeviceID, Device]
-    share_edits: Callable[[Resource, Entries, Devices], ContainerEdits]
-    vendor_edits: Callable[[Devices, ContainerEdits], Awaitable[ContainerEdits]]
+    granted: Callable[[Resource, Entries, Devices], Granted]
+    vendor_edits: Callable[[Devices, Granted], Awaitable[ContainerEdits]]
 
 
 class Allocator:
@@ -66,7 +67,7 @@ class Allocator:
         try:
             devices = devices_of(name, entries, sources.devices)
             async with self._reserving(request.resource, entries):
-                shares = sources.share_edits(request.resource, entries, devices)
+                shares = sources.granted(request.resource, entries, devices)
                 edits = await sources.vendor_edits(devices, shares)
                 answer = encode(edits)
         except CallTimeoutError as error:

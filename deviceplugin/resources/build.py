@@ -16,8 +16,10 @@ from deviceplugin.model import (
     Share,
 )
 from deviceplugin.resources.rules import Offering
+from deviceplugin.resources.section import Method
 from deviceplugin.resources.shares import (
     form_text,
+    noun_text,
     replicas_bytes,
     share_ids,
     share_of,
@@ -37,21 +39,21 @@ class PlanProblem:
     action: str
 
 
-def isolation_of(offering: Offering) -> Isolation:
-    """What keeps the containers of an offering apart.
+Methods = Mapping[str, Method]
 
-    MPS holds each client of a server to the server's own limits, which fit replicas: those are
-    all alike. The limit of a memory slice is the client's own variable, which a pod can set
-    anew, so it is a request and no isolation.
-    """
-    offer = offering.offer
-    if offer.whole:
+
+def isolation_of(offering: Offering, methods: Methods) -> Isolation:
+    """What keeps the containers of an offering apart; of a shared device its method knows."""
+    share = share_of(offering.device, offering.offer)
+    if share is None:
         return offering.device.isolation
-    return Isolation.MEMORY if offer.mps and offer.replicas is not None else Isolation.NONE
+    if share.method is None or share.method not in methods:
+        return Isolation.NONE
+    return methods[share.method].isolation(share)
 
 
 def group_problem(
-    name: ResourceName, group: Sequence[Offering], least: Isolation, limit_bytes: int
+    name: ResourceName, group: Sequence[Offering], least: Isolation, methods: Methods
 ) -> PlanProblem | None:
     """Why the offerings of one name cannot be a resource, None where they can."""
     vendors = sorted({offering.device.vendor for offering in group})
@@ -66,29 +68,48 @@ def group_problem(
     if len(units) > 1 or (units and not all(offering.offer.memory for offering in group)):
         reason = "its ids would not all stand for the same amount of memory"
         return PlanProblem(resource=name, reason=reason, action="give each unit a name")
-    if any(o.offer.mps and (o.device.parent or o.device.vendor != "nvidia") for o in group):
-        reason = "sharing using MPS is for whole NVIDIA GPUs, not supported for MIG devices"
+    if len({offering.offer.method for offering in group} - {None}) > 1:
+        reason = "its devices would be shared by several methods"
+        return PlanProblem(resource=name, reason=reason, action="give each method's a name")
+    for reason in filter(None, (_method_problem(offering, methods) for offering in group)):
         return PlanProblem(resource=name, reason=reason, action="use sharing: time-slicing")
-    return _isolation_problem(name, group, least) or _size_problem(name, group, limit_bytes)
+    return _isolation_problem(name, group, least, methods)
+
+
+def _method_problem(offering: Offering, methods: Methods) -> str | None:
+    """Why a device cannot be shared by the method that its rule names, None where it can."""
+    name, device = offering.offer.method, offering.device
+    if name is None:
+        return None
+    if name not in methods:
+        return f"no vendor that can be used has the sharing method {name!r}"
+    method = methods[name]
+    same = device.vendor == method.vendor
+    why = method.refusal(device) if same else f"not for devices of vendor {device.vendor}"
+    return f"sharing using {method.title} is for {method.devices}, {why}" if why else None
 
 
 def _isolation_problem(
-    name: ResourceName, group: Sequence[Offering], least: Isolation
+    name: ResourceName, group: Sequence[Offering], least: Isolation, methods: Methods
 ) -> PlanProblem | None:
-    weakest = min((isolation_of(offering) for offering in group), key=_strength)
+    weakest = min((isolation_of(offering, methods) for offering in group), key=_strength)
     if weakest.strength >= least.strength:
         return None
     return PlanProblem(
         resource=name,
         reason=f"it isolates by {weakest!s}, the configuration asks for isolation: {least!s}",
-        action="offer whole GPUs or hardware partitions, or ask for less isolation",
+        action=f"offer whole {noun_text(group[0].device)}s or hardware partitions, or ask for less"
+        " isolation",
     )
 
 
-def _size_problem(
+def size_problem(
     name: ResourceName, group: Sequence[Offering], limit_bytes: int
 ) -> PlanProblem | None:
-    """Told before the list is made: one with a million ids would not fit into memory either."""
+    """Why the list of a resource would be too long for the kubelet, None where it fits.
+
+    It is known before the list is made: one with a million ids would not fit into memory either.
+    """
     memory = group[0].offer.memory
     counts = [(o.device, s.count) for o in group if (s := share_of(o.device, o.offer))]
     if memory is None:
@@ -123,7 +144,7 @@ def _replicas_problem(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class EntryKey:
     """All that the entries of a device in one resource depend on."""
 
     numa_node: int | None
@@ -133,17 +154,20 @@ class Terms:
     held: frozenset[AdvertisedID]
 
 
-Parts = Mapping[tuple[ResourceName, DeviceID], tuple[Terms, tuple[AdvertisedDevice, ...]]]
+Parts = Mapping[tuple[ResourceName, DeviceID], tuple[EntryKey, tuple[AdvertisedDevice, ...]]]
 
 
 class Builder:
     """Makes the resources of one inventory and one usage; `previous` are the parts of an earlier
     plan, which are taken over where they are the same: lists can have tens of thousands of ids."""
 
-    def __init__(self, inventory: Inventory, usage: Usage, previous: Parts) -> None:
+    def __init__(
+        self, inventory: Inventory, usage: Usage, previous: Parts, methods: Methods
+    ) -> None:
         self._inventory, self._usage, self._previous = inventory, usage, previous
+        self._methods = methods
         self.parts: dict[
-            tuple[ResourceName, DeviceID], tuple[Terms, tuple[AdvertisedDevice, ...]]
+            tuple[ResourceName, DeviceID], tuple[EntryKey, tuple[AdvertisedDevice, ...]]
         ] = {}
         self.decided: dict[DeviceID, ResourceName] = {}
         self._children: Mapping[DeviceID, tuple[DeviceID, ...]] = children_of(inventory.devices)
@@ -158,9 +182,10 @@ class Builder:
             vendor=group[0].device.vendor,
             devices=tuple(sorted(entries, key=_entry_id)),
             policy=next((policy for policy in policies if policy), None),
-            isolation=min((isolation_of(offering) for offering in group), key=_strength),
+            isolation=min((isolation_of(o, self._methods) for o in group), key=_strength),
             max_per_container=min(limits, default=None),
             distinct=any(offering.offer.distinct for offering in group),
+            noun=group[0].device.noun,
         )
 
     def _entries(self, offering: Offering) -> tuple[AdvertisedDevice, ...]:
@@ -170,7 +195,7 @@ class Builder:
         other = in_use_as(self._usage, device, form, self._children.get(device.id, ()))
         if other is not None:
             self.decided[device.id] = other
-        terms = Terms(
+        key = EntryKey(
             numa_node=device.numa_node,
             share=share,
             health=self._inventory.health_of(device),
@@ -178,25 +203,25 @@ class Builder:
             held=self._usage.ids(device.id, form) if other is not None else frozenset(),
         )
         before = self._previous.get((offering.name, device.id))
-        if before is None or before[0] != terms:
-            before = (terms, tuple(_entries(device.id, terms)))
+        if before is None or before[0] != key:
+            before = (key, tuple(_entries(device.id, key)))
         self.parts[offering.name, device.id] = before
         return before[1]
 
 
-def _entries(device: DeviceID, terms: Terms) -> Iterator[AdvertisedDevice]:
+def _entries(device: DeviceID, key: EntryKey) -> Iterator[AdvertisedDevice]:
     """An id that a pod holds keeps its health: the kubelet would kill the pod for it."""
-    ids = [AdvertisedID(device)] if terms.share is None else share_ids(device, terms.share)
+    ids = [AdvertisedID(device)] if key.share is None else share_ids(device, key.share)
     for number, advertised in enumerate(ids):
-        blocked = terms.other is not None and advertised not in terms.held
+        blocked = key.other is not None and advertised not in key.held
         yield AdvertisedDevice(
             id=advertised,
             device=device,
-            health=Health.UNHEALTHY if blocked else terms.health,
-            numa_node=terms.numa_node,
-            share=terms.share,
-            replica=None if terms.share is None else number,
-            reason=f"in_use_as {terms.other}" if blocked else None,
+            health=Health.UNHEALTHY if blocked else key.health,
+            numa_node=key.numa_node,
+            share=key.share,
+            replica=None if key.share is None else number,
+            reason=f"in_use_as {key.other}" if blocked else None,
         )
 
 

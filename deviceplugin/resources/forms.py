@@ -8,7 +8,7 @@ from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Resource, ResourceName
 from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.ledger import Ledger, UsageSource
-from deviceplugin.resources.shares import form_text
+from deviceplugin.resources.shares import form_text, noun_text
 from deviceplugin.resources.usage import children_of, in_use_as
 
 # Devices, and the parts of each whole among them.
@@ -62,7 +62,7 @@ class FormGuard:
             return
         first = all(choices.get(device) == resource.name for device in contested)
         if not (first and self._source.absent):
-            text = "the kubelet's PodResources API does not tell which form of the GPU is in use"
+            text = "the kubelet's PodResources API does not tell which form of a device is in use"
             raise AllocationError(Refusal.LEDGER, f"{resource.name}: {text}")
 
     def _check_forms(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
@@ -77,5 +77,6 @@ class FormGuard:
             form = (resource.name, form_text(entry.share))
             other = in_use_as(usage, device, form, children.get(device.id, ()))
             if other is not None:
-                text = f"{resource.name}: GPU {device.id} is in use as {other}"
+                noun = noun_text(device)
+                text = f"{resource.name}: {noun} {device.id} is in use as {other}"
                 raise AllocationError(Refusal.IN_USE, text)

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import cast
+from typing import Any
 
 from deviceplugin.model import (
     AdvertisedDevice,
-    ContainerEdits,
     Device,
     DeviceID,
     Fault,
@@ -18,12 +17,12 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.names import name_problem
-from deviceplugin.resources.allocation import share_edits
-from deviceplugin.resources.build import Builder, Parts, PlanProblem, group_problem
+from deviceplugin.resources.build import Builder, Parts, PlanProblem, group_problem, size_problem
+from deviceplugin.resources.grants import Granted, granted
 from deviceplugin.resources.ids import Ids, clear_offerings, ids_of
 from deviceplugin.resources.rules import Offering, choices_of, offerings
-from deviceplugin.resources.section import MpsSettings, Rule, SharingSection
-from deviceplugin.resources.shares import entry_bytes
+from deviceplugin.resources.section import Rule, SharingSection
+from deviceplugin.resources.shares import entry_bytes, noun_text
 from deviceplugin.resources.usage import NOTHING_USED, Usage
 from deviceplugin.vendor import Sections
 
@@ -57,23 +56,27 @@ def plan_resources(
     inventory: Inventory,
     rules: Sequence[Rule] = (),
     usage: Usage = NOTHING_USED,
-    least: Isolation = Isolation.NONE,
     previous: Parts = NO_PARTS,
 ) -> Plan:
     """The resources that the rules make of the devices; sorted, whole, checked.
 
-    A GPU that `usage` has in one form is Unhealthy in its others; a resource that isolates less
-    than `least` is refused. `previous` are the parts of an earlier plan, to be cheaper.
+    A GPU that `usage` has in one form is Unhealthy in its others. `previous` are the parts of an
+    earlier plan, to be cheaper.
     """
+    return _planned(Sharing(rules=tuple(rules)), inventory, usage, previous)
+
+
+def _planned(sharing: "Sharing", inventory: Inventory, usage: Usage, previous: Parts) -> Plan:
     grouped: dict[ResourceName, list[Offering]] = {}
-    offered, unclear = clear_offerings(offerings(inventory, rules), inventory.devices)
+    offered, unclear = clear_offerings(sharing.offerings(inventory), inventory.devices)
     for offering in offered:
         grouped.setdefault(offering.name, []).append(offering)
     resources: dict[ResourceName, Resource] = {}
     problems = list(unclear)
-    builder = Builder(inventory, usage, previous)
+    builder = Builder(inventory, usage, previous, sharing.section.METHODS)
     for name in sorted(grouped):
-        problem = group_problem(name, grouped[name], least, MAX_LIST_BYTES)
+        problem = group_problem(name, grouped[name], sharing.least, sharing.section.METHODS)
+        problem = problem or size_problem(name, grouped[name], MAX_LIST_BYTES)
         if problem is None:
             resource = builder.resource(name, grouped[name])
             resources[name] = resource
@@ -119,50 +122,61 @@ SOURCE = "sharing"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """The sections `rules`, `sharing` and `isolation`."""
+    """The sections `rules`, `sharing` and `isolation`.
+
+    A resource that isolates less than `least` is refused.
+    """
 
     rules: tuple[Rule, ...] = ()
     least: Isolation = Isolation.NONE
-    mps: MpsSettings = field(default_factory=MpsSettings)
+    section: SharingSection = field(default_factory=SharingSection)
 
     @property
-    def uses_mps(self) -> bool:
-        """Whether any rule shares through MPS."""
-        return any(offer.mps for rule in self.rules for offer in rule.forms)
+    def methods_used(self) -> frozenset[str]:
+        """The sharing methods that the rules name, without time-slicing."""
+        forms = (offer for rule in self.rules for offer in rule.forms)
+        return frozenset(offer.method for offer in forms if offer.method)
+
+    def offerings(self, inventory: Inventory) -> Iterator[Offering]:
+        """Every form of every device that is offered."""
+        return offerings(inventory, self.rules, self.section.DOMAINS)
 
     def plan(
         self, inventory: Inventory, usage: Usage = NOTHING_USED, previous: Plan | None = None
     ) -> Plan:
         """What is offered of an inventory while `usage` is in use; `previous` saves work."""
-        parts = previous.parts if previous else NO_PARTS
-        return plan_resources(inventory, self.rules, usage, self.least, parts)
+        return _planned(self, inventory, usage, previous.parts if previous else NO_PARTS)
 
     def ids(self, inventory: Inventory) -> Ids:
         """What the advertised ids of an inventory mean, whatever is in use."""
-        return ids_of(offerings(inventory, self.rules), inventory.devices)
+        return ids_of(self.offerings(inventory), inventory.devices)
 
     def faults(self, inventory: Inventory) -> tuple[Fault, ...]:
         """Warnings about devices that are shared."""
-        shared = {o.device.id: o for o in offerings(inventory, self.rules) if not o.offer.whole}
+        shared = {o.device.id: o for o in self.offerings(inventory) if not o.offer.whole}
         return tuple(fault for o in shared.values() for fault in _warnings(o))
 
-    def edits(
+    def granted(
         self,
         resource: Resource,
         entries: Sequence[AdvertisedDevice],
         devices: Sequence[Device],
-    ) -> ContainerEdits:
-        """What a container is told of its shares; raises AllocationError."""
-        return share_edits(resource, entries, {d.id: d for d in devices}, self.mps.root)
+    ) -> Granted:
+        """The shares that a container gets, and the edits that they bring.
+
+        Raises VendorError where a vendor's sharing method fails.
+        """
+        return granted(resource, entries, {d.id: d for d in devices}, self.section)
 
 
 def sharing_of(sections: Sections) -> Sharing:
     """The value that decoded core sections make."""
-    settings = cast("SharingSection", sections.get("sharing") or SharingSection())
+    section = sections.get("sharing")
+    rules: Any = sections.get("rules") or ()  # a tuple of Rule, see config/load.py
     return Sharing(
-        rules=cast("tuple[Rule, ...]", sections.get("rules") or ()),
+        rules=rules,
         least=Isolation(str(sections.get("isolation") or Isolation.NONE)),
-        mps=settings.mps,
+        section=section if isinstance(section, SharingSection) else SharingSection(),
     )
 
 
@@ -173,8 +187,8 @@ def _warnings(offering: Offering) -> Iterator[Fault]:
             device=device.id,
             source=SOURCE,
             code="ecc_off_shared",
-            reason=f"ECC is off and the GPU is shared as {offering.name}: a neighbour can flip"
-            " bits in another's memory (GPUHammer, 2025)",
+            reason=f"ECC is off and the {noun_text(device)} is shared as {offering.name}: a"
+            " neighbour can flip bits in another's memory (GPUHammer, 2025)",
             action="turn ECC on (nvidia-smi -e 1, then reset the GPU), or offer it whole",
             kind=FaultClass.WARN,
         )

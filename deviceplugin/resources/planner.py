@@ -10,10 +10,13 @@ from deviceplugin.model import Device, DeviceID, Fault, Inventory
 from deviceplugin.resources.build import PlanProblem
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.plan import SOURCE, Plan, Resources, Sharing
+from deviceplugin.resources.section import Method
 
 log = structlog.get_logger()
 
-MpsFaults = Callable[[Resources, Mapping[DeviceID, Device]], Sequence[Fault]]
+ProgramFaults = Callable[
+    [Resources, Mapping[DeviceID, Device], Mapping[str, Method]], Sequence[Fault]
+]
 
 
 class Planner:
@@ -27,12 +30,12 @@ class Planner:
         store: InventoryStore,
         ledger: Ledger,
         sharing: Sharing,
-        mps_faults: MpsFaults,
+        program_faults: ProgramFaults,
         planned: Callable[[Resources], None],
     ) -> None:
         self.current = Plan(resources={})
         self._store, self._ledger, self._planned = store, ledger, planned
-        self._sharing, self._mps_faults = sharing, mps_faults
+        self._sharing, self._program_faults = sharing, program_faults
         self._problems: tuple[PlanProblem, ...] = ()
         self._looked_up: tuple[Mapping[DeviceID, Device], Sharing] | None = None
         self._held = False
@@ -61,9 +64,11 @@ class Planner:
         """Report what sharing has against devices, before they are listed."""
         inventory = self._store.current
         faults = self._sharing.faults(inventory)
-        if self._sharing.uses_mps:
+        if self._sharing.methods_used:
             plan = self._sharing.plan(inventory, self._ledger.usage.value, self.current)
-            faults = (*faults, *self._mps_faults(plan.resources, inventory.devices))
+            methods = self._sharing.section.METHODS
+            found = self._program_faults(plan.resources, inventory.devices, methods)
+            faults = (*faults, *found)
         self._store.set_faults(SOURCE, faults)
 
     async def follow_ledger(self) -> None:

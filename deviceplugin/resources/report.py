@@ -60,7 +60,13 @@ def _device(inventory: Inventory, device: Device) -> Report:
         "resource": device.resource,
         "nodes": list(device.nodes),
         "links": [
-            {"peer": link.peer, "kind": link.kind, "width": link.width, "weight": link.weight}
+            {
+                "peer": link.peer,
+                "kind": link.kind,
+                "width": link.width,
+                "weight": link.weight,
+                "cost": link.cost,
+            }
             for link in device.links
         ],
         "attributes": dict(device.attributes),

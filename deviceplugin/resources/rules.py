@@ -7,6 +7,7 @@ names it. A device whose resource is None is not offered, whatever the rules say
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from deviceplugin.model import Device, DeviceID, Inventory, ResourceName
 from deviceplugin.resources.section import MemoryRange, Numbers, Offer, Rule, Texts
@@ -25,8 +26,17 @@ class Offering:
     offer: Offer
 
 
-def offerings(inventory: Inventory, rules: Sequence[Rule]) -> Iterator[Offering]:
-    """Every form of every device that is offered, in an order that only the devices decide."""
+_NO_DOMAINS: Mapping[str, str] = MappingProxyType({})
+
+
+def offerings(
+    inventory: Inventory, rules: Sequence[Rule], domains: Mapping[str, str] = _NO_DOMAINS
+) -> Iterator[Offering]:
+    """Every form of every device that is offered, in an order that only the devices decide.
+
+    `domains` has the domain of the names of memory by vendor; without one it is that of the
+    device's own resource.
+    """
     taken = [0] * len(rules)
     for device in sorted(inventory.devices.values(), key=_place):
         if device.resource is None:
@@ -36,7 +46,7 @@ def offerings(inventory: Inventory, rules: Sequence[Rule]) -> Iterator[Offering]
             yield Offering(device=device, name=device.resource, offer=WHOLE)
             continue
         taken[number] += 1
-        yield from _forms(device, device.resource, rules[number])
+        yield from _forms(device, rules[number], domains.get(device.vendor))
 
 
 def _place(device: Device) -> tuple[str, int, str]:
@@ -118,12 +128,12 @@ def _each(value: Numbers | None) -> Iterable[int | str]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _forms(device: Device, natural: ResourceName, rule: Rule) -> Iterator[Offering]:
+def _forms(device: Device, rule: Rule, domain: str | None) -> Iterator[Offering]:
     """What the rule makes of a device; one that cannot be shared is offered whole."""
     if not rule.forms:
         return
     forms = tuple(offer for offer in rule.forms if offer.whole or is_shareable(device))
-    namings = _namings(natural, device, forms)
+    namings = _namings(device, forms, domain)
     for offer in forms or (WHOLE,):
         yield Offering(device=device, name=namings(offer), offer=offer)
 
@@ -136,15 +146,17 @@ def is_shareable(device: Device) -> bool:
 
 
 def _namings(
-    natural: ResourceName, device: Device, forms: Sequence[Offer]
+    device: Device, forms: Sequence[Offer], domain: str | None
 ) -> Callable[[Offer], ResourceName]:
     """The default names: replicas beside other forms need one of their own."""
+    natural = str(device.resource)
 
     def name(offer: Offer) -> ResourceName:
         if offer.name is not None:
             return ResourceName(offer.name)
         if offer.memory is not None:
-            return memory_name(device, natural, parse_bytes(offer.memory.unit))
+            home = domain or natural.partition("/")[0]
+            return memory_name(device, home, parse_bytes(offer.memory.unit))
         return ResourceName(f"{natural}.shared" if offer.replicas and len(forms) > 1 else natural)
 
     return name

@@ -1,25 +1,21 @@
 """The configuration sections `isolation`, `rules` and `sharing`; decoded by msgspec."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from deviceplugin.errors import ConfigError
+from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share
 from deviceplugin.names import name_problem
-from deviceplugin.schema import Isolation, Section, parse_bytes
+from deviceplugin.schema import Isolation as IsolationWord
+from deviceplugin.schema import Section, parse_bytes
+from deviceplugin.vendor import Prepare
 
 MIB = 1 << 20
-MPS_MEMORY = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
-MPS_THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
-DEVICE_MEMORY = "CUDA_DEVICE_MEMORY_LIMIT"
-DEVICE_SM = "CUDA_DEVICE_SM_LIMIT"
-
-Variable = Literal[
-    "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
-    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
-    "CUDA_DEVICE_MEMORY_LIMIT",
-    "CUDA_DEVICE_SM_LIMIT",
-]
+TIME_SLICING = "time-slicing"
 Texts = str | tuple[str, ...]
 Numbers = int | str | tuple[int | str, ...]
 
@@ -75,8 +71,8 @@ class Offer(Section, frozen=True):
     name: str | None = None
     max_per_container: int | Literal["unlimited"] | None = None
     distinct: bool = False
-    sharing: Literal["time-slicing", "mps"] = "time-slicing"
-    variables: tuple[Variable, ...] = ()
+    sharing: str = TIME_SLICING
+    variables: tuple[str, ...] = ()
     policy: str | None = None
 
     def __post_init__(self) -> None:
@@ -90,13 +86,13 @@ class Offer(Section, frozen=True):
             raise ValueError(f"name {self.name!r}: {problem}")
         if isinstance(self.max_per_container, int) and self.max_per_container < 1:
             raise ValueError(f"max_per_container {self.max_per_container} is less than 1")
-        if self.whole and (self.mps or self.variables):
+        if self.whole and (self.method or self.variables):
             raise ValueError("a device that is offered whole has neither sharing nor variables")
 
     @property
-    def mps(self) -> bool:
-        """Whether containers share through NVIDIA's Multi-Process Service."""
-        return self.sharing == "mps"
+    def method(self) -> str | None:
+        """The vendor's way in which containers share the device, None for time-slicing."""
+        return None if self.sharing == TIME_SLICING else self.sharing
 
     @property
     def limit(self) -> int | None:
@@ -138,30 +134,70 @@ class Rule(Section, frozen=True):
         )
 
 
-class MpsSettings(Section, frozen=True):
-    """Where NVIDIA's MPS is: `root` for pipes and logs (a path of the host), `control` the
-    program as we run it, looked for where drivers have it if it is not said."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A vendor's sharing method as it is used here: nothing that it does ends a plan.
 
-    root: str = "/run/nvidia/mps"
-    control: str | None = None
+    Its parts are those of `deviceplugin.vendor.SharingMethod`.
+    """
 
-    def __post_init__(self) -> None:
-        """Both are absolute paths."""
-        for key in ("root", "control"):
-            path = getattr(self, key)
-            if path and (not path.startswith("/") or ".." in path.split("/")):
-                raise ValueError(f"{key} {path!r} is not an absolute path")
+    name: str
+    vendor: str
+    title: str
+    devices: str
+    advice: str
+    refusal: Callable[[Device], str | None]
+    isolation: Callable[[Share], Isolation]
+    prepare: Prepare
+    edits: Callable[[ResourceName, msgspec.Struct], ContainerEdits]
 
 
-class SharingSection(Section, frozen=True):
-    """What sharing needs on the node."""
+class SharingSection(Section, frozen=True, eq=False):
+    """What sharing needs on the node: the settings of each sharing method under its name.
 
-    mps: MpsSettings = msgspec.field(default_factory=MpsSettings)
+    The methods and their keys are the vendors', so the schema of an installation is a subclass of
+    this one (resources/methods.py). `VARIABLES` are the names that the key `variables` of a rule
+    may have, `DOMAINS` has the domain of resources that rules name, by vendor.
+    """
+
+    METHODS: ClassVar[Mapping[str, Method]] = MappingProxyType({})
+    VARIABLES: ClassVar[tuple[str, ...]] = ()
+    DOMAINS: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def __eq__(self, other: object) -> bool:
+        """Equal settings: each reading of a configuration makes a schema of its own."""
+        if not isinstance(other, SharingSection):
+            return NotImplemented
+        return bool(msgspec.to_builtins(self) == msgspec.to_builtins(other))
+
+    def __hash__(self) -> int:
+        """That of the settings."""
+        return hash(msgspec.json.encode(self))
+
+
+def check_rules(rules: Sequence[Rule], sharing: SharingSection) -> None:
+    """Raise ConfigError, with the key and the choices, for a sharing method or a variable that no
+    installed vendor has."""
+    methods = (TIME_SLICING, *sorted(sharing.METHODS))
+    for number, rule in enumerate(rules):
+        for place, offer in enumerate(rule.offers):
+            key = f"rules[{number}].offers[{place}]"
+            if not isinstance(offer, Offer):
+                continue
+            _check_choice(f"{key}.sharing", offer.sharing, methods)
+            for at, variable in enumerate(offer.variables):
+                _check_choice(f"{key}.variables[{at}]", variable, sharing.VARIABLES)
+
+
+def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        some = "one of " + ", ".join(choices) if choices else "nothing: no installed vendor has any"
+        raise ConfigError(key, value, some)
 
 
 # A list and a word are no structs, but are decoded, checked and shown by the same code.
 SECTIONS: Mapping[str, Any] = {
-    "isolation": Isolation | None,
+    "isolation": IsolationWord | None,
     "rules": tuple[Rule, ...] | None,
     "sharing": SharingSection,
 }

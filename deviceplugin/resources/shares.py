@@ -7,12 +7,11 @@ like any of them: what an id means, `resources.ids` looks up among the devices t
 
 from collections.abc import Iterable, Iterator
 
-from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName, Share
+from deviceplugin.model import AdvertisedID, Device, DeviceID, Resource, ResourceName, Share
 from deviceplugin.resources.section import Offer
 from deviceplugin.schema import parse_bytes
 
 GIB, MIB = 1 << 30, 1 << 20
-_OWN_DOMAINS = frozenset({"nvidia", "amd", "intel"})
 _UNITS = {"gi": GIB, "mi": MIB}
 _UNIT_LENGTH = 12  # a text of more digits is no unit of any device's memory
 
@@ -27,16 +26,18 @@ def unit_text(unit_bytes: int) -> str:
     return f"{unit_bytes // GIB}gi" if whole_gib else f"{unit_bytes // MIB}mi"
 
 
-def memory_name(device: Device, natural: ResourceName, unit_bytes: int) -> ResourceName:
+def memory_name(device: Device, domain: str, unit_bytes: int) -> ResourceName:
     """`nvidia.com/gpu-memory` counts GiB on every node; another unit stands in its name.
 
     A unit that changed from node to node under one name would change what a pod asks for.
     """
-    domain = natural.partition("/")[0]
-    if device.vendor in _OWN_DOMAINS:
-        domain = f"{device.vendor}.com"
     unit = "" if unit_bytes == GIB else f"-{unit_text(unit_bytes)}"
-    return ResourceName(f"{domain}/gpu-memory{unit}")
+    return ResourceName(f"{domain}/{device.noun}-memory{unit}")
+
+
+def noun_text(of: Device | Resource) -> str:
+    """The noun of a device, or of a resource's devices, in a sentence: `GPU`."""
+    return of.noun.upper()
 
 
 def share_of(device: Device, offer: Offer) -> Share | None:
@@ -45,7 +46,7 @@ def share_of(device: Device, offer: Offer) -> Share | None:
         return Share(
             count=offer.replicas,
             whole=device.parent,
-            mps=offer.mps,
+            method=offer.method,
             variables=offer.variables,
         )
     if offer.memory is None:
@@ -56,7 +57,7 @@ def share_of(device: Device, offer: Offer) -> Share | None:
         count=max((device.memory_bytes or 0) - reserve, 0) // unit,
         whole=device.parent,
         unit_bytes=unit,
-        mps=offer.mps,
+        method=offer.method,
         variables=offer.variables,
     )
 

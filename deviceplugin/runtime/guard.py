@@ -6,9 +6,12 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from deviceplugin.errors import DevicePluginError
+from deviceplugin.errors import DevicePluginError, VendorError
 
 log = structlog.get_logger()
+
+
+FAILED = "plugin_function_failed"
 
 
 T = TypeVar("T")
@@ -30,6 +33,21 @@ def guarded(name: str, function: Callable[P, T], instead: Callable[P, T]) -> Cal
                 log.exception("plugin_function_failed", function=name, error=str(error))
             told = True
             return instead(*args, **kwargs)
+
+    return call
+
+
+def plugin_function(name: str, function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, which raises VendorError for whatever is not one of our errors."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except DevicePluginError:
+            raise
+        except Exception as error:
+            log.exception("plugin_function_failed", function=name, error=str(error))
+            raise VendorError(f"{name}: {type(error).__name__}: {error}") from error
 
     return call
 

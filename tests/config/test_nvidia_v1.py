@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 import yaml
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from deviceplugin.config.config import Config
 from deviceplugin.config.load import load
@@ -108,7 +108,7 @@ imex: {channelIDs: [0], required: false}
     assert nvidia.device_list_strategy == ("envvar", "cdi-cri")
     assert (nvidia.device_id_strategy, nvidia.pass_device_specs) == ("index", True)
     assert (nvidia.cdi_annotation_prefix, nvidia.cdi_hook_path) == ("x.io/", "/usr/bin/nvidia-ctk")
-    assert section(config, SharingSection).mps.root == "/run/mps"
+    assert to_builtins(section(config, SharingSection))["mps"]["root"] == "/run/mps"
     told = {note.partition(":")[0] for note in config.notes}
     assert told == {
         "flags.failOnInitError",

@@ -15,7 +15,7 @@ from deviceplugin.cli import cli
 from deviceplugin.health.dialects import DIALECTS, Dialect
 from deviceplugin.metrics import http as metrics_server
 from deviceplugin.names import name_problem
-from deviceplugin.resources.section import MpsSettings
+from deviceplugin.vendors.nvidia.mps import MpsSettings
 from tests.rig import run_command
 
 ROOT = Path(__file__).parents[2]

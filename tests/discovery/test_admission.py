@@ -58,6 +58,7 @@ def test_an_honest_discovery_is_taken_over_whole() -> None:
         ({"attributes": {"a": 5}}, "something other than text"),
         ({"attributes": None}, "attributes is None"),
         ({"numa_node": True}, "numa_node is True"),
+        ({"noun": "an NPU"}, "noun is 'an NPU', not a word such as npu"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -154,11 +155,13 @@ def link(peer: object, **values: Any) -> Link:
         (link("b", kind=7), "is not a printable word"),
         (link("b", width=0), "the width of a link is 0"),
         (link("b", width="4"), "the width of a link is '4'"),
+        (link("b", cost=0), "the cost of a link, 0, is not a number from 1 to 1000"),
+        (link("b", cost=True), "the cost of a link, True, is not"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_link_that_is_none_costs_itself(wrong: Link, reason: str) -> None:
-    good = link("b", kind="HCCS")
+    good = link("b", kind="HCCS", cost=40)
     found = Discovery(devices=(device("a", links=(good, wrong)), device("b")))
     believed, (refused,) = checked("ours", found)
     assert [d.links for d in believed.devices] == [(good,), ()]

@@ -9,13 +9,15 @@ import pytest
 
 from deviceplugin.discovery import edits as module
 from deviceplugin.discovery.edits import EditsCache
-from deviceplugin.errors import AllocationError, CallTimeoutError, VendorError
+from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
 from deviceplugin.host import Host
-from deviceplugin.model import ContainerEdits, Device, DeviceID, DeviceNode, Discovery
+from deviceplugin.model import ContainerEdits, Device, DeviceID, DeviceNode, Discovery, Share
+from deviceplugin.resources.grants import Granted
 from deviceplugin.testing.tree import write_tree
+from deviceplugin.vendor import Grant
 
 A, B = (Device(id=DeviceID(name), vendor="example", nodes=("/dev/x",)) for name in "ab")
-NOTHING = ContainerEdits()
+NOTHING = Granted()
 
 
 class Vendor:
@@ -98,9 +100,65 @@ async def test_a_node_that_went_away_is_missed_although_the_answer_is_kept(
         await answers.edits([A], NOTHING)
 
 
+SHARES = Granted(
+    edits=ContainerEdits(env={"MEMORY": "1"}),
+    grants=(Grant(device=A, share=Share(count=8, unit_bytes=1 << 30), count=3),),
+)
+
+
 async def test_shares_are_added_to_what_the_vendor_says(answers: EditsCache) -> None:
-    edits = await answers.edits([A], ContainerEdits(env={"MEMORY": "1"}))
+    edits = await answers.edits([A], SHARES)
     assert dict(edits.env) == {"IDS": "a", "MEMORY": "1"}
+
+
+class Limiting(Vendor):
+    """A vendor that turns a share into a template of its own, as `ASCEND_VNPU_SPECS` does."""
+
+    path = "/dev/x"
+
+    def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
+        if self.error:
+            raise self.error
+        (grant,) = grants
+        node = DeviceNode(path="/dev/limit", host_path=self.path)
+        return ContainerEdits(env={"SPECS": f"vir{grant.count:02}"}, device_nodes=(node,))
+
+
+async def test_a_vendor_that_knows_limits_is_told_the_share(tmp_path: Path) -> None:
+    write_tree(tmp_path, "/dev/x c 1:1")
+    answers = EditsCache(Host(tmp_path), {"example": Limiting()})
+    edits = await answers.edits([A], SHARES)
+    assert dict(edits.env) == {"IDS": "a", "MEMORY": "1", "SPECS": "vir03"}
+    assert [node.path for node in edits.device_nodes] == ["/dev/x", "/dev/limit"]
+    assert "SPECS" not in (await answers.edits([A], NOTHING)).env
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (AllocationError(Refusal.LIMIT, "no template of 3 GiB"), AllocationError),
+        (KeyError("bug"), VendorError),
+    ],
+    ids=["refused", "a bug"],
+)
+async def test_limits_that_a_vendor_cannot_set_refuse_the_allocation(
+    tmp_path: Path, raised: Exception, expected: type[Exception]
+) -> None:
+    write_tree(tmp_path, "/dev/x c 1:1")
+    vendor = Limiting()
+    answers = EditsCache(Host(tmp_path), {"example": vendor})
+    await answers.prepare([A])
+    vendor.error = raised
+    with pytest.raises(expected):
+        await answers.edits([A], SHARES)
+
+
+async def test_a_path_of_limits_that_is_no_host_path_is_the_vendors_fault(tmp_path: Path) -> None:
+    write_tree(tmp_path, "/dev/x c 1:1")
+    vendor = Limiting()
+    vendor.path = "dev/x"
+    with pytest.raises(VendorError, match="not a host path"):
+        await EditsCache(Host(tmp_path), {"example": vendor}).edits([A], SHARES)
 
 
 async def test_a_failure_is_not_kept(answers: EditsCache, vendor: Vendor) -> None:

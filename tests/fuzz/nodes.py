@@ -17,7 +17,7 @@ from deviceplugin.host.boot import read_boot_id
 from deviceplugin.kubelet.wire import list_message
 from deviceplugin.model import Device, Discovery, Inventory
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
-from deviceplugin.placement.pci_topology import read_surroundings
+from deviceplugin.placement.pci_topology import read_pci_topology
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing import amd as amd_node
 from deviceplugin.testing import intel as intel_node
@@ -74,7 +74,7 @@ def _described(host: Host, vendor: Vendor, discovery: Discovery) -> None:
         for text in (device.product, device.profile, *device.attributes.values()):
             assert text is None or is_line(text), text
     inventory = Inventory(devices=MappingProxyType({d.id: d for d in discovery.devices}))
-    read_surroundings(host, inventory, "eth0")
+    read_pci_topology(host, inventory, "eth0")
     for resource in plan_resources(inventory, ()).resources.values():
         listed = pluginapi.ListAndWatchResponse.FromString(list_message(resource))
         assert [d.ID for d in listed.devices] == sorted({e.id for e in resource.devices})

@@ -26,6 +26,7 @@ from deviceplugin.model import (
 from deviceplugin.placement.prefer import prefer
 from deviceplugin.resources.allocation import Request
 from deviceplugin.resources.allocator import Allocator, Sources
+from deviceplugin.resources.grants import Granted
 from deviceplugin.testing.kubelet import KubeletStub
 
 GPU = ResourceName("example.com/gpu")
@@ -96,11 +97,11 @@ class Answer:
             entry.device: Device(id=entry.device, vendor="example")
             for entry in request.entries.values()
         }
-        sources = Sources(devices=devices, share_edits=_no_shares, vendor_edits=self._edits)
+        sources = Sources(devices=devices, granted=_no_shares, vendor_edits=self._edits)
         allocator = Allocator(lambda: sources, _reserving)
         return await allocator.allocate(request, encode)
 
-    async def _edits(self, devices: Sequence[Device], _: ContainerEdits) -> ContainerEdits:
+    async def _edits(self, devices: Sequence[Device], _: Granted) -> ContainerEdits:
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()
@@ -109,8 +110,8 @@ class Answer:
         return ContainerEdits(env={"IDS": ",".join(device.id for device in devices)})
 
 
-def _no_shares(*_: object) -> ContainerEdits:
-    return ContainerEdits()
+def _no_shares(*_: object) -> Granted:
+    return Granted()
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.placement.prefer import BUILT_IN, default_policy, prefer
-from deviceplugin.placement.topology import Surroundings, topology_of
+from deviceplugin.placement.topology import PciTopology, topology_of
 from deviceplugin.placement.view import Context
 from deviceplugin.resources.plan import plan_resources
 
@@ -170,10 +170,10 @@ def _id(device: Device) -> str:
 class Box:
     """A node that can be asked."""
 
-    def __init__(self, devices: Iterable[Device], surroundings: Surroundings | None = None) -> None:
+    def __init__(self, devices: Iterable[Device], pci: PciTopology | None = None) -> None:
         self.inventory = inventory(devices)
         self.resource = plan_resources(self.inventory).resources[NAME]
-        topology = topology_of(self.inventory, surroundings or Surroundings())
+        topology = topology_of(self.inventory, pci or PciTopology())
         self.context = self.prepared(self.resource, Context(topology=topology))
 
     @staticmethod

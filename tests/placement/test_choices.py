@@ -7,8 +7,9 @@ import pytest
 
 from deviceplugin.model import AdvertisedID, DeviceID, Health
 from deviceplugin.placement.layout import WHOLE, loads_of
-from deviceplugin.placement.topology import Place, Surroundings, topology_of
-from deviceplugin.placement.view import Context, Reading
+from deviceplugin.placement.topology import PciTopology, Place, topology_of
+from deviceplugin.placement.view import Context
+from deviceplugin.vendor import Reading
 from tests.placement import boxes
 from tests.placement.boxes import NAME, Box
 
@@ -155,7 +156,7 @@ PATHS = {f"0000:{n + 16:02x}:00.0": f"/sys/devices/pci0000:{n // 2}0/s/d{n}/g{n}
 def test_proximity_goes_by_the_way_to_the_nic(
     nic: Place, size: int, answer: tuple[str, ...]
 ) -> None:
-    box = Box(boxes.pcie_only(8), Surroundings(paths=PATHS, nic=nic))
+    box = Box(boxes.pcie_only(8), PciTopology(paths=PATHS, nic=nic))
     assert box.ask(size, policy="proximity") == answer
 
 
@@ -166,7 +167,7 @@ def test_proximity_goes_by_the_must_include_set_without_a_nic() -> None:
 def test_replicas_of_distinct_devices_come_before_second_replicas_of_one() -> None:
     resource, devices = boxes.replicated(boxes.parts(boxes.pcie_only(2), 2)[1:3], 3)
     whole = boxes.pcie_only(2)[:1]
-    topology = topology_of(boxes.inventory([*whole, *devices.values()]), Surroundings())
+    topology = topology_of(boxes.inventory([*whole, *devices.values()]), PciTopology())
     layout = Context(topology=topology).layout(resource)
     assert layout.gpus == ("g00",)
     assert layout.ids[0][:3] == ("g00.0::0", "g00.1::0", "g00.0::1")

@@ -7,8 +7,8 @@ import pytest
 from deviceplugin.model import Device, DeviceID, Link, LinkKind
 from deviceplugin.placement.topology import (
     UNKNOWN,
+    PciTopology,
     Place,
-    Surroundings,
     distance,
     pcie_level,
     topology_of,
@@ -21,6 +21,33 @@ NOWHERE = Place()
 
 def link(kind: LinkKind, width: int = 1, weight: int | None = None) -> Link:
     return Link(peer=PEER, kind=kind, width=width, weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("own", "level", "cost", "relation"),
+    [
+        pytest.param({"width": 3}, 50, 4005, "HCCS ×3", id="no cost: as NVLink of its width"),
+        pytest.param({"weight": 1}, 50, 10005, "HCCS ×1", id="a weight of an unknown scale"),
+        pytest.param({"cost": 13}, 50, 1305, "HCCS ×1", id="its cost"),
+        pytest.param({"cost": 300}, 50, 30005, "HCCS ×1", id="better than across sockets"),
+        pytest.param({"cost": 300}, 10, 24000, "same PCIe switch", id="worse than a switch"),
+        pytest.param({"cost": -5}, 50, 105, "HCCS ×1", id="below the scale"),
+    ],
+)
+def test_a_kind_of_a_vendors_own_costs_what_it_says(
+    own: dict[str, int], level: int, cost: int, relation: str
+) -> None:
+    fabric = Link(peer=DeviceID("b"), kind="HCCS", **own)
+    found = distance([fabric, link(LinkKind.PCIE, weight=level)], NOWHERE, NOWHERE)
+    assert (found.cost, found.relation) == (cost, relation)
+
+
+def test_a_known_kind_is_known_by_its_word() -> None:
+    word, member = (
+        distance([Link(peer=DeviceID("b"), kind=kind, weight=20)], NOWHERE, NOWHERE)
+        for kind in ("PCIE", LinkKind.PCIE)
+    )
+    assert word == member
 
 
 def test_relations_have_an_order() -> None:
@@ -86,14 +113,14 @@ def test_links_of_partitions_count_for_their_gpus() -> None:
         Device(id=DeviceID("b"), vendor="x"),
         Device(id=DeviceID("b1"), vendor="x", parent=DeviceID("b"), links=(_to("a1", 41),)),
     ]
-    topology = topology_of(boxes.inventory(devices), Surroundings())
+    topology = topology_of(boxes.inventory(devices), PciTopology())
     assert topology.between(DeviceID("a"), DeviceID("b")).relation == "XGMI weight 41"
     assert topology.gpu_of == {"a": "a", "a1": "a", "b": "b", "b1": "b"}
 
 
 def test_a_parent_that_nobody_lists_is_a_gpu_all_the_same() -> None:
     parts = [Device(id=DeviceID(f"p{n}"), vendor="x", parent=DeviceID("gpu")) for n in range(2)]
-    topology = topology_of(boxes.inventory(parts), Surroundings())
+    topology = topology_of(boxes.inventory(parts), PciTopology())
     assert topology.gpus == ("gpu",)
 
 

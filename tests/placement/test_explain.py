@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from deviceplugin.cli.explain import explanation_text
-from deviceplugin.model import AdvertisedID, Preference
+from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.placement.explain import Question, explain
 from deviceplugin.placement.prefer import BUILT_IN
+from deviceplugin.placement.view import Context
 from tests.placement import boxes
 from tests.placement.boxes import Box
 
@@ -66,17 +67,28 @@ def test_the_table_names_the_choice_and_the_others() -> None:
     assert "ids: g00 g01" in text
 
 
-def test_a_policy_of_others_is_explained_without_runners_up() -> None:
+def theirs(resource: Resource, preference: Preference, _: Context) -> tuple[AdvertisedID, ...]:
+    """The last ids."""
+    others = sorted(preference.available - preference.must_include, reverse=True)
+    return (*preference.must_include, *others)[: preference.size]
+
+
+def test_a_policy_of_others_has_runners_up_by_what_they_cost() -> None:
     box = BOXES["mi210"]
-    asked = Preference(available=frozenset(box.ids), must_include=frozenset(), size=2)
+    asked = Preference(available=frozenset(box.ids), must_include=frozenset({box.ids[5]}), size=2)
     document = explain(
         Question(
             resource=box.resource,
             preference=asked,
             context=box.context,
             name="theirs",
-            policy=lambda *_: (box.ids[7], box.ids[3]),
+            policy=theirs,
         )
     )
-    assert document["chosen"]["ids"] == ["g03", "g07"]
-    assert document["runners_up"] == []
+    assert document["chosen"]["ids"] == ["g05", "g07"]
+    assert [other["ids"] for other in document["runners_up"]] == [["g05", "g06"]]
+    assert document["chosen"]["score"]["policy"] is None
+    assert document["chosen"]["score"]["links"] > 0
+    table = explanation_text(document)
+    assert "chosen  -" in table
+    assert "2       -" in table

@@ -11,23 +11,22 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from deviceplugin.config.config import Config
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.model import AdvertisedID, DeviceID, Inventory, Preference, Resource
 from deviceplugin.placement.layout import WHOLE
-from deviceplugin.placement.pci_topology import declared_problems, read_surroundings
-from deviceplugin.placement.prefer import BUILT_IN, plain
-from deviceplugin.placement.registry import load_policy
-from deviceplugin.placement.section import SECTIONS, check_policies
+from deviceplugin.placement.pci_topology import declared_problems, read_pci_topology
+from deviceplugin.placement.prefer import plain
+from deviceplugin.placement.registry import configured_policies, load_policy
+from deviceplugin.placement.section import SECTIONS
 from deviceplugin.placement.service import STATE_FILE, Placement, Sources, read_turns, settings_of
 from deviceplugin.placement.topology import Place
-from deviceplugin.placement.view import Reading
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.testing.tree import write_tree
+from deviceplugin.vendor import Reading
 from tests.placement import boxes
 from tests.placement.boxes import NAME, Box
 from tests.rig import WAIT_S
@@ -36,15 +35,12 @@ BOX = Box(boxes.pcie_only(8))
 Make = Callable[..., Placement]
 
 
-def config(tmp_path: Path, **raw: Any) -> Config:
-    sections = decode_sections(raw, SECTIONS)
-    return Config(node_name="node-a", host_root=tmp_path, state_dir=tmp_path, sections=sections)
-
-
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     def made(sources: Sources | None = None, **raw: Any) -> Placement:
-        return Placement(Host(tmp_path), settings_of(config(tmp_path, **raw)), tmp_path, sources)
+        return Placement(
+            Host(tmp_path), settings_of(decode_sections(raw, SECTIONS), "node-a"), tmp_path, sources
+        )
 
     return made
 
@@ -218,14 +214,14 @@ async def test_a_nic_that_is_not_there_changes_nothing(
     make: Make, tmp_path: Path, nic: str
 ) -> None:
     write_tree(tmp_path, NIC_TREE.replace("\\\n", ""))
-    assert read_surroundings(Host(tmp_path), BOX.inventory, nic).nic is None
+    assert read_pci_topology(Host(tmp_path), BOX.inventory, nic).nic is None
     placement = await ready(make(scheduling={"policy": "proximity", "proximity_to": nic}))
     assert ask(placement, 1) == ("g00",)
 
 
 def test_paths_that_leave_the_host_are_unknown(tmp_path: Path) -> None:
     write_tree(tmp_path, "/sys/bus/pci/devices/0000:15:00.0 -> /etc")
-    around = read_surroundings(Host(tmp_path), BOX.inventory, "0000:15:00.0")
+    around = read_pci_topology(Host(tmp_path), BOX.inventory, "0000:15:00.0")
     assert around.paths == {}
     assert around.nic is None
 
@@ -246,9 +242,10 @@ def test_a_place_without_anything_known_is_no_nic() -> None:
     ids=str,
 )
 def test_what_a_list_of_nodes_says_is_compared_with_what_is_there(
-    tmp_path: Path, said: dict[str, Any], problems: int
+    said: dict[str, Any], problems: int
 ) -> None:
-    declared = settings_of(config(tmp_path, gpu_nodes=[{"name": "node-a", **said}])).declared
+    sections = decode_sections({"gpu_nodes": [{"name": "node-a", **said}]}, SECTIONS)
+    declared = settings_of(sections, "node-a").declared
     assert len(declared_problems(declared, BOX.context.topology)) == problems
 
 
@@ -271,7 +268,7 @@ def test_what_a_list_of_nodes_says_is_compared_with_what_is_there(
 )
 def test_a_wrong_configuration_is_named_by_its_key(raw: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        check_policies(decode_sections(raw, SECTIONS), tuple(BUILT_IN))
+        configured_policies(decode_sections(raw, SECTIONS))
     assert raised.value.key == key
 
 

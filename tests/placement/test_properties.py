@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from deviceplugin.model import AdvertisedID, DeviceID, Preference, Resource
 from deviceplugin.placement.prefer import BUILT_IN, prefer
-from deviceplugin.placement.topology import Surroundings, topology_of
-from deviceplugin.placement.view import Context, Reading
+from deviceplugin.placement.topology import PciTopology, topology_of
+from deviceplugin.placement.view import Context
+from deviceplugin.vendor import Reading
 from tests.placement import boxes
 from tests.placement.boxes import NAME, Box
 
@@ -22,7 +23,7 @@ BOXES = [
     Box(boxes.unlinked(5)),
 ]
 REPLICAS, _DEVICES = boxes.replicated(boxes.pcie_only(3), 4)
-_TOPOLOGY = topology_of(boxes.inventory(_DEVICES.values()), Surroundings())
+_TOPOLOGY = topology_of(boxes.inventory(_DEVICES.values()), PciTopology())
 RESOURCES = [
     *((box.resource, box.context) for box in BOXES),
     (REPLICAS, Box.prepared(REPLICAS, Context(topology=_TOPOLOGY))),

@@ -21,17 +21,17 @@ def random_problem(seed: int, gpus: int, room: int) -> Problem:
     # Among equal sums of these costs the relations are equal too.
     return Problem(
         costs=costs,
-        steep=costs,
-        twins=tuple(range(gpus)),
+        fragmentation_costs=costs,
+        interchangeable=tuple(range(gpus)),
         free=rooms,
-        room=rooms,
+        limits=rooms,
         must=must,
         size=size,
     )
 
 
 def all_choices(problem: Problem) -> list[tuple[int, ...]]:
-    ranges = [range(low, high + 1) for low, high in zip(problem.must, problem.room, strict=True)]
+    ranges = [range(low, high + 1) for low, high in zip(problem.must, problem.limits, strict=True)]
     return [counts for counts in product(*ranges) if sum(counts) == problem.size]
 
 
@@ -58,10 +58,10 @@ def test_of_parts_in_a_tree_none_is_better_connected(seed: int) -> None:
     ]
     problem = Problem(
         costs=tree,
-        steep=tree,
-        twins=problem.twins,
+        fragmentation_costs=tree,
+        interchangeable=problem.interchangeable,
         free=problem.free,
-        room=problem.room,
+        limits=problem.limits,
         must=problem.must,
         size=problem.size,
     )
@@ -79,10 +79,10 @@ def test_beyond_the_bound_the_answer_is_complete_and_good(size: int) -> None:
     ones = (1,) * 64
     problem = Problem(
         costs=costs,
-        steep=costs,
-        twins=tuple(range(64)),
+        fragmentation_costs=costs,
+        interchangeable=tuple(range(64)),
         free=ones,
-        room=ones,
+        limits=ones,
         must=(0,) * 64,
         size=size,
     )
@@ -101,6 +101,6 @@ def test_exchanges_never_make_a_greedy_choice_worse() -> None:
     for problem, found, best in zip(problems, bounded, exact, strict=True):
         assert sum(found.counts) == problem.size
         assert all(
-            m <= c <= r for m, c, r in zip(problem.must, found.counts, problem.room, strict=True)
+            m <= c <= r for m, c, r in zip(problem.must, found.counts, problem.limits, strict=True)
         )
         assert found.score[0] <= best[0] * 1.5 + 1

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from deviceplugin.config.config import Config
 from deviceplugin.host import Host
 from deviceplugin.model import Inventory
 from deviceplugin.placement.service import STATE_FILE, Placement, read_turns, settings_of
@@ -33,7 +32,7 @@ async def test_keys_of_a_later_version_are_written_back(tmp_path: Path) -> None:
     path, later = tmp_path / STATE_FILE, {"weights": {"a": [1]}, "handed_out": TURNS}
     path.write_text(json.dumps(later))
     before = path.stat().st_ino
-    placement = Placement(Host(tmp_path), settings_of(Config(node_name="n")), tmp_path)
+    placement = Placement(Host(tmp_path), settings_of({}, "n"), tmp_path)
     serving = asyncio.create_task(placement.follow(Latest(Inventory()), Latest[Resources]({})))
     async with asyncio.timeout(WAIT_S):
         while path.stat().st_ino == before:  # noqa: ASYNC110  # written by a thread

@@ -5,10 +5,14 @@ from typing import Any
 
 from deviceplugin.config.load import CORE_SECTIONS
 from deviceplugin.config.schema import decode
+from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.model import Device, DeviceID, Inventory, ResourceName, frozen
+from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import Sharing, sharing_of
+from deviceplugin.resources.section import check_rules
 
 GIB = 1 << 30
+SHARING = sharing_schema(load_vendors(None))
 
 
 def gpu(index: int, gib: float = 80, **changed: Any) -> Device:
@@ -48,7 +52,10 @@ def inventory(*devices: Device) -> Inventory:
 
 def sharing(*rules: dict[str, Any], **sections: Any) -> Sharing:
     raw = {"rules": list(rules), "sharing": {}, "isolation": None, **sections}
-    return sharing_of({k: decode(raw[k], CORE_SECTIONS[k], k) for k in CORE_SECTIONS if k in raw})
+    schemas = {**CORE_SECTIONS, "sharing": SHARING}
+    made = sharing_of({k: decode(raw[k], schemas[k], k) for k in schemas if k in raw})
+    check_rules(made.rules, made.section)
+    return made
 
 
 def _id(device: Device) -> str:

@@ -20,6 +20,7 @@ from deviceplugin.model import (
 )
 from deviceplugin.resources.allocation import Allocation, Request
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
+from deviceplugin.resources.grants import Granted
 
 GPU = ResourceName("example.com/gpu")
 DEVICES = {DeviceID(i): Device(id=DeviceID(i), vendor="example", resource=GPU) for i in "ab"}
@@ -36,7 +37,7 @@ class Desk:
     def __init__(self, error: Exception | None = None) -> None:
         self.steps: list[str] = []
         self._error = error
-        self.sources = Sources(devices=DEVICES, share_edits=self._shares, vendor_edits=self._vendor)
+        self.sources = Sources(devices=DEVICES, granted=self._shares, vendor_edits=self._vendor)
         self.allocator = Allocator(lambda: self.sources, self._reserving)
 
     @asynccontextmanager
@@ -48,15 +49,15 @@ class Desk:
             self.steps.append("released")
             raise
 
-    def _shares(self, *_: object) -> ContainerEdits:
+    def _shares(self, *_: object) -> Granted:
         self.steps.append("shares")
-        return ContainerEdits(env={"SHARE": "1"})
+        return Granted(edits=ContainerEdits(env={"SHARE": "1"}))
 
-    async def _vendor(self, devices: Sequence[Device], shares: ContainerEdits) -> ContainerEdits:
+    async def _vendor(self, devices: Sequence[Device], shares: Granted) -> ContainerEdits:
         self.steps.append("vendor")
         if self._error is not None:
             raise self._error
-        return ContainerEdits(env={**shares.env, "IDS": ",".join(d.id for d in devices)})
+        return ContainerEdits(env={**shares.edits.env, "IDS": ",".join(d.id for d in devices)})
 
     def encode(self, edits: ContainerEdits) -> str:
         self.steps.append("encoded")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deviceplugin.model import ResourceName
-from deviceplugin.resources.mps import limits, services_of
+from deviceplugin.resources.programs import services_of
+from deviceplugin.vendors.nvidia.mps import limits
 from tests.resources.builders import gpu, inventory, sharing
 from tests.resources.conftest import polls, start
 from tests.rig import Rig
@@ -128,12 +129,12 @@ def test_slices_have_limits_of_their_own_and_the_server_none() -> None:
     rules = sharing({"offers": [{"memory": {}, "sharing": "mps"}]})
     node = inventory(gpu(0))
     services = services_of(rules.plan(node).resources, node.devices)
-    (service,) = services.values()
-    assert service.resource == ResourceName("nvidia.com/gpu-memory")
-    assert list(limits(service)) == []
+    ((method, shared),) = services.values()
+    assert (method, shared.name) == ("mps", ResourceName("nvidia.com/gpu-memory"))
+    assert list(limits(shared)) == []
 
 
 def test_mps_of_another_vendor_is_refused() -> None:
     node = inventory(gpu(0, vendor="amd", resource="amd.com/gpu"))
     (problem,) = sharing(RULES["rules"][0]).plan(node).problems
-    assert "for whole NVIDIA GPUs" in problem.reason
+    assert problem.reason.endswith("is for whole NVIDIA GPUs, not for devices of vendor amd")

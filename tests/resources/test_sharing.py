@@ -5,11 +5,22 @@ from typing import Any
 
 import pytest
 
+from deviceplugin.edits import merge_edits
 from deviceplugin.errors import AllocationError, Refusal
-from deviceplugin.model import AdvertisedDevice, AdvertisedID, Device, Preference, Resource
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    Device,
+    DeviceID,
+    Preference,
+    Resource,
+)
 from deviceplugin.placement.narrow import narrow, shared
-from deviceplugin.resources.allocation import check_request, share_edits
-from tests.resources.builders import GIB, gpu, instance, inventory, sharing
+from deviceplugin.resources.allocation import check_request, offered_as
+from deviceplugin.resources.grants import granted
+from deviceplugin.vendors.nvidia.limits import limit_edits
+from deviceplugin.vendors.nvidia.mps import MpsSettings
+from tests.resources.builders import GIB, SHARING, gpu, instance, inventory, sharing
 
 GPUS = (gpu(0, 40), gpu(1, 40), gpu(2, 40))
 ALL_VARIABLES = [
@@ -147,7 +158,13 @@ def test_what_a_container_may_have_is_let_through(offer: Any, asked: dict[str, i
 def env(offer: Any, asked: dict[str, int], gpus: Sequence[Device] = GPUS) -> Mapping[str, str]:
     found = resource(offer, *gpus)
     wanted = entries(found, ids(found, **asked))
-    return share_edits(found, wanted, {g.id: g for g in gpus}, "/run/mps").env
+    of_all = granted(found, wanted, behind(found, gpus), SHARING(mps=MpsSettings(root="/run/mps")))
+    return merge_edits([of_all.edits, limit_edits(of_all.grants)]).env
+
+
+def behind(found: Resource, gpus: Iterable[Device]) -> dict[DeviceID, Device]:
+    """The devices as a vendor is told them at an Allocate: under the resource's name."""
+    return {g.id: offered_as(found.name, g) for g in gpus}
 
 
 def test_slices_are_told_in_bytes_and_mib_with_every_variable_that_is_configured() -> None:
@@ -197,7 +214,8 @@ def test_a_limit_of_unknown_memory_is_an_error_and_the_amount_is_not_told() -> N
 def test_mps_gives_the_pipes_and_the_shared_memory_of_its_resource() -> None:
     found = resource({"replicas": 4, "sharing": "mps"})
     wanted = entries(found, ids(found, g0=1))
-    edits = share_edits(found, wanted, {g.id: g for g in GPUS}, "/run/mps")
+    section = SHARING(mps=MpsSettings(root="/run/mps"))
+    edits = granted(found, wanted, behind(found, GPUS), section).edits
     assert edits.env["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
     assert [(m.path, m.host_path, m.read_only) for m in edits.mounts] == [
         ("/mps/nvidia.com/gpu/pipe", "/run/mps/nvidia.com/gpu/pipe", False),

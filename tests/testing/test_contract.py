@@ -27,7 +27,7 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.testing.contract import contract_problems
-from deviceplugin.vendor import Finding, HealthReport
+from deviceplugin.vendor import Finding, Grant, HealthReport, Reading
 from tests.rig import WAIT_S, environment
 from tests.third_party.plugin import WELL_BEHAVED, install, spoilt
 
@@ -191,6 +191,8 @@ class Complete(Scripted):
     specs: object = (CdiSpec(kind="acme.com/gpu", devices={"gpu-0": ContainerEdits()}),)
     reports: Sequence[Fault] = ()
     left: Sequence[Fault] = ()
+    limits: Any = field(default_factory=ContainerEdits)
+    measured: Any = field(default_factory=dict)
 
     def unchanged(self) -> object:
         return self.said
@@ -205,6 +207,12 @@ class Complete(Scripted):
         report.faults("acme.x", self.reports)
         stop.wait()
         report.faults("acme.x", self.left)
+
+    def share_edits(self, grants: Sequence[Grant]) -> Any:
+        return self.limits
+
+    def readings(self, devices: Sequence[Device]) -> Any:
+        return self.measured
 
     def close(self) -> None:
         pass
@@ -241,6 +249,13 @@ def test_a_vendor_with_every_optional_method_can_keep_the_contract(host: Host) -
             {"left": [FAULT]},
             "watch_health(): the faults of acme.x were not emptied when stop was set",
         ),
+        ({"limits": None}, "share_edits() gives NoneType, not ContainerEdits"),
+        ({"measured": None}, "readings() gives NoneType, not a mapping"),
+        (
+            {"measured": {"gpu-1": Reading()}},
+            "readings(): 'gpu-1' is not a whole device of this vendor",
+        ),
+        ({"measured": {"gpu-0": 5}}, "readings(): int is not a Reading"),
         ({"reports": None}, "watch_health(): raises TypeError: 'NoneType' object is not iterable"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -368,6 +383,14 @@ def test_the_command_speaks_json(tmp_path: Path) -> None:
             spoilt("def container_edits(self, devices):\n    return 1 / 0"),
             "node.tree: raises ZeroDivisionError: division by zero (__init__.py:54)",
             id="raises",
+        ),
+        pytest.param(
+            f"{WELL_BEHAVED}\nSHARE_VARIABLES = ('LIMIT',)\n",
+            "node.tree: SHARE_VARIABLES names variables, and there is no share_edits()",
+            id="variables",
+        ),
+        pytest.param(
+            f"{WELL_BEHAVED}\nSHARING = 5\n", "its SHARING is not a mapping", id="sharing"
         ),
         pytest.param(
             spoilt("def close(self):\n    raise KeyError('x')"),

@@ -66,7 +66,8 @@ def test_it_is_listed_with_what_it_takes_up(packages: str) -> None:
     (acme,) = [v for v in json.loads(ended.stdout)["vendors"] if v["name"] == "acme"]
     assert (acme["package"], acme["version"], acme["module"]) == ("acme_npu", "1.0", "acme_npu")
     assert acme["sections"] == ["acme"]
-    assert {"cdi_specs", "probe_health", "unchanged"} <= set(acme["methods"])
+    assert {"cdi_specs", "probe_health", "share_edits", "unchanged"} <= set(acme["methods"])
+    assert acme["attributes"] == ["CONTRACT", "SHARE_VARIABLES", "SHARING"]
     assert (acme["not_in_contract"], acme["error"]) == ([], None)
 
 
@@ -131,6 +132,38 @@ async def test_the_daemon_serves_it(packages: str, node: Rig) -> None:
     assert event["action"].startswith("check the fans")
     await node.allocatable({NPU: 3})
     assert node.stub.violations == []
+
+
+SHARED = """
+rules:
+  - match: {vendor: acme, uuid: "0000:04:00.0"}
+    offers:
+      - {replicas: 4, sharing: acme_part, variables: [ACME_CORES_PERCENT], name: acme.example/part}
+  - match: {vendor: acme}
+    offers: [{memory: {unit: 1GiB}}]
+sharing: {acme_part: {program: PROGRAM}}
+"""
+
+
+async def test_it_shares_by_its_own_program_limits_and_noun(packages: str, node: Rig) -> None:
+    program = shutil.which("sleep")
+    assert program is not None
+    config = node.config(SHARED.replace("PROGRAM", program))
+    node.start("--config", str(config), PYTHONPATH=packages)
+    await node.allocatable({"acme.example/part": 4, "acme.example/npu-memory": 96})
+    await node.stub.admit("pod", {"main": {"acme.example/part": 1}})
+    given = node.stub.merged("pod", "main").envs
+    assert given["ACME_PART"] == "acme.example/part"
+    assert given["ACME_CORES_PERCENT"] == "3=25"
+    assert given["GPU_SHARE_ISOLATION"] == "process"
+
+
+def test_a_rule_may_name_its_variables_and_no_others(packages: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(SHARED.replace("PROGRAM", "/bin/sh").replace("ACME_CORES_", "ACME_CORE_"))
+    ended = run_command("check", "--config", str(path), PYTHONPATH=packages)
+    assert ended.returncode == 2
+    assert "ACME_CORES_PERCENT" in ended.stderr
 
 
 async def test_a_reload_takes_its_section_up(packages: str, node: Rig) -> None:

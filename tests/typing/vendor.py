@@ -18,11 +18,13 @@ from deviceplugin.api import (
     Fault,
     FaultClass,
     Finding,
+    Grant,
     HealthReport,
     Host,
     Link,
     LinkKind,
     Preference,
+    Reading,
     Resource,
     ResourceName,
     Scheduling,
@@ -78,7 +80,11 @@ class TypedVendor:
             numa_node=numa_node,
             memory_bytes=(16 << 30) - parse_bytes(self._section.reserve),
             policy=self._section.scheduling.policy,
-            links=(Link(peer=DeviceID("other"), kind=LinkKind.PCIE, width=16),),
+            links=(
+                Link(peer=DeviceID("other"), kind=LinkKind.PCIE, width=16),
+                Link(peer=DeviceID("other"), kind="HCCS", cost=40),
+            ),
+            noun="npu",
         )
 
     def unchanged(self) -> bool:
@@ -103,6 +109,13 @@ class TypedVendor:
         stop.wait()
         report.faults("typed.watch", [])
         report.rediscover()
+
+    def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
+        shares = {f"TYPED_{grant.device.index}": str(grant.percent) for grant in grants}
+        return ContainerEdits(env=frozen(shares))
+
+    def readings(self, devices: Sequence[Device]) -> Mapping[DeviceID, Reading]:
+        return {device.id: Reading(temperature_c=50.0) for device in devices}
 
     def close(self) -> None:
         self._trace = None

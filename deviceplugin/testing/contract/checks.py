@@ -9,7 +9,16 @@ from deviceplugin.model import Device, Discovery
 from deviceplugin.testing.contract.answers import cdi_problems, edit_problems
 from deviceplugin.testing.contract.devices import discovery_problems
 from deviceplugin.testing.contract.health import probe_problems, watch_problems
-from deviceplugin.vendor import CdiSource, Glance, HealthMonitor, HealthProbe, Vendor
+from deviceplugin.testing.contract.shares import reading_problems, share_problems
+from deviceplugin.vendor import (
+    CdiSource,
+    Glance,
+    HealthMonitor,
+    HealthProbe,
+    Readings,
+    ShareLimits,
+    Vendor,
+)
 
 MAX_PAIRS = 64
 
@@ -32,6 +41,10 @@ def contract_problems(vendor: Vendor, host: Host) -> list[str]:
         problems += edit_problems(vendor, devices, host)
     if isinstance(vendor, CdiSource):
         problems += cdi_problems(vendor, first.devices)
+    if isinstance(vendor, ShareLimits):
+        problems += share_problems(vendor, shared(first), ())
+    if isinstance(vendor, Readings):
+        problems += reading_problems(vendor, first.devices)
     if isinstance(vendor, HealthProbe):
         problems += probe_problems(vendor, vendor.name, first.devices)
     if isinstance(vendor, HealthMonitor):
@@ -47,6 +60,11 @@ def advertised(discovery: Discovery) -> Iterator[list[Device]]:
     offered = [device for device in given if device.resource]
     yield from ([device] for device in offered)
     yield from map(list, _pairs(offered))
+
+
+def shared(discovery: Discovery) -> list[Device]:
+    """Those that containers may ask for a share of."""
+    return [devices[0] for devices in advertised(discovery) if len(devices) == 1]
 
 
 def _unchanged_problems(vendor: Vendor, first: Discovery) -> Iterator[str]:

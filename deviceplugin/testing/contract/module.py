@@ -12,10 +12,20 @@ from deviceplugin.discovery.capabilities import attribute_problem, method_proble
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, Discovery
+from deviceplugin.resources.methods import sharing_problem
 from deviceplugin.testing.contract.answers import unlisted_problems
-from deviceplugin.testing.contract.checks import advertised, contract_problems
+from deviceplugin.testing.contract.checks import advertised, contract_problems, shared
+from deviceplugin.testing.contract.shares import share_problems
 from deviceplugin.testing.tree import write_tree
-from deviceplugin.vendor import CONTRACT, CdiSource, Closable, Sections, Vendor, VendorModule
+from deviceplugin.vendor import (
+    CONTRACT,
+    CdiSource,
+    Closable,
+    Sections,
+    ShareLimits,
+    Vendor,
+    VendorModule,
+)
 
 
 def module_problems(module: VendorModule) -> list[str]:
@@ -27,6 +37,8 @@ def module_problems(module: VendorModule) -> list[str]:
         return [problem]
     if problems := list(_section_problems(module)):
         return problems
+    if problem := sharing_problem(module, ()):
+        return [problem]
     if problems := list(_creation_problems(module)):
         return problems
     with tempfile.TemporaryDirectory() as directory:
@@ -44,7 +56,8 @@ def tree_problems(module: VendorModule, tree: str) -> list[str]:
         root.mkdir()
         write_tree(root, tree)
         try:
-            return _node_problems(module.create(Host(root), default_sections(module)), root)
+            vendor = module.create(Host(root), default_sections(module))
+            return _limit_problems(module, vendor) or _node_problems(vendor, root)
         except UnavailableError as error:
             return [f"discover() finds none of its hardware: {error}"]
         except Exception as error:  # noqa: BLE001  # whatever it raises is what is to be said
@@ -63,6 +76,16 @@ def _node_problems(vendor: Vendor, root: Path) -> list[str]:
     if not problems:
         problems = [*_purity_problems(vendor, root), *_close_problems(vendor)]
     return problems
+
+
+def _limit_problems(module: VendorModule, vendor: Vendor) -> list[str]:
+    """Of the variables that its rules may name."""
+    variables: tuple[str, ...] = getattr(module, "SHARE_VARIABLES", ())
+    if not variables:
+        return []
+    if not isinstance(vendor, ShareLimits):
+        return ["SHARE_VARIABLES names variables, and there is no share_edits()"]
+    return list(share_problems(vendor, shared(vendor.discover()), variables))
 
 
 def _section_problems(module: VendorModule) -> Iterator[str]:

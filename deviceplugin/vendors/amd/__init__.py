@@ -12,6 +12,7 @@ from deviceplugin.vendors.amd.vendor import AmdVendor
 
 __all__ = ["NAME", "SECTIONS", "create"]
 
+RESOURCE_DOMAIN = "amd.com"
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "amd": AmdSection,
     "mxgpu": MxgpuSection,

@@ -20,6 +20,7 @@ from deviceplugin.vendors.intel.vendor import IntelVendor
 
 __all__ = ["NAME", "SECTIONS", "IntelVendor", "create"]
 
+RESOURCE_DOMAIN = "intel.com"
 SECTIONS: Mapping[str, type[msgspec.Struct]] = MappingProxyType(
     {"intel": IntelSettings, "intel_xe": XeSettings}
 )

@@ -7,13 +7,16 @@ import msgspec
 
 from deviceplugin.host import Host
 from deviceplugin.model import FaultClass
-from deviceplugin.vendor import HealthDefaults, Repeat, Sections
+from deviceplugin.vendor import HealthDefaults, Repeat, Sections, SharingMethod
 from deviceplugin.vendors.nvidia.library import OpenNvml, open_nvml
+from deviceplugin.vendors.nvidia.limits import VARIABLES
+from deviceplugin.vendors.nvidia.mps import Mps
 from deviceplugin.vendors.nvidia.session import NvmlSession, Session
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
 
 NAME = "nvidia"
+RESOURCE_DOMAIN = "nvidia.com"
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "nvidia": NvidiaSection,
     "mig": MigSection,
@@ -32,6 +35,8 @@ HEALTH_DEFAULTS = HealthDefaults(
     numbered={"xids": "nvidia.xid"},
     variables={"DP_DISABLE_HEALTHCHECKS": "disable", "DP_ENABLE_HEALTHCHECKS": "enable"},
 )
+SHARE_VARIABLES = VARIABLES
+SHARING: Mapping[str, SharingMethod] = {"mps": Mps()}
 
 
 def create(host: Host, sections: Sections, open_library: OpenNvml = open_nvml) -> NvidiaVendor:

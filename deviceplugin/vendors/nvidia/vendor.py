@@ -9,7 +9,7 @@ from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Finding, HealthReport
+from deviceplugin.vendor import Finding, Grant, HealthReport
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia import edits as cdi
 from deviceplugin.vendors.nvidia.devices import naming_for
@@ -19,6 +19,7 @@ from deviceplugin.vendors.nvidia.discovery import (
     missing_devices,
     with_links,
 )
+from deviceplugin.vendors.nvidia.limits import limit_edits
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Sight
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
@@ -78,6 +79,10 @@ class NvidiaVendor:
             return machine_edits(devices)
         parts = edits.container_edits(self._settings, self._dev_root, devices)
         return merge_edits([parts, guest_edits(devices)])
+
+    def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
+        """The limits that rules name as `variables`."""
+        return limit_edits(grants)
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """One file for the class gpu; without devices where no strategy asks for CDI."""

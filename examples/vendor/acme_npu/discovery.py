@@ -23,6 +23,7 @@ PCI_VENDOR = 0x1AC3
 SOURCE = f"{NAME}.discovery"
 DOMAIN = "acme.example"
 RING = "RING"  # Acme's own fabric; the word that `discover` and `explain` show
+RING_COST = 60  # between an XGMI hop (15) and a single NVLink (100): docs/placement.md
 
 
 def discover(host: Host, section: AcmeSection) -> Discovery:
@@ -57,6 +58,7 @@ def _base(address: str, section: AcmeSection) -> Device:
         resource=ResourceName(f"{DOMAIN}/{section.resource}"),
         policy=section.scheduling.policy,
         pci_address=address,
+        noun="npu",
     )
 
 
@@ -79,7 +81,7 @@ def _links(host: Host, function: pci.PciFunction) -> tuple[Link, ...]:
     """The neighbours on the ring, as the driver links to them."""
     peers = (host.read_link_name(f"{function.path}/ring{side}") for side in (0, 1))
     there = sorted({peer for peer in peers if peer is not None})
-    return tuple(Link(peer=DeviceID(peer), kind=RING) for peer in there)
+    return tuple(Link(peer=DeviceID(peer), kind=RING, cost=RING_COST) for peer in there)
 
 
 def _node_fault(device: Device) -> Fault | None:

@@ -6,12 +6,14 @@ from acme_npu.discovery import discover
 from acme_npu.edits import cdi_spec, edits_of
 from acme_npu.health import read_health
 from acme_npu.section import NAME, AcmeSection
+from acme_npu.sharing import limits_of
 from deviceplugin.api import (
     CdiSpec,
     ContainerEdits,
     Device,
     Discovery,
     Finding,
+    Grant,
     Host,
     TracingHost,
     traced,
@@ -43,6 +45,10 @@ class AcmeVendor:
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container with these NPUs gets; pure."""
         return edits_of(devices, self._section)
+
+    def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
+        """What a container with shares of NPUs gets beside that; pure."""
+        return limits_of(grants)
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """The CDI file; one without devices, where CDI is off, means no file."""

@@ -17,6 +17,17 @@ from msgspec import Meta
 from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
 from deviceplugin.schema import Section
+from deviceplugin.vendor.readings import Reading, Readings
+from deviceplugin.vendor.sharing import (
+    Command,
+    Grant,
+    Launch,
+    Prepare,
+    Program,
+    SharedResource,
+    ShareLimits,
+    SharingMethod,
+)
 
 __all__ = [
     "CONTRACT",
@@ -24,14 +35,24 @@ __all__ = [
     "OPTIONAL_METHODS",
     "CdiSource",
     "Closable",
+    "Command",
     "Finding",
     "Glance",
+    "Grant",
     "HealthDefaults",
     "HealthMonitor",
     "HealthProbe",
     "HealthReport",
+    "Launch",
+    "Prepare",
+    "Program",
+    "Reading",
+    "Readings",
     "Repeat",
     "Sections",
+    "ShareLimits",
+    "SharedResource",
+    "SharingMethod",
     "Vendor",
     "VendorModule",
 ]
@@ -42,8 +63,22 @@ CONTRACT = 1
 
 # What a vendor, and what its module, may have beside what it must; names that are near to one of
 # these are taken for a misspelling of it.
-OPTIONAL_METHODS = ("cdi_specs", "close", "probe_health", "unchanged", "watch_health")
-OPTIONAL_ATTRIBUTES = ("CONTRACT", "HEALTH_DEFAULTS")
+OPTIONAL_METHODS = (
+    "cdi_specs",
+    "close",
+    "probe_health",
+    "readings",
+    "share_edits",
+    "unchanged",
+    "watch_health",
+)
+OPTIONAL_ATTRIBUTES = (
+    "CONTRACT",
+    "HEALTH_DEFAULTS",
+    "RESOURCE_DOMAIN",
+    "SHARE_VARIABLES",
+    "SHARING",
+)
 
 Sections = Mapping[str, msgspec.Struct]
 
@@ -70,7 +105,10 @@ class VendorModule(Protocol):
     """What the entry point names: cheap to import, no driver library at module level.
 
     `SECTIONS` maps the vendor's configuration sections to their schemas; `create` gets the host
-    and one decoded value for each section.
+    and one decoded value for each section. A module may also have `SHARE_VARIABLES`, the names
+    that the key `variables` of a rule may have for its devices, in a tuple, and `SHARING`, its
+    `SharingMethod`s by the names that the key `sharing` of a rule may have, and `RESOURCE_DOMAIN`,
+    the domain of the memory resources that rules make, where it is not that of its own resources.
     """
 
     @property

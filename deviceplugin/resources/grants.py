@@ -1,0 +1,97 @@
+"""Which shares of devices a container gets, and the variables that say so; pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from deviceplugin.edits import merge_edits
+from deviceplugin.model import (
+    AdvertisedDevice,
+    ContainerEdits,
+    Device,
+    DeviceID,
+    Resource,
+    Share,
+    frozen,
+)
+from deviceplugin.resources.section import SharingSection
+from deviceplugin.resources.shares import MIB, share_bytes
+from deviceplugin.vendor import Grant
+
+# Ours, whoever enforces: `<device id>=<amount>` with commas between.
+MEMORY_BYTES, MEMORY_MIB, ISOLATION = (
+    "GPU_SHARE_MEMORY_BYTES",
+    "GPU_SHARE_MEMORY_MIB",
+    "GPU_SHARE_ISOLATION",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """The shares of one container, and the edits that they bring whatever the vendor is.
+
+    Both are empty for a container that has its devices whole.
+    """
+
+    edits: ContainerEdits = field(default_factory=ContainerEdits)
+    grants: tuple[Grant, ...] = ()
+
+
+def granted(
+    resource: Resource,
+    entries: Sequence[AdvertisedDevice],
+    devices: Mapping[DeviceID, Device],
+    section: SharingSection,
+) -> Granted:
+    """The shares that `entries` of a resource are; `devices` are those behind them.
+
+    Raises VendorError where a vendor's sharing method fails.
+    """
+    counts = Counter((entry.device, entry.share) for entry in entries)
+    grants = sorted(
+        (_grant(devices[d], share, n) for (d, share), n in counts.items() if share is not None),
+        key=_pci_order,
+    )
+    if not grants:
+        return Granted()
+    env = {ISOLATION: str(resource.isolation)} | _amounts(grants)
+    edits = [ContainerEdits(env=frozen(env))]
+    for name in dict.fromkeys(grant.share.method for grant in grants):
+        if name is not None and name in section.METHODS:
+            settings = getattr(section, name)
+            edits.append(section.METHODS[name].edits(resource.name, settings))
+    return Granted(edits=merge_edits(edits), grants=tuple(grants))
+
+
+def _grant(device: Device, share: Share, count: int) -> Grant:
+    each = share_bytes(device, share)
+    return Grant(
+        device=device,
+        share=share,
+        count=count,
+        memory_bytes=None if each is None else each * count,
+        percent=_percent(device, share, count),
+    )
+
+
+def _percent(device: Device, share: Share, count: int) -> int | None:
+    """The part of the device, in percent, rounded down as memory is."""
+    if share.unit_bytes is None:
+        return 100 * count // share.count
+    memory = device.memory_bytes
+    return None if not memory else 100 * share.unit_bytes * count // memory
+
+
+def _pci_order(grant: Grant) -> tuple[str, str]:
+    """Equal GPUs are numbered in a container by their PCI address."""
+    return (grant.device.pci_address or "", grant.device.id)
+
+
+def _amounts(grants: Iterable[Grant]) -> dict[str, str]:
+    known = [(g.device.id, g.memory_bytes) for g in grants if g.memory_bytes is not None]
+    if not known:
+        return {}
+    return {
+        MEMORY_BYTES: ",".join(f"{device}={size}" for device, size in known),
+        MEMORY_MIB: ",".join(f"{device}={size // MIB}" for device, size in known),
+    }

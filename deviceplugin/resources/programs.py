@@ -1,0 +1,299 @@
+"""The programs of sharing methods: a child of ours for each resource that is shared by one. Its
+readiness gates the devices, its end is a fault until it serves again.
+
+Which program it is, its commands and its environment are the method's, so a vendor's. Programs
+are run without a shell.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from deviceplugin.errors import DevicePluginError
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName
+from deviceplugin.resources.methods import Launches
+from deviceplugin.resources.plan import Resources
+from deviceplugin.resources.section import Method
+from deviceplugin.runtime.keep import keep
+from deviceplugin.runtime.latest import Latest
+from deviceplugin.vendor import Command, Program, SharedResource
+
+log = structlog.get_logger()
+
+RETRY_S = 5.0
+READY_S, COMMAND_S, END_S = 30.0, 5.0, 1.0
+_POLL_S = 0.05
+_STARTING = "it is starting"
+
+# A resource with the name of the method that shares it.
+Service = tuple[str, SharedResource]
+
+
+def services_of(
+    resources: Resources, devices: Mapping[DeviceID, Device]
+) -> Mapping[ResourceName, Service]:
+    """The resources of a plan that are shared by a method, with their devices in PCI order."""
+    found: dict[ResourceName, Service] = {}
+    for name, resource in resources.items():
+        shares = {e.device: e.share for e in resource.devices if e.share and e.share.method}
+        known = [devices[device] for device in shares if device in devices]
+        if known:
+            counts = [s.count for s in shares.values() if s.unit_bytes is None]
+            shared = SharedResource(
+                name=name,
+                devices=tuple(sorted(known, key=_pci_address)),
+                replicas=max(counts, default=None),
+            )
+            found[name] = (next(s.method for s in shares.values() if s.method), shared)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A program that is to run for a resource, and the method that says so."""
+
+    method: str
+    shared: SharedResource
+    program: Program
+
+    def same(self, other: "Wanted | None") -> bool:
+        """Whether it may stay in place of the other. Another number of replicas, another set of
+        devices or another place is another program; a device's memory alone is not."""
+        if other is None:
+            return False
+        return _identity(self) == _identity(other)
+
+
+def _identity(wanted: Wanted) -> tuple[object, ...]:
+    program = wanted.program
+    settings = (program.arguments, dict(program.env), program.folders)
+    devices = [device.id for device in wanted.shared.devices]
+    return (wanted.method, wanted.shared.replicas, devices, *settings)
+
+
+class Control:
+    """One program; `ready` while it answers with its setup done."""
+
+    def __init__(self, wanted: Wanted, changed: Callable[[], None]) -> None:
+        self.wanted = wanted
+        self.ready = False
+        self.reason = _STARTING
+        self._program, self._changed = wanted.program, changed
+
+    async def once(self) -> None:
+        """Run it until it ends, which is always an error; raises DevicePluginError."""
+        try:
+            await self._run()
+        except DevicePluginError as error:
+            self._set(ready=False, reason=str(error))
+            raise
+
+    async def _run(self) -> None:
+        await asyncio.to_thread(_make_folders, self._program.folders)
+        if self._program.probe and await self._succeeds(self._program.probe):
+            await self._adopt(self._program.probe)
+        child = await self._start(self._program.arguments, asyncio.subprocess.DEVNULL)
+        ended = asyncio.create_task(child.wait())
+        try:
+            await self._serve(child.pid, ended)
+        finally:
+            await _end(child, ended)
+
+    async def _adopt(self, probe: Command) -> None:
+        """Use the program that an earlier run of ours left when it was killed, until it ends:
+        there can be no second one, and running containers are its clients."""
+        await self._set_up()
+        self._set(ready=True, reason="")
+        self._log("adopted")
+        while await self._succeeds(probe):  # noqa: ASYNC110  # nothing tells of its end
+            await asyncio.sleep(RETRY_S)
+        self._set(ready=False, reason="its control daemon of an earlier run ended")
+
+    async def _serve(self, pid: int, ended: "asyncio.Task[int]") -> None:
+        await self._become_ready(ended)
+        self._set(ready=True, reason="")
+        self._log("ready", pid=pid)
+        status = await asyncio.shield(ended)
+        raise DevicePluginError(f"its control daemon ended with status {status}")
+
+    def _log(self, what: str, **fields: object) -> None:
+        """An event with the method's name: `mps_ready`."""
+        event = f"{self.wanted.method}_{what}"
+        log.info(event, resource=self.wanted.shared.name, **fields)
+
+    def _set(self, *, ready: bool, reason: str) -> None:
+        self.ready, self.reason = ready, reason
+        self._changed()
+
+    async def _become_ready(self, ended: "asyncio.Task[int]") -> None:
+        try:
+            async with asyncio.timeout(READY_S):
+                while self._program.probe and not ended.done():
+                    if await self._succeeds(self._program.probe):
+                        break
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise DevicePluginError(f"no answer within {READY_S:g} s") from error
+        if ended.done():
+            raise DevicePluginError(f"its control daemon ended with status {ended.result()}")
+        await self._set_up()
+
+    async def _set_up(self) -> None:
+        for command in self._program.setup:
+            if not await self._succeeds(command):
+                raise DevicePluginError(f"it refused {command.text.strip()!r}")
+
+    async def _succeeds(self, command: Command) -> bool:
+        """Whether a command ends with status 0; one that hangs is ended."""
+        client = await self._start(command.arguments, asyncio.subprocess.PIPE)
+        try:
+            async with asyncio.timeout(COMMAND_S):
+                await client.communicate(command.text.encode())
+        except TimeoutError:
+            return False
+        finally:
+            if client.returncode is None:
+                client.kill()
+                await client.wait()
+        return client.returncode == 0
+
+    async def _start(self, arguments: tuple[str, ...], stdin: int) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=stdin,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=dict(self._program.env),
+            )
+        except OSError as error:
+            raise DevicePluginError(f"{arguments[0]}: {error.strerror}") from error
+
+
+def _make_folders(folders: Iterable[str]) -> None:
+    for folder in folders:
+        try:
+            Path(folder).mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DevicePluginError(f"{folder}: {error.strerror}") from error
+
+
+async def _end(child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
+    """Ask it to end, then make it."""
+    if ended.done():
+        return
+    child.terminate()
+    try:
+        await asyncio.wait([ended], timeout=END_S)
+    finally:
+        if not ended.done():
+            child.kill()
+    await ended
+
+
+class Programs:
+    """Runs the programs that the plan needs; `changed` is called when one changes state."""
+
+    def __init__(self, launches: Launches, changed: Callable[[], None]) -> None:
+        self._launches: Latest[Launches] = Latest(launches)
+        self._changed = changed
+        self._one_at_a_time = asyncio.Lock()
+        self._running: dict[ResourceName, tuple[Control, asyncio.Task[None]]] = {}
+        self._problems: dict[ResourceName, str] = {}
+
+    def use(self, launches: Launches) -> None:
+        """Start by these from now on. A method that no rule names any more keeps its launch: pods
+        may still hold what it shares."""
+        self._launches.set({**self._launches.value, **launches})
+
+    async def follow(
+        self, resources: Latest[Resources], devices: Callable[[], Mapping[DeviceID, Device]]
+    ) -> None:
+        """Bring the programs in line with each newest plan and the newest settings; until
+        cancelled, then all end."""
+
+        async def reconcile(changes: AsyncIterator[object]) -> None:
+            async for _ in changes:
+                async with self._one_at_a_time:
+                    await self._reconcile(services_of(resources.value, devices()))
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(reconcile(resources.changes()))
+                tasks.create_task(reconcile(self._launches.changes()))
+        finally:
+            await self._stop(list(self._running))
+
+    def faults(
+        self,
+        resources: Resources,
+        devices: Mapping[DeviceID, Device],
+        methods: Mapping[str, Method],
+    ) -> tuple[Fault, ...]:
+        """A fault on each device whose program does not serve."""
+        return tuple(
+            _fault(device, shared, methods[method], self._reason(shared.name))
+            for method, shared in services_of(resources, devices).values()
+            if method in methods and not self._is_ready(shared.name)
+            for device in shared.devices
+        )
+
+    def _is_ready(self, name: ResourceName) -> bool:
+        running = self._running.get(name)
+        return running is not None and running[0].ready
+
+    def _reason(self, name: ResourceName) -> str:
+        running = self._running.get(name)
+        return running[0].reason if running else self._problems.get(name, _STARTING)
+
+    async def _reconcile(self, services: Mapping[ResourceName, Service]) -> None:
+        """The end of a program ends its clients, so it stays where nothing of it changed."""
+        wanted = dict(self._wanted(services))
+        controls = {name: control for name, (control, _) in self._running.items()}
+        others = [n for n, c in controls.items() if not c.wanted.same(wanted.get(n))]
+        await self._stop(others)
+        for name, one in wanted.items():
+            if name not in self._running:
+                control = Control(one, self._changed)
+                task = asyncio.create_task(keep(f"{one.method} {name}", control.once, RETRY_S))
+                self._running[name] = (control, task)
+
+    def _wanted(
+        self, services: Mapping[ResourceName, Service]
+    ) -> Iterable[tuple[ResourceName, Wanted]]:
+        self._problems = {}
+        for name, (method, shared) in services.items():
+            launch = self._launches.value.get(method)
+            if launch is None:
+                continue
+            try:
+                program = launch(shared)
+            except DevicePluginError as error:  # a vendor's method, and logged there
+                self._problems[name] = str(error)
+            else:
+                yield name, Wanted(method, shared, program)
+
+    async def _stop(self, names: Iterable[ResourceName]) -> None:
+        tasks = [self._running.pop(name)[1] for name in names]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _fault(device: Device, shared: SharedResource, method: Method, reason: str) -> Fault:
+    return Fault(
+        device=device.id,
+        source=method.name,
+        code=f"{method.name}_not_ready",
+        reason=f"{method.title} of {shared.name} does not serve: {reason}",
+        action=method.advice,
+        kind=FaultClass.SETUP,
+    )
+
+
+def _pci_address(device: Device) -> tuple[str, str]:
+    return (device.pci_address or "", device.id)

@@ -1,0 +1,113 @@
+"""The contract of sharing: how a vendor limits shares, and ways to share that need a program.
+
+Everything here is of the public module `deviceplugin.vendor`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from deviceplugin.host import Host
+from deviceplugin.model import NOTHING, ContainerEdits, Device, Isolation, ResourceName, Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a container has of one shared device: `count` of its shares.
+
+    `memory_bytes` is the memory that they stand for, `percent` their part of the device, rounded
+    down to whole numbers; None where the device's memory is unknown.
+    """
+
+    device: Device
+    share: Share
+    count: int
+    memory_bytes: int | None = None
+    percent: int | None = None
+
+
+@runtime_checkable
+class ShareLimits(Protocol):
+    """A vendor that tells a container, or what enforces limits, how much of a device it has."""
+
+    def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
+        """What a container with these shares gets beside `container_edits` of their devices.
+
+        The grants are of one resource, in PCI address order. `share.variables` are those that the
+        rule names. Pure, called at each Allocate of shares on the vendor's answering thread.
+        Raises AllocationError where a limit that is asked for cannot be set.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedResource:
+    """A resource that is shared by a vendor's method, with its devices in PCI address order.
+
+    `replicas` is how many containers share a device; None where slices have sizes of their own.
+    """
+
+    name: ResourceName
+    devices: tuple[Device, ...]
+    replicas: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program that is run to its end with `text` as its input; it succeeds with status 0."""
+
+    arguments: tuple[str, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program that the daemon runs for one resource, as its child, for as long as it is shared.
+
+    `arguments` start it in the foreground, `env` is the whole environment of it and of all
+    commands. `folders`, as this process sees them, are made before (mode 755). It serves once
+    `probe` succeeds and each command of `setup` has succeeded after that; without a probe, once it
+    is started. A probe that succeeds before the start has found the program of an earlier run,
+    which is used until it ends.
+    """
+
+    arguments: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    folders: tuple[str, ...] = ()
+    probe: Command | None = None
+    setup: tuple[Command, ...] = ()
+
+
+Launch = Callable[[SharedResource], Program]
+Prepare = Callable[[Host, Mapping[str, msgspec.Struct]], Launch]
+
+
+class SharingMethod(Protocol):
+    """A vendor's way to share a device among containers, by a program on the node.
+
+    `TITLE` and `DEVICES` are its name and the devices that it is for, in messages; `ADVICE` what
+    a person should do while its program does not serve. `SETTINGS` is the schema of the section
+    `sharing.<method>`, every field of which has a default.
+    """
+
+    TITLE: str
+    DEVICES: str
+    ADVICE: str
+    SETTINGS: type[msgspec.Struct]
+
+    def refusal(self, device: Device) -> str | None:
+        """Why a device of this vendor cannot be shared so, None where it can; pure."""
+
+    def isolation(self, share: Share) -> Isolation:
+        """What keeps the containers of such a share apart; pure."""
+
+    def prepare(self, host: Host, sections: Mapping[str, msgspec.Struct]) -> Launch:
+        """What makes the program of each resource; called when a configuration is read.
+
+        `sections["sharing"]` has the method's own settings. Raises ConfigError where the program
+        is not to be had. The `Launch` is pure.
+        """
+
+    def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
+        """What a container of the resource gets to find the program; pure."""

@@ -1,0 +1,131 @@
+"""NVIDIA's Multi-Process Service as a way to share GPUs: `sharing: mps` of a rule.
+
+Commands are those of NVIDIA's MPS documentation. Directories are our own and nobody else's to
+write.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+
+from deviceplugin.errors import ConfigError
+from deviceplugin.host import Host
+from deviceplugin.model import ContainerEdits, Device, Isolation, Mount, ResourceName, Share, frozen
+from deviceplugin.schema import Section
+from deviceplugin.vendor import Command, Launch, Program, Sections, SharedResource
+
+PROGRAM = "/usr/bin/nvidia-cuda-mps-control"
+PROBE = "get_default_active_thread_percentage"
+MIB = 1 << 20
+
+
+class MpsSettings(Section, frozen=True):
+    """Where NVIDIA's MPS is: `root` for pipes and logs (a path of the host), `control` the
+    program as we run it, looked for where drivers have it if it is not said."""
+
+    root: str = "/run/nvidia/mps"
+    control: str | None = None
+
+    def __post_init__(self) -> None:
+        """Both are absolute paths."""
+        for key in ("root", "control"):
+            path = getattr(self, key)
+            if path and (not path.startswith("/") or ".." in path.split("/")):
+                raise ValueError(f"{key} {path!r} is not an absolute path")
+
+
+class Mps:
+    """The sharing method `mps`: one control daemon for each resource."""
+
+    TITLE = "MPS"
+    DEVICES = "whole NVIDIA GPUs"
+    ADVICE = "see the logs below the MPS root, and whether another MPS uses the GPU"
+    SETTINGS: type[msgspec.Struct] = MpsSettings
+
+    def refusal(self, device: Device) -> str | None:
+        """MPS has no clients on MIG instances here: a daemon would be needed for each."""
+        return "not supported for MIG devices" if device.parent else None
+
+    def isolation(self, share: Share) -> Isolation:
+        """MPS holds each client of a server to the server's own limits, which fit replicas: those
+        are all alike. The limit of a memory slice is the client's own variable, which a pod can
+        set anew, so it is a request and no isolation."""
+        return Isolation.MEMORY if share.unit_bytes is None else Isolation.NONE
+
+    def prepare(self, host: Host, sections: Sections) -> Launch:
+        """Find the control program; raises ConfigError where there is none."""
+        settings = _settings(sections)
+        control = settings.control
+        places = [control] if control else list(dict.fromkeys(_places(host, sections)))
+        found = next((place for place in places if os.access(place, os.X_OK)), None)
+        if found is None:
+            expected = (
+                "the program nvidia-cuda-mps-control of the NVIDIA driver, as a rule says sharing:"
+                f" mps; there is none at {' or '.join(places)}"
+            )
+            raise ConfigError("sharing.mps.control", control, expected)
+        return MpsLaunch(found, host.path(settings.root))
+
+    def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
+        """The pipe of the resource's daemon and the memory that its clients share."""
+        root = cast("MpsSettings", settings).root
+        pipe = f"/mps/{resource}/pipe"
+        mounts = (
+            Mount(path=pipe, host_path=f"{root}/{resource}/pipe", read_only=False),
+            Mount(path="/dev/shm", host_path=f"{root}/shm", read_only=False),  # noqa: S108
+        )
+        return ContainerEdits(env=frozen({"CUDA_MPS_PIPE_DIRECTORY": pipe}), mounts=mounts)
+
+
+@dataclass(frozen=True, slots=True)
+class MpsLaunch:
+    """The control daemon of a resource: `control` the program, `root` as this process sees it."""
+
+    control: str
+    root: str
+
+    def __call__(self, shared: SharedResource) -> Program:
+        """In the foreground, limited to its GPUs; a command is text for a client."""
+        folder = f"{self.root}/{shared.name}"
+        client = (self.control,)
+        env = {
+            "PATH": "/usr/bin:/bin",
+            "CUDA_VISIBLE_DEVICES": ",".join(device.id for device in shared.devices),
+            "CUDA_MPS_PIPE_DIRECTORY": f"{folder}/pipe",
+            "CUDA_MPS_LOG_DIRECTORY": f"{folder}/log",
+        }
+        return Program(
+            arguments=(self.control, "-f"),
+            env=frozen(env),
+            folders=(f"{folder}/pipe", f"{folder}/log", f"{self.root}/shm"),
+            probe=Command(arguments=client, text=f"{PROBE}\n"),
+            setup=tuple(Command(arguments=client, text=f"{line}\n") for line in limits(shared)),
+        )
+
+
+def limits(shared: SharedResource) -> Sequence[str]:
+    """The server's own limits, which no client can raise: an equal part for each replica."""
+    if shared.replicas is None:
+        return ()
+    sizes = [
+        f"set_default_device_pinned_mem_limit {index} {memory // shared.replicas // MIB}M"
+        for index, memory in enumerate(device.memory_bytes for device in shared.devices)
+        if memory is not None
+    ]
+    percent = max(100 // shared.replicas, 1)
+    return (*sizes, f"set_default_active_thread_percentage {percent}")
+
+
+def _settings(sections: Sections) -> MpsSettings:
+    return cast("MpsSettings", getattr(sections.get("sharing"), "mps", MpsSettings()))
+
+
+def _places(host: Host, sections: Sections) -> Iterator[str]:
+    """Our own tree and the driver's: a container sees the latter below the host's root."""
+    roots = ["/", getattr(sections.get("nvidia"), "driver_root", "/"), "/run/nvidia/driver"]
+    yield PROGRAM
+    for root in dict.fromkeys(roots):
+        yield host.path(f"{root.rstrip('/')}{PROGRAM}")
