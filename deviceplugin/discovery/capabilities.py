@@ -13,7 +13,7 @@ from deviceplugin.vendor import OPTIONAL_ATTRIBUTES, OPTIONAL_METHODS, Vendor, V
 
 REQUIRED_METHODS = ("discover", "container_edits")
 REQUIRED_ATTRIBUTES = ("NAME", "SECTIONS")
-_NEAR = 0.8  # probe_helth, watchHealth, CONTRCT; not: describe, DEFAULTS
+_LONG = 8  # letters; of a longer name two may be wrong
 _CALLABLE = (FunctionType, MethodType, staticmethod, classmethod)
 
 
@@ -71,13 +71,29 @@ def attribute_problem(module: object) -> str | None:
 
 def _misspelt(names: Collection[str], known: Iterable[str]) -> tuple[str, str] | None:
     """The first name that is near to a known one which is not there itself, and that one."""
-    strangers = sorted(set(names) - set(known))
-    if not strangers:
-        return None
-    import difflib  # noqa: PLC0415  # not a part of a `run` whose vendors have no other methods
-
     missing = [name for name in known if name not in names]
-    for name in strangers:
-        if near := difflib.get_close_matches(name, missing, n=1, cutoff=_NEAR):
-            return name, near[0]
-    return None
+    near = (
+        (name, meant)
+        for name in sorted(set(names) - set(known))
+        for meant in missing
+        if _distance(_letters(name), _letters(meant)) <= (1 if len(meant) < _LONG else 2)
+    )
+    return next(near, None)
+
+
+def _letters(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _distance(one: str, other: str) -> int:
+    """How many letters have to be changed, put in or left out (Levenshtein); the standard library's
+    difflib would be loaded by every `run`."""
+    row = list(range(len(other) + 1))
+    for at, letter in enumerate(one, 1):
+        before, row[0] = row[0], at
+        for to, wanted in enumerate(other, 1):
+            before, row[to] = (
+                row[to],
+                min(row[to] + 1, row[to - 1] + 1, before + (letter != wanted)),
+            )
+    return row[-1]
