@@ -6,6 +6,14 @@ from typing import TypeVar
 
 from deviceplugin.model import ContainerEdits, DeviceNode, Mount, ResourceName, frozen
 
+__all__ = [
+    "VFIO_CONTAINER",
+    "VfioFunction",
+    "kubevirt_variable",
+    "merge_edits",
+    "vfio_edits",
+]
+
 T = TypeVar("T")
 
 

@@ -15,6 +15,21 @@ DevicePluginError
 
 from enum import StrEnum
 
+__all__ = [
+    "AllocationError",
+    "CallTimeoutError",
+    "ConfigError",
+    "DevicePluginError",
+    "DiscoveryError",
+    "ExhaustedError",
+    "FilesError",
+    "LibraryError",
+    "Refusal",
+    "RegistrationError",
+    "UnavailableError",
+    "VendorError",
+]
+
 MAX_VALUE, MAX_EXPECTED = 200, 1000
 
 

@@ -2,6 +2,20 @@
 
 import re
 
+__all__ = [
+    "MAX_ID",
+    "MAX_LINE",
+    "MAX_SOCKET_PATH",
+    "cdi_device_problem",
+    "cdi_kind_problem",
+    "cdi_name_problem",
+    "id_problem",
+    "name_problem",
+    "one_line",
+    "size_class",
+    "socket_path_problem",
+]
+
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -42,6 +56,44 @@ def id_problem(text: str) -> str | None:
     if not (text.isascii() and text.isprintable()) or set(text) & set(" ,"):
         return "it has characters other than printable ASCII without spaces and commas"
     return None
+
+
+_CDI_PART = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+
+
+_CDI_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
+
+
+def cdi_kind_problem(kind: str) -> str | None:
+    """Why `kind` is not a CDI kind (`vendor.example/class`), None where it is one.
+
+    For a kind that is not one a runtime refuses the whole file (container-device-interface,
+    pkg/parser, ValidateVendorName and ValidateClassName).
+    """
+    vendor, slash, name = kind.partition("/")
+    if not slash:
+        return "it has no vendor before a slash"
+    for part, text in (("vendor", vendor), ("class", name)):
+        if not _CDI_PART.fullmatch(text):
+            return f"its {part} is not a letter with letters, digits, '_', '-', '.' after it"
+    return None
+
+
+def cdi_name_problem(name: str) -> str | None:
+    """Why `name` is not the name of a device in a CDI file, None where it is one (ibid.,
+    ValidateDeviceName)."""
+    if not _CDI_NAME.fullmatch(name):
+        return "it is not letters, digits, '_', '-', '.', ':' from a letter or digit to another"
+    return None
+
+
+def cdi_device_problem(text: str) -> str | None:
+    """Why `text` is not a device's full CDI name (`vendor.example/class=name`), None where it
+    is one."""
+    kind, equals, name = text.partition("=")
+    if not equals:
+        return "it has no '=' between kind and name"
+    return cdi_kind_problem(kind) or cdi_name_problem(name)
 
 
 def socket_path_problem(path: str) -> str | None:

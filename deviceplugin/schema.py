@@ -6,6 +6,14 @@ from typing import Literal
 
 import msgspec
 
+__all__ = [
+    "Instance",
+    "Isolation",
+    "Scheduling",
+    "Section",
+    "parse_bytes",
+]
+
 Isolation = Literal["none", "memory", "process", "hardware"]
 
 

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class CdiFiles:
-    """The files below `directory`; a kind is one vendor's, the earliest in `order` that claims it.
+    """The files below `directory`; a kind is one vendor's, the earliest in `order` that writes it.
 
     Called on the vendors' threads, hence the lock: who owns a kind and whose content its file has
     must not come apart.
@@ -32,13 +32,13 @@ class CdiFiles:
         specs = tuple(specs)
         with self._lock:
             for spec in specs:
-                self._claim(vendor, spec.kind)
+                self._own(vendor, spec.kind)
             try:
                 write_cdi_files(self._directory, specs)
             except OSError as error:
                 raise FilesError(f"{self._directory}: {error.strerror}") from error
 
-    def _claim(self, vendor: str, kind: str) -> None:
+    def _own(self, vendor: str, kind: str) -> None:
         owner = self._owners.setdefault(kind, vendor)
         if owner == vendor:
             return
@@ -50,11 +50,12 @@ class CdiFiles:
         raise FilesError(f"the CDI kind {kind} is that of vendor {owner}")
 
     def _tell(self, refused: str, owner: str, kind: str) -> None:
-        """Once: the claim may come again with every discovery."""
+        """Once: it may come again with every discovery."""
         if (refused, kind) not in self._told:
             self._told.add((refused, kind))
             reason = f"the CDI kind {kind} is that of vendor {owner}"
-            log.error("claim_refused", vendor=refused, device=None, reason=reason)
+            about = {"vendor": refused, "device": None, "reason": reason}
+            log.error("vendor_conflict", was="claim_refused", **about)
 
 
 def write_cdi_files(directory: Path, specs: Iterable[CdiSpec]) -> None:

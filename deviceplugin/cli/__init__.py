@@ -75,6 +75,8 @@ def run(**flags: str | None) -> None:
         structlog.get_logger().warning("setting_without_effect", setting=note)
     for text in config.renamed:
         structlog.get_logger().warning("setting_renamed", setting=text)
+    for line in config.ignored:
+        structlog.get_logger().warning("vendor_ignored", reason=line)
     asyncio.run(_serve(config, modules, flags))
 
 
@@ -82,11 +84,33 @@ def run(**flags: str | None) -> None:
 @_flags(_LOOK_FLAGS)
 @click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
 def discover(form: str | None, **flags: str | None) -> None:
-    choice = Setting(form or os.environ.get(f"{PREFIX}FORMAT", "table"), "--format")
-    form = parse_choice(choice, ("table", "json", "yaml"))
+    from deviceplugin.cli.tables import report_text  # noqa: PLC0415  # not a part of `run`
+
+    form = _form(form)
     config, modules = load(flags)
     configure_logs("error", "console")
-    click.echo(_render(asyncio.run(_look(config, modules)), form), nl=False)
+    click.echo(_render(asyncio.run(_look(config, modules)), form, report_text), nl=False)
+
+
+@cli.command(help="Show the installed vendors and what the daemon takes up of each.")
+@_flags(_LOOK_FLAGS)
+@click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
+def vendors(form: str | None, **flags: str | None) -> None:
+    from deviceplugin.cli.vendors import (  # noqa: PLC0415  # not a part of `run`
+        describe_vendors,
+        vendors_text,
+    )
+
+    form = _form(form)
+    config, modules = load(flags)
+    configure_logs("error", "console")
+    document = asyncio.run(describe_vendors(config, modules))
+    click.echo(_render(document, form, vendors_text), nl=False)
+
+
+def _form(given: str | None) -> str:
+    choice = Setting(given or os.environ.get(f"{PREFIX}FORMAT", "table"), "--format")
+    return parse_choice(choice, ("table", "json", "yaml"))
 
 
 @cli.command(help="Check the configuration and print it with all defaults filled in.")
@@ -97,8 +121,8 @@ def check(**flags: str | None) -> None:
         click.echo(f"without effect: {note}", err=True)
     for text in config.renamed:
         click.echo(f"renamed: {text}", err=True)
-    for status in config.skipped:
-        click.echo(f"deviceplugin: {status.error}", err=True)
+    for line in (*(status.error for status in config.skipped), *config.ignored):
+        click.echo(f"deviceplugin: {line}", err=True)
     click.echo(_yaml(effective(config)), nl=False)
 
 
@@ -209,15 +233,13 @@ async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, An
     return report(config.node_name, store.current, sharing.plan(store.current))
 
 
-def _render(report: dict[str, Any], form: str) -> str:
-    from deviceplugin.cli.tables import report_text  # noqa: PLC0415
-
+def _render(document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str]) -> str:
     renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
-        "table": report_text,
+        "table": as_table,
         "json": lambda document: json.dumps(document, indent=2) + "\n",
         "yaml": _yaml,
     }
-    return renderers[form](report)
+    return renderers[form](document)
 
 
 def _yaml(document: dict[str, Any]) -> str:

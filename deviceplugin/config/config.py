@@ -28,7 +28,8 @@ class Config:
     """The daemon's whole configuration; `vendors` None means all installed ones.
 
     `notes` name settings without effect, `renamed` those given by an old name, `skipped` the
-    installed vendors that cannot be used, and why; `source` is None without a file.
+    installed vendors that cannot be used, and why, `ignored` the installed packages that another
+    one with the same vendor hides; `source` is None without a file.
     `numbered_faults` are the vendors' words for sources of numbered faults:
     `{"xids": "nvidia.xid"}`.
     """
@@ -47,6 +48,7 @@ class Config:
     notes: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
     skipped: tuple[VendorStatus, ...] = ()
+    ignored: tuple[str, ...] = ()
     source: Source | None = None
 
 

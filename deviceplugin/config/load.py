@@ -6,7 +6,6 @@ With cli/ the only reader of the environment.
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,13 @@ from deviceplugin.config.config import (
 from deviceplugin.config.files import Source, read_config_files, read_state
 from deviceplugin.config.nvidia_v1 import is_v1, translate
 from deviceplugin.config.schema import check_keys, decode_sections
-from deviceplugin.discovery.registry import installed_vendors, load_vendors
+from deviceplugin.discovery.registry import (
+    Loaded,
+    installed_vendors,
+    load_installed,
+    shadowed_text,
+    shadowed_vendors,
+)
 from deviceplugin.health import section as health
 from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
@@ -63,25 +68,23 @@ def load(
     source = _source(Path(str(path.value))) if path else None
     raw = read_config_files(source.path) if source else {}
     raw, notes = translate(raw) if is_v1(raw) else (raw, ())
-    known_settings = (*_PARSERS, "vendors")
-    settings = {name: Setting(raw[name], name) for name in known_settings if name in raw} | given
+    settings = {name: Setting(raw[name], name) for name in SETTINGS if name in raw} | given
     vendors = settings.get("vendors")
     installed = tuple(installed_vendors())
     names = parse_vendors(vendors, installed) if vendors else None
-    skipped: list[VendorStatus] = []
-    all_modules = load_vendors(None, skipped.append)
-    if names:
-        load_vendors(names)  # what is asked for by name must be usable
-        skipped = []
-    defaults = health.vendor_defaults(all_modules)
+    loaded = load_installed(RESERVED)
+    modules = loaded.chosen(names)  # what is asked for by name must be usable
+    defaults = health.vendor_defaults(loaded.modules)
     raw, renamed = health.with_defaults(raw, os.environ, defaults)
-    schemas = {key: schema for module in all_modules for key, schema in module.SECTIONS.items()}
+    schemas = {key: schema for module in loaded.modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS if capabilities is None else sections_of(capabilities)
-    schemas["sharing"] = sharing_schema(all_modules, strict=not skipped)
-    if skipped:
-        skipped = _with_sections(skipped, raw.keys() - {*known_settings, *schemas})
+    incomplete = bool(loaded.refused) and not names
+    schemas["sharing"] = sharing_schema(loaded.modules, strict=not incomplete)
+    skipped: Sequence[VendorStatus] = ()
+    if incomplete:
+        skipped = _with_sections(loaded, raw.keys() - {*SETTINGS, *schemas})
     else:
-        check_keys(raw, (*known_settings, *schemas))
+        check_keys(raw, (*SETTINGS, *schemas))
     sections = decode_sections(raw, schemas)
     configured_policies(sections)
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
@@ -93,21 +96,23 @@ def load(
         renamed=renamed,
         numbered_faults=defaults.numbered,
         skipped=tuple(skipped),
+        ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
         source=source,
     )
     shared = sharing_of(sections)
-    if not skipped:
+    if not incomplete:
         sharing.check_rules(shared.rules, shared.section)
     launches_of(shared, Host(config.host_root), sections)
-    wanted = names or tuple(module.NAME for module in all_modules)
-    return config, [module for name in wanted for module in all_modules if name == module.NAME]
+    return config, modules
 
 
-def _with_sections(skipped: Iterable[VendorStatus], unknown: Iterable[str]) -> list[VendorStatus]:
-    """Keys that nobody knows may be those of a vendor that cannot be loaded: told, not refused."""
+def _with_sections(loaded: Loaded, unknown: Iterable[str]) -> Sequence[VendorStatus]:
+    """Keys that nobody knows may be those of a vendor that cannot be loaded: shown, not refused."""
     keys = ", ".join(sorted(unknown))
     hint = f"; keys of the configuration that may be its own: {keys}" if keys else ""
-    return [replace(status, error=f"{status.error}{hint}") for status in skipped]
+    return [
+        VendorStatus(name=name, error=f"{error}{hint}") for name, error in loaded.refused.items()
+    ]
 
 
 def _source(path: Path) -> Source:
@@ -157,3 +162,11 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     scheduling.SECTIONS,
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
+SETTINGS = (*_PARSERS, "vendors")
+# Names that no vendor's section may have: those of today, and those that are kept for what the
+# daemon itself will have. A section with the vendor's own name is never taken.
+RESERVED = frozenset(
+    {*CORE_SECTIONS, *SETTINGS, "version"}
+    | {"alerts", "audit", "cdi", "diagnostics", "dra", "extender", "history", "kubelet", "labels"}
+    | {"logs", "metrics", "partitioning", "placement", "resources", "telemetry", "tracing"}
+)

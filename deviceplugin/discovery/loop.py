@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from deviceplugin.discovery.admission import Refused, admitted, checked
+from deviceplugin.discovery.admission import NotAdmitted, admitted, checked, checked_specs
 from deviceplugin.discovery.change_check import ChangeCheck
 from deviceplugin.discovery.probe import Prober
 from deviceplugin.discovery.watch import SETTLE_S, HealthWatch
@@ -72,7 +72,7 @@ class VendorLoop:
         self.looked = asyncio.Event()
         self._ended = False
         self._store, self._options = store, options
-        self._refused: frozenset[Refused] = frozenset()
+        self._refused: frozenset[NotAdmitted] = frozenset()
         self._thread = DriverThread(f"{vendor.name}-driver")
         self._wake = asyncio.Event()
         self._written: tuple[Device, ...] | None = None
@@ -115,7 +115,7 @@ class VendorLoop:
         self._options.discovered(self.vendor.name, time.perf_counter() - started)
 
     async def _found(
-        self, discovery: Discovery, refused: tuple[Refused, ...], problem: FilesError | None
+        self, discovery: Discovery, refused: tuple[NotAdmitted, ...], problem: FilesError | None
     ) -> None:
         found = self._admitted(discovery, refused)
         await self._probe(found.devices)
@@ -170,7 +170,7 @@ class VendorLoop:
         if (early_s := ended + BURST_S - time.monotonic()) > 0:
             await asyncio.sleep(early_s)
 
-    def _look(self) -> tuple[Discovery, tuple[Refused, ...], FilesError | None] | None:
+    def _look(self) -> tuple[Discovery, tuple[NotAdmitted, ...], FilesError | None] | None:
         """What a discovery finds, None where the check says that it would find nothing new."""
         if self._check.suffices():
             return None
@@ -179,25 +179,27 @@ class VendorLoop:
         if known or not isinstance(self.vendor, CdiSource):
             return discovery, refused, None
         try:
-            self._options.write_files(self.vendor.name, self.vendor.cdi_specs(discovery.devices))
+            specs, strange = checked_specs(self.vendor.cdi_specs(discovery.devices))
+            self._options.write_files(self.vendor.name, specs)
         except FilesError as error:
             return discovery, refused, error
         self._written = discovery.devices
-        return discovery, refused, None
+        return discovery, refused + strange, None
 
-    def _admitted(self, discovery: Discovery, refused: tuple[Refused, ...]) -> Discovery:
+    def _admitted(self, discovery: Discovery, refused: tuple[NotAdmitted, ...]) -> Discovery:
         """The discovery without what is another vendor's; weaker vendors give way at once."""
         devices = self._store.current.devices.values()
-        claim = admitted(self.vendor.name, discovery.devices, devices, self._options.order)
-        for vendor, kept in claim.displaced.items():
+        admission = admitted(self.vendor.name, discovery, devices, self._options.order)
+        for vendor, kept in admission.displaced.items():
             log.error("vendor_displaced", vendor=vendor, by=self.vendor.name)
             self._store.set_devices(vendor, kept)
-        every = frozenset(refused + claim.refused)
+        every = frozenset(refused + admission.refused)
         for one in sorted(every - self._refused, key=lambda r: (r.device, r.reason)):
             name = self.vendor.name
-            log.error("claim_refused", vendor=name, device=one.device, reason=one.reason)
+            about = {"vendor": name, "device": one.device, "reason": one.reason}
+            log.error("vendor_conflict", was="claim_refused", **about)
         self._refused = every
-        return replace(discovery, devices=claim.devices)
+        return replace(discovery, devices=admission.devices, faults=admission.faults)
 
     def _succeeded(self, discovery: Discovery, problem: FilesError | None) -> None:
         """Take it over; without their files new devices are not announced, gone ones still go."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from deviceplugin.discovery.admission import fault_problem
+from deviceplugin.discovery.values import fault_problem
 from deviceplugin.errors import CallTimeoutError, DevicePluginError, VendorError
 from deviceplugin.faults import HEALTH_UNREADABLE, NO_ANSWER
 from deviceplugin.model import Device, DeviceID, Fault

@@ -1,11 +1,13 @@
 """Installed vendor modules, found by entry point only: third parties use the same door."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import msgspec
 
+from deviceplugin.discovery.capabilities import attribute_problem, method_problem
 from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.health.section import defaults_problem
 from deviceplugin.host import Host
@@ -13,7 +15,7 @@ from deviceplugin.model import VendorStatus
 from deviceplugin.resources.methods import sharing_problem
 from deviceplugin.runtime.entry_points import EntryPoint, entry_points
 from deviceplugin.runtime.threads import DriverThread
-from deviceplugin.vendor import Sections, Vendor, VendorModule
+from deviceplugin.vendor import CONTRACT, Sections, Vendor, VendorModule
 
 GROUP = "deviceplugin.vendors"
 
@@ -24,37 +26,71 @@ CREATE_S = 5.0
 _OWN = "deviceplugin.vendors."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The vendor modules that can be used, in order, and why the others of those asked for cannot
+    be, by vendor."""
+
+    modules: tuple[VendorModule, ...]
+    refused: Mapping[str, ConfigError]
+
+    def chosen(self, names: Sequence[str] | None) -> tuple[VendorModule, ...]:
+        """The modules of these vendors (None: of all), in this order.
+
+        Raises the ConfigError of one that is named and cannot be used.
+        """
+        if names is None:
+            return self.modules
+        for name in names:
+            if name in self.refused:
+                raise self.refused[name]
+        return tuple(m for name in names for m in self.modules if name == m.NAME)
+
+
 def installed_vendors() -> Mapping[str, EntryPoint]:
     """The entry points of all installed vendors by name, without importing them.
 
     Those that come with us stand first, and of two of one name the first counts: that is the order
-    in which vendors have ids and names that several of them claim.
+    in which vendors have ids and names that several of them report.
     """
     found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(GROUP), key=_rank):
+    for point in _all_vendors():
         found.setdefault(point.name, point)
     return found
 
 
+def shadowed_vendors() -> Sequence[tuple[EntryPoint, EntryPoint]]:
+    """Each entry point that is never used because another one has its name, and that one before
+    it."""
+    used = installed_vendors()
+    return [(used[p.name], p) for p in _all_vendors() if p != used[p.name]]
+
+
+def shadowed_text(used: EntryPoint, ignored: EntryPoint) -> str:
+    """One line that says which of two packages serves a vendor."""
+    return (
+        f"two installed packages have a vendor of the name {used.name!r}: {used.value} of"
+        f" {used.origin} is used, {ignored.value} of {ignored.origin} is ignored"
+    )
+
+
+def load_installed(reserved: Collection[str] = ()) -> Loaded:
+    """Import every installed vendor module; no section may have a `reserved` name."""
+    return _load_each(tuple(installed_vendors()), reserved)
+
+
 def load_vendors(
-    names: tuple[str, ...] | None,
-    skip: Callable[[VendorStatus], None] = lambda _: None,
+    names: tuple[str, ...] | None, skip: Callable[[VendorStatus], None] = lambda _: None
 ) -> tuple[VendorModule, ...]:
     """Import the vendor modules `names` (None: all that are installed), in that order.
 
     Raises ConfigError for a name that is not installed or a module that cannot be used. Where all
-    are meant, a module that cannot be used is left out and told to `skip`.
+    are meant, a module that cannot be used is left out and given to `skip`.
     """
-    installed = installed_vendors()
-    modules: list[VendorModule] = []
-    for name in names or tuple(installed):
-        try:
-            modules.append(_load(name, installed, modules))
-        except ConfigError as error:
-            if names is not None:
-                raise
-            skip(VendorStatus(name=name, error=str(error)))
-    return tuple(modules)
+    loaded = _load_each(names or tuple(installed_vendors()), ())
+    for name, error in loaded.refused.items():
+        skip(VendorStatus(name=name, error=str(error)))
+    return loaded.chosen(names)
 
 
 async def create_vendors(
@@ -65,7 +101,7 @@ async def create_vendors(
 ) -> tuple[Vendor, ...]:
     """The vendors of `modules`, each made on a thread of its own within CREATE_S seconds.
 
-    One that fails, hangs or is no vendor is left out and told to `skip`.
+    One that fails, hangs or does not keep to the contract is left out and given to `skip`.
     """
     vendors: list[Vendor] = []
     for module in modules:
@@ -81,14 +117,28 @@ async def create_vendors(
 
 
 def _create(module: VendorModule, host: Host, sections: Sections) -> Vendor:
-    """Raises VendorError, like whatever calls us, for something that is no vendor."""
+    """Raises VendorError, like whatever calls us, for something that is not a vendor."""
     vendor = module.create(host, sections)
     if vendor.name != module.NAME:
         raise VendorError(f"create() made a vendor of the name {vendor.name!r}")
-    for method in ("discover", "container_edits"):
-        if not callable(getattr(vendor, method, None)):
-            raise VendorError(f"create() made a vendor without {method}()")
+    if problem := method_problem(vendor):
+        raise VendorError(f"create() made what is not a vendor: {problem}")
     return vendor
+
+
+def _load_each(names: Iterable[str], reserved: Collection[str]) -> Loaded:
+    installed = installed_vendors()
+    modules: list[VendorModule] = []
+    refused: dict[str, ConfigError] = {}
+    for name in names:
+        try:
+            module = _load(name, installed, modules)
+            _check_sections(module, modules, reserved, installed)
+        except ConfigError as error:
+            refused[name] = error
+        else:
+            modules.append(module)
+    return Loaded(modules=tuple(modules), refused=refused)
 
 
 def _load(
@@ -103,25 +153,55 @@ def _load(
         text = f"an importable vendor module ({type(error).__name__}: {error})"
         raise ConfigError("vendors", name, text) from error
     if problem:
-        raise ConfigError("vendors", name, f"a usable vendor module ({problem})")
+        raise _unusable(name, problem)
     return module
 
 
+def _unusable(name: str, problem: str) -> ConfigError:
+    return ConfigError("vendors", name, f"a usable vendor module ({problem})")
+
+
 def _problem(name: str, module: VendorModule, others: Sequence[VendorModule]) -> str | None:
-    """Why a module is none, None where it fulfils VendorModule."""
-    if getattr(module, "NAME", None) != name:
-        return f"its NAME is {getattr(module, 'NAME', None)!r}"
+    """Why a module is not a vendor module, None where it fulfils VendorModule."""
+    contract: object = getattr(module, "CONTRACT", CONTRACT)
+    if contract != CONTRACT:
+        return f"it needs contract {contract!r}, this daemon has {CONTRACT}"
+    if problem := attribute_problem(module):
+        return problem
+    if name != module.NAME:
+        return f"its NAME is {module.NAME!r}"
     if not callable(getattr(module, "create", None)):
         return "it has no create()"
-    taken = {key for other in others for key in other.SECTIONS}
     for key, schema in module.SECTIONS.items():
-        if key in taken:
-            return f"its section {key!r} is that of another vendor"
         if not (isinstance(schema, type) and issubclass(schema, msgspec.Struct)):
-            return f"the schema of its section {key!r} is no msgspec.Struct"
+            return f"the schema of its section {key!r} is not a msgspec.Struct"
         msgspec.convert({}, schema)  # a section that is not given has its defaults
     health = defaults_problem(name, getattr(module, "HEALTH_DEFAULTS", None))
     return health or sharing_problem(module, others)
+
+
+def _check_sections(
+    module: VendorModule,
+    others: Iterable[VendorModule],
+    reserved: Collection[str],
+    installed: Mapping[str, EntryPoint],
+) -> None:
+    """Raise ConfigError for a section that is not the vendor's to have."""
+    owners = {key: other.NAME for other in others for key in other.SECTIONS}
+    for key in module.SECTIONS:
+        if key in reserved:
+            raise _unusable(module.NAME, f"its section {key!r} has a name that the daemon reserves")
+        if key in owners:
+            owner = owners[key]
+            text = (
+                f"its section {key!r} is that of vendor {owner!r}"
+                f" ({installed[owner].origin}) too; the two cannot be installed together"
+            )
+            raise _unusable(module.NAME, text)
+
+
+def _all_vendors() -> Sequence[EntryPoint]:
+    return sorted(entry_points(GROUP), key=_rank)
 
 
 def _rank(point: EntryPoint) -> tuple[bool, str, str]:

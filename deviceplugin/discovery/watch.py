@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from deviceplugin.discovery.admission import fault_problem
+from deviceplugin.discovery.values import fault_problem
 from deviceplugin.errors import VendorError
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.health.watch_reports import Run

@@ -10,13 +10,43 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
 
-from deviceplugin.model.edits import NOTHING as NOTHING
-from deviceplugin.model.edits import CdiSpec as CdiSpec
-from deviceplugin.model.edits import ContainerEdits as ContainerEdits
-from deviceplugin.model.edits import DeviceNode as DeviceNode
-from deviceplugin.model.edits import Hook as Hook
-from deviceplugin.model.edits import Mount as Mount
-from deviceplugin.model.edits import frozen as frozen
+from deviceplugin.model.edits import (
+    NOTHING,
+    CdiSpec,
+    ContainerEdits,
+    DeviceNode,
+    Hook,
+    Mount,
+    frozen,
+)
+
+__all__ = [
+    "MAX_NUMA_NODES",
+    "NOTHING",
+    "AdvertisedDevice",
+    "AdvertisedID",
+    "CdiSpec",
+    "ContainerEdits",
+    "Device",
+    "DeviceID",
+    "DeviceNode",
+    "Discovery",
+    "Fault",
+    "FaultClass",
+    "Health",
+    "Hook",
+    "Inventory",
+    "Isolation",
+    "Link",
+    "LinkKind",
+    "Mount",
+    "Preference",
+    "Resource",
+    "ResourceName",
+    "Share",
+    "VendorStatus",
+    "frozen",
+]
 
 MAX_NUMA_NODES = 1 << 10  # include/linux/numa.h, NODES_SHIFT is at most 10
 

@@ -101,7 +101,7 @@ class Control:
 def _decoded(line: bytes, schema: type[T]) -> T:
     try:
         return msgspec.json.decode(line, type=schema)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ControlError(f"not a request: {error}") from error
 
 

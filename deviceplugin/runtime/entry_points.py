@@ -19,10 +19,21 @@ FILE = "entry_points.txt"
 
 @dataclass(frozen=True, slots=True)
 class EntryPoint:
-    """A name and what it stands for: `module` or `module:object`."""
+    """A name and what it stands for: `module` or `module:object`.
+
+    `package` is the distribution that it belongs to, as its folder spells it, `version` that
+    distribution's (None: its folder does not say).
+    """
 
     name: str
     value: str
+    package: str = ""
+    version: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The package and its version in words."""
+        return " ".join(filter(None, (self.package, self.version)))
 
     def load(self) -> Any:  # whatever an installed package says
         """Import it; raises whatever the import raises."""
@@ -57,10 +68,11 @@ def _read(file: Path, group: str) -> Iterator[EntryPoint]:
         text = file.read_text(encoding="utf-8")
     except OSError:  # it has none
         return
+    package, _, version = file.parent.name.rpartition(".")[0].partition("-")
     section = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
             section = line.strip("[]")
         elif section == group and "=" in line and not line.startswith(("#", ";")):
             name, _, value = line.partition("=")
-            yield EntryPoint(name.strip(), value.strip())
+            yield EntryPoint(name.strip(), value.strip(), package, version or None)

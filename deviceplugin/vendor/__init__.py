@@ -17,23 +17,86 @@ from msgspec import Meta
 from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
 from deviceplugin.schema import Section
-from deviceplugin.vendor.agents import MAX_COMPLAINTS as MAX_COMPLAINTS
-from deviceplugin.vendor.agents import Agent as Agent
-from deviceplugin.vendor.agents import AgentProtocol as AgentProtocol
-from deviceplugin.vendor.agents import AgentReport as AgentReport
-from deviceplugin.vendor.agents import AgentSource as AgentSource
-from deviceplugin.vendor.agents import Complaint as Complaint
-from deviceplugin.vendor.agents import Reports as Reports
-from deviceplugin.vendor.readings import Reading as Reading
-from deviceplugin.vendor.readings import Readings as Readings
-from deviceplugin.vendor.sharing import Command as Command
-from deviceplugin.vendor.sharing import Grant as Grant
-from deviceplugin.vendor.sharing import Launch as Launch
-from deviceplugin.vendor.sharing import Prepare as Prepare
-from deviceplugin.vendor.sharing import Program as Program
-from deviceplugin.vendor.sharing import SharedResource as SharedResource
-from deviceplugin.vendor.sharing import ShareLimits as ShareLimits
-from deviceplugin.vendor.sharing import SharingMethod as SharingMethod
+from deviceplugin.vendor.agents import (
+    MAX_COMPLAINTS,
+    Agent,
+    AgentProtocol,
+    AgentReport,
+    AgentSource,
+    Complaint,
+    Reports,
+)
+from deviceplugin.vendor.readings import Reading, Readings
+from deviceplugin.vendor.sharing import (
+    Command,
+    Grant,
+    Launch,
+    Prepare,
+    Program,
+    SharedResource,
+    ShareLimits,
+    SharingMethod,
+)
+
+__all__ = [
+    "CONTRACT",
+    "MAX_COMPLAINTS",
+    "OPTIONAL_ATTRIBUTES",
+    "OPTIONAL_METHODS",
+    "Agent",
+    "AgentProtocol",
+    "AgentReport",
+    "AgentSource",
+    "CdiSource",
+    "ChangeChecker",
+    "Closable",
+    "Command",
+    "Complaint",
+    "Finding",
+    "Glance",
+    "Grant",
+    "HealthDefaults",
+    "HealthMonitor",
+    "HealthProbe",
+    "HealthReport",
+    "Launch",
+    "Prepare",
+    "Program",
+    "Reading",
+    "Readings",
+    "Repeat",
+    "Reports",
+    "Sections",
+    "ShareLimits",
+    "SharedResource",
+    "SharingMethod",
+    "Vendor",
+    "VendorModule",
+]
+
+# The number of this contract. It grows when something that a vendor has to fulfil changes; what is
+# only added to it (an optional method, a field with a default) leaves it as it is.
+CONTRACT = 1
+
+# What a vendor, and what its module, may have beside what it must; names that are near to one of
+# these are taken for a misspelling of it.
+OPTIONAL_METHODS = (
+    "agents",
+    "cdi_specs",
+    "close",
+    "probe_health",
+    "readings",
+    "share_edits",
+    "unchanged",
+    "watch_health",
+)
+OPTIONAL_ATTRIBUTES = (
+    "CONTRACT",
+    "HEALTH_DEFAULTS",
+    "RESOURCE_DOMAIN",
+    "SHARE_VARIABLES",
+    "SHARING",
+)
 
 Sections = Mapping[str, msgspec.Struct]
 
@@ -66,8 +129,13 @@ class VendorModule(Protocol):
     the domain of the memory resources that rules make, where it is not that of its own resources.
     """
 
-    NAME: str
-    SECTIONS: Mapping[str, type[msgspec.Struct]]
+    @property
+    def NAME(self) -> str:  # noqa: N802  # a constant of a module
+        """The vendor's name; the name of its entry point."""
+
+    @property
+    def SECTIONS(self) -> Mapping[str, type[msgspec.Struct]]:  # noqa: N802
+        """The vendor's sections: top-level key to schema."""
 
     def create(self, host: Host, sections: Sections) -> Vendor:
         """Make the vendor; must not touch the hardware."""

@@ -81,7 +81,7 @@ def test_a_kind_that_two_vendors_claim_is_the_earlier_ones(tmp_path: Path) -> No
             with pytest.raises(FilesError, match="is that of vendor first"):
                 files.write("second", [spec("theirs")])
     assert [d["name"] for d in json.loads((tmp_path / FILE).read_text())["devices"]] == ["ours"]
-    refused = [entry for entry in logs if entry["event"] == "claim_refused"]
+    refused = [entry for entry in logs if entry["event"] == "vendor_conflict"]
     assert [entry["vendor"] for entry in refused] == ["second"]  # told once
 
 

@@ -189,7 +189,8 @@ def test_help_names_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "discover", "check", "explain", "demo", "health", "cordon", "uncordon"]
+    "command",
+    ["", "run", "discover", "vendors", "check", "explain", "demo", "health", "cordon", "uncordon"],
 )
 def test_help_does_not_need_docstrings(command: str) -> None:
     asked = [*command.split(), "--help"]

@@ -30,6 +30,7 @@ from deviceplugin.daemon.generation import with_vendors
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.metrics.registry import Counter, Histogram
+from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.logs import configure_logs
@@ -40,8 +41,9 @@ from tests.rig import WAIT_S
 T = TypeVar("T")
 Document = dict[str, Any]
 ABSENT = "absent"
-SECTIONS = {name: s for module in load_vendors(None) for name, s in module.SECTIONS.items()}
-SECTIONS |= CORE_SECTIONS
+MODULES = load_vendors(None)
+SECTIONS = {name: schema for module in MODULES for name, schema in module.SECTIONS.items()}
+SECTIONS |= CORE_SECTIONS | {"sharing": sharing_schema(MODULES)}
 SETTINGS = ("node_name", "vendors", "metrics_address", "log_level", "log_format", *FIXED)
 
 

@@ -177,45 +177,45 @@ DISCOVERIES = {
     ),
     "gives no devices but text": Bad(
         source=spoilt("def discover(self):\n    return Discovery(devices=('a', 5))"),
-        event="claim_refused",
+        event="vendor_conflict",
         told=" is not a Device",
     ),
     "speaks for another vendor": Bad(
-        source=returns("vendor='nvidia'"), event="claim_refused", told="'nvidia'"
+        source=returns("vendor='nvidia'"), event="vendor_conflict", told="'nvidia'"
     ),
     "claims another vendor's id": Bad(
         source=spoilt(
             f"def discover(self):\n    return Discovery(devices=(self.thing('a', id='{GPU_0}'),))"
         ),
-        event="claim_refused",
+        event="vendor_conflict",
         told="that of a device of vendor nvidia",
     ),
     "claims another vendor's resource": Bad(
         source=returns("resource='nvidia.com/gpu'"),
-        event="claim_refused",
+        event="vendor_conflict",
         told="nvidia.com/gpu is that of vendor nvidia",
     ),
     "gives an id twice": Bad(
-        source=returns("id='same'"), event="claim_refused", told="2 devices have this id"
+        source=returns("id='same'"), event="vendor_conflict", told="2 devices have this id"
     ),
     "gives ids that are too long": Bad(
-        source=returns("id='x' * 64 + n"), event="claim_refused", told="more than 63 characters"
+        source=returns("id='x' * 64 + n"), event="vendor_conflict", told="more than 63 characters"
     ),
     "gives ids that nobody can print": Bad(
-        source=returns("id=n + '\\n'"), event="claim_refused", told="printable ASCII"
+        source=returns("id=n + '\\n'"), event="vendor_conflict", told="printable ASCII"
     ),
     "gives ids that are numbers": Bad(
-        source=returns("id=ord(n)"), event="claim_refused", told="id is 97"
+        source=returns("id=ord(n)"), event="vendor_conflict", told="id is 97"
     ),
     "gives NUMA node -1": Bad(
         source=returns("numa_node=-1"),
-        event="claim_refused",
+        event="vendor_conflict",
         told="NUMA node -1 is taken as unknown",
         things=2,
     ),
     "gives invalid resource names": Bad(
         source=returns("resource='example.com/no spaces'"),
-        event="claim_refused",
+        event="vendor_conflict",
         told="cannot be offered",
     ),
     "faults another vendor's device": Bad(
@@ -225,8 +225,8 @@ DISCOVERIES = {
             " action='no')\n"
             "    return Discovery(devices=(self.thing('a'),), faults=(lie,))"
         ),
-        event="resource_added",
-        told="",
+        event="vendor_conflict",
+        told="a fault (example.x) of a device of vendor nvidia",
         things=1,
     ),
     "watches badly": Bad(
@@ -262,7 +262,7 @@ DISCOVERIES = {
             "    kind = 'k8s.device-plugin.amd.com/gpu'\n"
             "    return (CdiSpec(kind=kind, devices={'x': ContainerEdits()}),)"
         ),
-        event="claim_refused",
+        event="vendor_conflict",
         told="is that of vendor amd",
         things=None,
     ),
@@ -316,7 +316,7 @@ UNUSABLE = {
     ),
     "takes another vendor's section": (
         WELL_BEHAVED.replace('SECTIONS = {"example"', 'SECTIONS = {"amd"'),
-        "its section 'amd' is that of another vendor",
+        "its section 'amd' is that of vendor 'amd' (deviceplugin",
     ),
     "has a section that must be given": (
         WELL_BEHAVED.replace('greeting: str = "hello"', "greeting: str"),
@@ -389,7 +389,7 @@ async def told(daemon: DaemonProcess, bad: Bad) -> None:
     """The log tells what the vendor did."""
     fields: Mapping[str, str] = {
         "vendor_waits": {"vendor": "example"},
-        "claim_refused": {"vendor": "example"},
+        "vendor_conflict": {"vendor": "example"},
         "thread_failed": {"thread": "example-health"},
         "resource_added": {"resource": THING},
     }[bad.event]

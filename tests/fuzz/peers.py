@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from deviceplugin.discovery.admission import fault_problem
+from deviceplugin.discovery.values import fault_problem
 from deviceplugin.health.agents import MAX_REPORTS, NO_REPORTS, agent_faults, bounded, usable
 from deviceplugin.health.operations import MAX_REASON, HealthOperations
 from deviceplugin.health.policy import FaultPolicy

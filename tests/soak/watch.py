@@ -16,7 +16,7 @@ from deviceplugin.testing.nodeview import NodeView
 from tests.soak.node import SoakNode
 
 FAILURES = frozenset(
-    {"task_failed", "thread_failed", "vendor_raised", "plugin_function_failed", "claim_refused"}
+    {"task_failed", "thread_failed", "vendor_raised", "plugin_function_failed", "vendor_conflict"}
 )
 # An id whose resource changed is in a killed daemon's list until the next one's takes its place.
 TWO_LISTS = "are also listed by"
