@@ -43,7 +43,7 @@ Document = dict[str, Any]
 ABSENT = "absent"
 MODULES = load_vendors(None)
 SECTIONS = {name: schema for module in MODULES for name, schema in module.SECTIONS.items()}
-SECTIONS |= CORE_SECTIONS | {"sharing": sharing_schema(MODULES)}
+SECTIONS |= {**CORE_SECTIONS, "sharing": sharing_schema(MODULES)}
 SETTINGS = ("node_name", "vendors", "metrics_address", "log_level", "log_format", *FIXED)
 
 
