@@ -65,7 +65,7 @@ from deviceplugin.names import (
 from deviceplugin.placement.layout import Layout
 from deviceplugin.placement.topology import Topology
 from deviceplugin.placement.view import Context, Policy
-from deviceplugin.schema import Scheduling, Section, parse_bytes
+from deviceplugin.schema import Scheduling, Section, parse_bytes, section_of
 from deviceplugin.vendor import (
     CONTRACT,
     MAX_COMPLAINTS,
@@ -187,6 +187,7 @@ __all__ = [
     "one_line",
     "parse_bytes",
     "pci",
+    "section_of",
     "size_class",
     "trace",
     "traced",

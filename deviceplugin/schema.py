@@ -1,8 +1,9 @@
 """The base of configuration sections, and the quantities that they hold; pure."""
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -12,6 +13,7 @@ __all__ = [
     "Scheduling",
     "Section",
     "parse_bytes",
+    "section_of",
 ]
 
 Isolation = Literal["none", "memory", "process", "hardware"]
@@ -19,6 +21,22 @@ Isolation = Literal["none", "memory", "process", "hardware"]
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of the configuration: strict, an unknown key is an error."""
+
+
+SectionT = TypeVar("SectionT", bound=msgspec.Struct)
+
+
+def section_of(sections: Mapping[str, object], name: str, schema: type[SectionT]) -> SectionT:
+    """The decoded section `name`, with its defaults where it is not given.
+
+    Raises TypeError for a value of another schema: two capabilities would have the same section.
+    """
+    found = sections.get(name)
+    if found is None:
+        return schema()
+    if not isinstance(found, schema):
+        raise TypeError(f"section {name!r}: {type(found).__name__} is not a {schema.__name__}")
+    return found
 
 
 class Scheduling(Section, frozen=True):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from deviceplugin.errors import VendorError
 from deviceplugin.health.agents import Listener, agents_of
@@ -21,6 +21,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Collector, Once, Operation, Part, Sectioned
+from deviceplugin.schema import section_of
 from deviceplugin.vendor import Agent, Vendor
 
 
@@ -144,7 +145,7 @@ class AgentsPart(Part[Sectioned]):
 
 def health_section(config: Sectioned) -> HealthSection:
     """The section `health`, with its defaults where the configuration has none."""
-    return cast("HealthSection", config.sections.get("health", HealthSection()))
+    return section_of(config.sections, "health", HealthSection)
 
 
 def _policy(config: Judged) -> FaultPolicy:

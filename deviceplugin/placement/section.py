@@ -9,7 +9,7 @@ import msgspec
 
 from deviceplugin.model import Device
 from deviceplugin.resources.section import Offer
-from deviceplugin.schema import Scheduling, Section, parse_bytes
+from deviceplugin.schema import Scheduling, Section, parse_bytes, section_of
 from deviceplugin.vendor import Sections
 
 _NIC = re.compile(r"[A-Za-z0-9_.-]{1,64}|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -87,8 +87,7 @@ SECTIONS: Mapping[str, Any] = {
 
 def scheduling_of(sections: Sections) -> SchedulingSection:
     """The section `scheduling`, its defaults where it is not there."""
-    found = sections.get("scheduling")
-    return found if isinstance(found, SchedulingSection) else SchedulingSection()
+    return section_of(sections, "scheduling", SchedulingSection)
 
 
 def node_of(sections: Sections, node_name: str) -> GpuNode | None:

@@ -24,6 +24,7 @@ from deviceplugin.resources.rules import Offering, choices_of, offerings
 from deviceplugin.resources.section import Rule, SharingSection
 from deviceplugin.resources.shares import entry_bytes, noun_text
 from deviceplugin.resources.usage import NOTHING_USED, Usage
+from deviceplugin.schema import section_of
 from deviceplugin.vendor import Sections
 
 Resources = Mapping[ResourceName, Resource]
@@ -171,12 +172,11 @@ class Sharing:
 
 def sharing_of(sections: Sections) -> Sharing:
     """The value that decoded core sections make."""
-    section = sections.get("sharing")
     rules: Any = sections.get("rules") or ()  # a tuple of Rule, see config/load.py
     return Sharing(
         rules=rules,
         least=Isolation(str(sections.get("isolation") or Isolation.NONE)),
-        section=section if isinstance(section, SharingSection) else SharingSection(),
+        section=section_of(sections, "sharing", SharingSection),
     )
 
 

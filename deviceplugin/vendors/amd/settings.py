@@ -6,14 +6,13 @@ that no GPU driver has a switch for are accepted and do nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
 from deviceplugin.names import name_problem, size_class
-from deviceplugin.schema import Instance, Scheduling, Section
+from deviceplugin.schema import Instance, Scheduling, Section, section_of
 
-T = TypeVar("T")
 # How the container runtime learns of the devices; device nodes are given in any case.
 Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
 
@@ -94,13 +93,7 @@ def parse_sections(sections: Mapping[str, msgspec.Struct]) -> Settings:
     Raises TypeError for a value that is not of its section's schema.
     """
     return Settings(
-        amd=_typed(sections.get("amd", AmdSection()), AmdSection),
-        mxgpu=_typed(sections.get("mxgpu", MxgpuSection()), MxgpuSection),
-        rocm=_typed(sections.get("rocm", RocmSection()), RocmSection),
+        amd=section_of(sections, "amd", AmdSection),
+        mxgpu=section_of(sections, "mxgpu", MxgpuSection),
+        rocm=section_of(sections, "rocm", RocmSection),
     )
-
-
-def _typed(value: msgspec.Struct, kind: type[T]) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{value!r} is not a {kind.__name__}")
-    return value

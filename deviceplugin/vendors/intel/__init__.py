@@ -6,11 +6,11 @@ The vendor module of the entry point `intel`; docs/vendors/intel.md says what is
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import cast
 
 import msgspec
 
 from deviceplugin.host import Host
+from deviceplugin.schema import section_of
 from deviceplugin.vendor import Sections
 from deviceplugin.vendors.intel.found import NAME
 from deviceplugin.vendors.intel.health import IntelHealth
@@ -31,7 +31,7 @@ def create(host: Host, sections: Sections) -> IntelVendor:
     return IntelVendor(
         host=host,
         query=partial(query_memory, host),
-        settings=cast("IntelSettings", sections["intel"]),
-        xe=cast("XeSettings", sections["intel_xe"]),
+        settings=section_of(sections, "intel", IntelSettings),
+        xe=section_of(sections, "intel_xe", XeSettings),
         health=IntelHealth(host),
     )

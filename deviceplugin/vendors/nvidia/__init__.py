@@ -1,12 +1,12 @@
 """NVIDIA GPUs and MIG instances through NVML: the vendor module of the entry point `nvidia`."""
 
 from collections.abc import Mapping
-from typing import cast
 
 import msgspec
 
 from deviceplugin.host import Host
 from deviceplugin.model import FaultClass
+from deviceplugin.schema import section_of
 from deviceplugin.vendor import HealthDefaults, Repeat, Sections, SharingMethod
 from deviceplugin.vendors.nvidia.library import OpenNvml, open_nvml
 from deviceplugin.vendors.nvidia.limits import VARIABLES
@@ -44,9 +44,9 @@ def create(host: Host, sections: Sections, open_library: OpenNvml = open_nvml) -
 
     `open_library` is the seam for a simulated NVML in this process.
     """
-    settings = cast("NvidiaSection", sections["nvidia"])
-    mig = cast("MigSection", sections["mig"])
-    vgpu = cast("VgpuSection", sections.get("vgpu") or VgpuSection())
+    settings = section_of(sections, "nvidia", NvidiaSection)
+    mig = section_of(sections, "mig", MigSection)
+    vgpu = section_of(sections, "vgpu", VgpuSection)
     session = _session(host, settings, open_library)
     return NvidiaVendor(host, settings, mig, session, vgpu)
 
