@@ -221,6 +221,8 @@ class HealthMonitor(Protocol):
 
         It is stopped and started again when the devices change, and started again within seconds
         when it returns; after a failure later and later, up to five minutes.
+
+        Raises UnavailableError where the driver that it listens to is not there.
         """
 
 

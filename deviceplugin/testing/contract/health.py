@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 
-from deviceplugin.errors import DiscoveryError, LibraryError
+from deviceplugin.errors import DiscoveryError, LibraryError, UnavailableError
 from deviceplugin.health.agents import agent_problem
 from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.testing.contract.devices import fault_problems
@@ -77,6 +77,8 @@ class _Report:
         """The monitor on this thread, to its end."""
         try:
             monitor.watch_health(devices, self, stop)
+        except UnavailableError:
+            pass  # what the contract has for a node without the driver
         except Exception as error:  # noqa: BLE001  # whatever it raises is what is to be said
             self.problems[f"raises {type(error).__name__}: {error}"] = None
         self.heard.set()
