@@ -1,0 +1,142 @@
+"""Writing what was seen on a machine as a fixture: a directory of texts without identities."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deviceplugin.errors import DevicePluginError
+from deviceplugin.testing.hardware.record import as_document
+from deviceplugin.testing.hardware.redact import Redactor, identities
+from deviceplugin.testing.hardware.replay import discovered, replayed, vendors_of
+from deviceplugin.testing.hardware.verdict import Check, differ, judged
+
+FORMAT = 1
+Document = Mapping[str, Any]  # JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that a capture keeps.
+
+    `records` are those of `record` by vendor, `discover` the document of that command, `answers`
+    what each resource's containers were given, `outputs` texts of the vendors' tools by file name.
+    """
+
+    records: Mapping[str, Document]
+    discover: Document
+    answers: Document
+    outputs: Mapping[str, str]
+    checks: tuple[Check, ...]
+
+
+def write_capture(directory: Path, seen: Seen, host_root: Path) -> Redactor:
+    """Write the files into `directory`; what was redacted is in `capture.json` and in the result.
+
+    Raises OSError where it cannot be written.
+    """
+    texts = dict(_texts(seen))
+    names = _host_names(host_root, seen.discover)
+    redactor = Redactor(_machine_id(host_root) or identities(texts.values()), names)
+    redactor.learn(texts.values())
+    redacted = {name: redactor.text(text) for name, text in texts.items()}
+    about = {
+        "format": FORMAT,
+        "vendors": sorted(seen.records),
+        "redacted": dict(sorted(redactor.counts.items())),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("*.*"):
+        old.unlink()  # of an earlier capture of that name
+    for name, text in {**redacted, "capture.json": _json(about)}.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return redactor
+
+
+def replay_check(directory: Path) -> Check:
+    """Whether the capture gives back what was found, here and now."""
+    problems = []
+    with tempfile.TemporaryDirectory() as root:
+        for name in vendors_of(directory):
+            try:
+                found = as_document(replayed(directory, name, Path(root)).discover())
+            except DevicePluginError as error:
+                problems.append(f"{name}: {error}")
+                continue
+            if found != (recorded := discovered(directory, name)):
+                problems += [f"{name}: {p}" for p in _differences(recorded, found)]
+    return judged("capture", problems[:20], f"{directory} gives the same devices again")
+
+
+def capture_name(discover: Document) -> str:
+    """A directory's name from the products and the drivers: `nvidia-h200-x8-570.124.06`."""
+    whole = [d for d in discover["devices"] if d["parent"] is None]
+    counts: dict[str, int] = {}
+    for device in whole:
+        product = device["product"] or f"{device['vendor']} gpu"
+        counts[product] = counts.get(product, 0) + 1
+    parts = [f"{product}-x{count}" for product, count in sorted(counts.items())]
+    parts += sorted({v["driver_version"] for v in discover["vendors"] if v["driver_version"]})
+    return re.sub(r"[^a-z0-9._]+", "-", "-".join(parts).lower()).strip("-.")[:80] or "capture"
+
+
+def without_capture(reason: str) -> Check:
+    """The check of a capture that could not be made."""
+    return differ("capture", reason)
+
+
+def _texts(seen: Seen) -> Iterable[tuple[str, str]]:
+    """Every file's text, by name."""
+    for vendor, record in seen.records.items():
+        yield f"{vendor}.tree", record["tree"]
+        yield f"{vendor}.json", _json({k: v for k, v in record.items() if k != "tree"})
+    yield "discover.json", _json(seen.discover)
+    yield "kubelet.json", _json(seen.answers)
+    checks = [{"check": c.name, "verdict": c.verdict, "details": c.details} for c in seen.checks]
+    yield "checks.json", _json(checks)
+    for name, text in seen.outputs.items():
+        yield name, _without_processes(text)
+
+
+def _without_processes(text: str) -> str:
+    """Names of programs say what people do on the machine."""
+    return re.sub(r"<processes>.*?</processes>", "<processes></processes>", text, flags=re.DOTALL)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def _machine_id(host_root: Path) -> str:
+    try:
+        return (host_root / "etc/machine-id").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _host_names(host_root: Path, discover: Document) -> tuple[str, ...]:
+    names = {socket.gethostname(), socket.getfqdn(), str(discover["node"])}
+    names.add(os.environ.get("NODE_NAME", ""))
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        names.add((host_root / "etc/hostname").read_text(encoding="utf-8").strip())
+    return tuple(sorted(names | {name.partition(".")[0] for name in names}))
+
+
+def _differences(recorded: Document, found: Document) -> Iterable[str]:
+    for kind in ("devices", "faults"):
+        before, after = ({_key(item): item for item in d[kind]} for d in (recorded, found))
+        for key in sorted(before.keys() | after.keys()):
+            old, new = before.get(key, {}), after.get(key, {})
+            changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+            for name in changed:
+                yield f"{key}: {name} was {old.get(name)!r:.100}, is {new.get(name)!r:.100}"
+
+
+def _key(item: Document) -> str:
+    return str(item["id"] if "id" in item else (item["device"], item["source"], item["code"]))

@@ -1,0 +1,102 @@
+"""Our commands on this machine: `discover`, and `run` with a kubelet stub in its own directory.
+
+Nothing of the node's is used but its hardware: no configuration, no kubelet, no fixed port.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deviceplugin.testing.hardware.tools import Output
+from deviceplugin.testing.kubelet import KubeletStub
+
+LIMIT_S = 40.0
+END_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """`deviceplugin run` and the kubelet that it registers with."""
+
+    stub: KubeletStub
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return list(_documents(line for line in lines if line.startswith("{")))
+
+    async def end(self) -> int | None:
+        """SIGTERM; the exit status, None where it had to be killed."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return await asyncio.to_thread(self.process.wait, END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+
+
+def run_ours(module: str, *arguments: str) -> Output:
+    """One of our own programs to its end, at most LIMIT_S seconds."""
+    command = [sys.executable, "-m", module, *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603  # our own module
+            command, capture_output=True, timeout=LIMIT_S, check=False, env=_environment()
+        )
+    except subprocess.TimeoutExpired:
+        return Output(problem=f"{module} {arguments[0]} did not end within {LIMIT_S:g} s")
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        status = f"{module} {arguments[0]} ended with status {done.returncode}"
+        return Output(problem=": ".join([status, *said])[:300])
+    return Output(text=done.stdout.decode("utf-8", "replace"))
+
+
+@contextlib.asynccontextmanager
+async def running(host_root: Path) -> AsyncIterator[Running]:
+    """The daemon for as long as the context; it and its directory are gone afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="d"))  # short: a socket's path ends at 107 bytes
+    log = root / "log"
+    async with KubeletStub(root / "k") as stub:
+        with log.open("wb") as file:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; ours
+                _command(host_root, root), stderr=file, stdout=file, env=_environment()
+            )
+        node = Running(stub=stub, process=process, log=log)
+        try:
+            yield node
+        finally:
+            await node.end()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _command(host_root: Path, root: Path) -> Sequence[str]:
+    return (
+        *(sys.executable, "-m", "deviceplugin", "run"),
+        *("--host-root", str(host_root), "--kubelet-dir", str(root / "k")),
+        *("--cdi-dir", str(root / "cdi"), "--state-dir", str(root / "state")),
+        *("--metrics-address", "127.0.0.1:0", "--log-format", "json"),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Ours without any setting of the daemon's own."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("DEVICEPLUGIN_")}
+
+
+def _documents(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)

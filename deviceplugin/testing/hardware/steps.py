@@ -1,0 +1,232 @@
+"""The daemon's work on this machine, step by step: lists, Allocate, preferences, health."""
+
+import asyncio
+import contextlib
+import importlib.util
+import stat
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deviceplugin.testing.admission import NotAllocatedError
+from deviceplugin.testing.answers import Merged, merge_answers
+from deviceplugin.testing.hardware.daemon import LIMIT_S, Running
+from deviceplugin.testing.hardware.verdict import (
+    Check,
+    agree,
+    differ,
+    judged,
+    not_available,
+)
+from deviceplugin.testing.plugin_client import RpcError
+from deviceplugin.testing.pods import AdmissionError
+
+Document = dict[str, Any]  # JSON
+_TELEMETRY = ("temperature", "power", "energy", "utilization", "memory_used")
+_BAD_LEVELS = frozenset({"error", "critical"})
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps with a daemon that runs; `planned` is `resources` of the document of `discover`.
+
+    `answers` is what each resource's containers were given, for the capture.
+    """
+
+    node: Running
+    planned: Mapping[str, Sequence[Mapping[str, str]]]
+    limits: Mapping[str, int | None]
+    host_root: Path
+    watch_s: float
+    answers: dict[str, Document] = field(default_factory=dict)
+
+    async def take(self) -> list[Check]:
+        """All steps in order; where nothing is listed, only the log can tell more."""
+        listed = await self._listed()
+        checks = [listed]
+        if not listed.details or self.node.stub.capacity():
+            for name in sorted(self.node.stub.capacity()):
+                checks += [await self._allocate(name), await self._prefer(name)]
+            checks.append(await self._health())
+        checks.append(await asyncio.to_thread(self._telemetry))
+        status = await self.node.end()
+        return [*checks, self._log(), self._end(status)]
+
+    async def _listed(self) -> Check:
+        stub, wanted = self.node.stub, {name for name, ids in self.planned.items() if ids}
+        try:
+            await stub.wait_for(lambda: wanted <= stub.capacity().keys(), LIMIT_S)
+        except TimeoutError:
+            missing = ", ".join(sorted(wanted - stub.capacity().keys()))
+            return differ("registration", f"no list of {missing} within {LIMIT_S:g} s")
+        problems = [p for name in sorted(stub.capacity()) for p in self._list_problems(name)]
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(stub.capacity().items()))
+        return judged("registration", problems, counts or "nothing to offer")
+
+    def _list_problems(self, name: str) -> Iterator[str]:
+        """Where the list differs from what `discover` said."""
+        planned = {entry["id"]: entry["health"] for entry in self.planned.get(name, ())}
+        listed = {known.id: known.health for known in self.node.stub.devices(name).values()}
+        for identity in sorted(planned.keys() | listed.keys()):
+            said, has = planned.get(identity), listed.get(identity)
+            if said != has:
+                yield f"{identity} is {said or 'absent'} in discover, {has or 'absent'} here"
+
+    async def _allocate(self, name: str) -> Check:
+        """A container with one device, through admission, and one with as many as it may have."""
+        title, stub = f"Allocate {name}", self.node.stub
+        ids = self._healthy(name)
+        if not ids:
+            return not_available(title, "no healthy device")
+        most = ids[: self.limits.get(name) or len(ids)]
+        try:
+            await stub.admit("one", {"main": {name: 1}})
+            one = stub.merged("one", "main")
+            stub.remove_pod("one")
+            every = merge_answers((await stub.allocate(name, most, LIMIT_S)).container_responses)
+        except (AdmissionError, NotAllocatedError, RpcError) as error:
+            return differ(title, " ".join(str(error).split()))
+        self.answers[name] = {"ids": list(ids), "one": given(one), "all": given(every)}
+        problems = list(dict.fromkeys(p for m in (one, every) for p in self._answer_problems(m)))
+        return judged(title, problems, f"1 and {len(most)} of {len(ids)}; {_summary(one)}")
+
+    def _answer_problems(self, merged: Merged) -> Iterator[str]:
+        if not any(given(merged).values()):
+            yield "the container is given nothing"
+        for path in (spec.host_path for spec in merged.devices.values()):
+            found = self._at(path)
+            if not found.exists():
+                yield f"device node {path} does not exist"
+            elif self.host_root == Path("/") and not stat.S_ISCHR(found.stat().st_mode):
+                yield f"{path} is not a device node"
+        for mount in merged.mounts.values():
+            if not self._at(mount.host_path).exists():
+                yield f"mount of {mount.host_path}, which does not exist"
+        yield from merged.conflicts
+
+    async def _prefer(self, name: str) -> Check:
+        title, ids = f"preferred {name}", self._healthy(name)
+        if not ids:
+            return not_available(title, "no healthy device")
+        try:
+            if not (await self.node.stub.options(name)).get_preferred_allocation_available:
+                return not_available(title, "not offered")
+            chosen = {
+                size: await self.node.stub.prefer(name, ids, (), size)
+                for size in sorted({1, 2, 4, 8, len(ids)})
+                if size <= len(ids)
+            }
+        except (NotAllocatedError, RpcError) as error:
+            return differ(title, " ".join(str(error).split()))
+        self.answers.setdefault(name, {})["preferred"] = {
+            str(size): sorted(found) for size, found in chosen.items()
+        }
+        problems = list(_choice_problems(chosen, ids))
+        return judged(title, problems, "of " + ", ".join(map(str, chosen)))
+
+    async def _health(self) -> Check:
+        """Whether anything changes while nobody does anything."""
+        changes: list[str] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.watch_s):
+                while True:
+                    changes += await self._next_change(self._all_health())
+        now = self._all_health().values()
+        sick = sum(health != "Healthy" for health in now)
+        fine = f"no change in {self.watch_s:g} s; {len(now) - sick} Healthy, {sick} Unhealthy"
+        return judged("health watch", changes, fine)
+
+    async def _next_change(self, before: Mapping[tuple[str, str], str]) -> list[str]:
+        await self.node.stub.wait_for(lambda: self._all_health() != before, None)
+        return list(_changes(before, self._all_health()))
+
+    def _all_health(self) -> Mapping[tuple[str, str], str]:
+        stub = self.node.stub
+        return {
+            (name, known.id): known.health
+            for name in stub.capacity()
+            for known in stub.devices(name).values()
+        }
+
+    def _telemetry(self) -> Check:
+        if importlib.util.find_spec("deviceplugin.telemetry") is None:
+            return not_available("telemetry", "this version measures nothing on GPUs")
+        address = next(
+            (e["address"] for e in self.node.events() if e.get("event") == "metrics_served"), None
+        )
+        if address is None:
+            return differ("telemetry", "no metrics are served")
+        try:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=LIMIT_S) as answer:
+                names = {line.partition(b"{")[0].decode() for line in answer}
+        except OSError as error:
+            return differ("telemetry", f"/metrics: {error}")
+        found = [word for word in _TELEMETRY if any(word in name for name in names)]
+        return judged("telemetry", [] if found else ["no series of it"], ", ".join(found))
+
+    def _log(self) -> Check:
+        events = self.node.events()
+        bad = [_line(event) for event in events if event.get("level") in _BAD_LEVELS]
+        warnings = [_line(event) for event in events if event.get("level") == "warning"]
+        if bad:
+            return differ("log", *bad, *warnings)
+        return agree("log", "no error", *warnings)
+
+    def _end(self, status: int | None) -> Check:
+        problems = [*self.node.stub.crashes, *self.node.stub.violations]
+        if status != 0:
+            told = "it had to be killed" if status is None else f"exit status {status}"
+            problems.append(f"after SIGTERM: {told}")
+        return judged("end", problems, "exit status 0")
+
+    def _healthy(self, name: str) -> tuple[str, ...]:
+        listed = self.node.stub.devices(name).values()
+        return tuple(sorted(known.id for known in listed if known.health == "Healthy"))
+
+    def _at(self, host_path: str) -> Path:
+        return self.host_root / host_path.lstrip("/")
+
+
+def given(merged: Merged) -> Document:
+    """What a container gets, as JSON values."""
+    return {
+        "env": dict(sorted(merged.envs.items())),
+        "devices": sorted(f"{d.host_path} {d.permissions}" for d in merged.devices.values()),
+        "mounts": sorted(m.host_path for m in merged.mounts.values()),
+        "annotations": dict(sorted(merged.annotations.items())),
+        "cdi_devices": list(merged.cdi_devices),
+    }
+
+
+def _summary(merged: Merged) -> str:
+    parts = [
+        ", ".join(sorted(merged.envs)),
+        f"{len(merged.devices)} nodes" if merged.devices else "",
+        f"{len(merged.mounts)} mounts" if merged.mounts else "",
+        ", ".join(merged.cdi_devices),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _choice_problems(chosen: Mapping[int, Iterable[str]], ids: Sequence[str]) -> Iterator[str]:
+    for size, found in chosen.items():
+        if len(set(found)) != size:
+            yield f"of {size}: {len(set(found))} ids"
+        if strange := set(found) - set(ids):
+            yield f"of {size}: {', '.join(sorted(strange))} is not free"
+
+
+def _changes(
+    before: Mapping[tuple[str, str], str], now: Mapping[tuple[str, str], str]
+) -> Iterator[str]:
+    for key in sorted(before.keys() | now.keys()):
+        was, became = before.get(key, "absent"), now.get(key, "absent")
+        if was != became:
+            yield f"{key[0]}: {key[1]} was {was} and became {became}"
+
+
+def _line(event: Document) -> str:
+    shown = {k: v for k, v in event.items() if k not in ("event", "level", "timestamp")}
+    return f"{event.get('event')}: " + " ".join(f"{k}={v}" for k, v in sorted(shown.items()))[:300]

@@ -1,0 +1,113 @@
+"""The files that were read of a host, as the text of a tree (`deviceplugin.testing.tree`)."""
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deviceplugin.errors import VendorError
+from deviceplugin.host import Host
+
+MAX_NAMES = 4096
+_TEXTS = ("/sys/", "/proc/", "/etc/ld.so")  # of other files only that they are there is kept
+_MAX_LINKS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingHost(Host):
+    """A host that notes each path that is looked at."""
+
+    seen: set[str] = field(default_factory=set, compare=False)
+
+    def path(self, host_path: str) -> str:
+        """Every read of a Host asks for this first."""
+        self.seen.add(os.path.normpath(host_path))
+        return Host.path(self, host_path)
+
+
+def tree_text(host: Host, paths: Iterable[str]) -> str:
+    """Files, links, directories and device nodes at `paths` and on the way there, one a line.
+
+    What is absent has no line. What cannot be written in a tree has a comment: a file that cannot
+    be read, and bytes that are not text.
+    """
+    tree = _Tree(host)
+    for path in sorted(set(paths)):
+        tree.add(path)
+    return "".join(f"{line}\n" for _, line in sorted(tree.lines.items()))
+
+
+class _Tree:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.lines: dict[str, str] = {}
+
+    def add(self, path: str) -> None:
+        """The entry at `path`, and the links that lead to it."""
+        real = self._walk(path)
+        if real is None:
+            return
+        self.lines[real] = self._line(real)
+        if self.lines[real].endswith("/"):
+            for name in self._names(real):
+                self._add_name(f"{real}/{name}")
+
+    def _walk(self, path: str) -> str | None:
+        """`path` without links, each of which gets a line; None where nothing is."""
+        left, real, followed = path.strip("/").split("/"), "", 0
+        while left:
+            step = os.path.normpath(f"{real}/{left.pop(0)}")
+            try:
+                target = os.readlink(self._host.path(step))
+            except OSError:
+                real = "" if step == "/" else step
+                continue
+            if (followed := followed + 1) > _MAX_LINKS:
+                return None
+            self.lines[step] = f"{step} -> {target}"
+            joined = os.path.normpath(os.path.join(real or "/", target))
+            left, real = [*joined.strip("/").split("/"), *left], ""
+        return real if real and os.path.lexists(self._host.path(real)) else None
+
+    def _add_name(self, path: str) -> None:
+        """A name in a directory: what it is, without what is in it."""
+        if path in self.lines:
+            return
+        real = self._host.path(path)
+        if Path(real).is_symlink():
+            self.lines[path] = f"{path} -> {os.readlink(real)}"
+        elif Path(real).is_dir():
+            self.lines[path] = f"{path}/"
+        else:
+            self.lines[path] = self._node(path) or f"{path} ="
+
+    def _line(self, path: str) -> str:
+        if Path(self._host.path(path)).is_dir():
+            return f"{path}/"
+        if node := self._node(path):
+            return node
+        if not path.startswith(_TEXTS):
+            return f"{path} = (not kept)"
+        try:
+            text = self._host.read_text(path) or ""
+        except VendorError as error:
+            return f"# {error}"
+        if "\0" in text or "�" in text or " -> " in text:
+            return f"# {path}: not text"
+        return f"{path} = {text}".replace("\n", "\\n").rstrip()
+
+    def _node(self, path: str) -> str:
+        try:
+            found = os.lstat(self._host.path(path))
+        except OSError:
+            return ""
+        if not stat.S_ISCHR(found.st_mode):
+            return ""
+        return f"{path} c {os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+
+    def _names(self, path: str) -> tuple[str, ...]:
+        try:
+            return self._host.read_names(path)[:MAX_NAMES]
+        except VendorError:
+            return ()
