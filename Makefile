@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults conformance fuzz soak coverage check format protos bench clean
+.PHONY: demo test test-quick faults conformance hardware fuzz soak coverage check format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,11 @@ test-quick: $(VENV)/.installed
 # The suite for any device plugin, here against our own on a simulated node.
 conformance: $(VENV)/.installed
 	$(BIN)/python -m tests.conformance
+
+# On a machine with GPUs: beside nvidia-smi, amd-smi and xpu-smi, and a capture for the tests.
+# Status 77 is a machine without one, which is no failure.
+hardware: $(VENV)/.installed
+	$(BIN)/python -m deviceplugin.testing.hardware --captures tests/captures $(HARDWARE_FLAGS) || test $$? -eq 77
 
 # Only the faults, every point of them, and the time to recover from each.
 faults: $(VENV)/.installed

@@ -5,16 +5,13 @@ import json
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deviceplugin.errors import DevicePluginError
-from deviceplugin.testing.hardware.record import as_document
 from deviceplugin.testing.hardware.redact import Redactor, identities
-from deviceplugin.testing.hardware.replay import discovered, replayed, vendors_of
+from deviceplugin.testing.hardware.replay import replay_problems
 from deviceplugin.testing.hardware.verdict import Check, differ, judged
 
 FORMAT = 1
@@ -45,6 +42,10 @@ def write_capture(directory: Path, seen: Seen, host_root: Path) -> Redactor:
     names = _host_names(host_root, seen.discover)
     redactor = Redactor(_machine_id(host_root) or identities(texts.values()), names)
     redactor.learn(texts.values())
+    # Its place tells a host name, however short.
+    texts["discover.json"] = _json(
+        {**seen.discover, "node": redactor.host_name(seen.discover["node"])}
+    )
     redacted = {name: redactor.text(text) for name, text in texts.items()}
     about = {
         "format": FORMAT,
@@ -61,16 +62,7 @@ def write_capture(directory: Path, seen: Seen, host_root: Path) -> Redactor:
 
 def replay_check(directory: Path) -> Check:
     """Whether the capture gives back what was found, here and now."""
-    problems = []
-    with tempfile.TemporaryDirectory() as root:
-        for name in vendors_of(directory):
-            try:
-                found = as_document(replayed(directory, name, Path(root)).discover())
-            except DevicePluginError as error:
-                problems.append(f"{name}: {error}")
-                continue
-            if found != (recorded := discovered(directory, name)):
-                problems += [f"{name}: {p}" for p in _differences(recorded, found)]
+    problems = replay_problems(directory)
     return judged("capture", problems[:20], f"{directory} gives the same devices again")
 
 
@@ -126,17 +118,3 @@ def _host_names(host_root: Path, discover: Document) -> tuple[str, ...]:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         names.add((host_root / "etc/hostname").read_text(encoding="utf-8").strip())
     return tuple(sorted(names | {name.partition(".")[0] for name in names}))
-
-
-def _differences(recorded: Document, found: Document) -> Iterable[str]:
-    for kind in ("devices", "faults"):
-        before, after = ({_key(item): item for item in d[kind]} for d in (recorded, found))
-        for key in sorted(before.keys() | after.keys()):
-            old, new = before.get(key, {}), after.get(key, {})
-            changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-            for name in changed:
-                yield f"{key}: {name} was {old.get(name)!r:.100}, is {new.get(name)!r:.100}"
-
-
-def _key(item: Document) -> str:
-    return str(item["id"] if "id" in item else (item["device"], item["source"], item["code"]))

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import GPU_CLASSES, read_bus, read_function
+from deviceplugin.host.sriov import read_physical_function
 from deviceplugin.testing.hardware.capture import (
     Seen,
     capture_name,
@@ -147,7 +149,7 @@ class Machine:
         output = ask(tool.command)
         if output.problem:
             return output.problem
-        self.outputs[f"{'-'.join(tool.command).replace('--', '-')}.txt"] = output.text
+        self.outputs[_file_name(tool.command)] = output.text
         try:
             gpus = tool.parse(output.text)
         except ValueError as error:
@@ -158,7 +160,7 @@ class Machine:
         output = ask(TOPOLOGY)
         if output.problem:
             return gpus
-        self.outputs[f"{'-'.join(TOPOLOGY).replace('--', '-')}.txt"] = output.text
+        self.outputs[_file_name(TOPOLOGY)] = output.text
         return with_links(gpus, output.text)
 
     def _on_bus(self) -> Mapping[str, str]:
@@ -191,7 +193,7 @@ class Machine:
     def _settings(self) -> Iterator[Check]:
         """Whether the settings are as they were before."""
         command = TOOLS[0].command
-        before = self.outputs.get("nvidia-smi-q-x.txt")
+        before = self.outputs.get(_file_name(command))
         if before is None or isinstance(self.tools[TOOLS[0].name], str):
             return
         after = ask(command)
@@ -207,13 +209,19 @@ class Machine:
         yield judged("settings unchanged", changed, f"{len(was)} settings")
 
 
+def _file_name(command: tuple[str, ...]) -> str:
+    """Where a command's output is kept: `nvidia-smi-q-x.txt`."""
+    return "-".join(word.lstrip("-") for word in command) + ".txt"
+
+
 def _gpus_on_bus(host: Host) -> Iterator[tuple[str, str]]:
-    try:
-        for address in read_bus(host):
+    """Those that this node could offer: not functions of another GPU, nor what is passed to
+    virtual machines."""
+    for address in read_bus(host):
+        with contextlib.suppress(VendorError):
             function = read_function(host, address)
-            if function and function.class_id >> 8 in GPU_CLASSES:
-                vendor = _PCI_VENDORS.get(function.vendor_id)
-                if vendor is not None:
-                    yield address, vendor
-    except VendorError:
-        return
+            if function is None or function.class_id >> 8 not in GPU_CLASSES:
+                continue
+            vendor, driver = _PCI_VENDORS.get(function.vendor_id), function.driver or ""
+            if vendor and "vfio" not in driver and read_physical_function(host, address) is None:
+                yield address, vendor

@@ -3,6 +3,7 @@
 A device is a dictionary as `deviceplugin discover --format json` prints it.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from deviceplugin.testing.hardware.verdict import Check, agree, differ, judged, 
 
 Device = Mapping[str, Any]
 _MIB = 1 << 20
+_WIDE = 60
 
 
 def whole_gpus(devices: Sequence[Device], vendor: str) -> Mapping[str, Device]:
@@ -71,9 +73,14 @@ def _minor(device: Device, gpu: ToolGpu) -> tuple[Any, Any]:
     return (ours[0] if ours else None), gpu.minor
 
 
+def _plain(name: str | None) -> str | None:
+    """Without the marks that one tool writes and another does not."""
+    return name and " ".join(re.sub(r"\((?:R|TM|C)\)", "", name).split())
+
+
 _FIELDS: Mapping[str, Reader] = {
     "UUID": lambda device, gpu: (device["id"], gpu.uuid),
-    "name": lambda device, gpu: (device["product"], gpu.name),
+    "name": lambda device, gpu: (_plain(device["product"]), _plain(gpu.name)),
     "memory": _memory,
     "minor": _minor,
     "MIG mode": lambda device, gpu: (device["attributes"].get("mig"), gpu.mig),
@@ -87,7 +94,8 @@ def _field(name: str, pairs: Sequence[tuple[Device, ToolGpu]], read: Reader) -> 
     if not known:
         return not_available(name, _silent(said))
     problems = [f"{address}: we say {a}, it {b}" for address, a, b in known if a != b]
-    return judged(name, problems, ", ".join(sorted({str(a) for _, a, _ in known})[:4]))
+    values = ", ".join(sorted({str(a) for _, a, _ in known}))
+    return judged(name, problems, values if len(values) < _WIDE else f"of {len(known)} GPUs")
 
 
 def _silent(said: Sequence[tuple[str, Any, Any]]) -> str:

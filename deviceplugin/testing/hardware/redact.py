@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-WHAT = ("host name", "MAC address", "serial number", "unique id", "UUID")
 _HEX = "[0-9a-fA-F]"
 _UUID = re.compile(rf"\b{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}\b")
 _MAC = re.compile(rf"\b(?:{_HEX}{{2}}:){{5}}{_HEX}{{2}}\b")
@@ -63,11 +62,16 @@ class Redactor:
                 rf"(?<!\w){re.escape(value)}(?!\w)", self._known[value], text, flags=re.IGNORECASE
             )
         for name in sorted(filter(_is_name, self.host_names), key=len, reverse=True):
-            if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text):
-                self._count("host name", name)
-                replacement = f"node-{self._digest('host', name.partition('.')[0])[:8]}"
-                text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", replacement, text)
+            pattern = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])")
+            if pattern.search(text):
+                text = pattern.sub(self.host_name(name), text)
         return text
+
+    def host_name(self, name: str) -> str:
+        """What stands for a host name; the same with and without its domain."""
+        first = name.partition(".")[0]
+        self._count("host name", first)
+        return f"node-{self._digest('host', first)[:8]}"
 
     def _replaced(
         self, pattern: re.Pattern[str], kind: str, make: Callable[[str], str], text: str
