@@ -73,6 +73,12 @@ def _minor(device: Device, gpu: ToolGpu) -> tuple[Any, Any]:
     return (ours[0] if ours else None), gpu.minor
 
 
+def _switch(device: Device, key: str) -> str | None:
+    """`enabled` or `disabled`, of a field or an attribute."""
+    value = device.get(key, device["attributes"].get(key))
+    return {True: "enabled", False: "disabled"}.get(value, value)
+
+
 def _plain(name: str | None) -> str | None:
     """Without the marks that one tool writes and another does not."""
     return name and " ".join(re.sub(r"\((?:R|TM|C)\)", "", name).split())
@@ -83,8 +89,8 @@ _FIELDS: Mapping[str, Reader] = {
     "name": lambda device, gpu: (_plain(device["product"]), _plain(gpu.name)),
     "memory": _memory,
     "minor": _minor,
-    "MIG mode": lambda device, gpu: (device["attributes"].get("mig"), gpu.mig),
-    "ECC mode": lambda device, gpu: (device["attributes"].get("ecc"), gpu.ecc),
+    "MIG mode": lambda device, gpu: (_switch(device, "mig"), gpu.mig),
+    "ECC mode": lambda device, gpu: (_switch(device, "ecc"), gpu.ecc),
 }
 
 

@@ -110,9 +110,11 @@ def _differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> Itera
 
 
 def _holds(was: Any, now: Any) -> bool:
-    """Whether a recorded value came again: of a mapping each of its items."""
+    """Whether a recorded value came again: of a mapping each of its items, at any depth."""
     if isinstance(was, dict) and isinstance(now, dict):
-        return was.items() <= now.items()
+        return all(name in now and _holds(value, now[name]) for name, value in was.items())
+    if isinstance(was, list) and isinstance(now, list):
+        return len(was) == len(now) and all(map(_holds, was, now))
     return bool(was == now)
 
 

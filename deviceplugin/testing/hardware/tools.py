@@ -62,18 +62,18 @@ class Tool:
         return self.command[0]
 
 
-def ask(command: tuple[str, ...]) -> Output:
-    """Run a command to its end, at most LIMIT_S seconds."""
+def ask(command: tuple[str, ...], limit_s: float = LIMIT_S) -> Output:
+    """Run a command to its end, at most `limit_s` seconds."""
     program = shutil.which(command[0])
     if program is None:
         return Output(problem=f"{command[0]} is not installed")
     spelled = " ".join(command)
     try:
         done = subprocess.run(  # noqa: S603  # a vendor's tool, with arguments of our own
-            [program, *command[1:]], capture_output=True, timeout=LIMIT_S, check=False
+            [program, *command[1:]], capture_output=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return Output(problem=f"{spelled} did not end within {LIMIT_S:g} s")
+        return Output(problem=f"{spelled} did not end within {limit_s:g} s")
     except OSError as error:
         return Output(problem=f"{spelled} cannot be started: {error.strerror}")
     text = done.stdout.decode("utf-8", "replace")

@@ -80,7 +80,21 @@ def test_what_is_found_now_can_be_accepted(changed: Path) -> None:
     assert main([str(changed), "--accept"]) == 0
     assert main([str(changed)]) == 0
     (name, *_) = vendors_of(changed)
-    assert discovered(changed, name) == discovered(ALL[0], name)
+    products = [device["product"] for device in discovered(changed, name)["devices"]]
+    assert products == [device["product"] for device in discovered(ALL[0], name)["devices"]]
+
+
+def test_intels_answer_of_a_drm_node_is_given_again(tmp_path: Path) -> None:
+    (capture,) = (path for path in ALL if path.name == "simulated-b60-x1")
+    recorded = json.loads((capture / "intel.json").read_text())
+    assert recorded["queries"] == {"xe /dev/dri/card1": None}
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "intel.tree").write_text((capture / "intel.tree").read_text())
+    answer = {"xe /dev/dri/card1": 24385683456}
+    (again / "intel.json").write_text(json.dumps(recorded | {"queries": answer}))
+    (device,) = replayed(again, "intel", tmp_path).discover().devices
+    assert device.memory_bytes == 24385683456
 
 
 def test_newer_code_may_find_more_and_not_less(changed: Path) -> None:

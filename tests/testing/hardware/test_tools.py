@@ -139,6 +139,13 @@ def test_what_one_does_not_say_is_not_available() -> None:
     assert found["links"] == "not available: no pair of GPUs of which both tell"
 
 
+def test_the_marks_of_a_trade_name_are_no_difference() -> None:
+    ours = device(0, vendor="intel", product="Intel Data Center GPU Flex 170")
+    theirs = ToolGpu(pci_address="0000:07:00.0", name="Intel(R) Data Center GPU Flex 170")
+    (check,) = (c for c in compare(INTEL, [theirs], [ours]) if c.name == "xpu-smi: name")
+    assert check.verdict is Verdict.AGREE
+
+
 def test_memory_in_whole_mib_is_the_same_memory() -> None:
     (gpu,) = parse_nvidia_smi(nvidia_smi_xml([a100_40gb(0)]))
     assert gpu.memory_bytes != a100_40gb(0).memory_total_bytes
@@ -200,6 +207,13 @@ def test_a_tool_that_fails_or_is_absent_says_so(install: Install) -> None:
     install("nvidia-smi")
     problem = ask(("nvidia-smi", "-q", "-x")).problem
     assert problem == "nvidia-smi -q -x ended with status 1: no such answer"
+
+
+@pytest.mark.slow
+def test_a_tool_that_hangs_is_ended(install: Install) -> None:
+    install("nvidia-smi").write_text("#!/bin/sh\nexec sleep 3600\n")
+    problem = ask(("nvidia-smi", "-q", "-x"), 0.2).problem
+    assert problem == "nvidia-smi -q -x did not end within 0.2 s"
 
 
 def test_the_table_has_a_line_for_each_check_and_counts_them() -> None:
