@@ -1,6 +1,7 @@
 """Writing what was seen on a machine as a fixture: a directory of texts without identities."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -52,12 +53,20 @@ def write_capture(directory: Path, seen: Seen, host_root: Path) -> Redactor:
         "vendors": sorted(seen.records),
         "redacted": dict(sorted(redactor.counts.items())),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    for old in directory.glob("*.*"):
-        old.unlink()  # of an earlier capture of that name
+    _make_empty(directory)
     for name, text in {**redacted, "capture.json": _json(about)}.items():
         (directory / name).write_text(text, encoding="utf-8")
     return redactor
+
+
+def _make_empty(directory: Path) -> None:
+    """A directory for a capture: a new one, or that of an earlier one without its files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = list(directory.iterdir())
+    if files and not (directory / "capture.json").exists():
+        raise FileExistsError(errno.EEXIST, "it has files and is no capture", str(directory))
+    for file in files:
+        file.unlink()
 
 
 def replay_check(directory: Path) -> Check:
@@ -98,7 +107,7 @@ def _texts(seen: Seen) -> Iterable[tuple[str, str]]:
 
 def _without_processes(text: str) -> str:
     """Names of programs say what people do on the machine."""
-    return re.sub(r"<processes>.*?</processes>", "<processes></processes>", text, flags=re.DOTALL)
+    return re.sub(r"(?s)<((?:accounted_)?processes)>.*?</\1>", r"<\1></\1>", text)
 
 
 def _json(value: Any) -> str:

@@ -125,8 +125,11 @@ class Machine:
         recorded = run_ours("deviceplugin.testing.hardware.record", *self._root())
         if recorded.problem or not self.found:
             return without_capture(recorded.problem or "there is nothing to keep")
+        records = json.loads(recorded.text)
+        if not records:
+            return not_available("capture", "no driver that could be asked")
         seen = Seen(
-            records=json.loads(recorded.text),
+            records=records,
             discover=self.found,
             answers=self.answers,
             outputs=self.outputs,

@@ -36,6 +36,16 @@ class Running:
         lines = self.log.read_text(errors="replace").splitlines()
         return list(_documents(line for line in lines if line.startswith("{")))
 
+    async def serves(self) -> bool:
+        """Wait until it serves metrics: from then on SIGTERM ends it well. False where it ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT_S):
+                while self.process.poll() is None:
+                    if any(event.get("event") == "metrics_served" for event in self.events()):
+                        return True
+                    await asyncio.sleep(0.05)
+        return False
+
     async def end(self) -> int | None:
         """SIGTERM; the exit status, None where it had to be killed."""
         if self.process.poll() is None:

@@ -1,10 +1,13 @@
 """NVML's answers as they come, by call; `nvml_replay` gives them again."""
 
 import ctypes
+import hashlib
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+_IDENTITY = re.compile("uuid|serial|guid", re.IGNORECASE)
 Answers = dict[str, Any]  # JSON
 
 
@@ -69,9 +72,24 @@ class NvmlRecorder:
         if isinstance(value, ctypes.Array | list | tuple):
             return "list", [self._value(item) for item in value]
         if isinstance(value, ctypes.Structure | ctypes.Union):
-            fields = [field[0] for field in value._fields_]
-            return "struct", {name: self._value(getattr(value, name)) for name in fields}
+            fields = {field[0]: getattr(value, field[0]) for field in value._fields_}
+            return "struct", {name: self._value(hidden(name, v)) for name, v in fields.items()}
         return "unknown", type(value).__name__
+
+
+def hidden(name: str, value: Any) -> Any:
+    """A hash in place of an identity that is in a structure as bytes: text is redacted later.
+
+    Such a number is random, or long; equal ones stay equal.
+    """
+    raw = bytes(value) if isinstance(value, bytes | ctypes.Array) else b""
+    if not _IDENTITY.search(name) or not any(raw):
+        return value
+    text = raw.rstrip(b"\0").decode("latin-1")
+    if "uuid" in name.lower() and text.isascii() and text.isprintable():
+        return value
+    digest = hashlib.sha256(raw).digest()[: len(raw)]
+    return digest if isinstance(value, bytes) else list(digest)
 
 
 def call_text(name: str, arguments: list[str]) -> str:

@@ -78,7 +78,7 @@ def record(module: VendorModule, root: Path) -> Document | None:
         return None
     except VendorError as error:
         document["error"] = str(error)
-    document["tree"] = tree_text(Host(root), recording.host.seen)
+    document["tree"] = tree_text(Host(root), recording.host.seen, recording.host.listed)
     document["queries"] = recording.queries
     if recording.nvml is not None:
         document["nvml"] = recording.nvml.answers

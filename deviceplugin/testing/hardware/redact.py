@@ -15,14 +15,14 @@ _UUID = re.compile(rf"\b{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{
 _MAC = re.compile(rf"\b(?:{_HEX}{{2}}:){{5}}{_HEX}{{2}}\b")
 # Where texts say one: nvidia-smi's XML, the JSON of tools.
 _SERIALS = (
-    re.compile(r"<([a-z_]*serial[a-z_]*)>([^<]+)</"),
-    re.compile(r'"([a-z_]*serial[a-z_]*)": *"?([^",}\n]+)'),
+    re.compile(r"<([a-z_]*(?:serial|guid)[a-z_]*)>([^<]+)</"),
+    re.compile(r'"([a-z_]*(?:serial|guid)[a-z_]*)": *"?([^",}\n]+)'),
 )
-# sysfs's hexadecimal files (`/unique_id = 1f…` in a tree), and KFD's decimal properties.
-_IDS_HEX = re.compile(
-    r"/(?:unique_id|xgmi_hive_id|xgmi_device_id) = (?:0x)?([0-9a-fA-F]{6,16})$", re.MULTILINE
+# sysfs's hexadecimal file (`/unique_id = 1f…` in a tree), its decimal ones, KFD's properties.
+_IDS_HEX = re.compile(r"/unique_id = (?:0x)?([0-9a-fA-F]{6,16})$", re.MULTILINE)
+_IDS_DECIMAL = re.compile(
+    r"(?:\b|(?<=\\n))(?:unique_id|hive_id|xgmi_hive_id =|xgmi_device_id =) (\d{6,20})\b"
 )
-_IDS_DECIMAL = re.compile(r"(?:\b|(?<=\\n))(?:unique_id|hive_id) (\d{6,20})\b")
 _SERIAL_FILES = re.compile(r"/(?:serial_number|serial) = (\S+)$", re.MULTILINE)
 _NO_SERIAL = frozenset({"n/a", "none", "unknown", "[n/a]", "null", "not supported"})
 _SHORTEST = 6  # a shorter text is found by chance everywhere

@@ -24,6 +24,7 @@ from deviceplugin.testing.plugin_client import RpcError
 from deviceplugin.testing.pods import AdmissionError
 
 Document = dict[str, Any]  # JSON
+SETTLE_S = 5.0
 _TELEMETRY = ("temperature", "power", "energy", "utilization", "memory_used")
 _BAD_LEVELS = frozenset({"error", "critical"})
 
@@ -44,11 +45,13 @@ class Steps:
 
     async def take(self) -> list[Check]:
         """All steps in order; where nothing is listed, only the log can tell more."""
+        if not await self.node.serves():
+            return [differ("registration", "the daemon did not start"), self._log()]
         listed = await self._listed()
         checks = [listed]
-        if not listed.details or self.node.stub.capacity():
-            for name in sorted(self.node.stub.capacity()):
-                checks += [await self._allocate(name), await self._prefer(name)]
+        for name in sorted(self.node.stub.capacity()):
+            checks += [await self._allocate(name), await self._prefer(name)]
+        if self.node.stub.capacity():
             checks.append(await self._health())
         checks.append(await asyncio.to_thread(self._telemetry))
         status = await self.node.end()
@@ -61,9 +64,15 @@ class Steps:
         except TimeoutError:
             missing = ", ".join(sorted(wanted - stub.capacity().keys()))
             return differ("registration", f"no list of {missing} within {LIMIT_S:g} s")
-        problems = [p for name in sorted(stub.capacity()) for p in self._list_problems(name)]
+        with contextlib.suppress(TimeoutError):  # health is asked after the first list
+            await stub.wait_for(lambda: not self._differences(), SETTLE_S)
+        problems = self._differences()
         counts = ", ".join(f"{name} {count}" for name, count in sorted(stub.capacity().items()))
         return judged("registration", problems, counts or "nothing to offer")
+
+    def _differences(self) -> list[str]:
+        names = sorted(self.node.stub.capacity())
+        return [problem for name in names for problem in self._list_problems(name)]
 
     def _list_problems(self, name: str) -> Iterator[str]:
         """Where the list differs from what `discover` said."""

@@ -16,9 +16,15 @@ _MAX_LINKS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingHost(Host):
-    """A host that notes each path that is looked at."""
+    """A host that notes each path that is looked at, and each directory that is listed."""
 
     seen: set[str] = field(default_factory=set, compare=False)
+    listed: set[str] = field(default_factory=set, compare=False)
+
+    def read_names(self, host_path: str) -> tuple[str, ...]:
+        """As Host's."""
+        self.listed.add(os.path.normpath(host_path))
+        return Host.read_names(self, host_path)
 
     def path(self, host_path: str) -> str:
         """Every read of a Host asks for this first."""
@@ -26,15 +32,18 @@ class RecordingHost(Host):
         return Host.path(self, host_path)
 
 
-def tree_text(host: Host, paths: Iterable[str]) -> str:
-    """Files, links, directories and device nodes at `paths` and on the way there, one a line.
+def tree_text(host: Host, paths: Iterable[str], listed: Iterable[str] = ()) -> str:
+    """Files, links, directories and device nodes at `paths` and on the way there, one a line, and
+    the names in the directories `listed`.
 
     What is absent has no line. What cannot be written in a tree has a comment: a file that cannot
     be read, and bytes that are not text.
     """
     tree = _Tree(host)
-    for path in sorted(set(paths)):
+    for path in sorted({*paths, *listed}):
         tree.add(path)
+    for path in sorted(set(listed)):
+        tree.add_names(path)
     return "".join(f"{line}\n" for _, line in sorted(tree.lines.items()))
 
 
@@ -46,10 +55,12 @@ class _Tree:
     def add(self, path: str) -> None:
         """The entry at `path`, and the links that lead to it."""
         real = self._walk(path)
-        if real is None:
-            return
-        self.lines[real] = self._line(real)
-        if self.lines[real].endswith("/"):
+        if real is not None:
+            self.lines[real] = self._line(real)
+
+    def add_names(self, path: str) -> None:
+        """What is in the directory at `path`, by name and kind."""
+        if (real := self._walk(path)) is not None:
             for name in self._names(real):
                 self._add_name(f"{real}/{name}")
 

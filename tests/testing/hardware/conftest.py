@@ -88,6 +88,7 @@ def _gpu_xml(gpu: Gpu, changes: dict[str, str]) -> str:
             f"<fb_memory_usage><total>{total}</total><used>3 MiB</used></fb_memory_usage>",
             f"<ecc_mode><current_ecc>{ecc}</current_ecc><pending_ecc>Enabled</pending_ecc></ecc_mode>",
             f"<processes>{_PROCESS}</processes>",
+            f"<accounted_processes>{_PROCESS}</accounted_processes>",
             "</gpu>",
         ]
     )

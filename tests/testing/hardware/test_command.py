@@ -1,6 +1,8 @@
 """The command on simulated machines, with scripts in place of the vendors' tools."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,10 @@ import pytest
 
 from deviceplugin.testing.amd import DEMO_GPUS, write_amd_node
 from deviceplugin.testing.hardware.command import NO_GPU_STATUS, main
+from deviceplugin.testing.hardware.daemon import Running
+from deviceplugin.testing.hardware.steps import Steps
 from deviceplugin.testing.intel import B60, write_intel_node
+from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
 from tests.testing.hardware.conftest import Install, matrix, nvidia_smi_xml
@@ -127,8 +132,44 @@ def test_a_gpu_without_its_driver_differs(
     write_tree(host, f"{path}/vendor = 0x10de\n{path}/device = 0x20b0\n{path}/class = 0x030200")
     status, checks = run(host, capsys, "--captures", str(tmp_path / "captures"))
     assert status == 1
+    assert differing(checks).keys() == {"discover"}
     assert checks["discover"].startswith("differ: 0000:07:00.0 (nvidia) is not found: ")
     assert "libnvidia-ml.so.1" in checks["discover"]
+    assert checks["capture"] == "not available: no driver that could be asked"
+    assert not (tmp_path / "captures").exists()
+
+
+def test_a_directory_that_is_no_capture_is_left_alone(
+    host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_intel_node(host, B60)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    status, checks = run(host, capsys, "--captures", str(tmp_path), "--name", "mine")
+    assert status == 1
+    assert checks["capture"] == f"differ: {tmp_path}/mine: it has files and is no capture"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_capture_is_made_again_in_its_place(
+    host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_intel_node(host, B60)
+    for old in ("again", "again"):
+        status, _ = run(host, capsys, "--captures", str(tmp_path), "--name", old)
+        assert status == 0
+        assert not (tmp_path / "again/amd.tree").exists()
+        (tmp_path / "again/amd.tree").write_text("")
+
+
+async def test_a_daemon_that_ends_at_once_does_not_serve(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('{"event": "vendor_failed", "level": "error"}\n')
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])  # noqa: ASYNC220  # it returns at once
+    node = Running(stub=KubeletStub(tmp_path), process=process, log=tmp_path / "log")
+    steps = Steps(node, {}, {}, tmp_path, 0.0)
+    first, log = await steps.take()
+    assert first.details == ("the daemon did not start",)
+    assert log.details == ("vendor_failed: ",)
 
 
 def test_a_lost_gpu_is_unhealthy_in_both_and_its_fault_is_shown(

@@ -1,8 +1,10 @@
 """What was read of a machine can be read again: its files, and NVML's answers."""
 
+import ctypes
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from deviceplugin.config.schema import decode_sections
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.host import Host
 from deviceplugin.testing.amd import DEMO_GPUS, V620_HOST, write_amd_node
+from deviceplugin.testing.hardware.nvml_record import hidden
 from deviceplugin.testing.hardware.nvml_replay import ReplayedNvml
 from deviceplugin.testing.hardware.record import as_document, record
 from deviceplugin.testing.hardware.trees import RecordingHost, tree_text
@@ -34,9 +37,11 @@ FUNCTION = "/sys/bus/pci/devices/0000:05:00.0"
 
 
 def again(root: Path, *paths: str) -> tuple[str, Host]:
-    """The tree of TREE after a look at `paths`, and a host of what was kept."""
+    """The tree of TREE after a look at `paths`, and a host of what was kept; a path that ends
+    with a slash was listed."""
     write_tree(root / "first", TREE)
-    text = tree_text(Host(root / "first"), paths)
+    listed = [path.rstrip("/") for path in paths if path.endswith("/")]
+    text = tree_text(Host(root / "first"), {*paths} - {*listed}, listed)
     (root / "second").mkdir()
     write_tree(root / "second", text)
     return text, Host(root / "second")
@@ -48,16 +53,17 @@ def test_a_file_is_read_through_the_same_links(tmp_path: Path) -> None:
     assert host.read_text(f"{FUNCTION}/table") == "a 1\nb 2"
     assert host.read_real_path(FUNCTION) == "/sys/devices/pci0000:00/0000:05:00.0"
     assert "mem_busy" not in text
+    assert "0000:06:00.0" not in text
 
 
 def test_a_directory_keeps_its_names(tmp_path: Path) -> None:
-    _, host = again(tmp_path, "/sys/bus/pci/devices", FUNCTION)
+    _, host = again(tmp_path, "/sys/bus/pci/devices/", f"{FUNCTION}/")
     assert host.read_names("/sys/bus/pci/devices") == ("0000:05:00.0", "0000:06:00.0")
     assert host.read_names(FUNCTION) == ("empty", "mem_busy", "table", "vendor")
 
 
 def test_what_is_absent_stays_absent(tmp_path: Path) -> None:
-    text, host = again(tmp_path, f"{FUNCTION}/none", "/sys/class/drm", "/")
+    text, host = again(tmp_path, f"{FUNCTION}/none", "/sys/class/drm")
     assert host.read_text(f"{FUNCTION}/none") is None
     assert "none" not in text
     assert not host.exists("/sys/class/drm")
@@ -92,7 +98,8 @@ def test_every_look_is_noted(tmp_path: Path) -> None:
     host.read_text("/sys/x")
     host.read_names("/sys/class//drm")
     host.resolve("/usr/lib")
-    assert host.seen == {"/dev/kfd", "/sys/x", "/sys/class/drm", "/usr/lib"}
+    assert {"/dev/kfd", "/sys/x", "/sys/class/drm", "/usr/lib"} <= host.seen
+    assert host.listed == {"/sys/class/drm"}
 
 
 def test_amd_and_intel_find_the_same_on_the_recorded_files(tmp_path: Path) -> None:
@@ -153,6 +160,29 @@ def test_more_is_recorded_than_the_vendor_asks_now(a100s: NvmlDouble, tmp_path: 
     with pytest.raises(replay.NVMLError):
         replay.nvmlDeviceGetTemperature(handle, 99)
     assert replay.unknown == ["nvmlDeviceGetTemperature(handle0, 99)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("clusterUuid", b"\x7b\x96\x8a\x6d"),
+        ("ibGuid", b"0x9c63c003"),
+        ("chassisSerialNumber", b"1821325191344"),
+        ("clusterUuid", (ctypes.c_ubyte * 4)(1, 2, 3, 4)),
+    ],
+)
+def test_an_identity_in_bytes_is_hidden_and_keeps_its_length(name: str, value: Any) -> None:
+    found = hidden(name, value)
+    assert bytes(found) != bytes(value)
+    assert len(found) == len(value)
+    assert hidden(name, value) == found
+
+
+def test_what_is_no_identity_is_kept() -> None:
+    assert hidden("busId", b"0000:07:00.0") == b"0000:07:00.0"
+    assert hidden("clusterUuid", b"\0\0\0\0") == b"\0\0\0\0"
+    text = b"GPU-33333333-3333-3333-3333-333333333333\0"
+    assert hidden("uuid", text) == text  # the text is redacted as all text is
 
 
 def test_a_machine_without_a_vendor_has_no_record_of_it(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def test_another_machine_makes_another_replacement() -> None:
     "text",
     [
         "<serial>1322121000003</serial>",
+        "<gpu_fabric_guid>1322121000003</gpu_fabric_guid>",
+        "<chassis_serial_number>1322121000003</chassis_serial_number>",
         '{"serial_number": "1322121000003"}',
         "/sys/bus/pci/devices/0000:05:00.0/serial_number = 1322121000003",
     ],
@@ -65,6 +67,17 @@ def test_a_unique_id_is_the_same_in_sysfs_in_kfd_and_in_our_ids() -> None:
     assert made != f"{number:016x}"
     assert f"unique_id {int(made, 16)}\\n" in properties
     assert json.loads(ours)["id"] == f"amd-{made}-p3"
+
+
+def test_a_hive_is_the_same_in_sysfs_and_in_kfd() -> None:
+    hive = 12609507387757274807
+    tree, properties = redacted(
+        f"/sys/devices/pci0000:40/0000:05:00.0/xgmi_hive_info/xgmi_hive_id = {hive}",
+        f"/sys/class/kfd/kfd/properties = hive_id {hive}\\nunique_id 0",
+    )
+    made = tree.rpartition(" ")[2]
+    assert made != str(hive)
+    assert f"hive_id {made}\\n" in properties
 
 
 def test_host_names_are_replaced_as_words() -> None:
