@@ -220,7 +220,10 @@ def _file_name(command: tuple[str, ...]) -> str:
 def _gpus_on_bus(host: Host) -> Iterator[tuple[str, str]]:
     """Those that this node could offer: not functions of another GPU, nor what is passed to
     virtual machines."""
-    for address in read_bus(host):
+    addresses: tuple[str, ...] = ()
+    with contextlib.suppress(VendorError):
+        addresses = read_bus(host)
+    for address in addresses:
         with contextlib.suppress(VendorError):
             function = read_function(host, address)
             if function is None or function.class_id >> 8 not in GPU_CLASSES:

@@ -35,7 +35,7 @@ def compare(tool: Tool, theirs: Sequence[ToolGpu], devices: Sequence[Device]) ->
         _count(f"{named}count", len(ours), len(by_address)),
         _addresses(f"{named}PCI address", ours.keys(), by_address.keys()),
         *(_field(f"{named}{name}", pairs, read) for name, read in _FIELDS.items()),
-        _links(f"{named}links", pairs, ours),
+        _links(f"{named}links", pairs),
         _parts(f"{named}partitions", pairs, devices),
     ]
 
@@ -109,34 +109,33 @@ def _silent(said: Sequence[tuple[str, Any, Any]]) -> str:
     if not said:
         return "no GPU that both find"
     ours, theirs = (any(one[i] is not None for one in said) for i in (1, 2))
-    return (
-        "neither says it"
-        if ours == theirs
-        else ("we do not say it" if theirs else "it does not say it")
-    )
+    if ours == theirs:
+        return "neither says it"
+    return "we do not say it" if theirs else "it does not say it"
 
 
-def _links(name: str, pairs: Sequence[tuple[Device, ToolGpu]], ours: Mapping[str, Device]) -> Check:
-    told = [(device, gpu) for device, gpu in pairs if gpu.links and device["links"]]
+def _links(name: str, pairs: Sequence[tuple[Device, ToolGpu]]) -> Check:
+    """GPUs in MIG mode aside: they have no links of their own."""
+    whole = {gpu.pci_address: device for device, gpu in pairs if gpu.mig != "enabled"}
+    told = [(d, gpu) for d, gpu in pairs if gpu.pci_address in whole and gpu.links.keys() & whole]
     if not told:
-        return not_available(name, "no pair of GPUs of which both tell")
-    problems = [p for device, gpu in told for p in _link_problems(device, gpu, ours)]
+        return not_available(name, "it tells of no pair of GPUs")
+    problems = [p for device, gpu in told for p in _link_problems(device, gpu, whole)]
     words = sorted({word for _, gpu in told for word in gpu.links.values()})
     return judged(name, problems, ", ".join(words))
 
 
-def _link_problems(device: Device, gpu: ToolGpu, ours: Mapping[str, Device]) -> Iterator[str]:
+def _link_problems(device: Device, gpu: ToolGpu, whole: Mapping[str, Device]) -> Iterator[str]:
     for address, word in sorted(gpu.links.items()):
-        peer = ours.get(address)
-        if peer is None or not peer["links"]:  # a GPU in MIG mode has no links of its own
+        if address not in whole:
             continue
-        mine = [link for link in device["links"] if link["peer"] == peer["id"]]
+        mine = [link for link in device["links"] if link["peer"] == whole[address]["id"]]
         width = sum(link["width"] for link in mine if link["kind"] == "NVLINK")
         level = next((link["weight"] for link in mine if link["kind"] == "PCIE"), None)
         where = f"{device['pci_address']} to {address}"
         if width != nvlinks(word):
             yield f"{where}: we say {width} NVLinks, it {word}"
-        elif not width and level not in (*LEVELS.get(word, ()), None):
+        elif word in LEVELS and level not in LEVELS[word]:
             yield f"{where}: we say PCIe level {level}, it {word}"
 
 

@@ -1,13 +1,12 @@
 """Simulated machines with the vendors' tools beside them, as scripts that print a text."""
 
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.nvml import Gpu, NvmlDouble, Scenario, a100_40gb, write_host_tree
+from tests.fakes.nvml import Gpu, NvmlDouble, Scenario, a100_40gb, build_library, write_host_tree
 
 # Prints the file beside it that is named by its arguments.
 _SCRIPT = """#!{python}
@@ -28,22 +27,27 @@ Install = Callable[..., Path]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory on PATH, so that a machine's own tools are not asked."""
+    build_library(tmp_path / "built")  # before the compiler is out of reach
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def install(programs: Path) -> Install:
     """`install("nvidia-smi", **{"q-x": text})`: a tool on PATH, its answers by its arguments.
 
     An answer `q-x.later` is given from the second time on.
     """
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    hidden = {"nvidia-smi", "amd-smi", "xpu-smi"}
-    assert not [tool for tool in hidden if shutil.which(tool)], "a machine with GPUs"
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
 
     def make(tool: str, **answers: str) -> Path:
         for arguments, text in answers.items():
-            (folder / f"{tool}-{arguments}").write_text(text)
-        script = folder / tool
-        script.write_text(_SCRIPT.format(python=sys.executable, folder=str(folder), tool=tool))
+            (programs / f"{tool}-{arguments}").write_text(text)
+        script = programs / tool
+        script.write_text(_SCRIPT.format(python=sys.executable, folder=str(programs), tool=tool))
         script.chmod(0o755)
         return script
 
@@ -108,7 +112,7 @@ def matrix(rows: Sequence[Sequence[str]]) -> str:
 
 
 @pytest.fixture
-def a100s(tmp_path: Path) -> NvmlDouble:
+def a100s(tmp_path: Path, programs: Path) -> NvmlDouble:
     """Three A100, of which the last is cut into two MIG instances."""
     root = tmp_path / "host"
     double = NvmlDouble(root, scenario=Scenario(gpus=tuple(map(a100_40gb, range(3)))))

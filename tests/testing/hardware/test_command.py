@@ -45,7 +45,7 @@ XPU_SMI = json.dumps(
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Path:
+def host(tmp_path: Path, programs: Path) -> Path:
     root = tmp_path / "host"
     root.mkdir(exist_ok=True)
     return root

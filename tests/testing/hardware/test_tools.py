@@ -116,6 +116,13 @@ def test_pcie_levels_are_compared_where_there_is_no_nvlink() -> None:
     assert verdicts(ours, gpus)["links"] == f"differ: {told}"
 
 
+def test_links_that_we_have_lost_are_a_difference() -> None:
+    words = [["X", "PIX"], ["PIX", "X"]]
+    gpus = with_links(parse_nvidia_smi(nvidia_smi_xml([a100_40gb(0), a100_40gb(1)])), matrix(words))
+    told = "0000:07:00.0 to 0000:0f:00.0: we say PCIe level None, it PIX"
+    assert verdicts([device(0), device(1)], gpus)["links"] == f"differ: {told}"
+
+
 def test_a_gpu_that_only_one_finds_is_named() -> None:
     found = verdicts(OURS[1:], theirs())
     assert found["count"] == "differ: we find 2 GPUs, it 3"
@@ -136,7 +143,7 @@ def test_what_one_does_not_say_is_not_available() -> None:
     found = verdicts([device(0)], parse_nvidia_smi(silent))
     assert found["minor"] == "not available: it does not say it"
     assert found["ECC mode"] == "not available: it does not say it"
-    assert found["links"] == "not available: no pair of GPUs of which both tell"
+    assert found["links"] == "not available: it tells of no pair of GPUs"
 
 
 def test_the_marks_of_a_trade_name_are_no_difference() -> None:
@@ -211,7 +218,7 @@ def test_a_tool_that_fails_or_is_absent_says_so(install: Install) -> None:
 
 @pytest.mark.slow
 def test_a_tool_that_hangs_is_ended(install: Install) -> None:
-    install("nvidia-smi").write_text("#!/bin/sh\nexec sleep 3600\n")
+    install("nvidia-smi").write_text("#!/bin/sh\nexec /bin/sleep 3600\n")
     problem = ask(("nvidia-smi", "-q", "-x"), 0.2).problem
     assert problem == "nvidia-smi -q -x did not end within 0.2 s"
 
