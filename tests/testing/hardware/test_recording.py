@@ -21,6 +21,8 @@ from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors import nvidia
 from deviceplugin.vendors.nvidia.library import Nvml
 from tests.fakes.nvml import NvmlDouble
+from tests.vendors.amd.amd_nodes import NODES as AMD_NODES
+from tests.vendors.intel.conftest import TREES as INTEL
 
 TREE = """
 /sys/bus/pci/devices/0000:05:00.0 -> ../../../devices/pci0000:00/0000:05:00.0
@@ -114,6 +116,27 @@ def test_amd_and_intel_find_the_same_on_the_recorded_files(tmp_path: Path) -> No
         vendor = module.create(Host(root), decode_sections({}, module.SECTIONS))
         assert as_document(vendor.discover()) == recorded["discovery"]
         assert recorded["discovery"]["devices"]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "tree"),
+    [
+        *(pytest.param("amd", text, id=f"amd-{name}") for name, text in AMD_NODES.items()),
+        *(pytest.param("intel", p.read_text(), id=p.stem) for p in sorted(INTEL.glob("*.tree"))),
+    ],
+)
+def test_every_known_node_is_found_again(vendor: str, tree: str, tmp_path: Path) -> None:
+    (module,) = load_vendors((vendor,))
+    write_tree(tmp_path / "host", tree)
+    recorded = record(module, tmp_path / "host")
+    if recorded is None:
+        pytest.skip("a node without a GPU of this vendor")
+    (tmp_path / "again").mkdir()
+    write_tree(tmp_path / "again", recorded["tree"])
+    again = record(module, tmp_path / "again")
+    assert again is not None
+    assert again.get("discovery") == recorded.get("discovery")
+    assert again.get("error") == recorded.get("error")
 
 
 def test_nvml_answers_the_same_again(a100s: NvmlDouble, tmp_path: Path) -> None:
