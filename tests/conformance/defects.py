@@ -5,12 +5,15 @@
 
 import asyncio
 import os
+import random
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from queue import Queue
+from threading import Event, Lock, Thread
 from typing import Any, NoReturn
 
 import grpc
@@ -18,7 +21,7 @@ import grpc.aio
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from deviceplugin.kubelet.podresources import PodResources
-from deviceplugin.kubelet.socket import is_listening
+from deviceplugin.kubelet.socket import is_listening, read_identity
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.resources.ledger import HoldersUnknownError
 from tests.conformance.smallplugin import POLL_S, Context, Plugin, main
@@ -47,6 +50,7 @@ class Defect:
     slack: float = STRETCHED
     timeout_s: float = 30.0
     call_timeout_s: float = 10.0
+    early_s: float = 0.3
 
 
 DEFECTS: dict[str, Defect] = {}
@@ -154,7 +158,7 @@ class WaitsOutABackoff(Plugin):
         self.registered = True
 
 
-@defect(11, 1, 11, timeout_s=VAIN_S)
+@defect(11, 11, timeout_s=VAIN_S)
 class KeepsALostSocket(Plugin):
     async def run(self) -> None:
         server = await self.serve()
@@ -162,6 +166,35 @@ class KeepsALostSocket(Plugin):
             if self.wants_registration():
                 await self.register_again()
             await asyncio.sleep(POLL_S)
+
+
+@defect(11, 11, 18, timeout_s=2 * VAIN_S, early_s=2.0)
+class RegistersThoughItsSocketWasRemoved(KeepsALostSocket):
+    """At the top level, where a kubelet that comes later removes it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.endpoint = f"{self.kind}.sock"
+
+
+@defect(12, 12, slack=1.0)
+class RegistersByATimerOfItsOwn(Plugin):
+    """Which falls within the second after the first stream's end, but not after the next."""
+
+    ended_s: float | None = None
+    pauses_s = (0.0, 0.2, 1.5, 1.5)
+    count = 0
+
+    def wants_registration(self) -> bool:
+        if not super().wants_registration():
+            self.ended_s = None
+            return False
+        self.ended_s = self.ended_s or time.monotonic()
+        return time.monotonic() > self.ended_s + self.pauses_s[min(self.count, 3)]
+
+    async def register(self, timeout_s: float = 12.0) -> None:
+        await super().register(timeout_s)
+        self.count += 1
 
 
 @defect(12, 12, timeout_s=VAIN_S)
@@ -193,6 +226,30 @@ class RegistersAfterEveryChangeOfTheDirectory(Plugin):
         return super().wants_registration() or self.seen != before
 
 
+@defect(13, 13, timeout_s=VAIN_S)
+class RegistersNowAndAgain(Plugin):
+    """It ends its stream before: there are never two."""
+
+    def wants_registration(self) -> bool:
+        late = time.monotonic() > self.registered_s + 0.3
+        return super().wants_registration() or (late and is_listening(self.kubelet))
+
+
+@defect(13, 13, timeout_s=VAIN_S)
+class MakesItsServerAnewNowAndAgain(Plugin):
+    """The kubelet sees its connection break."""
+
+    async def serve(self) -> grpc.aio.Server:
+        server = await super().serve()
+        self.task = asyncio.create_task(self._later())
+        return server
+
+    async def _later(self) -> None:
+        await asyncio.sleep(0.3)
+        self.registered_with = None
+        self.socket.unlink(missing_ok=True)
+
+
 @defect(13, 20, 25)
 class SharesOneSocket(Plugin):
     def __init__(self, *arguments: Any) -> None:
@@ -218,6 +275,45 @@ class ListsLate(Plugin):
         await asyncio.sleep(1.3)
         async for message in super().ListAndWatch(request, context):
             yield message
+
+
+class Hesitates(Plugin):
+    def first(self) -> list[pluginapi.Device]:
+        return []
+
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
+        yield pluginapi.ListAndWatchResponse(devices=self.first())
+        await asyncio.sleep(0.05)
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+@defect(13, 21)
+class ListsNothingFirst(Hesitates):
+    pass
+
+
+@defect(13, 21)
+class ListsOneDeviceFirst(Hesitates):
+    def first(self) -> list[pluginapi.Device]:
+        return self.devices()[:1]
+
+
+@defect(13, 21)
+class ListsAllUnhealthyFirst(Hesitates):
+    def first(self) -> list[pluginapi.Device]:
+        return [pluginapi.Device(ID=name, health="Unhealthy") for name in self.ids()]
+
+
+@defect(RESTART, 21)
+class ListsOneDeviceFirstAfterARestart(Hesitates):
+    count = 0
+
+    def first(self) -> list[pluginapi.Device]:
+        self.count += 1
+        return self.devices()[:1] if self.count > 1 else self.devices()
 
 
 @defect(13, 22)
@@ -382,6 +478,35 @@ class NeverRecovers(Plugin):
         return set(self.was_broken)
 
 
+@defect(BREAK, 69, timeout_s=VAIN_S)
+class NoticesNoFailure(Plugin):
+    def broken(self) -> set[str]:
+        return set()
+
+
+@defect(BREAK, 37)
+class TakesAnotherResourceDown(Plugin):
+    def broken(self) -> set[str]:
+        found = super().broken()
+        return set(self.ids()) if found and self.kind == "nic" else found
+
+
+@defect(BREAK, 37)
+class TakesEverythingDown(Plugin):
+    def broken(self) -> set[str]:
+        return set(self.ids()) if super().broken() else set()
+
+
+@defect(BREAK, 45, slack=1.0)
+class RefusesWhatFailedSlowly(Plugin):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
+        if self.broken() & {name for one in request.container_requests for name in one.devices_ids}:
+            await asyncio.sleep(0.3)
+        return await super().Allocate(request, context)
+
+
 @defect(BREAK, 69, slack=1.0)
 class NoticesLate(Plugin):
     def broken(self) -> set[str]:
@@ -403,6 +528,14 @@ class AllocatesWhatFailed(Plugin):
     ) -> pluginapi.AllocateResponse:
         answers = [self.answer(list(one.devices_ids)) for one in request.container_requests]
         return pluginapi.AllocateResponse(container_responses=answers)
+
+
+@defect(ALLOCATE)
+class HasNoHealthyDevice(Plugin):
+    """No line fails, and none about Allocate can be judged."""
+
+    def broken(self) -> set[str]:
+        return set(self.ids())
 
 
 # -- GetPreferredAllocation -------------------------------------------------------------------
@@ -463,6 +596,16 @@ class KnowsNoUnknownIds(Picky):
 class RefusesMoreThanThereIs(Picky):
     def objection(self, available: Sequence[str], size: int) -> bool:
         return size > len(available)
+
+
+@defect(PREFER, 41, call_timeout_s=HANGS_S)
+class HangsWhereNothingIsAskedFor(Picky):
+    async def GetPreferredAllocation(
+        self, request: pluginapi.PreferredAllocationRequest, context: Context
+    ) -> pluginapi.PreferredAllocationResponse:
+        if not request.container_requests[0].allocation_size:
+            await asyncio.Future()
+        return await super().GetPreferredAllocation(request, context)
 
 
 @defect(PREFER, 40)
@@ -531,6 +674,16 @@ class AllocatesSlowly(Plugin):
         return await super().Allocate(request, context)
 
 
+@defect(ALLOCATE, 45, slack=1.0)
+class RefusesSlowly(Plugin):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
+        if not all(set(one.devices_ids) <= set(self.ids()) for one in request.container_requests):
+            await asyncio.sleep(0.2)
+        return await super().Allocate(request, context)
+
+
 @defect(ALLOCATE, 46, 48)
 class CountsItsAnswers(Answering):
     count = 0
@@ -549,17 +702,47 @@ class AcceptsUnknownIds(Plugin):
         return pluginapi.AllocateResponse(container_responses=answers)
 
 
-@defect(ALLOCATE, 47)
+@defect(ALLOCATE)
 class RefusesWithACodeThatSaysNothing(Plugin):
+    """As Go does; the kubelet does not look at it."""
+
     def refuse(self, name: str) -> tuple[grpc.StatusCode, str]:
         return grpc.StatusCode.UNKNOWN, super().refuse(name)[1]
 
 
-@defect(ALLOCATE, 48)
+@defect(ALLOCATE, 47)
+class RefusesWithoutAWord(Plugin):
+    def refuse(self, name: str) -> tuple[grpc.StatusCode, str]:
+        return grpc.StatusCode.INVALID_ARGUMENT, ""
+
+
+@defect(ALLOCATE)
 class KeepsTheOrderOfIds(Plugin):
+    """In a variable that is a list; no container sees in which order it was asked."""
+
     def answer(self, ids: Sequence[str]) -> Answer:
         answer = super().answer(ids)
         answer.envs[f"{self.kind.upper()}S"] = ",".join(ids)
+        return answer
+
+
+@defect(ALLOCATE)
+class AnswersNodesInAnyOrder(Answering):
+    dice = random.Random(0)  # repeatable
+
+    def change(self, answers: Answers, request: Requests) -> None:
+        for answer in answers:
+            extra = {"host_path": self.host_path, "permissions": "rw"}
+            paths = [f"/dev/{self.kind}{number}" for number in range(8)]
+            for path in self.dice.sample(paths, len(paths)):
+                answer.devices.add(container_path=path, **extra)
+
+
+@defect(ALLOCATE, 48)
+class FavoursTheFirstId(Plugin):
+    def answer(self, ids: Sequence[str]) -> Answer:
+        answer = super().answer(ids)
+        answer.envs["FIRST"] = ids[0]
         return answer
 
 
@@ -642,6 +825,13 @@ class TakesTheKubeletsAnnotations(Node):
 class GivesVariablesOnly(Node):
     def add(self, answer: Answer) -> None:
         del answer.devices[:]
+
+
+@defect(ALLOCATE, 55)
+class GivesNothing(Answering):
+    def change(self, answers: Answers, request: Requests) -> None:
+        for answer in answers:
+            answer.Clear()
 
 
 @defect(ALLOCATE, 57)
@@ -786,6 +976,168 @@ class KeepsAThreadForEachStream(Plugin):
             yield message
 
 
+class Pool:
+    """Threads that are used again once they are idle, as those of Go are that wait in C."""
+
+    def __init__(self) -> None:
+        self.idle = 0
+        self.jobs: Queue[None] = Queue()
+        self.lock = Lock()
+
+    def wait_in_a_thread(self) -> None:
+        with self.lock:
+            if self.idle:
+                self.idle -= 1
+            else:
+                Thread(target=self._work, daemon=True).start()
+        self.jobs.put(None)
+
+    def _work(self) -> None:
+        while True:
+            self.jobs.get()
+            time.sleep(0.3)
+            with self.lock:
+                self.idle += 1
+
+
+@defect(RESTART)
+class UsesItsThreadsAgain(Plugin):
+    pool = Pool()
+
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
+        for _ in range(8):
+            self.pool.wait_in_a_thread()
+        async for message in super().ListAndWatch(request, context):
+            yield message
+
+
+# -- Processes that end -----------------------------------------------------------------------
+
+PANIC = """panic: runtime error: index out of range [0] with length 0
+
+goroutine 7 [running]:
+main.main()
+gs     0x0
+"""
+
+
+def die(status: int, words: str = "") -> NoReturn:
+    """End now, as a crash does."""
+    os.write(2, words.encode())
+    os._exit(status)
+
+
+@defect(PREFER, 41)
+class PanicsWhereNothingIsAskedFor(Plugin):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
+        return super().choose(available, must, size) if size else die(2, PANIC)
+
+
+@defect(PREFER, 39)
+class PanicsAtUnknownIdsInAPreference(Plugin):
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
+        if not set(available) <= set(self.ids()):
+            die(2, PANIC)
+        return super().choose(available, must, size)
+
+
+@defect(PREFER, 43)
+class PanicsAfterAPreference(Plugin):
+    asked = 0
+
+    def choose(self, available: Sequence[str], must: Sequence[str], size: int) -> list[str]:
+        self.asked += 1
+        last = self.kind == "nic" and self.asked == 73 + 3 + 5
+        if last:
+            asyncio.get_running_loop().call_soon(die, 2, PANIC)
+        return super().choose(available, must, size)
+
+
+@defect(ALLOCATE, 47)
+class PanicsAtAnUnknownId(Plugin):
+    def refuse(self, name: str) -> tuple[grpc.StatusCode, str]:
+        die(2, PANIC)
+
+
+@defect(ALLOCATE, 44)
+class PanicsAtSeveralRequests(Plugin):
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
+        is_usual = len(request.container_requests) < 3
+        return await super().Allocate(request, context) if is_usual else die(2, PANIC)
+
+
+@defect(63, 63)
+class EndsWithoutPodResources(Plugin):
+    async def run(self) -> None:
+        await asyncio.gather(super().run(), self._watch())
+
+    async def _watch(self) -> None:
+        path = self.directory.parent / "pod-resources" / "kubelet.sock"
+        while not is_listening(path):
+            await asyncio.sleep(POLL_S)
+        while is_listening(path) or not is_listening(self.kubelet):
+            await asyncio.sleep(POLL_S)
+        die(1, "nobody tells what pods hold")
+
+
+@defect(8, 8)
+class EndsWhenItIsRefused(Plugin):
+    async def register(self, timeout_s: float = 12.0) -> None:
+        try:
+            await super().register(timeout_s)
+        except grpc.aio.AioRpcError:
+            die(1, "cannot register")
+
+
+class EndsWithItsKubelet(Plugin):
+    async def run(self) -> None:
+        await asyncio.gather(super().run(), self._watch())
+
+    async def _watch(self) -> None:
+        while not is_listening(self.kubelet):
+            await asyncio.sleep(POLL_S)
+        known = read_identity(self.kubelet)
+        while read_identity(self.kubelet) == known and is_listening(self.kubelet):
+            await asyncio.sleep(POLL_S)
+        die(1, "the kubelet has gone")
+
+
+defect(RESTART, 9, may=(10,), slack=1.0)(EndsWithItsKubelet)
+
+
+@defect(13, 18, early_s=3.0)
+class EndsWithoutAKubelet(Plugin):
+    async def serve(self) -> grpc.aio.Server:
+        await asyncio.sleep(0.5)  # its first look at the hardware
+        if not is_listening(self.kubelet):
+            die(1, "no kubelet")
+        return await super().serve()
+
+
+@defect(BREAK, 37, may=(28, 31))
+class EndsWhenADeviceFails(Plugin):
+    was_well = False
+
+    def broken(self) -> set[str]:
+        found = super().broken()
+        if found and self.was_well:
+            die(1, "a device has failed")
+        self.was_well = not found
+        return found
+
+
+@defect(CHANGE, 14, timeout_s=3 * VAIN_S)
+class EndsBesideAnother(Plugin):
+    async def serve(self) -> grpc.aio.Server:
+        if is_listening(self.socket):
+            die(1, "socket already in use")
+        return await super().serve()
+
+
 PROCESSES = {
     "TrustsAnOldPidFile",
     "FearsAnOldSocket",
@@ -794,6 +1146,19 @@ PROCESSES = {
     "EndsSlowly",
     "LeaksFiles",
     "KeepsAThreadForEachStream",
+    "UsesItsThreadsAgain",
+    "RegistersThoughItsSocketWasRemoved",
+    "PanicsWhereNothingIsAskedFor",
+    "PanicsAtUnknownIdsInAPreference",
+    "PanicsAfterAPreference",
+    "PanicsAtAnUnknownId",
+    "PanicsAtSeveralRequests",
+    "EndsWithoutPodResources",
+    "EndsWhenItIsRefused",
+    "EndsWithItsKubelet",
+    "EndsWithoutAKubelet",
+    "EndsWhenADeviceFails",
+    "EndsBesideAnother",
 }
 
 

@@ -30,11 +30,10 @@ Context = grpc.aio.ServicerContext[Any, Any]  # of messages that do not matter h
 class Plugin(rpc.DevicePluginServicer):
     """Serves one resource; every method that a defect changes is one method."""
 
-    host_path = "/dev/null"
-
     def __init__(self, kubelet_dir: Path, state: Path, kind: str) -> None:
         self.kind, self.state = kind, state
         self.resource = f"example.com/{kind}"
+        self.host_path = {"gpu": "/dev/null", "nic": "/dev/zero"}[kind]
         self.directory = kubelet_dir / "device-plugins"
         self.endpoint = f"small/{kind}.sock"
         self.kubelet = self.directory / "kubelet.sock"

@@ -13,7 +13,7 @@ from tests.fakes.nvml import NvmlDouble
 from tests.rig import Rig
 
 # Limits are figures of a quiet machine; here they only say that nothing waits for ever.
-PATIENT: dict[str, Any] = {"slack": 100.0, "restarts": 5, "settle_s": 0.3}
+PATIENT: dict[str, Any] = {"slack": 100.0, "restarts": 5, "settle_s": 0.3, "early_s": 0.5}
 NOT_ASKED_FOR = "PreStartContainer is not asked for"
 DRA = dict.fromkeys(range(71, 77), "the suite speaks the device plugin API only")
 HIDDEN = DRA | {

@@ -12,7 +12,14 @@ from tests.conformance.defects import DEFECTS, PROCESSES, STRETCHED, Defect, sta
 from tests.conformance.smallplugin import KNOWN, running
 
 NAMES = tuple(f"example.com/{kind}" for kind in KNOWN)
-FAST: dict[str, Any] = {"resources": NAMES, "restarts": 3, "settle_s": 0.1, "up_s": 1.5}
+FAST: dict[str, Any] = {
+    "resources": NAMES,
+    "restarts": 3,
+    "settle_s": 0.1,
+    "up_s": 1.5,
+    "restart_s": 0.2,
+    "rest_s": 1.0,
+}
 TIMED = {3, 9, 10, 12, 14, 21, 31, 40, 45, 69}
 
 
@@ -30,6 +37,7 @@ def settings_of(base: Path, defect: Defect, **changes: Any) -> Settings:
         "slack": defect.slack,
         "timeout_s": defect.timeout_s,
         "call_timeout_s": defect.call_timeout_s,
+        "early_s": defect.early_s,
     }
     places = {"kubelet_dir": base / "k", "cdi_dir": base / "cdi"}
     return Settings(**(FAST | places | hooks | chosen | changes))

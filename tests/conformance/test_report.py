@@ -38,7 +38,7 @@ SCHEMA = {
         "resources": {"type": "array", "items": {"type": "string"}},
         "counts": {
             "type": "object",
-            "required": ["pass", "fail", "skip"],
+            "required": ["pass", "fail", "lost", "skip"],
             "additionalProperties": {"type": "integer"},
         },
         "lines": {
@@ -51,7 +51,7 @@ SCHEMA = {
                 "required": ["id", "part", "statement", "reason", "verdict", "seen"],
                 "properties": {
                     "id": {"type": "integer"},
-                    "verdict": {"enum": ["pass", "fail", "skip"]},
+                    "verdict": {"enum": ["pass", "fail", "lost", "skip"]},
                     **{
                         key: {"type": "string", "minLength": 1}
                         for key in ("part", "statement", "reason", "seen")
@@ -84,8 +84,10 @@ def test_every_visible_line_has_a_plugin_that_fails_it() -> None:
 
 
 def test_a_line_passes_only_if_it_was_seen() -> None:
-    outcomes = [verdict.outcome for verdict in verdicts([])]
-    assert outcomes == [Outcome.SKIP] * 76
+    outcomes = {verdict.line.number: verdict.outcome for verdict in verdicts([])}
+    hidden = {line.number for line in checklist() if line.hidden}
+    assert {number for number, outcome in outcomes.items() if outcome is Outcome.SKIP} == hidden
+    assert set(outcomes.values()) == {Outcome.SKIP, Outcome.LOST}
 
 
 def test_one_failure_outweighs_what_passed() -> None:
@@ -113,7 +115,7 @@ def test_the_junit_report_counts_what_it_lists() -> None:
     suite = ET.fromstring(as_junit(RESULT))  # noqa: S314  # our own
     cases = suite.findall("testcase")
     assert len(cases) == int(suite.attrib["tests"]) == 76
-    for kind, counter in (("failure", "failures"), ("skipped", "skipped")):
+    for kind, counter in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         found = [case for case in cases if case.find(kind) is not None]
         assert len(found) == int(suite.attrib[counter])
     failure = suite.find(".//failure")
@@ -123,9 +125,14 @@ def test_the_junit_report_counts_what_it_lists() -> None:
 
 def test_the_text_report_ends_with_what_failed() -> None:
     text = as_text(RESULT)
-    assert text.startswith("example.com/gpu: 1 pass, 1 fail, 74 skip\n")
-    assert text.endswith("\nFailed: 2\n")
-    assert re.findall(r"(?m)^  (?:PASS|FAIL|SKIP)  +(\d+)  ", text) == [
+    hidden = sum(bool(line.hidden) for line in checklist())
+    counts = f"1 pass, 1 fail, {73 - hidden} lost, {1 + hidden} skip"
+    assert text.startswith(f"example.com/gpu: {counts}\n")
+    failed_, lost_, skipped_ = text.splitlines()[-3:]
+    assert failed_ == "Failed: 2"
+    assert lost_.startswith("Lost: 4, 5, 6, ")
+    assert skipped_ == "Not judged: 3"
+    assert re.findall(r"(?m)^  (?:PASS|FAIL|LOST|SKIP)  +(\d+)  ", text) == [
         str(n) for n in range(1, 77)
     ]
 
@@ -173,9 +180,11 @@ def test_it_keeps_away_from_a_kubelet(short_dir: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("name", "status"), [(None, 0), ("GivesNoPermissions", 1)], ids=["complete", "defective"]
+    ("name", "status"),
+    [(None, 0), ("GivesNoPermissions", 1), ("HasNoHealthyDevice", 3)],
+    ids=["complete", "defective", "not-to-be-judged"],
 )
-def test_the_exit_status_tells_whether_a_line_failed(
+def test_the_exit_status_tells_whether_lines_failed_or_were_lost(
     short_dir: Path, name: str | None, status: int
 ) -> None:
     report = short_dir / "report.json"

@@ -3,135 +3,174 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass, field
 
-import grpc
-
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
-from deviceplugin.testing.conformance.judge_answers import Answer, judge_answers
+from deviceplugin.testing.conformance.judge_answers import Answer, judge_answers, same_for_all
+from deviceplugin.testing.conformance.losses import DiedError, HangingError, questioned
 from deviceplugin.testing.conformance.preferences import STRANGER
-from deviceplugin.testing.conformance.session import HangingError, Session
-from deviceplugin.testing.conformance.verdict import Finding, failed, judged, skipped, timed
+from deviceplugin.testing.conformance.refusals import bad_texts, refusal_problems
+from deviceplugin.testing.conformance.session import Session
+from deviceplugin.testing.conformance.verdict import Finding, judged, lost, skipped, timed
 from deviceplugin.testing.plugin_client import PRE_START_TIMEOUT_S, RpcError
 
 LINES = (44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 57, 58, 59, 60, 61)
 MOST_IDS = 16
 ANSWER_S = 0.1
-TEXT_MAX = 300
 ROUNDS = 4
-REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 @dataclass(slots=True)
 class Answers:
-    """What one resource answered to requests for one device each."""
+    """What one resource answered to requests for one device each, and how it refused."""
 
+    session: Session
     resource: str
     by_id: dict[str, Answer] = field(default_factory=dict)
     times_s: list[float] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    refusal_times_s: list[float] = field(default_factory=list)
     errors: list[RpcError] = field(default_factory=list)
+
+    async def ask(self, *requests: list[str]) -> pluginapi.AllocateResponse | RpcError:
+        """Allocate with a container request for each list of ids; HangingError, DiedError."""
+        return await self.session.allocate(self.resource, *requests)
 
 
 async def ask_allocations(session: Session) -> AsyncIterator[Finding]:
     """Findings about lines 44 to 55 and 57 to 61."""
     gathered: dict[str, list[Answer]] = {}
-    if not (offered := session.offered()):
-        for line in LINES:
-            yield skipped(line, "no healthy device is listed")
-        return
+    offered = session.offered()
+    for name in sorted(set(session.names) - {name for name, _ in offered}):
+        for line in (44,) if offered else LINES:
+            yield lost(line, f"{name}: no healthy device is listed")
     hanging: HangingError | None = None
     try:
         for name, ids in offered:
-            answers = await _ask_each(session, name, ids[:MOST_IDS])
-            gathered[name] = list(answers.by_id.values())
-            async for finding in _judge_resource(session, answers):
+            answers = Answers(session, name)
+            async for finding in _judge_resource(answers, ids[:MOST_IDS]):
                 yield finding
+            gathered[name] = list(answers.by_id.values())
         async for finding in _at_once(session):
             yield finding
     except HangingError as error:
         hanging = error
-        yield failed(45, str(error))
     for finding in judge_answers(gathered, session.settings):
         yield finding
     if hanging:
         raise hanging
 
 
-async def _ask_each(session: Session, name: str, ids: Sequence[str]) -> Answers:
-    answers = Answers(name)
+async def _judge_resource(answers: Answers, ids: list[str]) -> AsyncIterator[Finding]:
+    name = answers.resource
+    asked = f"{name}: {len(ids)} devices"
+    async for finding in questioned(
+        44, _each(answers, ids), f"{asked}, also {ROUNDS} in one request", hangs=45
+    ):
+        yield finding
+    for line, problems, seen in (
+        (46, _again(answers), f"{asked} twice"),
+        (48, _orders(answers), f"{asked}, {ROUNDS} at once in {ROUNDS + 2} orders"),
+        (47, _strangers(answers), f"{name}: refused"),
+    ):
+        if line != 47 and not answers.by_id:
+            yield lost(line, f"{name}: no device was allocated")
+            continue
+        if line == 48 and len(answers.by_id) < 2:
+            yield skipped(48, f"{name}: fewer than two devices")
+            continue
+        async for finding in questioned(line, problems, seen, hangs=45):
+            yield finding
+    for finding in _times(answers):
+        yield finding
+    yield _encoded(answers)
+    yield _texts(answers)
+    async for finding in _pre_start(answers):
+        yield finding
+
+
+async def _each(answers: Answers, ids: list[str]) -> AsyncIterator[str]:
+    name = answers.resource
     for device in ids:
         started_s = time.monotonic()
-        answer = await session.allocate(name, [device])
+        answer = await answers.ask([device])
         answers.times_s.append(time.monotonic() - started_s)
         if isinstance(answer, RpcError):
             answers.errors.append(answer)
-            answers.problems.append(f"{name}: {device} is healthy and refused: {answer}")
+            yield f"{name}: {device} is healthy and refused: {answer}"
         elif len(answer.container_responses) != 1:
-            answers.problems.append(f"{name}: {len(answer.container_responses)} responses to one")
+            yield f"{name}: {len(answer.container_responses)} responses to one"
         else:
             answers.by_id[device] = answer.container_responses[0]
-    return answers
+    async for problem in _several(answers):
+        yield problem
 
 
-async def _judge_resource(session: Session, answers: Answers) -> AsyncIterator[Finding]:
-    name = answers.resource
-    several = [problem async for problem in _several(session, answers)]
-    asked = f"{name}: {len(answers.times_s)} devices"
-    yield judged(44, [*answers.problems, *several], f"{asked}, also {ROUNDS} in one request")
-    limit_s = session.settings.limit(ANSWER_S)
-    yield timed(45, f"{name}: answered", answers.times_s, limit_s)
-    if answers.by_id:
-        yield judged(46, [p async for p in _again(session, answers)], f"{asked} twice")
-    yield await _orders(session, answers)
-    yield _encoded(answers)
-    async for finding in _strangers(session, answers):
-        yield finding
-    yield await _pre_start(session, answers)
-
-
-async def _several(session: Session, answers: Answers) -> AsyncIterator[str]:
+async def _several(answers: Answers) -> AsyncIterator[str]:
     """Several container requests in one call, compared with each one's own answer."""
     ids = list(answers.by_id)[:ROUNDS]
     if len(ids) < 2:
         return
-    together = await session.allocate(answers.resource, *([device] for device in ids))
+    together = await answers.ask(*([device] for device in ids))
     if isinstance(together, RpcError):
         yield f"{answers.resource}: {len(ids)} requests in one call: {together}"
         return
-    responses = list(together.container_responses)
+    responses = [same_for_all(answer) for answer in together.container_responses]
+    alone = [same_for_all(answers.by_id[device]) for device in ids]
     if len(responses) != len(ids):
         yield f"{answers.resource}: {len(responses)} responses to {len(ids)} requests"
-    elif sorted(map(str, responses)) == sorted(str(answers.by_id[d]) for d in ids) and any(
-        response != answers.by_id[d] for response, d in zip(responses, ids, strict=True)
-    ):
+    elif responses != alone and sorted(map(str, responses)) == sorted(map(str, alone)):
         yield f"{answers.resource}: responses in another order than the requests"
 
 
-async def _again(session: Session, answers: Answers) -> AsyncIterator[str]:
+async def _again(answers: Answers) -> AsyncIterator[str]:
     for device, before in answers.by_id.items():
-        answer = await session.allocate(answers.resource, [device])
+        answer = await answers.ask([device])
         if isinstance(answer, RpcError):
             yield f"{answers.resource}: {device} asked for again: {answer}"
-        elif list(answer.container_responses) != [before]:
+        elif [same_for_all(one) for one in answer.container_responses] != [same_for_all(before)]:
             yield f"{answers.resource}: {device} has another answer the second time"
 
 
-async def _orders(session: Session, answers: Answers) -> Finding:
+async def _orders(answers: Answers) -> AsyncIterator[str]:
     ids, name = list(answers.by_id)[:ROUNDS], answers.resource
-    if len(ids) < 2:
-        return skipped(48, f"{name}: fewer than two healthy devices")
     dice, seen = random.Random(0), []  # noqa: S311  # repeatable orders
     for asked in (ids, ids[::-1], *(dice.sample(ids, len(ids)) for _ in range(ROUNDS))):
-        answer = await session.allocate(name, asked)
+        answer = await answers.ask(asked)
         if isinstance(answer, RpcError):
             answers.errors.append(answer)
-            return skipped(48, f"{name}: {len(ids)} devices at once are refused: {answer}")
-        if answer not in seen:
-            seen.append(answer)
-    different = [f"{name}: {len(seen)} answers to orders of {ids}"] if len(seen) > 1 else []
-    return judged(48, different, f"{name}: {len(ids)} devices in {ROUNDS + 2} orders")
+            return  # that so many are refused is no matter of their order
+        alike = [same_for_all(one) for one in answer.container_responses]
+        if alike not in seen:
+            seen.append(alike)
+    if len(seen) > 1:
+        yield f"{name}: {len(seen)} answers to orders of {ids}"
+
+
+async def _strangers(answers: Answers) -> AsyncIterator[str]:
+    """Requests that have to be refused as a whole."""
+    known = list(answers.by_id)[:1]
+    requests = {
+        "an unknown id": [[STRANGER]],
+        "a known and an unknown id": [[*known, STRANGER]],
+        "a good request and one with an unknown id": [known, [STRANGER]],
+    }
+    for what, asked in requests.items():
+        started_s = time.monotonic()
+        answer = await answers.ask(*asked)
+        answers.refusal_times_s.append(time.monotonic() - started_s)
+        if isinstance(answer, RpcError):
+            answers.errors.append(answer)
+        for problem in refusal_problems(answers.resource, what, answer):
+            yield problem
+
+
+def _times(answers: Answers) -> Iterator[Finding]:
+    limit_s = answers.session.settings.limit(ANSWER_S)
+    if answers.times_s:
+        yield timed(45, f"{answers.resource}: answered", answers.times_s, limit_s)
+    if answers.refusal_times_s:
+        yield timed(45, f"{answers.resource}: refused", answers.refusal_times_s, limit_s)
 
 
 def _encoded(answers: Answers) -> Finding:
@@ -139,60 +178,33 @@ def _encoded(answers: Answers) -> Finding:
     return judged(59, unreadable, f"{len(answers.by_id)} answers were readable")
 
 
-async def _strangers(session: Session, answers: Answers) -> AsyncIterator[Finding]:
-    """Requests that have to be refused as a whole."""
-    name, known = answers.resource, list(answers.by_id)[:1]
-    requests = {
-        "an unknown id": [[STRANGER]],
-        "a known and an unknown id": [[*known, STRANGER]],
-        "a good request and one with an unknown id": [known, [STRANGER]],
-    }
-    refusals = [(what, await session.allocate(name, *asked)) for what, asked in requests.items()]
-    yield judged(47, (p for r in refusals for p in refusal_problems(name, *r)), f"{name}: refused")
-    texts = [error.detail for _, error in refusals if isinstance(error, RpcError)]
-    texts += [error.detail for error in answers.errors]
-    if texts:
-        yield judged(58, _bad_texts(texts), f"{name}: {texts[0]!r}")
-    else:
-        yield skipped(58, f"{name}: no call was refused")
+def _texts(answers: Answers) -> Finding:
+    texts = [error.detail for error in answers.errors]
+    if not texts:
+        return skipped(58, f"{answers.resource}: no call was refused")
+    return judged(58, bad_texts(texts), f"{answers.resource}: {texts[-1]!r}")
 
 
-def refusal_problems(
-    name: str, what: str, answer: pluginapi.AllocateResponse | RpcError
-) -> Iterator[str]:
-    """What is wrong with the answer to a request that cannot be met."""
-    if not isinstance(answer, RpcError):
-        yield f"{name}: {what} is accepted"
+async def _pre_start(answers: Answers) -> AsyncIterator[Finding]:
+    name = answers.resource
+    if not (await answers.session.stub.options(name)).pre_start_required:
+        yield skipped(61, f"{name}: PreStartContainer is not asked for")
         return
-    if answer.code not in REFUSALS:
-        yield f"{name}: {what}: code {answer.code.name}"
-    if not answer.detail.strip():
-        yield f"{name}: {what}: no text"
+    async for finding in questioned(61, _twice(answers), f"{name}: answered twice"):
+        yield finding
 
 
-def _bad_texts(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        if len(text.splitlines()) > 1:
-            yield f"{len(text.splitlines())} lines: {text[:TEXT_MAX]!r}"
-        if len(text) > TEXT_MAX:
-            yield f"{len(text)} characters: {text[:TEXT_MAX]!r}"
-
-
-async def _pre_start(session: Session, answers: Answers) -> Finding:
-    name, ids = answers.resource, list(answers.by_id)[:1]
-    if not (await session.stub.options(name)).pre_start_required:
-        return skipped(61, f"{name}: PreStartContainer is not asked for")
-    request = pluginapi.PreStartContainerRequest(devices_ids=ids)
+async def _twice(answers: Answers) -> AsyncIterator[str]:
+    name, session = answers.resource, answers.session
+    request = pluginapi.PreStartContainerRequest(devices_ids=list(answers.by_id)[:1])
     kind = pluginapi.PreStartContainerResponse
-    problems = []
     for when in ("first", "second"):
         started_s = time.monotonic()
         answer = await session.call(name, "PreStartContainer", request, kind)
         if isinstance(answer, RpcError):
-            problems.append(f"{name}: the {when} PreStartContainer: {answer}")
+            yield f"{name}: the {when} PreStartContainer: {answer}"
         if time.monotonic() - started_s > session.settings.limit(PRE_START_TIMEOUT_S):
-            problems.append(f"{name}: the {when} PreStartContainer took too long")
-    return judged(61, problems, f"{name}: answered twice")
+            yield f"{name}: the {when} PreStartContainer took too long"
 
 
 async def _at_once(session: Session) -> AsyncIterator[Finding]:
@@ -202,17 +214,17 @@ async def _at_once(session: Session) -> AsyncIterator[Finding]:
         calls += [session.allocate(name, ids[:1]), session.allocate(name, [STRANGER])]
         if (await session.stub.options(name)).get_preferred_allocation_available:
             calls.append(session.prefer(name, ids[:MOST_IDS], [], 1))
-    hanging = [text for text in await asyncio.gather(*map(_hanging, calls)) if text]
+    unanswered = [text for text in await asyncio.gather(*map(_unanswered, calls)) if text]
     live = {name: session.stub.live_streams(name) for name in session.names}
     closed = [f"{name}: no open stream" for name, count in live.items() if not count]
     if calls:
         seen = f"{len(calls)} calls at once, {sum(live.values())} streams open"
-        yield judged(60, [*hanging, *closed], seen)
+        yield judged(60, [*unanswered, *closed], seen)
 
 
-async def _hanging(call: Awaitable[object]) -> str:
+async def _unanswered(call: Awaitable[object]) -> str:
     try:
         await call
-    except HangingError as error:
+    except (HangingError, DiedError) as error:
         return str(error)
     return ""

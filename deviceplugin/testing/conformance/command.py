@@ -5,17 +5,18 @@ import asyncio
 import os
 import shlex
 import sys
+from math import inf
 from pathlib import Path
 from typing import NoReturn
 
 from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.testing.conformance.report import FORMATS
-from deviceplugin.testing.conformance.runner import run_suite
+from deviceplugin.testing.conformance.runner import Result, run_suite
 from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.conformance.verdict import Outcome, checklist
 from deviceplugin.testing.stalesocket import SOCKET_PATH_MAX_BYTES
 
-USAGE_STATUS = 2
+FAILED_STATUS, USAGE_STATUS, LOST_STATUS = 1, 2, 3
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -27,7 +28,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the suite and write its report: 0, or 1 where a line failed, 2 for bad usage."""
+    """Run the suite and write its report: 0, or 1 where a line failed, 2 for bad usage, 3 where
+    none failed but lines were lost."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if problem := _problem(arguments):
@@ -38,14 +40,22 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(report)
     else:
         arguments.output.write_text(report, encoding="utf-8")
-    return 1 if result.count(Outcome.FAIL) else 0
+    return status_of(result)
+
+
+def status_of(result: Result) -> int:
+    """The exit status of a run."""
+    if result.count(Outcome.FAIL):
+        return FAILED_STATUS
+    return LOST_STATUS if result.count(Outcome.LOST) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m deviceplugin.testing.conformance",
         description="Judge a device plugin by what it does on the kubelet's sockets.",
-        epilog="Exit status: 0, 1 where a line failed, 2 for bad usage.",
+        epilog="Exit status: 0, 1 where a line failed, 2 for bad usage, 3 where none failed but"
+        " lines were lost.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -62,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_plugin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "command", nargs="*", help="after --: starts the plugin, which the suite ends and restarts"
+    )
+    parser.add_argument(
+        "--restart",
+        type=_restart,
+        default=1.0,
+        metavar="S",
+        help="seconds until a plugin that ends by itself is started again, or never; 1",
     )
     parser.add_argument("--pid", type=int, help="the process of a plugin that runs already")
     parser.add_argument(
@@ -80,6 +97,9 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         "--break", dest="break_command", type=shlex.split, default=[], help="makes a device fail"
     )
     parser.add_argument(
+        "--breaks", action="append", default=[], help="a resource of that device (may be repeated)"
+    )
+    parser.add_argument(
         "--mend", dest="mend_command", type=shlex.split, default=[], help="makes it well again"
     )
 
@@ -89,6 +109,18 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--restarts", type=int, default=100, help="kubelet restarts in a row")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for anything")
     parser.add_argument("--call-timeout", type=float, default=10.0, help="seconds until one hangs")
+
+
+def _restart(text: str) -> float | None:
+    if text == "never":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor never")
+    return seconds
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -102,7 +134,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         cdi_dir=arguments.cdi_dir,
         break_command=tuple(arguments.break_command),
         mend_command=tuple(arguments.mend_command),
+        breaks=tuple(arguments.breaks),
         readiness_url=arguments.readiness_url,
+        restart_s=arguments.restart,
         slack=arguments.slack,
         restarts=arguments.restarts,
         timeout_s=arguments.timeout,

@@ -3,15 +3,18 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from deviceplugin.testing.admission import NotAllocatedError
-from deviceplugin.testing.conformance.allocations import refusal_problems
-from deviceplugin.testing.conformance.session import LostError, Session
-from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
+from deviceplugin.testing.conformance.allocations import ANSWER_S
+from deviceplugin.testing.conformance.losses import LostError, questioned
+from deviceplugin.testing.conformance.refusals import refusal_problems
+from deviceplugin.testing.conformance.session import Session
+from deviceplugin.testing.conformance.spread import spread
+from deviceplugin.testing.conformance.verdict import Finding, failed, judged, lost, skipped, timed
 from deviceplugin.testing.devicemanager import HEALTHY
 from deviceplugin.testing.plugin_client import PluginClient, RpcError
 from deviceplugin.testing.pods import AdmissionError
@@ -19,6 +22,7 @@ from deviceplugin.testing.pods import AdmissionError
 LINES = (27, 28, 29, 31, 36, 37, 69)
 SEEN_S = 1.0
 MOST_PODS = 64
+MOST_REFUSALS = 16
 
 Healths: TypeAlias = dict[str, dict[str, str]]
 
@@ -54,11 +58,12 @@ class Witness:
 
 
 async def break_and_mend(session: Session) -> AsyncIterator[Finding]:
-    """Findings about lines 27 to 29, 31, 36, 37, 47 and 69."""
+    """Findings about lines 27 to 29, 31, 36, 37, 45, 47 and 69."""
     if not session.settings.break_command:
         for line in LINES:
             yield skipped(line, "nothing fails: give --break")
         return
+    session.record.touch(time.monotonic())
     pods = [pod async for pod in _hold(session)]
     try:
         async with _witnesses(session) as witnesses:
@@ -103,60 +108,112 @@ async def _break(session: Session, witnesses: list[Witness]) -> AsyncIterator[Fi
     before = _healths(session)
     asking = asyncio.create_task(_allocate_on_and_on(session))
     try:
-        started_s = await run_command(session.settings.break_command)
-        await session.wait(lambda: _failed(session, before), "--break made no device fail")
-    except LostError as error:
-        for line in LINES:
-            yield skipped(line, str(error))
-        raise
+        started_s = await _run_command(session, session.settings.break_command)
+        noticed = await _notices(session, before)
     finally:
         asking.cancel()
         await asyncio.wait([asking])
+    if not noticed:
+        reason = f"no device failed within {session.settings.timeout_s:g} s of --break's end"
+        yield failed(69, reason)
+        for line in set(LINES) - {36, 69}:
+            yield lost(line, reason)
+        return
     at_s = _changed_at_s(session, started_s)
     await session.settle()
-    async for finding in _judge_broken(session, before, witnesses):
+    for finding in _judge_lists(session, before):
+        yield finding
+    async for finding in _judge_streams(session, witnesses):
+        yield finding
+    async for finding in _judge_refusals(session, _failed(session, before)):
         yield finding
     yield timed(69, "a failure was listed", [at_s], session.settings.limit(SEEN_S))
 
 
-async def _judge_broken(
-    session: Session, before: Healths, witnesses: list[Witness]
-) -> AsyncIterator[Finding]:
-    now = _healths(session)
-    worse = _failed(session, before)
+async def _notices(session: Session, before: Healths) -> bool:
+    try:
+        await session.wait(lambda: _failed(session, before), "no device failed")
+    except LostError:
+        return False
+    return True
+
+
+def _judge_lists(session: Session, before: Healths) -> Iterator[Finding]:
+    now, worse = _healths(session), _failed(session, before)
     gone = [f"{name}: {device} left out" for name, device in worse if device not in now[name]]
-    broken = [(name, device) for name, device in worse if device in now[name]]
-    seen = f"{len(broken)} devices Unhealthy and listed: {[device for _, device in broken[:3]]}"
+    broken = [device for name, device in worse if device in now[name]]
+    seen = f"{len(broken)} devices Unhealthy and listed: {broken[:3]}"
     for line in (27, 29):
         if set(worse) & set(_held(session)):
             yield judged(line, gone, seen)
         else:
-            yield skipped(line, f"no pod holds what failed: {worse[:3]}")
-    yield judged(28, session.stub.crashes, f"Allocate of every device meanwhile; {seen}")
+            yield lost(line, f"no pod holds what failed: {worse[:3]}")
+    if gone and not session.stub.crashes:
+        yield skipped(28, "no Allocate ran just when an id was left out")
+    else:
+        yield judged(28, session.stub.crashes, f"Allocate of every device meanwhile; {seen}")
     emptied = [f"{name}: an empty list" for name in before if before[name] and not now[name]]
-    yield judged(37, emptied, f"no list became empty; {seen}")
+    others = spread(worse, before, session)
+    yield judged(37, [*emptied, *others], f"no list became empty; {seen}")
+
+
+async def _judge_streams(session: Session, witnesses: list[Witness]) -> AsyncIterator[Finding]:
     limit_s = session.settings.limit(SEEN_S)
     late = [w.resource for w in witnesses if not await w.shows(_health(session, w), limit_s)]
     problems = [f"{name}: a second stream shows something else" for name in late]
     yield judged(31, problems, f"two streams for each of {len(witnesses)} resources agree")
-    refusals = [(name, device, await session.allocate(name, [device])) for name, device in broken]
-    wrong = [p for n, d, a in refusals for p in refusal_problems(n, f"{d}, Unhealthy,", a)]
-    if refusals:
-        yield judged(47, wrong, f"{len(refusals)} Unhealthy ids refused")
+
+
+async def _judge_refusals(session: Session, worse: list[tuple[str, str]]) -> AsyncIterator[Finding]:
+    now = _healths(session)
+    broken = [(name, device) for name, device in worse if device in now[name]][:MOST_REFUSALS]
+    times_s: list[float] = []
+    if not broken:
+        return
+    problems = _accepted(session, broken, times_s)
+    async for finding in questioned(47, problems, f"{len(broken)} Unhealthy ids refused", hangs=45):
+        yield finding
+    if times_s:
+        limit_s = session.settings.limit(ANSWER_S)
+        yield timed(45, "refused an Unhealthy id", times_s, limit_s)
+
+
+async def _accepted(
+    session: Session, broken: Iterable[tuple[str, str]], times_s: list[float]
+) -> AsyncIterator[str]:
+    for name, device in broken:
+        started_s = time.monotonic()
+        answer = await session.allocate(name, [device])
+        times_s.append(time.monotonic() - started_s)
+        for problem in refusal_problems(name, f"{device}, Unhealthy,", answer):
+            yield problem
 
 
 async def _mend(session: Session, healthy: Healths) -> AsyncIterator[Finding]:
     if not session.settings.mend_command:
         yield skipped(36, "nothing recovers: give --mend")
         return
-    started_s = await run_command(session.settings.mend_command)
+    is_worse = bool(_failed(session, healthy))
+    for end in session.unblamed():
+        yield failed(37, str(end))
+    started_s = await _run_command(session, session.settings.mend_command)
     try:
         await session.wait(lambda: _healths(session) == healthy, "the lists are not as before")
     except LostError as error:
-        yield failed(36, str(error))
+        yield judged(36, [*map(str, session.unblamed()), str(error)], "")
         raise
     took_s = _changed_at_s(session, started_s)
-    yield passed(36, f"every device is listed as before after {took_s:.1f} s")
+    ends = session.unblamed()
+    if is_worse or ends:
+        seen = f"every device is listed as before after {took_s:.1f} s"
+        yield judged(36, map(str, ends), seen)
+    else:
+        yield lost(36, "no device failed")
+
+
+async def _run_command(session: Session, command: tuple[str, ...]) -> float:
+    session.record.excuse()  # it may do anything
+    return await run_command(command)
 
 
 async def run_command(command: tuple[str, ...]) -> float:

@@ -6,13 +6,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias
 
-import yaml
-
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.answers import merge_answers
+from deviceplugin.testing.conformance.cdi_specs import described
 from deviceplugin.testing.conformance.settings import Settings
-from deviceplugin.testing.conformance.verdict import Finding, failed, judged, skipped
+from deviceplugin.testing.conformance.verdict import Finding, failed, judged, lost, skipped
 
+LINES = (49, 50, 51, 52, 53, 54, 55, 57)
 Answer: TypeAlias = pluginapi.ContainerAllocateResponse
 CDI_ANNOTATION = "cdi.k8s.io/"
 _CDI_NAME = re.compile(
@@ -27,6 +27,7 @@ def judge_answers(answers: Mapping[str, Sequence[Answer]], settings: Settings) -
     """Findings about lines 49 to 55 and 57; `answers` are those of each resource."""
     every = [answer for some in answers.values() for answer in some]
     if not every:
+        yield from (lost(line, "no device was allocated") for line in LINES)
         return
     count = f"{len(every)} answers"
     yield _paths(every, settings.host_root)
@@ -37,8 +38,8 @@ def judge_answers(answers: Mapping[str, Sequence[Answer]], settings: Settings) -
     keys = sorted({key for answer in every for key in answer.annotations})
     theirs = [f"annotation {key}" for key in keys if key.startswith("io.kubernetes.")]
     yield judged(54, theirs, f"{count} with {len(keys)} annotations")
-    bare = [f"nothing but variables: {sorted(a.envs)}" for a in every if _only_variables(a)]
-    yield judged(55, bare, f"{count}, each with nodes, mounts or CDI names")
+    bare = (_bareness(answer) for answer in every)
+    yield judged(55, filter(None, bare), f"{count}, each with nodes, mounts or CDI names")
     yield _secrets(every)
 
 
@@ -47,6 +48,15 @@ def cdi_names(answer: Answer) -> list[str]:
     values = [value for key, value in answer.annotations.items() if key.startswith(CDI_ANNOTATION)]
     listed = [name.strip() for value in values for name in value.split(",")]
     return [*(cdi.name for cdi in answer.cdi_devices), *listed]
+
+
+def same_for_all(answer: Answer) -> tuple[object, ...]:
+    """What kubelet and container can tell of an answer: neither sees an order, of nodes, mounts
+    and names, nor of the parts of a variable's list."""
+    parts = {key: sorted(value.split(",")) for key, value in answer.envs.items()}
+    messages = (answer.devices, answer.mounts, answer.cdi_devices)
+    as_bytes = (sorted(m.SerializeToString(deterministic=True) for m in some) for some in messages)
+    return (parts, dict(answer.annotations), *as_bytes)
 
 
 def _paths(answers: Iterable[Answer], root: Path) -> Finding:
@@ -97,27 +107,9 @@ def _cdi(answers: Iterable[Answer], directory: Path | None) -> Finding:
         return judged(52, invalid, "")
     if directory is None:
         return skipped(52, f"{len(names)} valid names; --cdi-dir is needed to look for their specs")
-    known = frozenset(_described(directory))
+    known = described(directory)
     unknown = [f"{name} is in no spec of {directory}" for name in names if name not in known]
     return judged(52, unknown, f"{len(names)} names in {directory}")
-
-
-def _described(directory: Path) -> Iterator[str]:
-    """Every name that a readable spec of the directory describes."""
-    for path in sorted(directory.glob("*")):
-        spec = _read_spec(path)
-        devices = spec.get("devices") or []
-        yield from (f"{spec.get('kind')}={device.get('name')}" for device in devices)
-
-
-def _read_spec(path: Path) -> Mapping[str, list[dict[str, str]]]:
-    if path.suffix not in (".json", ".yaml"):
-        return {}
-    try:
-        spec = yaml.safe_load(path.read_text())  # JSON is YAML
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return spec if isinstance(spec, dict) else {}
 
 
 def _both_ways(answer: Answer) -> Iterator[str]:
@@ -130,8 +122,13 @@ def _both_ways(answer: Answer) -> Iterator[str]:
         yield f"CDI names and {_RUNTIME_VARIABLE}={value}"
 
 
-def _only_variables(answer: Answer) -> bool:
-    return bool(answer.envs) and not (answer.devices or answer.mounts or cdi_names(answer))
+def _bareness(answer: Answer) -> str:
+    if answer.devices or answer.mounts or cdi_names(answer):
+        return ""
+    if answer.envs:
+        return f"nothing but variables: {sorted(answer.envs)}"
+    # a hook of the runtime may read annotations, which no pod can override
+    return "" if answer.annotations else "an empty answer: the container gets nothing"
 
 
 def _secrets(answers: Iterable[Answer]) -> Finding:

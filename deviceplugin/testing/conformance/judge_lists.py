@@ -8,11 +8,12 @@ from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.conformance.record import Record
 from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, skipped, timed
-from deviceplugin.testing.devicemanager import Kind, ListFault
+from deviceplugin.testing.devicemanager import HEALTHY, Kind, ListFault
 from deviceplugin.testing.happenings import Listed
 from deviceplugin.testing.plugin_client import MESSAGE_LIMIT_BYTES
 
 FIRST_LIST_S = 0.1
+FOLLOWS_S = 10.0
 ID_MAX = 63
 LINE_OF = {
     Kind.DUPLICATE: 23,
@@ -34,6 +35,7 @@ def judge_lists(
         return
     first = [one.waited_s for one in record.first_lists()]
     yield timed(21, "first list after the call", first, settings.limit(FIRST_LIST_S))
+    yield judged(21, _incomplete(record), f"{len(first)} first lists, complete")
     yield from _by_kind(faults, listed)
     ids = {device.ID for one in listed for device in one.message.devices}
     yield judged(26, map(_id_problem, filter(_id_problem, ids)), f"{len(ids)} ids")
@@ -64,6 +66,29 @@ def _by_kind(faults: Sequence[ListFault], listed: Sequence[Listed]) -> Iterator[
     for line, text in seen.items():
         texts = [str(fault) for fault in faults if LINE_OF[fault.kind] == line]
         yield judged(line, texts, text)
+
+
+def _incomplete(record: Record) -> Iterator[str]:
+    """First lists that were soon followed by another, although nothing had changed: before the
+    suite did anything no difference has a reason, later none of the ids has."""
+    for first, second in record.second_lists():
+        gap_s = second.at_s - first.at_s
+        before, after = (_ids(one.message) for one in (first, second))
+        is_quiet = record.touched_at_s is None or second.at_s < record.touched_at_s
+        if gap_s > FOLLOWS_S or _content(first.message) == _content(second.message):
+            continue
+        if is_quiet or after - before:
+            was, became = (_counted(one.message) for one in (first, second))
+            yield f"{first.resource}: {was} first, {became} after {gap_s:.2f} s"
+
+
+def _ids(message: pluginapi.ListAndWatchResponse) -> set[str]:
+    return {device.ID for device in message.devices}
+
+
+def _counted(message: pluginapi.ListAndWatchResponse) -> str:
+    healthy = sum(device.health == HEALTHY for device in message.devices)
+    return f"{len(message.devices)} devices, {healthy} Healthy,"
 
 
 def _id_problem(name: str) -> str:

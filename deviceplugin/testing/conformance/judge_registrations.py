@@ -7,7 +7,7 @@ import grpc
 
 from deviceplugin.testing.conformance.record import Record
 from deviceplugin.testing.conformance.settings import Settings
-from deviceplugin.testing.conformance.verdict import Finding, judged
+from deviceplugin.testing.conformance.verdict import Finding, failed, judged
 from deviceplugin.testing.happenings import Asked
 from deviceplugin.testing.names import is_extended_resource_name
 from deviceplugin.testing.plugin_client import RpcError
@@ -29,13 +29,15 @@ def judge_registrations(
     least_s = DEADLINE_S - min(settings.limit(ON_THE_WAY_S), DEADLINE_S / 2)
     yield judged(3, _bad_requests(asked, least_s), f"{count}, {_deadlines(asked)}")
     yield judged(6, _bad_names(names), ", ".join(names))
-    yield judged(1, _silent(record), f"the socket accepted when Register came, {count}")
+    yield judged(1, _silent(record.silent), f"the socket accepted when Register came, {count}")
+    yield from (failed(11, f"{text}; it was removed") for text in _silent(record.unmade))
     mute = list(_mute(record))
     if accepted or mute:
         yield judged(2, mute, f"answered within Register, {len(accepted)} times")
     if accepted:
         yield judged(7, _different(accepted), "the same in RegisterRequest and in the answer")
         yield judged(13, _doubled(record), f"never two streams of one, {len(record.opened)} opened")
+        yield judged(13, _needless(record), "none without a reason")
         yield _shared_sockets(accepted)
 
 
@@ -61,8 +63,8 @@ def _bad_names(names: Sequence[str]) -> Iterator[str]:
             yield f"{name!r} is not an extended resource name"
 
 
-def _silent(record: Record) -> Iterator[str]:
-    for one in record.silent:
+def _silent(registers: Sequence[Asked]) -> Iterator[str]:
+    for one in registers:
         if not one.request.endpoint.startswith("/"):  # that is another line's
             name, endpoint = one.request.resource_name, one.request.endpoint
             yield f"{name}: nobody accepts on {endpoint} when Register comes"
@@ -84,6 +86,12 @@ def _different(accepted: Sequence[Registration]) -> Iterator[str]:
 def _doubled(record: Record) -> Iterator[str]:
     for one in record.doubled:
         yield f"{one.resource}: {one.live} streams at once after a Register"
+
+
+def _needless(record: Record) -> Iterator[str]:
+    names = [one.request.resource_name for one in record.needless]
+    for name in sorted(set(names)):
+        yield f"{name}: {names.count(name)} Registers without a reason, the kubelet being the same"
 
 
 def _shared_sockets(accepted: Sequence[Registration]) -> Finding:

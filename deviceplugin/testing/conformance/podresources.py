@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from deviceplugin.testing.conformance.losses import questioned
 from deviceplugin.testing.conformance.session import Session
 from deviceplugin.testing.conformance.verdict import Finding, judged, skipped
 from deviceplugin.testing.plugin_client import RpcError
@@ -17,8 +18,9 @@ async def withhold_pod_resources(session: Session) -> AsyncIterator[Finding]:
     """Findings about lines 63 and 64."""
     await session.stub.stop_pod_resources()
     try:
-        problems = [problem async for problem in _allocate_each(session)]
-        yield judged(63, problems, f"{len(session.offered())} resources answer without it")
+        seen = f"{len(session.offered())} resources answer without it"
+        async for finding in questioned(63, _allocate_each(session), seen):
+            yield finding
     finally:
         await session.stub.start_pod_resources()
     if not await _more_than(session.stub.pod_resources.lists_at_s, 0):

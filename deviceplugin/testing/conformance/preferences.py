@@ -2,11 +2,13 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from deviceplugin.testing.conformance.losses import questioned
 from deviceplugin.testing.conformance.session import Session
-from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed, skipped, timed
+from deviceplugin.testing.conformance.verdict import Finding, failed, lost, passed, skipped, timed
 from deviceplugin.testing.plugin_client import RpcError
 
 LINES = (38, 39, 40, 41, 42, 43)
@@ -14,6 +16,8 @@ MOST_IDS = 128
 SOON_S = 0.05
 SHUFFLES = 4
 STRANGER = "conformance-unknown-id"
+
+Preferred: TypeAlias = list[str] | RpcError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +32,60 @@ class Question:
         return f"{self.size} of {len(self.available)} with {len(self.must)} set"
 
 
+@dataclass(slots=True)
+class Asking:
+    """The questions to one resource and what came of them: an answer each while it lives."""
+
+    session: Session
+    resource: str
+    ids: tuple[str, ...]
+    answers: list[tuple[Question, Preferred]] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+
+    async def ask(self, question: Question) -> Preferred:
+        """The ids as they came; HangingError, DiedError."""
+        return await self.session.prefer(
+            self.resource, question.available, question.must, question.size
+        )
+
+
 async def ask_preferences(session: Session) -> AsyncIterator[Finding]:
     """Findings about lines 38 to 43."""
-    for name, ids in session.offered():
+    for name in session.names:
         options = await session.stub.options(name)
+        ids = tuple(session.healthy(name)[:MOST_IDS])
         if not options.get_preferred_allocation_available:
             yield passed(42, f"{name}: the option is not set")
             for line in (38, 39, 40, 41, 43):
                 yield skipped(line, f"{name}: the option is not set")
-            continue
-        async for finding in _ask(session, name, tuple(ids[:MOST_IDS])):
+        elif not ids:
+            for line in LINES:
+                yield lost(line, f"{name}: no healthy device is listed")
+        else:
+            async for finding in _judge(Asking(session, name, ids)):
+                yield finding
+
+
+async def _judge(asking: Asking) -> AsyncIterator[Finding]:
+    name, count = asking.resource, len(list(_questions(asking.ids)))
+    lists = asking.session.stub.messages(name)
+    asks = (
+        (38, _wrong(asking), f"{name}: {count} questions"),
+        (39, _strangers(asking), f"{name}: unknown ids"),
+        (41, _edges(asking), f"{name}: sizes 0 to beyond"),
+        (40, _orders(asking), f"{name}: the same in {SHUFFLES} orders"),
+        (43, _changed(asking), f"{name}: the same answers afterwards"),
+    )
+    ends = len(asking.session.ends)
+    for line, problems, seen in asks:
+        async for finding in questioned(line, problems, seen):
             yield finding
-    if not session.offered():
-        for line in LINES:
-            yield skipped(line, "no healthy device is listed")
-
-
-async def _ask(session: Session, name: str, ids: tuple[str, ...]) -> AsyncIterator[Finding]:
-    questions = list(_questions(ids))
-    before = session.stub.messages(name)
-    answers = [await _answer(session, name, question) for question in questions]
-    wrong = [p for q, a in zip(questions, answers, strict=True) for p in _problems(name, q, a)]
-    yield judged(38, wrong, f"{name}: {len(questions)} questions")
-    yield _has_preference(name, answers)
-    yield judged(39, [p async for p in _strangers(session, name, ids)], f"{name}: unknown ids")
-    yield judged(41, [p async for p in _edges(session, name, ids)], f"{name}: sizes 0 to beyond")
-    async for finding in _orders(session, name, questions):
-        yield finding
-    changed = [problem async for problem in _repeated(session, name, questions, answers)]
-    if session.stub.messages(name) != before:
-        changed.append(f"{name}: a list came")
-    yield judged(43, changed, f"{name}: the same answers and lists afterwards")
+    yield _has_preference(asking)
+    if asking.times_s:
+        limit_s = asking.session.settings.limit(SOON_S)
+        yield timed(40, f"{name}: answered", asking.times_s, limit_s)
+    if ends == len(asking.session.ends) and asking.session.stub.messages(name) != lists:
+        yield failed(43, f"{name}: a list came")
 
 
 def _questions(ids: tuple[str, ...]) -> Iterator[Question]:
@@ -69,40 +96,48 @@ def _questions(ids: tuple[str, ...]) -> Iterator[Question]:
         yield Question(ids, ids[:size], size)
 
 
-async def _answer(session: Session, name: str, question: Question) -> list[str] | RpcError:
-    return await session.prefer(name, question.available, question.must, question.size)
+async def _wrong(asking: Asking) -> AsyncIterator[str]:
+    for question in _questions(asking.ids):
+        answer = await asking.ask(question)
+        asking.answers.append((question, answer))
+        for problem in _problems(question, answer):
+            yield f"{asking.resource}: {question}: {problem}"
 
 
-def _problems(name: str, question: Question, answer: list[str] | RpcError) -> Iterator[str]:
+def _problems(question: Question, answer: Preferred) -> Iterator[str]:
     if isinstance(answer, RpcError):
-        yield f"{name}: {question}: {answer}"
+        yield str(answer)
         return
     if len(set(answer)) != question.size or len(answer) != question.size:
-        yield f"{name}: {question}: {len(answer)} ids, {len(set(answer))} of them distinct"
+        yield f"{len(answer)} ids, {len(set(answer))} of them distinct"
     if outside := sorted(set(answer) - set(question.available)):
-        yield f"{name}: {question}: {outside} are not available"
+        yield f"{outside} are not available"
     if missing := sorted(set(question.must) - set(answer)):
-        yield f"{name}: {question}: {missing} must be in the answer"
+        yield f"{missing} must be in the answer"
 
 
-def _has_preference(name: str, answers: Sequence[list[str] | RpcError]) -> Finding:
-    if any(isinstance(answer, list) and answer for answer in answers):
-        return passed(42, f"{name}: the option is set, answers name ids")
-    return failed(42, f"{name}: the option is set, but no answer names an id")
+def _has_preference(asking: Asking) -> Finding:
+    if not asking.answers:
+        return lost(42, f"{asking.resource}: no question was answered")
+    if any(isinstance(answer, list) and answer for _, answer in asking.answers):
+        return passed(42, f"{asking.resource}: the option is set, answers name ids")
+    return failed(42, f"{asking.resource}: the option is set, but no answer names an id")
 
 
-async def _strangers(session: Session, name: str, ids: tuple[str, ...]) -> AsyncIterator[str]:
+async def _strangers(asking: Asking) -> AsyncIterator[str]:
+    ids = asking.ids
     for question in (
         Question((*ids, STRANGER), (), 1),
         Question((*ids, STRANGER), (), len(ids) + 1),
         Question((*ids, STRANGER), (STRANGER,), 1),
     ):
-        answer = await _answer(session, name, question)
+        answer = await asking.ask(question)
         if isinstance(answer, RpcError):
-            yield f"{name}: an unknown id among those available: {answer}"
+            yield f"{asking.resource}: an unknown id among those available: {answer}"
 
 
-async def _edges(session: Session, name: str, ids: tuple[str, ...]) -> AsyncIterator[str]:
+async def _edges(asking: Asking) -> AsyncIterator[str]:
+    ids = asking.ids
     for question in (
         Question(ids, (), 0),
         Question(ids, ids[:1], 1),
@@ -110,44 +145,36 @@ async def _edges(session: Session, name: str, ids: tuple[str, ...]) -> AsyncIter
         Question(ids, (), len(ids) + 5),
         Question((), (), 1),
     ):
-        answer = await _answer(session, name, question)
+        answer = await asking.ask(question)
         if isinstance(answer, RpcError):
-            yield f"{name}: {question}: {answer}"
+            yield f"{asking.resource}: {question}: {answer}"
         elif question.size < len(question.available) and len(set(answer)) > question.size:
-            yield f"{name}: {question}: {len(answer)} ids"
+            yield f"{asking.resource}: {question}: {len(answer)} ids"
 
 
-async def _orders(
-    session: Session, name: str, questions: Iterable[Question]
-) -> AsyncIterator[Finding]:
-    dice, times_s, different = random.Random(0), [], []  # noqa: S311  # repeatable orders
-    for question in questions:
+async def _orders(asking: Asking) -> AsyncIterator[str]:
+    dice = random.Random(0)  # noqa: S311  # repeatable orders
+    for question in _questions(asking.ids):
         answers = set()
         for _ in range(SHUFFLES):
-            available = tuple(dice.sample(question.available, len(question.available)))
-            must = tuple(dice.sample(question.must, len(question.must)))
+            available, must = (
+                tuple(dice.sample(ids, len(ids))) for ids in (question.available, question.must)
+            )
             started_s = time.monotonic()
-            answer = await _answer(session, name, Question(available, must, question.size))
-            times_s.append(time.monotonic() - started_s)
+            answer = await asking.ask(Question(available, must, question.size))
+            asking.times_s.append(time.monotonic() - started_s)
             answers.add(_comparable(answer))
         if len(answers) > 1:
-            different.append(f"{name}: {question}: {len(answers)} answers to {SHUFFLES} orders")
-    yield judged(40, different, f"{name}: the same in {SHUFFLES} orders")
-    yield timed(40, f"{name}: answered", times_s, session.settings.limit(SOON_S))
+            yield f"{asking.resource}: {question}: {len(answers)} answers to {SHUFFLES} orders"
 
 
-async def _repeated(
-    session: Session,
-    name: str,
-    questions: Sequence[Question],
-    answers: Sequence[list[str] | RpcError],
-) -> AsyncIterator[str]:
+async def _changed(asking: Asking) -> AsyncIterator[str]:
     """Each question twice in a row: what the first reserved is missing in the second."""
-    for question, answer in zip(questions, answers, strict=True):
-        again = [await _answer(session, name, question) for _ in range(2)]
+    for question, answer in asking.answers:
+        again = [await asking.ask(question) for _ in range(2)]
         if {_comparable(one) for one in again} != {_comparable(answer)}:
-            yield f"{name}: another answer to {question}"
+            yield f"{asking.resource}: another answer to {question}"
 
 
-def _comparable(answer: list[str] | RpcError) -> tuple[str, ...]:
+def _comparable(answer: Preferred) -> tuple[str, ...]:
     return (str(answer),) if isinstance(answer, RpcError) else tuple(sorted(answer))

@@ -26,7 +26,7 @@ async def probe_readiness(session: Session) -> AsyncIterator[Finding]:
     await session.stub.stop()
     if not await _becomes(url, limit_s, ready=False):
         problems.append(f"{url} stays ready without a kubelet")
-    await session.stub.restart()
+    await session.restart_kubelet()
     await session.wait_all("after the kubelet was away")
     yield judged(67, problems, f"{url} is ready with the kubelet and not without")
 

@@ -18,8 +18,7 @@ def as_text(result: Result) -> str:
             part = verdict.line.part
             rows += ["", part]
         rows += _rows(verdict)
-    failures = [v for v in result.verdicts if v.outcome is Outcome.FAIL]
-    rows += ["", f"Failed: {', '.join(str(v.line.number) for v in failures) or 'none'}"]
+    rows += ["", *_ending(result)]
     return "\n".join(rows) + "\n"
 
 
@@ -48,7 +47,7 @@ def as_junit(result: Result) -> str:
         name="device plugin conformance",
         tests=str(len(result.verdicts)),
         failures=str(result.count(Outcome.FAIL)),
-        errors="0",
+        errors=str(result.count(Outcome.LOST)),
         skipped=str(result.count(Outcome.SKIP)),
     )
     for verdict in result.verdicts:
@@ -66,6 +65,18 @@ def _summary(result: Result) -> str:
     return ", ".join(f"{result.count(outcome)} {outcome.value}" for outcome in Outcome)
 
 
+def _ending(result: Result) -> Iterator[str]:
+    """What is not a pass, though it could have been."""
+    for said, outcome in (
+        ("Failed", Outcome.FAIL),
+        ("Lost", Outcome.LOST),
+        ("Not judged", Outcome.SKIP),
+    ):
+        lines = [v.line for v in result.verdicts if v.outcome is outcome]
+        numbers = [str(line.number) for line in lines if not line.hidden]
+        yield f"{said}: {', '.join(numbers) or 'none'}"
+
+
 def _rows(verdict: Verdict) -> Iterator[str]:
     line = verdict.line
     yield f"  {verdict.outcome.value.upper():4}  {line.number:2}  {line.says}"
@@ -79,6 +90,8 @@ def _case(verdict: Verdict) -> ET.Element:
     case = ET.Element("testcase", classname=line.part, name=f"{line.number:02} {line.says}")
     if verdict.outcome is Outcome.FAIL:
         ET.SubElement(case, "failure", message=_xml(verdict.seen)).text = line.why
+    elif verdict.outcome is Outcome.LOST:
+        ET.SubElement(case, "error", message=_xml(verdict.seen)).text = line.why
     elif verdict.outcome is Outcome.SKIP:
         ET.SubElement(case, "skipped", message=_xml(verdict.seen))
     else:

@@ -11,6 +11,7 @@ from deviceplugin.testing.conformance import allocations, faults, preferences
 from deviceplugin.testing.conformance.ending import change_instances, end_plugin
 from deviceplugin.testing.conformance.judge_lists import judge_lists
 from deviceplugin.testing.conformance.judge_registrations import judge_registrations
+from deviceplugin.testing.conformance.losses import DiedError, LostError
 from deviceplugin.testing.conformance.podresources import withhold_pod_resources
 from deviceplugin.testing.conformance.readiness import probe_readiness
 from deviceplugin.testing.conformance.restarts import (
@@ -20,13 +21,14 @@ from deviceplugin.testing.conformance.restarts import (
     restart_kubelet,
     stir_directory,
 )
-from deviceplugin.testing.conformance.session import EARLY_S, END_S, LostError, Session
+from deviceplugin.testing.conformance.session import END_S, Session
 from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.conformance.verdict import (
     Finding,
     Outcome,
     Verdict,
     failed,
+    lost,
     passed,
     skipped,
     verdicts,
@@ -37,22 +39,27 @@ Probe = Callable[[Session], AsyncIterator[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is done to the plugin, and which lines are not seen where it cannot be done."""
+    """What is done to the plugin, and which lines are not seen where it cannot be done.
+
+    blame: the line that fails where the plugin ends meanwhile and no question was to blame. None:
+    it may end, and be started again, where that is fast enough.
+    """
 
     probe: Probe
     lines: tuple[int, ...]
+    blame: int | None = None
 
 
 STAGES = (
-    Stage(preferences.ask_preferences, preferences.LINES),
-    Stage(allocations.ask_allocations, allocations.LINES),
-    Stage(withhold_pod_resources, (63, 64)),
-    Stage(stir_directory, (13,)),
+    Stage(preferences.ask_preferences, preferences.LINES, blame=43),
+    Stage(allocations.ask_allocations, allocations.LINES, blame=60),
+    Stage(withhold_pod_resources, (63, 64), blame=63),
+    Stage(stir_directory, (13,), blame=13),
     Stage(end_streams, (12,)),
     Stage(lose_sockets, (11,)),
-    Stage(refuse, (8,)),
+    Stage(refuse, (8,), blame=8),
     Stage(restart_kubelet, (4, 9, 10, 18, 24, 35)),
-    Stage(faults.break_and_mend, faults.LINES),
+    Stage(faults.break_and_mend, faults.LINES, blame=37),
     Stage(probe_readiness, (67,)),
     Stage(change_instances, (5, 14, 24, 66)),
     Stage(end_plugin, (16, 17)),
@@ -107,38 +114,58 @@ async def _come_up(session: Session) -> list[Finding]:
     order = "the plugin was started by hand"
     try:
         if session.settings.command:
-            order = "the kubelet started after the plugin"
+            order = f"the kubelet started {session.settings.early_s:g} s after the plugin"
             session.plugin = await session.start_plugin()
-            await asyncio.sleep(EARLY_S)
-        await session.stub.start()
+            await asyncio.sleep(session.settings.early_s)
+        await session.start_kubelet()
         await session.wait_settled()
     except LostError as error:
-        output = f"; the last output: {session.plugin.tail()}" if session.plugin else ""
-        return [failed(18, f"{error}{output}")]
+        ends = [str(end) for end in session.unblamed()][:1]
+        if session.plugin and not ends:
+            ends = [f"the last output: {session.plugin.tail()}"]
+        return [failed(18, "; ".join([str(error), *ends]))]
+    ends = [str(end) for end in session.unblamed()]
+    if ends:
+        return [failed(18, f"{order}; ended {len(ends)} times until then: {ends[0]}")]
     return [passed(18, order)] if session.settings.command else []
 
 
 async def _all_stages(session: Session) -> list[Finding]:
     findings: list[Finding] = []
-    lost = ""
+    gone = ""
     asked = session.settings.lines
     stages = [stage for stage in STAGES if not asked or not asked.isdisjoint(stage.lines)]
     for line in (line for stage in STAGES if stage not in stages for line in stage.lines):
         findings.append(skipped(line, "not asked for"))
     for stage in stages:
-        if lost:
-            findings += [skipped(line, f"not reached: {lost}") for line in stage.lines]
+        if gone:
+            findings += [lost(line, f"not reached: {gone}") for line in stage.lines]
             continue
-        try:
-            async for finding in stage.probe(session):
-                findings.append(finding)
-        except LostError as error:
-            known = {finding.line for finding in findings}
-            missing = [line for line in stage.lines if line not in known]
-            findings += [skipped(line, f"not reached: {error}") for line in missing]
-            is_last = stage is stages[-1]
-            lost = "" if is_last or await session.recover() else str(error)
+        error = await _run(stage, session, findings)
+        is_last = stage is stages[-1]
+        gone = error if error and not is_last and not await session.recover() else ""
     return findings
+
+
+async def _run(stage: Stage, session: Session, findings: list[Finding]) -> str:
+    """Add the findings of a stage; why the plugin was lost in it, "" where it was not."""
+    error = ""
+    try:
+        async for finding in stage.probe(session):
+            findings.append(finding)
+    except LostError as caught:
+        error = str(caught)
+        is_told = any(error in finding.seen for finding in findings)
+        if stage.blame and isinstance(caught, DiedError) and not is_told:
+            findings.append(failed(stage.blame, error))
+    if stage.blame:
+        findings += [failed(stage.blame, str(end)) for end in session.unblamed()]
+    session.unblamed()
+    if error:
+        known = {finding.line for finding in findings}
+        missing = [line for line in stage.lines if line not in known]
+        findings += [lost(line, f"not reached: {error}") for line in missing]
+    return error
 
 
 async def _go_down(session: Session) -> None:

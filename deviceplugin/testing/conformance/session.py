@@ -1,6 +1,7 @@
 """A run of the suite against one plugin: the kubelet, the plugin's process, calls, waiting."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,8 @@ import grpc
 import psutil
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
-from deviceplugin.testing.conformance.process import PluginProcess, Usage, usage_of
+from deviceplugin.testing.conformance.losses import DiedError, HangingError, LostError
+from deviceplugin.testing.conformance.process import End, Instance, Usage, usage_of
 from deviceplugin.testing.conformance.record import Record
 from deviceplugin.testing.conformance.settings import Settings
 from deviceplugin.testing.happenings import Opened
@@ -20,17 +22,12 @@ from deviceplugin.testing.plugin_client import PluginClient, RpcError
 
 Topology: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...] | None]]
 
-EARLY_S = 0.5
 END_S = 20.0
 SETTLE_PARTS = 10
-
-
-class LostError(Exception):
-    """The plugin cannot be judged any further here; the text says why."""
-
-
-class HangingError(LostError):
-    """A call of the plugin did not end."""
+# The end of a process reaches the caller before it reaches the streams, or the other way round.
+GONE_S = 1.0
+POLL_S = 0.05
+MAY_BE_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class Session:
@@ -42,20 +39,25 @@ class Session:
         self.stub.register_knobs.dial_timeout_s = settings.dial_timeout_s
         self.record = Record(self.stub.socket_dir)
         self.stub.log.listeners.append(self.record)
-        self.plugin: PluginProcess | None = None
+        self.plugin: Instance | None = None
         self.names: tuple[str, ...] = ()
+        self.ends: list[End] = []
+        self.blamed = 0
         self._started = 0
 
     # The plugin's process
 
-    async def start_plugin(self) -> PluginProcess:
+    async def start_plugin(self) -> Instance:
         """Start the plugin's command; LostError where it cannot be."""
-        self._started += 1
-        log = self.settings.kubelet_dir / f"conformance-plugin-{self._started}.log"
+        command = self.settings.command
+        instance = Instance(command, self._next_log, self.settings.restart_s, self._note_end)
+        self.record.knows_the_process = True
+        self.record.excuse()
         try:
-            return await PluginProcess.start(self.settings.command, log)
+            await instance.start()
         except OSError as error:
-            raise LostError(f"{self.settings.command[0]} cannot be started: {error}") from error
+            raise LostError(f"{command[0]} cannot be started: {error}") from error
+        return instance
 
     async def restart_plugin(self, number: signal.Signals) -> None:
         """End the running plugin by a signal, start it again, and wait until all is listed."""
@@ -68,6 +70,19 @@ class Session:
             "not registered again after a restart of the plugin",
         )
         await self.wait_all("after a restart of the plugin")
+
+    def unblamed(self) -> list[End]:
+        """The plugin's own ends that no line has been blamed for; they are blamed now."""
+        fresh, self.blamed = self.ends[self.blamed :], len(self.ends)
+        return fresh
+
+    def _note_end(self, end: End) -> None:
+        self.ends.append(end)
+        self.record.excuse()
+
+    def _next_log(self) -> Path:
+        self._started += 1
+        return self.settings.kubelet_dir / f"conformance-plugin-{self._started}.log"
 
     def usage(self) -> Usage | None:
         """What the plugin holds open, None where its process is not known or not ours to see."""
@@ -92,6 +107,24 @@ class Session:
         endpoints = [r.endpoint for r in self.stub.registrations if r.resource == resource]
         return self.stub.socket_dir / endpoints[-1]
 
+    # The kubelet
+
+    async def start_kubelet(self) -> None:
+        """Start the kubelet, which removes the sockets at the top level."""
+        if self.stub.socket_dir.is_dir():
+            self.record.removes_sockets(*self.stub.socket_dir.glob("*.sock"))
+        await self.stub.start()
+
+    async def restart_kubelet(self, down_s: float = 0.0) -> None:
+        """Restart the kubelet, which removes the sockets at the top level."""
+        self.record.removes_sockets(*self.stub.socket_dir.glob("*.sock"))
+        await self.stub.restart(down_s=down_s)
+
+    async def disconnect(self, resource: str) -> None:
+        """Drop the plugin's connection, as the kubelet does."""
+        self.record.excuse(resource)
+        await self.stub.disconnect(resource)
+
     # Waiting
 
     async def wait_settled(self) -> None:
@@ -101,8 +134,8 @@ class Session:
             await self.wait(lambda: all(map(self.is_listed, wanted)), f"no list of {wanted}")
         else:
             await self.wait(lambda: self.record.listed, "no plugin registered and sent a list")
-        seen = -1
-        while seen != len(self.record.happenings):
+        seen, deadline_s = -1, time.monotonic() + self.settings.timeout_s
+        while seen != len(self.record.happenings) and time.monotonic() < deadline_s:
             seen = len(self.record.happenings)
             await self.settle()
         self.names = tuple(name for name in sorted(self.stub.capacity()) if self.is_listed(name))
@@ -136,6 +169,29 @@ class Session:
         found = (o for o in self.record.opened if o.resource == resource and o.at_s >= at_s)
         return next(found, None)
 
+    async def is_well(self) -> bool:
+        """Whether every resource is listed and its socket answers."""
+        for name in self.names:
+            if not self.is_listed(name):
+                return False  # the list of a plugin that is gone may still be there
+            try:
+                await self._client(name).options(self.settings.call_timeout_s)
+            except (RpcError, LostError):
+                return False
+        return True
+
+    async def wait_well(self) -> None:
+        """Until all is well; LostError after the timeout, or where nobody starts it again."""
+        timeout_s = self.settings.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await self.is_well():
+                    if self.plugin is not None and self.plugin.is_down:
+                        raise LostError("nobody starts the plugin again")
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError as error:
+            raise LostError(f"not well again within {timeout_s:g} s") from error
+
     async def recover(self) -> bool:
         """Bring a lost plugin back by what moves any plugin: a new kubelet, a new process."""
         for again in (self._new_kubelet, self._new_plugin):
@@ -148,9 +204,9 @@ class Session:
 
     async def _new_kubelet(self) -> None:
         self.stub.register_knobs.refuse_next.clear()
-        if not all(map(self.is_listed, self.names)):
-            await self.stub.restart()
-        await self.wait_all("with a new kubelet")
+        if not await self.is_well():
+            await self.restart_kubelet()
+        await self.wait_well()
 
     async def _new_plugin(self) -> None:
         if self.plugin is None:
@@ -162,7 +218,8 @@ class Session:
     async def allocate(
         self, resource: str, *requests: Sequence[str]
     ) -> pluginapi.AllocateResponse | RpcError:
-        """Allocate with a container request for each list of ids; HangingError."""
+        """Allocate with a container request for each list of ids; HangingError, DiedError."""
+        self.record.touch(time.monotonic())
         request = pluginapi.AllocateRequest()
         for ids in requests:
             request.container_requests.add(devices_ids=ids)
@@ -174,7 +231,7 @@ class Session:
     async def prefer(
         self, resource: str, available: Iterable[str], must_include: Iterable[str], size: int
     ) -> list[str] | RpcError:
-        """GetPreferredAllocation: the ids as they came; HangingError."""
+        """GetPreferredAllocation: the ids as they came; HangingError, DiedError."""
         request = pluginapi.PreferredAllocationRequest()
         request.container_requests.add(
             available_deviceIDs=available, must_include_deviceIDs=must_include, allocation_size=size
@@ -190,17 +247,43 @@ class Session:
     async def call(self, resource: str, method: str, request: Any, answer: Any) -> Any:
         """A call on the kubelet's own connection: the answer, or the error as a value.
 
-        HangingError where it takes longer than the call's timeout.
+        HangingError where it takes longer than the call's timeout. DiedError where the plugin is
+        gone afterwards, once it is back or has been waited for.
         """
         timeout_s, started_s = self.settings.call_timeout_s, time.monotonic()
+        client = self._client(resource)
         try:
-            return await self._client(resource).call(method, request, answer, timeout_s)
+            return await client.call(method, request, answer, timeout_s)
         except RpcError as error:
             # the plugin's own deadline has the same code, but comes earlier
             is_ours = time.monotonic() - started_s >= timeout_s
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and is_ours:
                 raise HangingError(f"{resource}: {method} hangs for {timeout_s:g} s") from error
+            if await self._is_gone(client, error):
+                raise await self._died(client, method, error) from error
             return error
+
+    async def _is_gone(self, client: PluginClient, error: RpcError) -> bool:
+        """Whether the connection that failed is not the kubelet's any more."""
+        if error.code not in MAY_BE_GONE or (self.plugin and self.plugin.is_leaving):
+            return False
+        with contextlib.suppress(TimeoutError):
+            await self.stub.wait_for(lambda: not self._is_current(client), GONE_S)
+        return not self._is_current(client)
+
+    def _is_current(self, client: PluginClient) -> bool:
+        endpoint = self.stub.manager.endpoints.get(client.resource)
+        return bool(endpoint and endpoint.client is client and endpoint.stopped_at_s is None)
+
+    async def _died(self, client: PluginClient, method: str, error: RpcError) -> DiedError:
+        is_back = True
+        try:
+            await self.wait_well()
+        except LostError:
+            is_back = False
+        ends = self.unblamed()
+        text = str(ends[0]) if ends else f"its connections broke: {error.detail}"
+        return DiedError(f"{client.resource}: {method}: {text}", is_back=is_back)
 
     def _client(self, resource: str) -> PluginClient:
         endpoint = self.stub.manager.endpoints.get(resource)

@@ -11,10 +11,15 @@ SHOWN = 3
 
 
 class Outcome(StrEnum):
-    """A verdict; what was not seen is never a pass."""
+    """A verdict; what was not seen is never a pass.
+
+    LOST: it should have been seen, and the plugin did not let it. SKIP: it cannot be seen, or
+    not without an option, or there is nothing of the kind.
+    """
 
     PASS = "pass"  # noqa: S105  # a verdict, no password
     FAIL = "fail"
+    LOST = "lost"
     SKIP = "skip"
 
 
@@ -67,8 +72,13 @@ def failed(line: int, seen: str) -> Finding:
 
 
 def skipped(line: int, reason: str) -> Finding:
-    """The line was not seen."""
+    """The line cannot be seen here."""
     return Finding(line, Outcome.SKIP, reason)
+
+
+def lost(line: int, reason: str) -> Finding:
+    """The line should have been seen, and could not be because of the plugin."""
+    return Finding(line, Outcome.LOST, reason)
 
 
 def judged(line: int, problems: Iterable[str], seen: str) -> Finding:
@@ -95,13 +105,13 @@ def verdicts(findings: Collection[Finding]) -> tuple[Verdict, ...]:
 
 
 def _verdict(line: Line, findings: Sequence[Finding]) -> Verdict:
-    for outcome in (Outcome.FAIL, Outcome.PASS, Outcome.SKIP):
+    for outcome in (Outcome.FAIL, Outcome.LOST, Outcome.PASS, Outcome.SKIP):
         texts = list(dict.fromkeys(f.seen for f in findings if f.outcome is outcome))
         if texts:
             return Verdict(line, outcome, _with_unseen(line, outcome, _first(texts)))
     if line.hidden:
         return Verdict(line, Outcome.SKIP, f"not visible from the wire: {line.hidden}")
-    return Verdict(line, Outcome.SKIP, "not reached: the suite ended before")
+    return Verdict(line, Outcome.LOST, "not reached: the suite ended before")
 
 
 def _with_unseen(line: Line, outcome: Outcome, seen: str) -> str:
