@@ -23,7 +23,10 @@ ROUNDS = 4
 
 @dataclass(slots=True)
 class Answers:
-    """What one resource answered to requests for one device each, and how it refused."""
+    """What one resource answered to requests for one device each, and how it refused.
+
+    refuses: it survived the requests that it has to refuse.
+    """
 
     session: Session
     resource: str
@@ -31,6 +34,7 @@ class Answers:
     times_s: list[float] = field(default_factory=list)
     refusal_times_s: list[float] = field(default_factory=list)
     errors: list[RpcError] = field(default_factory=list)
+    refuses: bool = False
 
     async def ask(self, *requests: list[str]) -> pluginapi.AllocateResponse | RpcError:
         """Allocate with a container request for each list of ids; HangingError, DiedError."""
@@ -39,7 +43,7 @@ class Answers:
 
 async def ask_allocations(session: Session) -> AsyncIterator[Finding]:
     """Findings about lines 44 to 55 and 57 to 61."""
-    gathered: dict[str, list[Answer]] = {}
+    every: list[Answers] = []
     offered = session.offered()
     for name in sorted(set(session.names) - {name for name, _ in offered}):
         for line in (44,) if offered else LINES:
@@ -47,14 +51,14 @@ async def ask_allocations(session: Session) -> AsyncIterator[Finding]:
     hanging: HangingError | None = None
     try:
         for name, ids in offered:
-            answers = Answers(session, name)
-            async for finding in _judge_resource(answers, ids[:MOST_IDS]):
+            every.append(Answers(session, name))
+            async for finding in _judge_resource(every[-1], ids[:MOST_IDS]):
                 yield finding
-            gathered[name] = list(answers.by_id.values())
-        async for finding in _at_once(session):
+        async for finding in _at_once(session, {one.resource for one in every if one.refuses}):
             yield finding
     except HangingError as error:
         hanging = error
+    gathered = {one.resource: list(one.by_id.values()) for one in every}
     for finding in judge_answers(gathered, session.settings):
         yield finding
     if hanging:
@@ -163,6 +167,7 @@ async def _strangers(answers: Answers) -> AsyncIterator[str]:
             answers.errors.append(answer)
         for problem in refusal_problems(answers.resource, what, answer):
             yield problem
+    answers.refuses = True
 
 
 def _times(answers: Answers) -> Iterator[Finding]:
@@ -207,11 +212,13 @@ async def _twice(answers: Answers) -> AsyncIterator[str]:
             yield f"{name}: the {when} PreStartContainer took too long"
 
 
-async def _at_once(session: Session) -> AsyncIterator[Finding]:
-    """Everything the kubelet may call, for all resources at once."""
+async def _at_once(session: Session, refusing: set[str]) -> AsyncIterator[Finding]:
+    """Everything the kubelet may call, for all resources at once, but not what one died of."""
     calls: list[Awaitable[object]] = []
     for name, ids in session.offered() * ROUNDS:
-        calls += [session.allocate(name, ids[:1]), session.allocate(name, [STRANGER])]
+        calls.append(session.allocate(name, ids[:1]))
+        if name in refusing:
+            calls.append(session.allocate(name, [STRANGER]))
         if (await session.stub.options(name)).get_preferred_allocation_available:
             calls.append(session.prefer(name, ids[:MOST_IDS], [], 1))
     unanswered = [text for text in await asyncio.gather(*map(_unanswered, calls)) if text]

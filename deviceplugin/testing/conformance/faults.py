@@ -35,6 +35,7 @@ class Witness:
     client: PluginClient
     health: dict[str, str] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    has_ended: bool = False
 
     async def watch(self) -> None:
         """Follow the stream until it ends."""
@@ -43,18 +44,20 @@ class Witness:
                 self.health = {device.ID: device.health for device in message.devices}
                 self.news.set()
         except RpcError:
-            return  # what is missing in `health` tells
+            pass  # what is missing in `health` tells
+        self.has_ended = True
+        self.news.set()
 
     async def shows(self, wanted: dict[str, str], timeout_s: float) -> bool:
         """Whether these healths, and no others, come in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self.health != wanted:
+                while self.health != wanted and not self.has_ended:
                     self.news.clear()
                     await self.news.wait()
         except TimeoutError:
             return False
-        return True
+        return self.health == wanted
 
 
 async def break_and_mend(session: Session) -> AsyncIterator[Finding]:

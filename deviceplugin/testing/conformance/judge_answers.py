@@ -51,12 +51,18 @@ def cdi_names(answer: Answer) -> list[str]:
 
 
 def same_for_all(answer: Answer) -> tuple[object, ...]:
-    """What kubelet and container can tell of an answer: neither sees an order, of nodes, mounts
-    and names, nor of the parts of a variable's list."""
+    """What the kubelet and a container can tell of an answer.
+
+    Neither sees the order of nodes, mounts and CDI names, the order of the parts of a variable's
+    list, or under which annotation a CDI name came.
+    """
     parts = {key: sorted(value.split(",")) for key, value in answer.envs.items()}
-    messages = (answer.devices, answer.mounts, answer.cdi_devices)
-    as_bytes = (sorted(m.SerializeToString(deterministic=True) for m in some) for some in messages)
-    return (parts, dict(answer.annotations), *as_bytes)
+    notes = {k: v for k, v in answer.annotations.items() if not k.startswith(CDI_ANNOTATION)}
+    nodes, mounts = (
+        sorted(one.SerializeToString(deterministic=True) for one in some)
+        for some in (answer.devices, answer.mounts)
+    )
+    return parts, notes, nodes, mounts, sorted(cdi_names(answer))
 
 
 def _paths(answers: Iterable[Answer], root: Path) -> Finding:

@@ -23,7 +23,7 @@ async def withhold_pod_resources(session: Session) -> AsyncIterator[Finding]:
             yield finding
     finally:
         await session.stub.start_pod_resources()
-    if not await _more_than(session.stub.pod_resources.lists_at_s, 0):
+    if not await _more_than(session, 0):
         yield skipped(64, "it never asked for pods")
         return
     session.stub.pod_resources_knobs.exhausted = True
@@ -45,8 +45,8 @@ async def _asks_again(session: Session) -> AsyncIterator[Finding]:
     asked = session.stub.pod_resources.lists_at_s
     before = len(asked)
     _ = [problem async for problem in _allocate_each(session)]
-    if not await _more_than(asked, before):
-        yield judged(64, [f"not asked again within {NEXT_S:g} s of a new socket"], "")
+    if not await _more_than(session, before):
+        yield judged(64, [f"not asked again within {_next_s(session):g} s of a new socket"], "")
     most = _most_in_window(asked)
     problems = [f"{most} questions within {WINDOW_S:g} s"] if most > WINDOW_S + BURST else []
     yield judged(
@@ -54,13 +54,17 @@ async def _asks_again(session: Session) -> AsyncIterator[Finding]:
     )
 
 
-async def _more_than(asked: Sequence[float], before: int) -> bool:
-    """Whether it asks more than `before` times, waiting NEXT_S at most."""
-    for _ in range(int(NEXT_S / POLL_S)):
-        if len(asked) > before:
+async def _more_than(session: Session, before: int) -> bool:
+    """Whether it asks more than `before` times, given the time."""
+    for _ in range(int(_next_s(session) / POLL_S)):
+        if len(session.stub.pod_resources.lists_at_s) > before:
             return True
         await asyncio.sleep(POLL_S)
     return False
+
+
+def _next_s(session: Session) -> float:
+    return min(NEXT_S, session.settings.timeout_s)
 
 
 def _most_in_window(times_s: Sequence[float]) -> int:

@@ -65,7 +65,8 @@ class Instance:
     """The plugin's command, started again when it ends by itself, as a DaemonSet's container is.
 
     Each process writes to a log of its own, from `next_log`. restart_s: seconds until it is
-    started again, None for never. `ended` is called for each end that nobody asked for.
+    started again, None for never. `ended` is called for each end that nobody asked for, and says
+    whether to start it again.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Instance:
         command: tuple[str, ...],
         next_log: Callable[[], Path],
         restart_s: float | None,
-        ended: Callable[[End], None],
+        ended: Callable[[End], bool],
     ) -> None:
         self.ends: list[End] = []
         self.is_leaving = False
@@ -134,8 +135,10 @@ class Instance:
             status = await self._process.wait()
             if self.is_leaving:
                 return
-            self._note(status, self.tail())
-            if self._restart_s is None or await self._is_told_to_leave(self._restart_s):
+            is_wanted = self._note(status, self.tail())
+            if self._restart_s is None or not is_wanted:
+                return
+            if await self._is_told_to_leave(self._restart_s):
                 return
             async with self._spawning:
                 if self.is_leaving:
@@ -146,10 +149,10 @@ class Instance:
                     self._note(CANNOT_START, str(error))
                     return
 
-    def _note(self, status: int, words: str) -> None:
+    def _note(self, status: int, words: str) -> bool:
         end = End(at_s=time.monotonic(), status=status, words=words)
         self.ends.append(end)
-        self._report(end)
+        return self._report(end)
 
     async def _is_told_to_leave(self, timeout_s: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -10,8 +10,9 @@ from statistics import median
 
 from deviceplugin.testing.conformance.leaks import judge_leaks
 from deviceplugin.testing.conformance.losses import LostError
-from deviceplugin.testing.conformance.session import Session, Topology
+from deviceplugin.testing.conformance.session import Session
 from deviceplugin.testing.conformance.verdict import Finding, Outcome, failed, judged, passed, timed
+from deviceplugin.testing.conformance.view import Topology
 
 AGAIN_S, RESTARTED_S, BACKOFF_S = 1.0, 0.05, 0.5
 PAUSE_MAX_S, PAUSE_MIN_S = 5.0, 0.01

@@ -1,6 +1,5 @@
 """The stages of a run, one after the other; each takes up where the one before left the plugin."""
 
-import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -116,7 +115,8 @@ async def _come_up(session: Session) -> list[Finding]:
         if session.settings.command:
             order = f"the kubelet started {session.settings.early_s:g} s after the plugin"
             session.plugin = await session.start_plugin()
-            await asyncio.sleep(session.settings.early_s)
+            with contextlib.suppress(TimeoutError):  # it ran on, as it should
+                await session.stub.wait_for(lambda: session.ends, session.settings.early_s)
         await session.start_kubelet()
         await session.wait_settled()
     except LostError as error:
@@ -153,6 +153,8 @@ async def _run(stage: Stage, session: Session, findings: list[Finding]) -> str:
     try:
         async for finding in stage.probe(session):
             findings.append(finding)
+        if stage.blame:
+            await _survives(session)
     except LostError as caught:
         error = str(caught)
         is_told = any(error in finding.seen for finding in findings)
@@ -166,6 +168,14 @@ async def _run(stage: Stage, session: Session, findings: list[Finding]) -> str:
         missing = [line for line in stage.lines if line not in known]
         findings += [lost(line, f"not reached: {error}") for line in missing]
     return error
+
+
+async def _survives(session: Session) -> None:
+    """It may end when it has answered all."""
+    try:
+        await session.wait_well()
+    except LostError as error:
+        raise DiedError(f"afterwards: {error}", is_back=False) from error
 
 
 async def _go_down(session: Session) -> None:

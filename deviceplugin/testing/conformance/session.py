@@ -4,33 +4,34 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 import psutil
 
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.conformance.losses import DiedError, HangingError, LostError
 from deviceplugin.testing.conformance.process import End, Instance, Usage, usage_of
 from deviceplugin.testing.conformance.record import Record
 from deviceplugin.testing.conformance.settings import Settings
-from deviceplugin.testing.happenings import Opened
+from deviceplugin.testing.conformance.view import View
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.plugin_client import PluginClient, RpcError
-
-Topology: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...] | None]]
 
 END_S = 20.0
 SETTLE_PARTS = 10
 # The end of a process reaches the caller before it reaches the streams, or the other way round.
 GONE_S = 1.0
+VAIN_STARTS = 5
+SHOWN_MAX = 80
 POLL_S = 0.05
 MAY_BE_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-class Session:
+class Session(View):
     """The kubelet stub below settings.kubelet_dir, and the plugin that registers with it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -76,9 +77,15 @@ class Session:
         fresh, self.blamed = self.ends[self.blamed :], len(self.ends)
         return fresh
 
-    def _note_end(self, end: End) -> None:
+    def _note_end(self, end: End) -> bool:
+        """Whether to start it again: not one that ends again and again beside a kubelet."""
         self.ends.append(end)
         self.record.excuse()
+        self.stub.notify()
+        last_s = max((opened.at_s for opened in self.record.opened[-1:]), default=0.0)
+        since_s = max(last_s, self.stub.started_at_s or 0.0)
+        vain = sum(end.at_s > since_s for end in self.ends)
+        return vain < VAIN_STARTS or not is_listening(self.stub.kubelet_socket)
 
     def _next_log(self) -> Path:
         self._started += 1
@@ -91,21 +98,6 @@ class Session:
             return usage_of(pid) if pid else None
         except psutil.Error:
             return None
-
-    # What is listed
-
-    def healthy(self, resource: str) -> list[str]:
-        """Ids that are listed as healthy, sorted."""
-        return sorted(self.stub.manager.healthy.get(resource, ()))
-
-    def offered(self) -> list[tuple[str, list[str]]]:
-        """Each resource that has healthy devices, with their ids."""
-        return [(name, ids) for name in self.names if (ids := self.healthy(name))]
-
-    def endpoint(self, resource: str) -> Path:
-        """The socket of the resource's last registration."""
-        endpoints = [r.endpoint for r in self.stub.registrations if r.resource == resource]
-        return self.stub.socket_dir / endpoints[-1]
 
     # The kubelet
 
@@ -156,18 +148,11 @@ class Session:
         """Until the predicate is true; LostError with `otherwise` after the timeout."""
         timeout_s = self.settings.timeout_s
         try:
-            await self.stub.wait_for(predicate, timeout_s)
+            await self.stub.wait_for(lambda: predicate() or self._is_down(), timeout_s)
         except TimeoutError as error:
             raise LostError(f"{otherwise} within {timeout_s:g} s") from error
-
-    def is_listed(self, resource: str) -> bool:
-        """Whether the resource has one stream or more, and a list in this kubelet's life."""
-        return self.stub.live_streams(resource) > 0 and resource in self.stub.log.first_list_at_s
-
-    def opened_since(self, at_s: float, resource: str) -> Opened | None:
-        """The first registration of the resource that succeeded since then."""
-        found = (o for o in self.record.opened if o.resource == resource and o.at_s >= at_s)
-        return next(found, None)
+        if not predicate():
+            raise LostError(f"{otherwise}, and it is not started again")
 
     async def is_well(self) -> bool:
         """Whether every resource is listed and its socket answers."""
@@ -186,11 +171,14 @@ class Session:
         try:
             async with asyncio.timeout(timeout_s):
                 while not await self.is_well():
-                    if self.plugin is not None and self.plugin.is_down:
-                        raise LostError("nobody starts the plugin again")
+                    if self._is_down():
+                        raise LostError("it is not started again")
                     await asyncio.sleep(POLL_S)
         except TimeoutError as error:
             raise LostError(f"not well again within {timeout_s:g} s") from error
+
+    def _is_down(self) -> bool:
+        return self.plugin is not None and self.plugin.is_down
 
     async def recover(self) -> bool:
         """Bring a lost plugin back by what moves any plugin: a new kubelet, a new process."""
@@ -260,7 +248,7 @@ class Session:
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and is_ours:
                 raise HangingError(f"{resource}: {method} hangs for {timeout_s:g} s") from error
             if await self._is_gone(client, error):
-                raise await self._died(client, method, error) from error
+                raise await self._died(client, f"{method} {_shown(request)}", error) from error
             return error
 
     async def _is_gone(self, client: PluginClient, error: RpcError) -> bool:
@@ -275,7 +263,7 @@ class Session:
         endpoint = self.stub.manager.endpoints.get(client.resource)
         return bool(endpoint and endpoint.client is client and endpoint.stopped_at_s is None)
 
-    async def _died(self, client: PluginClient, method: str, error: RpcError) -> DiedError:
+    async def _died(self, client: PluginClient, call: str, error: RpcError) -> DiedError:
         is_back = True
         try:
             await self.wait_well()
@@ -283,7 +271,7 @@ class Session:
             is_back = False
         ends = self.unblamed()
         text = str(ends[0]) if ends else f"its connections broke: {error.detail}"
-        return DiedError(f"{client.resource}: {method}: {text}", is_back=is_back)
+        return DiedError(f"{client.resource}: {call}: {text}", is_back=is_back)
 
     def _client(self, resource: str) -> PluginClient:
         endpoint = self.stub.manager.endpoints.get(resource)
@@ -291,9 +279,14 @@ class Session:
             raise LostError(f"{resource} is not registered")
         return endpoint.client
 
-    def topology(self) -> Topology:
-        """Every resource's devices as listed now, by id, without their health."""
-        return {
-            name: {known.id: known.numa_nodes for known in self.stub.devices(name).values()}
-            for name in self.names
-        }
+
+# Any: protobuf messages have no common typed base
+def _shown(request: Any) -> str:
+    """What was asked for, short enough for a message."""
+    if isinstance(request, pluginapi.PreferredAllocationRequest):
+        one = request.container_requests[0]
+        return f"of {one.allocation_size} of {len(one.available_deviceIDs)}"
+    if isinstance(request, pluginapi.AllocateRequest):
+        asked = [list(one.devices_ids) for one in request.container_requests]
+        return f"of {str(asked)[:SHOWN_MAX]}"
+    return ""
