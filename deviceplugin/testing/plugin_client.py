@@ -115,11 +115,14 @@ class PluginClient:
 
     async def lists(self) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         """ListAndWatch without deadline: every list until the end, RpcError if in error."""
-        call = self._channel.unary_stream(
-            _SERVICE + "ListAndWatch",
-            request_serializer=pluginapi.Empty.SerializeToString,
-            response_deserializer=None,
-        )(pluginapi.Empty())
+        try:
+            call = self._channel.unary_stream(
+                _SERVICE + "ListAndWatch",
+                request_serializer=pluginapi.Empty.SerializeToString,
+                response_deserializer=None,
+            )(pluginapi.Empty())
+        except grpc.aio.UsageError as error:  # closed before the call
+            raise RpcError(grpc.StatusCode.CANCELLED, "the connection is closing") from error
         while (message := await _translated(call.read())) is not EOF:
             yield _decoded(pluginapi.ListAndWatchResponse, message)
 

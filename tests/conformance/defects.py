@@ -53,6 +53,7 @@ class Defect:
     call_timeout_s: float = 10.0
     early_s: float = 0.3
     settle_s: float = 0.1
+    up_s: float = 1.5
 
 
 DEFECTS: dict[str, Defect] = {}
@@ -1151,7 +1152,7 @@ class EndsWhenADeviceFails(Plugin):
         return found
 
 
-@defect(CHANGE, 14, timeout_s=3 * VAIN_S)
+@defect(CHANGE, 14, timeout_s=3 * VAIN_S, up_s=30.0)
 class EndsBesideAnother(Plugin):
     async def serve(self) -> grpc.aio.Server:
         if is_listening(self.socket):

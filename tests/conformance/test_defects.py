@@ -25,7 +25,6 @@ NAMES = tuple(f"example.com/{kind}" for kind in KNOWN)
 FAST: dict[str, Any] = {
     "resources": NAMES,
     "restarts": 3,
-    "up_s": 1.5,
     "restart_s": 0.2,
     "rest_s": 1.0,
 }
@@ -48,6 +47,7 @@ def settings_of(base: Path, defect: Defect, **changes: Any) -> Settings:
         "call_timeout_s": defect.call_timeout_s,
         "early_s": defect.early_s,
         "settle_s": defect.settle_s,
+        "up_s": defect.up_s,
     }
     places = {"kubelet_dir": base / "k", "cdi_dir": base / "cdi"}
     return Settings(**(FAST | places | hooks | chosen | changes))

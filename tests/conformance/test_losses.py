@@ -10,6 +10,7 @@ from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.testing.conformance.process import End, last_words
 from deviceplugin.testing.conformance.runner import Result, run_suite
 from deviceplugin.testing.conformance.verdict import Outcome
+from deviceplugin.testing.plugin_client import PluginClient, RpcError
 from tests.conformance.defects import DEFECTS, PANIC, VAIN_S, Defect, KeepsALostSocket, started_as
 from tests.conformance.smallplugin import KNOWN, POLL_S, running
 from tests.conformance.test_defects import assert_fails, failing, settings_of
@@ -120,3 +121,21 @@ async def test_a_socket_that_the_kubelet_removed_had_been_served_before_register
                 await asyncio.sleep(POLL_S)
         result = await run_suite(settings_of(short_dir, defect))
     assert_fails(defect, result)
+
+
+async def test_what_was_not_healthy_before_cannot_fail(short_dir: Path) -> None:
+    defect = DEFECTS["HasNoHealthyDevice"]
+    async with running(defect.make, short_dir):
+        result = await run_suite(settings_of(short_dir, defect, lines=frozenset({BREAK})))
+    assert failing(result) == set()
+    verdicts = by_line(result)
+    assert {verdicts[line] for line in (27, 37, 69)} == {
+        (Outcome.LOST, "no healthy device is listed that could fail")
+    }
+
+
+async def test_a_stream_on_a_closed_connection_is_an_error_as_any_other(short_dir: Path) -> None:
+    client = PluginClient("example.com/gpu", short_dir / "gpu.sock")
+    await client.close()
+    with pytest.raises(RpcError, match="the connection is closing"):
+        _ = [message async for message in client.lists()]

@@ -43,7 +43,8 @@ async def _roll(session: Session) -> AsyncIterator[Finding]:
 
 async def _replace(session: Session) -> AsyncIterator[Finding]:
     first, second = session.plugin, await session.start_plugin()
-    await asyncio.sleep(session.settings.up_s)  # the old one ends when the new one is up
+    with contextlib.suppress(TimeoutError):  # the old one ends when the new one is up
+        await session.stub.wait_for(lambda: second.ends, session.settings.up_s)
     if first is not None:
         await first.end(signal.SIGTERM, END_S)
     session.plugin, ended_s = second, time.monotonic()

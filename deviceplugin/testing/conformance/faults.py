@@ -66,6 +66,10 @@ async def break_and_mend(session: Session) -> AsyncIterator[Finding]:
         for line in LINES:
             yield skipped(line, "nothing fails: give --break")
         return
+    if not session.offered():
+        for line in LINES:
+            yield lost(line, "no healthy device is listed that could fail")
+        return
     session.record.touch(time.monotonic())
     pods = [pod async for pod in _hold(session)]
     try:

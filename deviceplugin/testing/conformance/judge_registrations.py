@@ -29,8 +29,10 @@ def judge_registrations(
     least_s = DEADLINE_S - min(settings.limit(ON_THE_WAY_S), DEADLINE_S / 2)
     yield judged(3, _bad_requests(asked, least_s), f"{count}, {_deadlines(asked)}")
     yield judged(6, _bad_names(names), ", ".join(names))
-    yield judged(1, _silent(record.silent), f"the socket accepted when Register came, {count}")
-    yield from (failed(11, f"{text}; it was removed") for text in _silent(record.unmade))
+    yield judged(
+        1, _silent(record, record.silent), f"the socket accepted when Register came, {count}"
+    )
+    yield from (failed(11, f"{text}; it was removed") for text in _silent(record, record.unmade))
     mute = list(_mute(record))
     if accepted or mute:
         yield judged(2, mute, f"answered within Register, {len(accepted)} times")
@@ -63,8 +65,10 @@ def _bad_names(names: Sequence[str]) -> Iterator[str]:
             yield f"{name!r} is not an extended resource name"
 
 
-def _silent(registers: Sequence[Asked]) -> Iterator[str]:
+def _silent(record: Record, registers: Sequence[Asked]) -> Iterator[str]:
     for one in registers:
+        if record.is_of_the_dying(one):
+            continue
         if not one.request.endpoint.startswith("/"):  # that is another line's
             name, endpoint = one.request.resource_name, one.request.endpoint
             yield f"{name}: nobody accepts on {endpoint} when Register comes"

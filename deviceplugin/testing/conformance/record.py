@@ -7,6 +7,7 @@ from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.testing.happenings import Asked, Ended, Happening, Listed, Opened, Refused
 
 BY_ITSELF = "ended by the plugin"
+DYING_S = (0.1, 2.0)  # seconds before and after a Register
 
 
 class Record:
@@ -16,6 +17,7 @@ class Record:
     socket had been there and was removed, `needless` those for which there was no reason, and
     `doubled` those after which a resource had several streams; none of the last two while
     `rolling`. `touched_at_s`: when the suite first did what may change a list.
+    `ended_at_s`: when processes of the plugin ended on their own.
     """
 
     def __init__(self, socket_dir: Path) -> None:
@@ -27,6 +29,7 @@ class Record:
         self.rolling = False
         self.knows_the_process = False
         self.touched_at_s: float | None = None
+        self.ended_at_s: list[float] = []
         self._socket_dir = socket_dir
         self._removed: set[Path] = set()
         self._registered: dict[str, int] = {}
@@ -53,6 +56,11 @@ class Record:
             self._registered.clear()
         self._registered.pop(resource or "", None)
 
+    def note_end(self, at_s: float) -> None:
+        """A process of the plugin has ended on its own."""
+        self.ended_at_s.append(at_s)
+        self.excuse()
+
     def removes_sockets(self, *paths: Path) -> None:
         """These sockets, of those on which somebody listens, are about to be removed."""
         self._removed |= {path for path in paths if is_listening(path)}
@@ -63,6 +71,10 @@ class Record:
             self.touched_at_s = at_s
 
     # What was seen
+
+    def is_of_the_dying(self, asked: Asked) -> bool:
+        """Whether the Register was under way when its process ended, which is noticed later."""
+        return any(-DYING_S[0] <= at_s - asked.at_s <= DYING_S[1] for at_s in self.ended_at_s)
 
     @property
     def asked(self) -> list[Asked]:

@@ -80,7 +80,7 @@ class Session(View):
     def _note_end(self, end: End) -> bool:
         """Whether to start it again: not one that ends again and again beside a kubelet."""
         self.ends.append(end)
-        self.record.excuse()
+        self.record.note_end(end.at_s)
         self.stub.notify()
         last_s = max((opened.at_s for opened in self.record.opened[-1:]), default=0.0)
         since_s = max(last_s, self.stub.started_at_s or 0.0)
