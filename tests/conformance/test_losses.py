@@ -11,7 +11,15 @@ from deviceplugin.testing.conformance.process import End, last_words
 from deviceplugin.testing.conformance.runner import Result, run_suite
 from deviceplugin.testing.conformance.verdict import Outcome
 from deviceplugin.testing.plugin_client import PluginClient, RpcError
-from tests.conformance.defects import DEFECTS, PANIC, VAIN_S, Defect, KeepsALostSocket, started_as
+from tests.conformance.defects import (
+    BREAK,
+    DEFECTS,
+    PANIC,
+    VAIN_S,
+    Defect,
+    KeepsALostSocket,
+    started_as,
+)
 from tests.conformance.smallplugin import KNOWN, POLL_S, running
 from tests.conformance.test_defects import assert_fails, failing, settings_of
 from tests.rig import WAIT_S
