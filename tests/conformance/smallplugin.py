@@ -201,10 +201,12 @@ async def running(make: type[Plugin], base: Path) -> AsyncIterator[None]:
     """A plugin for each resource on this loop, below base/k; base is the node."""
     plugins = [make(base / "k", base, kind) for kind in KNOWN]
     tasks = [asyncio.create_task(plugin.run()) for plugin in plugins]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def main(make: Callable[[Path, Path, str], Plugin], arguments: Sequence[str]) -> None:
