@@ -13,8 +13,10 @@ DevicePluginError
 └── RegistrationError     the kubelet did not take a registration: tried again
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
+<<<<<<< HEAD
 __all__ = [
     "AllocationError",
     "CallTimeoutError",
@@ -31,6 +33,10 @@ __all__ = [
 ]
 
 MAX_VALUE, MAX_EXPECTED = 200, 1000
+=======
+MAX_VALUE, MAX_EXPECTED, MAX_ERRORS = 200, 1000, 4000
+MAX_WHOLE = 60  # of a list or a mapping: longer, it hides what is said of it
+>>>>>>> e8362c5 (config: what is wrong with a file is shown at once, in a person's words)
 
 
 class DevicePluginError(Exception):
@@ -38,13 +44,38 @@ class DevicePluginError(Exception):
 
 
 class ConfigError(DevicePluginError):
-    """A setting that cannot be used: which key, which value, what was expected; one line."""
+    """A setting that cannot be used: which key, which value, what was expected; one line.
 
-    def __init__(self, key: str, value: object, expected: str) -> None:
+    With `reason` the line says what is wrong with the value, where that is clearer than what was
+    expected. `errors` is this error, and all of them where there are several.
+    """
+
+    def __init__(self, key: str, value: object, expected: str, *, reason: str = "") -> None:
         self.key, self.value, self.expected = key, value, expected
         name = key if key and key.isprintable() else repr(key)
-        found, wanted = _cut(repr(value), MAX_VALUE), _cut(expected, MAX_EXPECTED)
-        super().__init__(f"{_cut(name, MAX_VALUE)}: {found} is not valid, expected {wanted}")
+        found, text = _found(value), _cut(reason or expected, MAX_EXPECTED)
+        problem = f"is not valid: {text}" if reason else f"is not valid, expected {text}"
+        super().__init__(f"{_cut(name, MAX_VALUE)}: {found} {problem}")
+
+    @property
+    def errors(self) -> Sequence["ConfigError"]:
+        """Every setting that cannot be used."""
+        return (self,)
+
+
+class ConfigErrors(ConfigError):
+    """Several settings that cannot be used; as text one line, as `errors` one for each."""
+
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self._errors = tuple(errors)
+        first = self._errors[0]
+        super().__init__(first.key, first.value, first.expected)
+        self.args = (_cut("; ".join(map(str, self._errors)), MAX_ERRORS),)
+
+    @property
+    def errors(self) -> Sequence[ConfigError]:
+        """Every setting that cannot be used."""
+        return self._errors
 
 
 class VendorError(DevicePluginError):
@@ -104,6 +135,13 @@ class AllocationError(DevicePluginError):
 
 class RegistrationError(DevicePluginError):
     """The kubelet is away or refused a registration."""
+
+
+def _found(value: object) -> str:
+    text = repr(value)
+    if len(text) > MAX_WHOLE and isinstance(value, Mapping | list | tuple):
+        return "{...}" if isinstance(value, Mapping) else "[...]"
+    return _cut(text, MAX_VALUE)
 
 
 def _cut(text: str, length: int) -> str:

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal, TypeVar
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 __all__ = [
     "Instance",
@@ -20,7 +22,18 @@ Isolation = Literal["none", "memory", "process", "hardware"]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of the configuration: strict, an unknown key is an error."""
+    """A part of the configuration: strict, an unknown key is an error.
+
+    `WITHOUT_EFFECT` has keys that are accepted and change nothing, each with the reason:
+    `deviceplugin check` and the log name those that a file gives. A check of its own
+    (`__post_init__`) raises ValueError(`key: what it must be`), or a sentence about several keys.
+    """
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+
+# A text that is a quantity of memory; `parse_bytes` reads it.
+Size = Annotated[str, Meta(description="a size such as 5GiB")]
 
 
 SectionT = TypeVar("SectionT", bound=msgspec.Struct)
@@ -45,6 +58,10 @@ class Scheduling(Section, frozen=True):
     `policy` is any text here: which policies are installed is known to scheduling.py.
     """
 
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"isolation": "nothing is kept apart by it; the key isolation at the top acts"}
+    )
+
     policy: str | None = None
     isolation: Isolation | None = None
 
@@ -53,7 +70,7 @@ class Instance(Section, frozen=True):
     """An entry of a list of sizes: resource name after the slash, memory, compute units."""
 
     name: str
-    memory: str
+    memory: Size
     compute_units: int | None = None
 
     def __post_init__(self) -> None:

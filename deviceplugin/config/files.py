@@ -2,11 +2,13 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deviceplugin.config.schema import Raw
+from deviceplugin.config.hints import foreign_file
+from deviceplugin.config.schema import Raw, Refusals
 from deviceplugin.config.yaml import parse_yaml
 from deviceplugin.errors import ConfigError
 
@@ -89,32 +91,66 @@ def _parents(path: Path) -> Iterator[Path]:
 
 
 MAX_FILE_BYTES = 1 << 20
+_MEANT = "a file *.yaml, *.yml or *.json in it (an empty one stands for the defaults)"
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def read_config_files(path: Path) -> Raw:
     """The content of a file, or of all files of a directory; a later name overrides earlier ones.
 
-    Raises ConfigError for a file that cannot be read, is not a mapping, or has a key twice.
+    Raises ConfigError for a directory without files, and for files that cannot be read, are not
+    a mapping, have a key twice, are another program's, or are two of NVIDIA's plugin.
     """
+    merged: Raw = {}
+    refusals, v1 = Refusals(), []
+    for file in _listed(path):
+        with refusals.collect():
+            content = _read_file(file)
+            merged = _merge(merged, content)
+            v1 += [file.name] if "version" in content else []
+    if len(v1) > 1:
+        text = f"one file with `version` in it: {' and '.join(v1)} have one, each is complete"
+        refusals.errors.append(ConfigError("--config", str(path), text))
+    refusals.check()
+    return merged
+
+
+def unread_entries(path: Path) -> tuple[str, ...]:
+    """Names in a directory of configuration that are passed over because of their ending, sorted.
+
+    Never raises."""
+    try:
+        if not path.is_dir():
+            return ()
+        names = (e.name for e in path.iterdir() if e.name[0] != "." and not e.is_dir())
+        return tuple(sorted(name for name in names if not name.endswith(FILE_SUFFIXES)))
+    except OSError:
+        return ()
+
+
+def _listed(path: Path) -> Sequence[Path]:
     try:
         files = config_files(path)
     except OSError as error:
         text = f"a readable directory ({error.strerror})"
         raise ConfigError("--config", str(path), text) from error
-    merged: Raw = {}
-    for file in files:
-        merged = _merge(merged, _read_file(file))
-    return merged
+    if files:
+        return files
+    text = _MEANT
+    if others := unread_entries(path):
+        text += f"; not read because of their names: {', '.join(others)} (name one as"
+        text += f" {others[0]}.yaml, or give the file itself: --config {path}/{others[0]})"
+    raise ConfigError("--config", str(path), text)
 
 
 def _read_file(path: Path) -> Raw:
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError("--config", str(path), f"a readable file ({error.strerror})") from error
-    if len(text) > MAX_FILE_BYTES:
-        raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
+    text = _read_bytes(path)
     try:
         content = parse_yaml(text)
     except ValueError as error:
@@ -123,7 +159,26 @@ def _read_file(path: Path) -> Raw:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError("--config", str(path), "a mapping of keys to values")
+    if foreign := foreign_file(content):
+        raise ConfigError("--config", str(path), foreign)
     return content
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Of a regular file only: opening a pipe would wait for its other end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                kind = next((text for is_one, text in _KINDS if is_one(mode)), "something else")
+                raise ConfigError("--config", str(path), f"a regular file: this is {kind}")
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError("--config", str(path), f"a readable file ({error.strerror})") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
+    return text
 
 
 def _merge(base: Raw, over: Raw) -> Raw:

@@ -84,7 +84,7 @@ def load(
     if incomplete:
         skipped = _with_sections(loaded, raw.keys() - {*SETTINGS, *schemas})
     else:
-        check_keys(raw, (*SETTINGS, *schemas))
+        check_keys(raw, (*SETTINGS, *schemas), schemas)
     sections = decode_sections(raw, schemas)
     configured_policies(sections)
     values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}

@@ -1,29 +1,54 @@
 """Sections decoded by their schemas; each error names the key, the value and what was expected."""
 
-import re
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from deviceplugin.errors import ConfigError
+from deviceplugin.errors import ConfigError, ConfigErrors
 from deviceplugin.vendor import Sections
 
 Raw = dict[str, Any]  # a YAML value that no schema has checked yet
 
 
+class Refusals:
+    """Collects what is wrong, so that a person is shown all of it at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    @contextlib.contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep a ConfigError of the block instead of raising it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.errors += error.errors
+
+    def check(self) -> None:
+        """Raise what was collected, as one ConfigError."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise ConfigErrors(self.errors)
+
+
 def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:
     """Each known section, decoded; with its defaults if it is not given.
 
-    A schema is a Struct whose fields all have defaults, or a type that accepts None.
+    A schema is a Struct whose fields all have defaults, or a type that accepts None. Raises
+    ConfigError with everything that is wrong.
     """
-    return MappingProxyType(
-        {
-            name: decode(_given(raw.get(name), schemas[name]), schemas[name], name)
-            for name in sorted(schemas)
-        }
-    )
+    refusals = Refusals()
+    sections: dict[str, Any] = {}
+    for name in sorted(schemas):
+        with refusals.collect():
+            given = _given(raw.get(name), schemas[name])
+            sections[name] = decode(given, schemas[name], name, schemas)
+    refusals.check()
+    return MappingProxyType(sections)
 
 
 def _given(value: object, schema: Any) -> object:
@@ -31,83 +56,31 @@ def _given(value: object, schema: Any) -> object:
     return {} if value is None and isinstance(schema, type) else value
 
 
-def check_keys(raw: Raw, known: Iterable[str]) -> None:
-    """Raise ConfigError for a top-level key that no section has."""
-    known = sorted(known)
-    for key, value in raw.items():
-        if key not in known:
-            raise ConfigError(key, value, _known_keys(key, known))
+def check_keys(raw: Raw, known: Iterable[str], schemas: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the top-level keys that no section has."""
+    known = set(known)
+    unknown = [key for key in raw if key not in known]
+    if unknown:
+        from deviceplugin.config.problems import unknown_key  # noqa: PLC0415  # not of a `run`
+
+        refusals = Refusals()
+        refusals.errors = [unknown_key(key, raw[key], known, "", schemas) for key in unknown]
+        refusals.check()
 
 
-def decode(raw: object, schema: Any, name: str) -> Any:
-    """`raw` as the schema's value; raises ConfigError with the path below `name`."""
+def decode(
+    raw: object, schema: Any, name: str, schemas: Mapping[str, Any] | None = None
+) -> Any:
+    """`raw` as the schema's value; raises ConfigError with each path below `name`.
+
+    `schemas` are those of all sections, where a key that is misplaced may belong.
+    """
     try:
         return msgspec.convert(raw, schema)
     except msgspec.ValidationError as error:
-        raise _config_error(str(error), raw, schema, name) from error
+        from deviceplugin.config.problems import problems_of  # noqa: PLC0415  # not of a `run`
 
-
-def _config_error(text: str, raw: object, schema: Any, name: str) -> ConfigError:
-    """msgspec's message, "Expected … - at `$.a[0].b`", with the key, the value and the choice."""
-    match = re.fullmatch(r"(?s)(.*?)(?: - at `(?:key in )?\$(.*)`)?", text)
-    problem, steps = match.groups() if match else (text, "")
-    path = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", steps or "")
-    value, info = _walk(raw, msgspec.inspect.type_info(schema), path)
-    field, expected = _problem(problem, _field_names(info))
-    if field is None:
-        return ConfigError(f"{name}{steps or ''}", value, _choices(info) or expected)
-    found = value.get(field) if isinstance(value, dict) else value
-    return ConfigError(f"{name}{steps or ''}.{field}", found, expected)
-
-
-def _problem(problem: str, known: list[str]) -> tuple[str | None, str]:
-    """The field of the record that the message names, if any, and what was expected of it.
-
-    A section's own check raises `field: what it must be`.
-    """
-    if match := re.fullmatch(r"(?s)Object contains unknown field `(.*)`", problem):
-        return match[1], _known_keys(match[1], known)
-    if match := re.fullmatch(r"Object missing required field `(.*)`", problem):
-        return match[1], "a value: this key is required"
-    if match := re.fullmatch(r"Expected (.*?)(?:, got .*)?", problem):
-        return None, match[1].replace("`", "")
-    field, _, expected = problem.partition(": ")
-    return (field, expected) if field in known else (None, problem)
-
-
-def _walk(raw: Any, info: Any, path: Iterable[tuple[str, str]]) -> tuple[Any, Any]:
-    """The value and the schema at a path, as far as the path can be followed."""
-    for name, index in path:
-        info = _child(_without_none(info), name)
-        try:
-            raw = raw[int(index)] if index else raw[name]
-        except (KeyError, IndexError, TypeError):
-            return raw, info
-    return raw, _without_none(info)
-
-
-def _child(info: Any, name: str) -> Any:
-    fields = {f.encode_name: f.type for f in getattr(info, "fields", ())}
-    return fields.get(name, getattr(info, "item_type", info))
-
-
-def _without_none(info: Any) -> Any:
-    members = [m for m in getattr(info, "types", ()) if not isinstance(m, msgspec.inspect.NoneType)]
-    return members[0] if len(members) == 1 else info
-
-
-def _field_names(info: Any) -> list[str]:
-    return [f.encode_name for f in getattr(info, "fields", ())]
-
-
-def _choices(info: Any) -> str:
-    values = getattr(info, "values", ())
-    return "one of " + ", ".join(str(value) for value in values) if values else ""
-
-
-def _known_keys(key: str, known: list[str]) -> str:
-    import difflib  # noqa: PLC0415  # not a part of a `run` that works
-
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"a known key: {hint}known here are {', '.join(sorted(known))}"
+        refusals = Refusals()
+        refusals.errors = problems_of(raw, schema, name, schemas or {name: schema})
+        refusals.check()
+        raise ConfigError(name, raw, "", reason=str(error)) from error

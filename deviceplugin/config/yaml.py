@@ -16,9 +16,19 @@ def parse_yaml(text: bytes) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader, made stricter
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(_place_of(error)) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _place_of(error: yaml.YAMLError) -> str:
+    """Where it is and what is wrong there, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or error)
+    if "another document" in problem:
+        problem = "a second document begins here (---); one file is one configuration"
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return " ".join(f"{where}{problem}".split())
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,0 +1,105 @@
+"""Keys that people bring from elsewhere, and files that are another program's; pure.
+
+Loaded only when a configuration is refused.
+"""
+
+from collections.abc import Mapping
+
+_METRICS = "metrics are served at metrics_address under /metrics; alerts are Prometheus rules"
+_IMAGE = "it describes a container's image; the node's driver decides what works"
+_OPTIMIZER = "nothing learns or optimizes here; scheduling.policy chooses the GPUs of a container"
+_CLUSTER = "it is the cluster's, not that of a device plugin on one node"
+_WORKLOAD = "a workload asks for GPUs in its pod, under resources.limits"
+_DOCUMENT = "it is a description and configures nothing"
+# The topics of users' documents that are no sections here.
+_TOPICS: Mapping[str, str] = {
+    "monitoring": _METRICS,
+    "alerting": _METRICS,
+    "security": "a container gets its own GPUs only; rights of people and pods are Kubernetes' RBAC",
+    "compliance": "a container gets its own GPUs only; rights of people and pods are Kubernetes' RBAC",
+    "data_protection": "memory and disks are encrypted by the hardware and the cluster, not here",
+    "profiling": "profilers run in containers, nothing on the node is set up for them",
+    "diagnostics": "`deviceplugin health` shows faults; the section health says which count",
+    "predictive_maintenance": "the section health says which faults count, and for how long",
+    "ai_scheduler": _OPTIMIZER,
+    "auto_optimization": _OPTIMIZER,
+    "cost_optimization": _OPTIMIZER,
+    "resource_planning": _OPTIMIZER,
+    "performance": _OPTIMIZER,
+    "optimization": _OPTIMIZER,
+    "memory_optimization": _IMAGE,
+    "compute_optimization": _IMAGE,
+    "cuda": _IMAGE,
+    "oneapi": _IMAGE,
+    "network": _CLUSTER,
+    "network_optimization": _CLUSTER,
+    "deployment": _CLUSTER,
+    "profiles": "profiles of the Kubernetes scheduler are in its own configuration",
+    "workloads": _WORKLOAD,
+    "realtime": "scheduling.policy: real_time is what a device plugin can do",
+    "gpu": "forms, names and isolation of GPUs are the keys rules and isolation",
+    "investment_strategy": _DOCUMENT,
+    "market_outlook": _DOCUMENT,
+    "technology_trends": _DOCUMENT,
+}
+_REPLICAS = "say it as a rule: `rules: [{match: {vendor: VENDOR}, offers: [{replicas: N}]}]`"
+# Flags and keys of the vendors' own plugins, and what does the same here.
+_PLUGINS: Mapping[str, str] = {
+    "shared-dev-num": _REPLICAS,
+    "pulse": "devices are checked all the time, there is no interval to set",
+    "resource_naming_strategy": "it is amd.resource_naming here",
+    "driver_type": "the driver is found by itself",
+    "enable-monitoring": "it is intel.monitoring here, the number of containers that may monitor",
+    "allocation-policy": "it is scheduling.policy here",
+    "bypath": "it is intel.by_path here",
+    "mig-strategy": "it is nvidia.mig_strategy here",
+    "device-list-strategy": "it is nvidia.device_list_strategy here, a list",
+    "device-id-strategy": "it is nvidia.device_id_strategy here",
+    "pass-device-specs": "it is nvidia.pass_device_specs here",
+    "nvidia-driver-root": "it is nvidia.driver_root here",
+    "fail-on-init-error": "a missing driver never ends this daemon",
+    "config-file": "it is --config here",
+    "migStrategy": "it is nvidia.mig_strategy here, or flags.migStrategy with `version: v1`",
+    "timeSlicing": "it stands under sharing, in a file with `version: v1`",
+    "flags": "a file of NVIDIA's plugin begins with `version: v1`",
+}
+_MORE = {key.replace("-", "_"): hint for key, hint in _PLUGINS.items()}
+_HELM = frozenset(
+    {"affinity", "compatWithCPUManager", "daemonsets", "dcgmExporter", "devicePlugin", "dp"}
+    | {"fullnameOverride", "gfd", "image", "imagePullSecrets", "labeller", "migManager"}
+    | {"nameOverride", "namespaceOverride", "nfd", "nodeSelector", "operator", "podAnnotations"}
+    | {"podSecurityContext", "runtimeClassName", "securityContext", "serviceAccount", "toolkit"}
+    | {"tolerations", "updateStrategy"}
+)
+
+
+def hint_of(key: str) -> str | None:
+    """Why a key is none here and what is there instead; None for a key that nobody knows."""
+    return _TOPICS.get(key) or _PLUGINS.get(key) or _MORE.get(key)
+
+
+def foreign_file(content: Mapping[str, object]) -> str | None:
+    """What a file is, where it is not a configuration but a manifest or a chart's values."""
+    kind = content.get("kind")
+    if isinstance(kind, str) and "apiVersion" in content:
+        return _manifest(kind, content)
+    data = content.get("data")
+    if isinstance(data, Mapping) and set(content) <= {"data", "metadata", "binaryData"}:
+        return _manifest("ConfigMap", content)
+    config = content.get("config")
+    is_map = isinstance(config, Mapping) and bool({"map", "default", "name"} & set(config))
+    if is_map or _HELM & set(content):
+        return (
+            "the configuration itself: this has the values of a Helm chart; give the text that"
+            " stands below config.map and the configuration's name"
+        )
+    return None
+
+
+def _manifest(kind: str, content: Mapping[str, object]) -> str:
+    if kind != "ConfigMap":
+        return f"the configuration itself: this is a manifest of Kubernetes ({kind})"
+    data = content.get("data")
+    names = sorted(map(str, data)) if isinstance(data, Mapping) else []
+    where = f"data key {' or '.join(map(repr, names[:3]))}" if names else "data key"
+    return f"the configuration itself: this is a ConfigMap; give the value below its {where}"
