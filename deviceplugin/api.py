@@ -65,7 +65,14 @@ from deviceplugin.names import (
 from deviceplugin.placement.layout import Layout
 from deviceplugin.placement.topology import Topology
 from deviceplugin.placement.view import Context, Policy
-from deviceplugin.schema import Scheduling, Section, parse_bytes, section_of
+from deviceplugin.schema import (
+    OWN_VERSION,
+    Scheduling,
+    Section,
+    Size,
+    parse_bytes,
+    section_of,
+)
 from deviceplugin.vendor import (
     CONTRACT,
     MAX_COMPLAINTS,
@@ -103,6 +110,7 @@ from deviceplugin.vendor import (
 __all__ = [
     "CONTRACT",
     "MAX_COMPLAINTS",
+    "OWN_VERSION",
     "AdvertisedDevice",
     "AdvertisedID",
     "Agent",
@@ -165,6 +173,7 @@ __all__ = [
     "ShareLimits",
     "SharedResource",
     "SharingMethod",
+    "Size",
     "Topology",
     "TracingHost",
     "UnavailableError",

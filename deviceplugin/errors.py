@@ -16,7 +16,6 @@ DevicePluginError
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-<<<<<<< HEAD
 __all__ = [
     "AllocationError",
     "CallTimeoutError",
@@ -32,11 +31,8 @@ __all__ = [
     "VendorError",
 ]
 
-MAX_VALUE, MAX_EXPECTED = 200, 1000
-=======
 MAX_VALUE, MAX_EXPECTED, MAX_ERRORS = 200, 1000, 4000
 MAX_WHOLE = 60  # of a list or a mapping: longer, it hides what is said of it
->>>>>>> e8362c5 (config: what is wrong with a file is shown at once, in a person's words)
 
 
 class DevicePluginError(Exception):
@@ -63,7 +59,7 @@ class ConfigError(DevicePluginError):
         return (self,)
 
 
-class ConfigErrors(ConfigError):
+class SeveralError(ConfigError):
     """Several settings that cannot be used; as text one line, as `errors` one for each."""
 
     def __init__(self, errors: Iterable[ConfigError]) -> None:

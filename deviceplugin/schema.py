@@ -10,10 +10,12 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "OWN_VERSION",
     "Instance",
     "Isolation",
     "Scheduling",
     "Section",
+    "Size",
     "parse_bytes",
     "section_of",
 ]
@@ -32,6 +34,8 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
 
+# Why a key `version` has no effect.
+OWN_VERSION = "it is a mark of your own, nothing depends on it"
 # A text that is a quantity of memory; `parse_bytes` reads it.
 Size = Annotated[str, Meta(description="a size such as 5GiB")]
 
@@ -78,7 +82,7 @@ class Instance(Section, frozen=True):
         try:
             parse_bytes(self.memory)
         except ValueError as error:
-            raise ValueError("memory: a memory size above zero such as 5GiB") from error
+            raise ValueError("memory: a size above zero such as 5GiB") from error
 
     @property
     def memory_bytes(self) -> int:

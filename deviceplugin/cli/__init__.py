@@ -18,7 +18,9 @@ import yaml
 
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
-from deviceplugin.config.load import PREFIX, effective, load
+from deviceplugin.config.load import effective, load
+from deviceplugin.config.notices import notice_lines, notices
+from deviceplugin.config.origins import PREFIX
 from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.host import Host
@@ -71,12 +73,8 @@ def run(**flags: str | None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until we listen to it: it would end us
     config, modules = load(flags)
     configure_logs(config.log_level, config.log_format)
-    for note in config.notes:
-        structlog.get_logger().warning("setting_without_effect", setting=note)
-    for text in config.renamed:
-        structlog.get_logger().warning("setting_renamed", setting=text)
-    for line in config.ignored:
-        structlog.get_logger().warning("vendor_ignored", reason=line)
+    for event, fields in notices(config):
+        structlog.get_logger().warning(event, **fields)
     asyncio.run(_serve(config, modules, flags))
 
 
@@ -117,12 +115,8 @@ def _form(given: str | None) -> str:
 @_flags(_DAEMON_FLAGS)
 def check(**flags: str | None) -> None:
     config, _ = load(flags)
-    for note in config.notes:
-        click.echo(f"without effect: {note}", err=True)
-    for text in config.renamed:
-        click.echo(f"renamed: {text}", err=True)
-    for line in (*(status.error for status in config.skipped), *config.ignored):
-        click.echo(f"deviceplugin: {line}", err=True)
+    for line in notice_lines(config):
+        click.echo(line, err=True)
     click.echo(_yaml(effective(config)), nl=False)
 
 
@@ -219,6 +213,7 @@ async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, An
     from deviceplugin.inventory.store import InventoryStore  # noqa: PLC0415
     from deviceplugin.resources.plan import SOURCE, sharing_of  # noqa: PLC0415
     from deviceplugin.resources.report import report  # noqa: PLC0415
+    from deviceplugin.resources.unused import unused_document  # noqa: PLC0415
 
     store = InventoryStore(time.time)
     for status in config.skipped:
@@ -230,7 +225,8 @@ async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, An
     await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
     sharing = sharing_of(config.sections)
     store.set_faults(SOURCE, sharing.faults(store.current))
-    return report(config.node_name, store.current, sharing.plan(store.current))
+    shown = report(config.node_name, store.current, sharing.plan(store.current))
+    return shown | {"unused_rules": unused_document(store.current, sharing.rules)}
 
 
 def _render(document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str]) -> str:

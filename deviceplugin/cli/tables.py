@@ -69,3 +69,5 @@ def _troubles(report: Report) -> Iterator[str]:
         yield (f"{fault['class']}: {fault['device']}: {fault['reason']}\n  do: {fault['action']}")
     for problem in report["problems"]:
         yield f"refused: {problem['resource']}: {problem['reason']}\n  do: {problem['action']}"
+    if report.get("unused_rules"):
+        yield "\n".join(f"{rule['rule']} {rule['reason']}" for rule in report["unused_rules"])

@@ -27,9 +27,10 @@ _ADDRESS = re.compile(rf"(?:\[([0-9a-fA-F:.]+)\]|({_LABEL}(?:\.{_LABEL})*|)):([0
 class Config:
     """The daemon's whole configuration; `vendors` None means all installed ones.
 
-    `notes` name settings without effect, `renamed` those given by an old name, `skipped` the
-    installed vendors that cannot be used, and why, `ignored` the installed packages that another
-    one with the same vendor hides; `source` is None without a file.
+    `notes` name settings without effect, `unread` entries of the directory that are not read,
+    `renamed` settings given by an old name, `skipped` the installed vendors that cannot be used,
+    and why, `ignored` the installed packages that another one with the same vendor hides;
+    `source` is None without a file.
     `numbered_faults` are the vendors' words for sources of numbered faults:
     `{"xids": "nvidia.xid"}`.
     """
@@ -46,6 +47,7 @@ class Config:
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
     numbered_faults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
     skipped: tuple[VendorStatus, ...] = ()
     ignored: tuple[str, ...] = ()

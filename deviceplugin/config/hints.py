@@ -6,6 +6,7 @@ Loaded only when a configuration is refused.
 from collections.abc import Mapping
 
 _METRICS = "metrics are served at metrics_address under /metrics; alerts are Prometheus rules"
+_RIGHTS = "a container gets its own GPUs only; who may have pods is Kubernetes' RBAC"
 _IMAGE = "it describes a container's image; the node's driver decides what works"
 _OPTIMIZER = "nothing learns or optimizes here; scheduling.policy chooses the GPUs of a container"
 _CLUSTER = "it is the cluster's, not that of a device plugin on one node"
@@ -15,8 +16,8 @@ _DOCUMENT = "it is a description and configures nothing"
 _TOPICS: Mapping[str, str] = {
     "monitoring": _METRICS,
     "alerting": _METRICS,
-    "security": "a container gets its own GPUs only; rights of people and pods are Kubernetes' RBAC",
-    "compliance": "a container gets its own GPUs only; rights of people and pods are Kubernetes' RBAC",
+    "security": _RIGHTS,
+    "compliance": _RIGHTS,
     "data_protection": "memory and disks are encrypted by the hardware and the cluster, not here",
     "profiling": "profilers run in containers, nothing on the node is set up for them",
     "diagnostics": "`deviceplugin health` shows faults; the section health says which count",

@@ -6,6 +6,7 @@ With cli/ the only reader of the environment.
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from deviceplugin.config.config import (
     parse_node_name,
     parse_vendors,
 )
-from deviceplugin.config.files import Source, read_config_files, read_state
+from deviceplugin.config.files import Source, read_config_files, read_state, unread_entries
+from deviceplugin.config.notices import without_effect
 from deviceplugin.config.nvidia_v1 import is_v1, translate
-from deviceplugin.config.schema import check_keys, decode_sections
+from deviceplugin.config.origins import given_settings, unknown_variables
+from deviceplugin.config.schema import Raw, Refusals, check_keys, decode_sections
 from deviceplugin.discovery.registry import (
     Loaded,
     installed_vendors,
@@ -33,17 +36,16 @@ from deviceplugin.discovery.registry import (
     shadowed_text,
     shadowed_vendors,
 )
+from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
-from deviceplugin.host import Host
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
 from deviceplugin.resources import section as sharing
-from deviceplugin.resources.methods import launches_of, sharing_schema
+from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import sharing_of
-from deviceplugin.vendor import VendorModule
+from deviceplugin.vendor import Sections, VendorModule
 
-PREFIX = "DEVICEPLUGIN_"
 _PARSERS: Mapping[str, Callable[[Setting], object]] = {
     "node_name": parse_node_name,
     "host_root": parse_directory,
@@ -61,49 +63,126 @@ def load(
 ) -> tuple[Config, Sequence[VendorModule]]:
     """The configuration of all origins and the vendor modules that it names.
 
-    `capabilities` are the sections of each, by default those of CAPABILITIES.
+    `capabilities` are the sections of each, by default those of CAPABILITIES. What the node has
+    is not asked: one file is right or wrong for all nodes. Raises ConfigError with everything
+    that is wrong.
     """
-    given = {name: setting for name in flags if (setting := _given(name, flags[name])) is not None}
-    path = given.get("config")
-    source = _source(Path(str(path.value))) if path else None
-    raw = read_config_files(source.path) if source else {}
-    raw, notes = translate(raw) if is_v1(raw) else (raw, ())
+    refusals = Refusals()
+    refusals.errors += unknown_variables(os.environ, (*SETTINGS, *OTHER_VARIABLES))
+    given = given_settings(flags, os.environ)
+    read = _Read()
+    with refusals.collect():
+        read = _read(given.get("config"))
+    raw = read.raw
     settings = {name: Setting(raw[name], name) for name in SETTINGS if name in raw} | given
-    vendors = settings.get("vendors")
-    installed = tuple(installed_vendors())
-    names = parse_vendors(vendors, installed) if vendors else None
-    loaded = load_installed(RESERVED)
-    modules = loaded.chosen(names)  # what is asked for by name must be usable
+    loaded, values = load_installed(RESERVED), _values(settings, refusals)
+    with refusals.collect():
+        modules = loaded.chosen(values["vendors"])  # what is asked for by name must be usable
+    with refusals.collect():
+        document = _decoded(raw, loaded, capabilities, incomplete=_incomplete(loaded, values))
+    refusals.check()
+    config = Config(
+        **{"node_name": platform.node().lower(), **values},
+        **document,
+        notes=(*read.notes, *without_effect(raw, document["sections"])),
+        ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
+        unread=_unread(read.source),
+        source=read.source,
+    )
+    return config, modules
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Where the files are, what they say in our terms, and what of it has no effect here."""
+
+    source: Source | None = None
+    raw: Raw = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _read(path: Setting | None) -> _Read:
+    if path is None:
+        return _Read()
+    source = _source(Path(str(path.value)))
+    raw = read_config_files(source.path)
+    return _Read(source, *(translate(raw) if is_v1(raw) else (raw, ())))
+
+
+def _unread(source: Source | None) -> tuple[str, ...]:
+    names = unread_entries(source.path) if source else ()
+    return tuple(f"{name!r}: its name does not end in .yaml, .yml or .json" for name in names)
+
+
+def _values(settings: Mapping[str, Setting], refusals: Refusals) -> dict[str, Any]:
+    """The settings of flags, variables and the file's top, parsed."""
+    values: dict[str, Any] = {"vendors": None}
+    for name in (*_PARSERS, "vendors"):
+        if name in settings:
+            with refusals.collect():
+                values[name] = _parsed(name, settings[name])
+    return values
+
+
+def _parsed(name: str, setting: Setting) -> object:
+    if name == "vendors":
+        return parse_vendors(setting, tuple(installed_vendors()))
+    return _PARSERS[name](setting)
+
+
+def _incomplete(loaded: Loaded, values: Mapping[str, Any]) -> bool:
+    """Whether a vendor that is not named cannot be loaded: its sections are not known then."""
+    return bool(loaded.refused) and not values["vendors"]
+
+
+def _decoded(
+    raw: Raw,
+    loaded: Loaded,
+    capabilities: Sequence[Mapping[str, Any]] | None,
+    *,
+    incomplete: bool,
+) -> dict[str, Any]:
+    """The sections, and what else the file says: fields of Config."""
     defaults = health.vendor_defaults(loaded.modules)
     raw, renamed = health.with_defaults(raw, os.environ, defaults)
     schemas = {key: schema for module in loaded.modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS if capabilities is None else sections_of(capabilities)
-    incomplete = bool(loaded.refused) and not names
     schemas["sharing"] = sharing_schema(loaded.modules, strict=not incomplete)
+    refusals = Refusals()
     skipped: Sequence[VendorStatus] = ()
     if incomplete:
         skipped = _with_sections(loaded, raw.keys() - {*SETTINGS, *schemas})
     else:
-        check_keys(raw, (*SETTINGS, *schemas), schemas)
-    sections = decode_sections(raw, schemas)
-    configured_policies(sections)
-    values = {name: parse(settings[name]) for name, parse in _PARSERS.items() if name in settings}
-    config = Config(
-        **{"node_name": platform.node().lower(), **values},  # type: ignore[arg-type]  # parsed
-        vendors=names,
-        sections=sections,
-        notes=notes,
-        renamed=renamed,
-        numbered_faults=defaults.numbered,
-        skipped=tuple(skipped),
-        ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
-        source=source,
-    )
-    shared = sharing_of(sections)
+        with refusals.collect():
+            check_keys(raw, (*SETTINGS, *schemas), schemas)
+    with refusals.collect():
+        sections = decode_sections(raw, schemas)
+    refusals.check()
+    _check_names(sections, incomplete=incomplete)
+    return {
+        "sections": sections,
+        "renamed": renamed,
+        "numbered_faults": defaults.numbered,
+        "skipped": tuple(skipped),
+    }
+
+
+def _check_names(sections: Sections, *, incomplete: bool) -> None:
+    """Raise ConfigError for what sections name and nobody installed has."""
+    refusals, shared = Refusals(), sharing_of(sections)
+    with refusals.collect():
+        configured_policies(sections)
     if not incomplete:
-        sharing.check_rules(shared.rules, shared.section)
-    launches_of(shared, Host(config.host_root), sections)
-    return config, modules
+        with refusals.collect():
+            sharing.check_rules(shared.rules, shared.section)
+    refusals.check()
+
+
+def check_host_root(config: Config) -> None:
+    """Raise ConfigError where the host's files cannot be found: an empty node is not meant."""
+    if not config.host_root.is_dir():
+        text = "a directory that exists, where this process finds the host's /sys, /proc and /dev"
+        raise ConfigError("--host-root", str(config.host_root), text)
 
 
 def _with_sections(loaded: Loaded, unknown: Iterable[str]) -> Sequence[VendorStatus]:
@@ -117,15 +196,6 @@ def _with_sections(loaded: Loaded, unknown: Iterable[str]) -> Sequence[VendorSta
 
 def _source(path: Path) -> Source:
     return Source(path, read_state(path))
-
-
-def _given(name: str, flag: str | None) -> Setting | None:
-    if flag is not None:
-        return Setting(flag, f"--{name.replace('_', '-')}")
-    variable = f"{PREFIX}{name.upper()}"
-    if variable in os.environ:
-        return Setting(os.environ[variable], variable)
-    return None
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -163,6 +233,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")
+OTHER_VARIABLES = ("config", "format")
 # Names that no vendor's section may have: those of today, and those that are kept for what the
 # daemon itself will have. A section with the vendor's own name is never taken.
 RESERVED = frozenset(

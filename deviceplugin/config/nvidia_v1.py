@@ -7,14 +7,14 @@ reported as a note.
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from deviceplugin.config.nvidia_v1_flags import plugin_settings, unserved
-from deviceplugin.config.schema import Raw, decode
+from deviceplugin.config.nvidia_v1_flags import Flags, plugin_settings, unserved
+from deviceplugin.config.schema import Raw, decode_sections
 from deviceplugin.errors import ConfigError
-from deviceplugin.names import name_problem
+from deviceplugin.resources.section import check_name, check_replicas
 from deviceplugin.schema import Section
 
 KEYS = ("version", "flags", "resources", "sharing", "imex")
@@ -32,7 +32,7 @@ class Pattern(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Check the name, with the prefix that is added if it has none."""
-        _check_name(self.name)
+        check_name("name", _full(self.name))
 
 
 class Patterns(Section, frozen=True):
@@ -52,16 +52,15 @@ class Shared(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Check what that plugin's documentation requires and its schema does not express."""
-        _check_name(self.name)
+        check_name("name", _full(self.name))
         if self.rename is not None:
-            _check_name(self.rename)
-        if self.replicas < 2:
-            raise ValueError(f"replicas {self.replicas} is less than 2")
+            check_name("rename", _full(self.rename))
+        check_replicas(self.replicas)
         if isinstance(self.devices, int) and self.devices < 1:
-            raise ValueError(f"devices {self.devices} is not a number above 0")
+            raise ValueError("devices: all, a number from 1, or a list of indexes and UUIDs")
         for device in self.devices if isinstance(self.devices, tuple) else ():
             if not _DEVICE.fullmatch(str(device)):
-                raise ValueError(f"devices: {device!r} is neither an index nor a UUID")
+                raise ValueError(f"devices: indexes such as 0 or '0:1', and UUIDs; not {device!r}")
 
 
 class Method(Section, frozen=True, rename="camel"):
@@ -75,7 +74,7 @@ class Method(Section, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         """A block without resources is a mistake."""
         if not self.resources:
-            raise ValueError("resources is empty")
+            raise ValueError("resources: at least one entry with name and replicas")
 
 
 class Methods(Section, frozen=True, rename="camel"):
@@ -92,13 +91,18 @@ class Imex(Section, frozen=True, rename="camel"):
     required: bool = False
 
 
-def _check_name(name: str) -> None:
-    if problem := name_problem(_full(name)):
-        raise ValueError(f"name {name!r}: {problem}")
-
-
 def _full(name: str) -> str:
     return name if "/" in name else f"{PREFIX}{name}"
+
+
+SCHEMAS = {"flags": Flags, "imex": Imex, "resources": Patterns, "sharing": Methods}
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that are null: that plugin takes those as not given."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def is_v1(raw: Raw) -> bool:
@@ -116,12 +120,11 @@ def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     Our own keys (a directory may have several files) override it. Raises ConfigError.
     """
     ours = {key: value for key, value in raw.items() if key not in KEYS}
-    flags = raw.get("flags") or {}
-    patterns = decode(raw.get("resources") or {}, Patterns, "resources")
-    methods = decode(raw.get("sharing") or {}, Methods, "sharing")
-    imex = decode(raw.get("imex") or {}, Imex, "imex")
-    settings = plugin_settings(flags)
-    notes = unserved(flags)
+    theirs = {key: without_nulls(raw.get(key) or {}) for key in SCHEMAS}
+    decoded = decode_sections(theirs, SCHEMAS)
+    flags, patterns = cast("Flags", decoded["flags"]), cast("Patterns", decoded["resources"])
+    methods, imex = cast("Methods", decoded["sharing"]), cast("Imex", decoded["imex"])
+    settings, notes = plugin_settings(flags), unserved(flags)
     if imex.channel_ids:
         notes.append("imex.channelIDs: IMEX channels are not handed out yet")
     if methods.mps and methods.time_slicing:
@@ -149,19 +152,25 @@ def _rules(patterns: Patterns, methods: Methods, policy: str) -> Iterator[RawRul
     """Rules for named devices come first, because the first rule that matches decides."""
     method, kind = methods.mps or methods.time_slicing, "mps" if methods.mps else "time-slicing"
     terms = _terms(method, kind, policy) if method else {}
-    shared = method.resources if method else ()
-    for selector, listed in (("product", patterns.gpus), ("profile", patterns.mig)):
-        for pattern in listed:
+    block = f"sharing.{'mps' if methods.mps else 'timeSlicing'}.resources"
+    shared = [
+        (f"{block}[{i}]", entry) for i, entry in enumerate(method.resources if method else ())
+    ]
+    for key, selector, listed in (
+        ("gpus", "product", patterns.gpus),
+        ("mig", "profile", patterns.mig),
+    ):
+        for number, pattern in enumerate(listed):
             match = {"vendor": "nvidia", selector: _glob(pattern.pattern)}
-            name = _full(pattern.name)
-            for entry in shared:
+            name, label = _full(pattern.name), f"resources.{key}[{number}]"
+            for place, entry in shared:
                 if _full(entry.name) == name and method:
-                    yield from _shares(match, entry, method, terms)
-            yield {"match": match, "offers": [{"whole": True, "name": name}]}
-    for entry in shared:
+                    yield from _shares(f"{label}, {place}", match, entry, method, terms)
+            yield {"label": label, "match": match, "offers": [{"whole": True, "name": name}]}
+    for label, entry in shared:
         match = {"vendor": "nvidia", "resource": _full(entry.name)}
         if method:
-            yield from _shares(match, entry, method, terms)
+            yield from _shares(label, match, entry, method, terms)
 
 
 def _terms(method: Method, kind: str, policy: str) -> RawRule:
@@ -174,7 +183,9 @@ def _terms(method: Method, kind: str, policy: str) -> RawRule:
     }
 
 
-def _shares(match: RawRule, entry: Shared, method: Method, terms: RawRule) -> Iterator[RawRule]:
+def _shares(
+    label: str, match: RawRule, entry: Shared, method: Method, terms: RawRule
+) -> Iterator[RawRule]:
     """The rules for the replicas of an entry, one for each kind of selection in `devices`."""
     name = _full(entry.rename or entry.name)
     if method.rename_by_default and entry.rename is None:
@@ -182,7 +193,7 @@ def _shares(match: RawRule, entry: Shared, method: Method, terms: RawRule) -> It
     offer = {"replicas": entry.replicas, "name": name, **terms}
     for selection in _selections(entry):
         count = selection.pop("count", None)
-        yield {"match": match | selection, "count": count, "offers": [offer]}
+        yield {"label": label, "match": match | selection, "count": count, "offers": [offer]}
 
 
 def _selections(entry: Shared) -> Iterator[RawRule]:

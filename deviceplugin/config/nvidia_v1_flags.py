@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from deviceplugin.config.schema import decode
 from deviceplugin.schema import Section
 
 Strategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
@@ -63,9 +62,8 @@ class PluginSettings:
     mps_root: str | None
 
 
-def plugin_settings(raw: object) -> PluginSettings:
-    """Our settings for the section `flags`; raises ConfigError."""
-    flags: Flags = decode(raw, Flags, "flags")
+def plugin_settings(flags: Flags) -> PluginSettings:
+    """Our settings for the section `flags`."""
     plugin = flags.plugin
     listed = plugin.device_list_strategy
     strategies = listed.split(",") if isinstance(listed, str) else list(listed)
@@ -86,9 +84,9 @@ def plugin_settings(raw: object) -> PluginSettings:
     )
 
 
-def unserved(raw: object) -> list[str]:
+def unserved(flags: Flags) -> list[str]:
     """Which flags have no effect here, one line each."""
-    return list(_unserved(decode(raw, Flags, "flags")))
+    return list(_unserved(flags))
 
 
 def _unserved(flags: Flags) -> Iterator[str]:

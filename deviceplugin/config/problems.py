@@ -18,7 +18,7 @@ from deviceplugin.config.hints import hint_of
 from deviceplugin.errors import ConfigError
 
 _OF_STEPS = re.compile(r"(?s)(.*?)(?: - at `(?:key in )?\$.*`)?")
-MANY = 12
+MAX_PLACES, MAX_ITEM = 3, 24
 
 
 def problems_of(
@@ -33,15 +33,15 @@ def unknown_key(
 ) -> ConfigError:
     """An error that says where the key belongs, or what it was meant to be."""
     full = f"{path}.{key}" if path else key
+    if not path and (hint := hint_of(key)):
+        return ConfigError(full, value, hint, reason=f"there is no such key: {hint}")
     return ConfigError(full, value, _instead(key, sorted(known), path, schemas))
 
 
 def _instead(key: str, known: list[str], path: str, schemas: Mapping[str, Any]) -> str:
-    if not path and (hint := hint_of(key)):
-        return f"no such key: {hint}"
     places = [place for place in _places(schemas, key) if place != path]
     listed = ", ".join(known)
-    if 0 < len(places) <= MANY // 4:
+    if 0 < len(places) <= MAX_PLACES:
         return f"a known key: {key!r} belongs under {' or '.join(places)}"
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -197,10 +197,13 @@ def _one(kind: Any, notes: list[Meta], value: object) -> str:
     kind, inner = _bare(kind)
     notes = [*notes, *inner]
     described = next((note.description for note in notes if note.description), None)
-    if described:
-        return described
-    if choices := _choices(kind):
-        return _chosen(choices, value)
+    choices = _choices(kind)
+    if described or choices:
+        return described or _chosen(choices, value)
+    return _of_type(kind, notes, value)
+
+
+def _of_type(kind: Any, notes: list[Meta], value: object) -> str:
     if kind is bool:
         return "true or false, without quotes"
     if kind in (int, float):
@@ -208,10 +211,10 @@ def _one(kind: Any, notes: list[Meta], value: object) -> str:
     if kind is str:
         return _text(value)
     if get_origin(kind) in (tuple, list):
-        return _list(value)
-    if _is_struct(kind):
-        return f"keys and values, of {', '.join(f.encode_name for f in fields(kind))}"
-    return "keys and values" if get_origin(kind) is dict else "another value"
+        return _list(kind, value)
+    if not _is_struct(kind):
+        return "keys and values"
+    return f"keys and values, of {', '.join(f.encode_name for f in fields(kind))}"
 
 
 def _choices(kind: Any) -> list[str]:
@@ -232,11 +235,11 @@ def _number(kind: type, notes: list[Meta], value: object) -> str:
     text = "a whole number" if kind is int else "a number"
     for note in notes:
         if note.ge is not None:
-            text += f" from {note.ge:g}"
+            text += f" from {note.ge:.12g}"
         if note.gt is not None:
-            text += f" above {note.gt:g}"
+            text += f" above {note.gt:.12g}"
         if note.le is not None:
-            text += f" to {note.le:g}" if note.ge is not None else f", at most {note.le:g}"
+            text += f" to {note.le:.12g}" if note.ge is not None else f", at most {note.le:.12g}"
     return f"{text}, without quotes" if isinstance(value, str) and value.isdigit() else text
 
 
@@ -246,8 +249,11 @@ def _text(value: object) -> str:
     return "one text" if isinstance(value, list | Mapping) else "text"
 
 
-def _list(value: object) -> str:
-    simple = isinstance(value, str | int | float) and not isinstance(value, bool)
-    if simple and len(str(value)) <= MANY * 2:
-        return f"a list: write [{', '.join(part.strip() for part in str(value).split(','))}]"
+def _list(kind: Any, value: object) -> str:
+    items = [part.strip() for part in str(value).split(",")] if isinstance(value, str) else [value]
+    item = next(iter(get_args(kind)), Any)
+    if len(str(value)) <= MAX_ITEM and all(_converts(one, item) for one in items):
+        return f"a list: write [{', '.join(map(str, items))}]"
+    if choices := _choices(_bare(item)[0]):
+        return f"a list of {', '.join(choices)}"
     return "a list, each entry on a line that begins with '- '"

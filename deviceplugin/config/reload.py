@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from deviceplugin.config.config import Config
+from deviceplugin.config.notices import notices
 from deviceplugin.config.watch import watch_files
 from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.registry import Family
@@ -172,10 +173,8 @@ class Reloader(Part[Config]):
         if changes:
             await self._use(config, modules)
             self._running = config
-            for note in config.notes:
-                log.warning("setting_without_effect", setting=note)
-            for text in config.renamed:
-                log.warning("setting_renamed", setting=text)
+            for event, fields in notices(config):
+                log.warning(event, **fields)
         return changes
 
     def _load(self) -> tuple[Config, Sequence[VendorModule]]:

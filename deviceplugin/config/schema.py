@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from deviceplugin.errors import ConfigError, ConfigErrors
+from deviceplugin.errors import ConfigError, SeveralError
 from deviceplugin.vendor import Sections
 
 Raw = dict[str, Any]  # a YAML value that no schema has checked yet
@@ -32,7 +32,7 @@ class Refusals:
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
-            raise ConfigErrors(self.errors)
+            raise SeveralError(self.errors)
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:
@@ -68,9 +68,7 @@ def check_keys(raw: Raw, known: Iterable[str], schemas: Mapping[str, Any]) -> No
         refusals.check()
 
 
-def decode(
-    raw: object, schema: Any, name: str, schemas: Mapping[str, Any] | None = None
-) -> Any:
+def decode(raw: object, schema: Any, name: str, schemas: Mapping[str, Any] | None = None) -> Any:
     """`raw` as the schema's value; raises ConfigError with each path below `name`.
 
     `schemas` are those of all sections, where a key that is misplaced may belong.

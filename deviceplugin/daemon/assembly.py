@@ -10,6 +10,7 @@ from deviceplugin.daemon.daemon import Daemon, Tables, use_all
 from deviceplugin.daemon.generation import Generations, Lasting
 from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.daemon.parts import ControlPart, HttpPart, LockPart, LogsPart, UeventsPart
+from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
@@ -74,6 +75,11 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         core.health,
         core.generations,
         core.sharing,
+        UnusedRulesPart(
+            core.health.store,
+            lambda: core.sharing.sharing.rules,
+            lambda: not core.generations.problem(),
+        ),
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),

@@ -28,7 +28,8 @@ class SharingSettings:
 
 
 def sharing_settings(config: Config) -> SharingSettings:
-    """Raises ConfigError where a rule's sharing method needs a program that is not to be had."""
+    """The rules, and what starts the programs that they need: whether the node has them is asked
+    when they are started."""
     sharing, host = sharing_of(config.sections), Host(config.host_root)
     return SharingSettings(sharing, launches_of(sharing, host, config.sections))
 
@@ -70,10 +71,6 @@ class SharingPart(Part[Config]):
             "ledger_plan": self.planner.follow_ledger,
             "programs": self._follow_programs,
         }
-
-    def check(self, config: Config) -> None:
-        """A sharing method needs its program."""
-        sharing_settings(config)
 
     async def use(self, config: Config) -> None:
         """Share by other settings from now on; what pods hold they keep."""

@@ -47,14 +47,14 @@ class HealthSection(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a fault's name, and a longest hold that is not the longest."""
-        for name in (*self.disable, *self.enable, *self.classes, *self.repeats):
-            if not _FAULT_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} names no fault: all, xids, 79, nvidia.xid/79")
-        for name in (*self.classes, *self.repeats):
-            if "/" not in name:
-                raise ValueError(f"{name!r} is not of the form source/code, as in nvidia.xid/79")
+        for key in ("disable", "enable", "classes", "repeats"):
+            for name in getattr(self, key):
+                if not _FAULT_NAME.fullmatch(name):
+                    raise ValueError(f"{key}: faults such as nvidia.xid/79, not {name!r}")
+                if key in ("classes", "repeats") and "/" not in name:
+                    raise ValueError(f"{key}: such as nvidia.xid/79, not {name!r}")
         if self.hold_max_s < self.hold_s:
-            raise ValueError(f"hold_max_s {self.hold_max_s:g} is below hold_s {self.hold_s:g}")
+            raise ValueError(f"hold_max_s: at least hold_s, which is {self.hold_s:g}")
 
 
 SECTIONS: Mapping[str, Any] = {"health": HealthSection}

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from deviceplugin.model import Device
-from deviceplugin.resources.section import Offer
-from deviceplugin.schema import Scheduling, Section, parse_bytes, section_of
+from deviceplugin.resources.section import Offer, check_size
+from deviceplugin.schema import Scheduling, Section, Size, section_of
 from deviceplugin.vendor import Sections
 
 _NIC = re.compile(r"[A-Za-z0-9_.-]{1,64}|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -55,7 +55,7 @@ class SchedulingSection(Section, frozen=True):
         """Check the name where msgspec can still tell the key's path."""
         if self.proximity_to is not None and not _NIC.fullmatch(self.proximity_to):
             raise ValueError(
-                f"proximity_to {self.proximity_to!r} is no interface and no PCI address"
+                "proximity_to: a network interface or RDMA device such as mlx5_0, or a PCI address"
                 " such as 0000:3b:00.0"
             )
 
@@ -67,15 +67,14 @@ class GpuNode(Section, frozen=True):
     name: str
     gpu_type: str | None = None
     gpu_count: int | None = None
-    memory_per_gpu: str | None = None
+    memory_per_gpu: Size | None = None
     scheduling_policy: str | None = None
 
     def __post_init__(self) -> None:
         """Check the quantities where msgspec can still tell the key's path."""
         if self.gpu_count is not None and self.gpu_count < 0:
-            raise ValueError(f"gpu_count {self.gpu_count} is negative")
-        if self.memory_per_gpu is not None:
-            parse_bytes(self.memory_per_gpu)
+            raise ValueError("gpu_count: a whole number from 0")
+        check_size("memory_per_gpu", self.memory_per_gpu)
 
 
 # A list is no struct, but is decoded, checked and shown by the same code.

@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 
 from deviceplugin.edits import merge_edits
-from deviceplugin.errors import ConfigError, VendorError
+from deviceplugin.errors import DevicePluginError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share
 from deviceplugin.names import name_problem
@@ -98,26 +98,51 @@ def _method_problem(name: object, method: SharingMethod, taken: Container[str]) 
 def launches_of(sharing: Sharing, host: Host, sections: Sections) -> Launches:
     """What starts the programs of each sharing method that a rule uses.
 
-    Raises ConfigError where a program is not to be had.
+    A program that is not on this node is looked for again by each call; until it is there, the
+    call raises DevicePluginError.
     """
-    launches: dict[str, Launch] = {}
-    for name in sorted(sharing.methods_used & sharing.section.METHODS.keys()):
-        method = sharing.section.METHODS[name]
+    return {method.name: _launch(method, host, sections) for method in _methods_used(sharing)}
+
+
+def absent_programs(sharing: Sharing, host: Host, sections: Sections) -> tuple[str, ...]:
+    """Why the sharing methods that rules use cannot serve on this node, one line each."""
+    found = []
+    for method in _methods_used(sharing):
         try:
-            launches[name] = _launch(name, method.prepare(host, sections))
+            method.prepare(host, sections)
+        except DevicePluginError as error:
+            found.append(f"sharing: {method.name}: {error}; its devices are Unhealthy until then")
+    return tuple(found)
+
+
+def _methods_used(sharing: Sharing) -> Iterable[Method]:
+    known = sharing.section.METHODS
+    return [known[name] for name in sorted(sharing.methods_used & known.keys())]
+
+
+def _launch(method: Method, host: Host, sections: Sections) -> Launch:
+    """What is found stays found: a program that runs must not end because its file is replaced."""
+    found: list[Launch] = []
+    broken: list[VendorError] = []
+
+    def prepared() -> Launch:
+        if broken:
+            raise broken[0]
+        try:
+            found.append(method.prepare(host, sections))
         except VendorError as error:
-            raise ConfigError(f"sharing.{name}", name, f"a usable method ({error})") from error
-    return launches
+            if error.__cause__ is not None:  # a mistake in the method, logged once
+                broken.append(error)
+            raise
+        return found[0]
 
-
-def _launch(name: str, launch: Launch) -> Launch:
     def checked(shared: SharedResource) -> Program:
-        program = launch(shared)
+        program = (found[0] if found else prepared())(shared)
         if not isinstance(program, Program) or not program.arguments:
             raise TypeError(f"it made {program!r}, which is not a Program with arguments")
         return program
 
-    return plugin_function(f"{name}.launch", checked)
+    return plugin_function(f"{method.name}.launch", checked)
 
 
 def _offered(module: VendorModule) -> Mapping[str, SharingMethod]:

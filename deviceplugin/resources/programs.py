@@ -224,8 +224,19 @@ class Programs:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(reconcile(resources.changes()))
                 tasks.create_task(reconcile(self._launches.changes()))
+                tasks.create_task(self._retry(resources, devices))
         finally:
             await self._stop(list(self._running))
+
+    async def _retry(
+        self, resources: Latest[Resources], devices: Callable[[], Mapping[DeviceID, Device]]
+    ) -> None:
+        """Nothing tells when a program that was absent is there."""
+        while True:
+            await asyncio.sleep(RETRY_S)
+            async with self._one_at_a_time:
+                if self._problems:
+                    await self._reconcile(services_of(resources.value, devices()))
 
     def faults(
         self,
@@ -251,15 +262,23 @@ class Programs:
 
     async def _reconcile(self, services: Mapping[ResourceName, Service]) -> None:
         """The end of a program ends its clients, so it stays where nothing of it changed."""
+        before = self._problems
         wanted = dict(self._wanted(services))
         controls = {name: control for name, (control, _) in self._running.items()}
-        others = [n for n, c in controls.items() if not c.wanted.same(wanted.get(n))]
+        # One whose program cannot be named just now stays: its clients are running containers.
+        others = [
+            name
+            for name, control in controls.items()
+            if name not in self._problems and not control.wanted.same(wanted.get(name))
+        ]
         await self._stop(others)
         for name, one in wanted.items():
             if name not in self._running:
                 control = Control(one, self._changed)
                 task = asyncio.create_task(keep(f"{one.method} {name}", control.once, RETRY_S))
                 self._running[name] = (control, task)
+        if self._problems != before:
+            self._changed()
 
     def _wanted(
         self, services: Mapping[ResourceName, Service]

@@ -49,6 +49,27 @@ def offerings(
         yield from _forms(device, rules[number], domains.get(device.vendor))
 
 
+def rules_that_decide(inventory: Inventory, rules: Sequence[Rule]) -> frozenset[int]:
+    """The numbers of the rules that decide about a device."""
+    taken = [0] * len(rules)
+    for device in sorted(inventory.devices.values(), key=_place):
+        number = _first_fit(device, rules, taken, inventory.devices)
+        if number is not None:
+            taken[number] += 1
+    return frozenset(number for number, times in enumerate(taken) if times)
+
+
+def rules_that_fit(inventory: Inventory, rules: Sequence[Rule]) -> frozenset[int]:
+    """The numbers of the rules that fit a device, whichever rule decides about it."""
+    devices = inventory.devices
+    return frozenset(
+        number
+        for number, rule in enumerate(rules)
+        for device in devices.values()
+        if _fits(rule, device, devices.get(device.parent) if device.parent else None)
+    )
+
+
 def _place(device: Device) -> tuple[str, int, str]:
     return (device.vendor, -1 if device.index is None else device.index, device.id)
 

@@ -11,7 +11,7 @@ from deviceplugin.errors import ConfigError
 from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share
 from deviceplugin.names import name_problem
 from deviceplugin.schema import Isolation as IsolationWord
-from deviceplugin.schema import Section, parse_bytes
+from deviceplugin.schema import Section, Size, parse_bytes
 from deviceplugin.vendor import Prepare
 
 MIB = 1 << 20
@@ -20,17 +20,41 @@ Texts = str | tuple[str, ...]
 Numbers = int | str | tuple[int | str, ...]
 
 
+# Less than 40 bytes an id are not to be had, and the kubelet drops a list of 4 MiB.
+MAX_REPLICAS = 100_000
+
+
+def check_size(key: str, text: str | None) -> None:
+    """Raise ValueError, as a section's own check does, for what is not a size."""
+    if text is not None:
+        try:
+            parse_bytes(text)
+        except ValueError as error:
+            raise ValueError(f"{key}: a size above zero such as 5GiB") from error
+
+
+def check_replicas(replicas: int | None) -> None:
+    """Raise ValueError for a number of replicas that no node can offer."""
+    if replicas is not None and not 2 <= replicas <= MAX_REPLICAS:
+        raise ValueError(f"replicas: a whole number from 2 to {MAX_REPLICAS}")
+
+
+def check_name(key: str, name: str) -> None:
+    """Raise ValueError for what cannot be the name of a resource."""
+    if problem := name_problem(name):
+        raise ValueError(f"{key}: a resource name such as nvidia.com/gpu.shared: {problem}")
+
+
 class MemoryRange(Section, frozen=True):
     """Device memory from `min` up to and including `max`."""
 
-    min: str | None = None
-    max: str | None = None
+    min: Size | None = None
+    max: Size | None = None
 
     def __post_init__(self) -> None:
         """Check both sizes."""
-        for size in (self.min, self.max):
-            if size is not None:
-                parse_bytes(size)
+        check_size("min", self.min)
+        check_size("max", self.max)
 
 
 class Match(Section, frozen=True):
@@ -51,15 +75,15 @@ class Match(Section, frozen=True):
 class MemorySlices(Section, frozen=True):
     """Memory by the unit; `reserve` of each device is not handed out."""
 
-    unit: str = "1GiB"
-    reserve: str | None = None
+    unit: Size = "1GiB"
+    reserve: Size | None = None
 
     def __post_init__(self) -> None:
         """Refuse a unit that is no whole number of MiB, the unit in which limits are told."""
+        check_size("unit", self.unit)
+        check_size("reserve", self.reserve)
         if parse_bytes(self.unit) % MIB:
-            raise ValueError(f"unit {self.unit!r} is not a whole number of MiB")
-        if self.reserve is not None:
-            parse_bytes(self.reserve)
+            raise ValueError("unit: a whole number of MiB such as 512MiB")
 
 
 class Offer(Section, frozen=True):
@@ -80,12 +104,11 @@ class Offer(Section, frozen=True):
         forms = self.whole + (self.replicas is not None) + (self.memory is not None)
         if forms != 1:
             raise ValueError("an offer has exactly one of whole, replicas and memory")
-        if self.replicas is not None and self.replicas < 2:
-            raise ValueError(f"replicas {self.replicas} is less than 2")
-        if self.name is not None and (problem := name_problem(self.name)):
-            raise ValueError(f"name {self.name!r}: {problem}")
+        check_replicas(self.replicas)
+        if self.name is not None:
+            check_name("name", self.name)
         if isinstance(self.max_per_container, int) and self.max_per_container < 1:
-            raise ValueError(f"max_per_container {self.max_per_container} is less than 1")
+            raise ValueError("max_per_container: a whole number from 1, or unlimited")
         if self.whole and (self.method or self.variables):
             raise ValueError("a device that is offered whole has neither sharing nor variables")
 
@@ -109,20 +132,23 @@ class Offer(Section, frozen=True):
 
 
 class Rule(Section, frozen=True):
-    """What becomes of the devices that fit `match`, or of the first `count` of them."""
+    """What becomes of the devices that fit `match`, or of the first `count` of them.
+
+    `label` is what messages call the rule instead of its number."""
 
     offers: tuple[Literal["whole", "exclude"] | Offer, ...]
     match: Match = Match()
     count: int | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse rules that say nothing or contradict themselves."""
         if not self.offers:
-            raise ValueError("offers is empty; to hide devices say [exclude]")
+            raise ValueError("offers: at least one form; to hide devices write [exclude]")
         if "exclude" in self.offers and len(self.offers) > 1:
-            raise ValueError("exclude stands alone")
+            raise ValueError("offers: exclude alone, or forms without it")
         if self.count is not None and self.count < 1:
-            raise ValueError(f"count {self.count} is less than 1")
+            raise ValueError("count: a whole number from 1")
 
     @property
     def forms(self) -> tuple[Offer, ...]:

@@ -103,10 +103,11 @@ class SharingMethod(Protocol):
         """What keeps the containers of such a share apart; pure."""
 
     def prepare(self, host: Host, sections: Mapping[str, msgspec.Struct]) -> Launch:
-        """What makes the program of each resource; called when a configuration is read.
+        """What makes the program of each resource; called when the first one is needed.
 
-        `sections["sharing"]` has the method's own settings. Raises ConfigError where the program
-        is not to be had. The `Launch` is pure.
+        `sections["sharing"]` has the method's own settings. Raises UnavailableError while the
+        program is not on this node: the devices wait, Unhealthy with this reason, and it is asked
+        again every 5 s. The `Launch` is pure.
         """
 
     def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:

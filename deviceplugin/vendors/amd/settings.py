@@ -6,12 +6,13 @@ that no GPU driver has a switch for are accepted and do nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 import msgspec
 
 from deviceplugin.names import name_problem, size_class
-from deviceplugin.schema import Instance, Scheduling, Section, section_of
+from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section, section_of
 
 # How the container runtime learns of the devices; device nodes are given in any case.
 Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
@@ -40,11 +41,13 @@ class MxgpuInstance(Instance, frozen=True):
         """Check memory and name where msgspec can still tell the key's path."""
         super().__post_init__()
         if problem := name_problem(f"{DOMAIN}/{self.name}{VFIO_SUFFIX}"):
-            raise ValueError(f"{self.name!r} cannot be the name of a resource: {problem}")
+            raise ValueError(f"name: what stands after the slash of a resource's name: {problem}")
 
 
 class MxgpuSection(Section, frozen=True):
     """The section `mxgpu`; an empty list of instances offers every size under its size class."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
 
     version: str | None = None
     enabled: bool = True
@@ -64,6 +67,10 @@ class MxgpuSection(Section, frozen=True):
 class RocmRuntime(Section, frozen=True):
     """Features of the ROCm runtime that a container is asked to use."""
 
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cooperative_groups": "the GPU and the image decide, there is no switch for it"}
+    )
+
     memory_pool: bool = False
     unified_memory: bool = False
     cooperative_groups: bool = False
@@ -71,6 +78,10 @@ class RocmRuntime(Section, frozen=True):
 
 class RocmSection(Section, frozen=True):
     """The section `rocm`; only `runtime` does something, the rest describes an image."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(("version", "features", "libraries"), "it describes a container's image")
+    )
 
     version: str | None = None
     features: tuple[str, ...] = ()

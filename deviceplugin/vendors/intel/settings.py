@@ -1,11 +1,13 @@
 """The configuration sections `intel` and `intel_xe`: their keys, defaults and checks."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from deviceplugin.names import name_problem, size_class
-from deviceplugin.schema import Instance, Scheduling, Section
+from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section
 
 Naming = Literal["native", "driver"]
 Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
@@ -36,9 +38,9 @@ class XeInstance(Instance, frozen=True):
         """Refuse names that the kubelet or another resource of ours would clash with."""
         super().__post_init__()
         if problem := name_problem(f"{DOMAIN}/{self.name}{VFIO_SUFFIX}"):
-            raise ValueError(f"{self.name!r} cannot name a resource: {problem}")
+            raise ValueError(f"name: what stands after the slash of a resource's name: {problem}")
         if self.name in _TAKEN or self.name.endswith(VFIO_SUFFIX):
-            raise ValueError(f"{self.name!r} is taken: choose a name such as xe-4gb")
+            raise ValueError("name: one that no other resource has, such as xe-4gb")
 
 
 class XeSettings(Section, frozen=True):
@@ -46,6 +48,8 @@ class XeSettings(Section, frozen=True):
 
     `version` is the user's own mark of the configuration, nothing depends on it.
     """
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
 
     version: str | None = None
     enabled: bool = True

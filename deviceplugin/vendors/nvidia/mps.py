@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from deviceplugin.errors import ConfigError
+from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, Isolation, Mount, ResourceName, Share, frozen
 from deviceplugin.schema import Section
@@ -34,7 +34,7 @@ class MpsSettings(Section, frozen=True):
         for key in ("root", "control"):
             path = getattr(self, key)
             if path and (not path.startswith("/") or ".." in path.split("/")):
-                raise ValueError(f"{key} {path!r} is not an absolute path")
+                raise ValueError(f"{key}: an absolute path without `..`")
 
 
 class Mps:
@@ -42,7 +42,10 @@ class Mps:
 
     TITLE = "MPS"
     DEVICES = "whole NVIDIA GPUs"
-    ADVICE = "see the logs below the MPS root, and whether another MPS uses the GPU"
+    ADVICE = (
+        "see whether the driver with nvidia-cuda-mps-control is installed, the logs below the MPS"
+        " root, and whether another MPS uses the GPU"
+    )
     SETTINGS: type[msgspec.Struct] = MpsSettings
 
     def refusal(self, device: Device) -> str | None:
@@ -56,17 +59,15 @@ class Mps:
         return Isolation.MEMORY if share.unit_bytes is None else Isolation.NONE
 
     def prepare(self, host: Host, sections: Sections) -> Launch:
-        """Find the control program; raises ConfigError where there is none."""
+        """Find the control program; raises UnavailableError while there is none."""
         settings = _settings(sections)
         control = settings.control
         places = [control] if control else list(dict.fromkeys(_places(host, sections)))
         found = next((place for place in places if os.access(place, os.X_OK)), None)
         if found is None:
-            expected = (
-                "the program nvidia-cuda-mps-control of the NVIDIA driver, as a rule says sharing:"
-                f" mps; there is none at {' or '.join(places)}"
+            raise UnavailableError(
+                f"there is no program nvidia-cuda-mps-control at {' or '.join(places)}"
             )
-            raise ConfigError("sharing.mps.control", control, expected)
         return MpsLaunch(found, host.path(settings.root))
 
     def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:

@@ -1,13 +1,16 @@
 """The configuration sections `nvidia`, `mig` and `vgpu`, decoded by msgspec; defaults are ours."""
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
-from deviceplugin.schema import Instance, Scheduling, Section
+from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section
 
 MigStrategy = Literal["none", "single", "mixed"]
 ListStrategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
 IdStrategy = Literal["uuid", "index"]
 
+TENSOR_CORES = "the driver knows them, nothing is compared"
 CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
 
 
@@ -47,6 +50,8 @@ class NvidiaSection(Section, frozen=True):
 class MigInstance(Instance, frozen=True):
     """A MIG profile that is offered: `name` is the resource name after the slash."""
 
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"tensor_cores": TENSOR_CORES})
+
     tensor_cores: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,14 +64,26 @@ class MigInstance(Instance, frozen=True):
 class MigSection(Section, frozen=True):
     """Which MIG instances are offered and how they are chosen; no `instances`: all."""
 
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
+
     version: str = "2.0"
     enabled: bool = True
     instances: tuple[MigInstance, ...] | None = None
     scheduling: Scheduling = Scheduling()
 
+    def __post_init__(self) -> None:
+        """Refuse the same profile twice."""
+        names = [instance.name for instance in self.instances or ()]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"instances: each profile once; {min(twice)} is listed twice")
+
 
 class VgpuProfile(Instance, frozen=True):
     """A vGPU by the name and the memory that containers get in variables."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"tensor_cores": TENSOR_CORES, "compute_units": "the hypervisor decides what a vGPU has"}
+    )
 
     tensor_cores: int | None = None
 
@@ -79,6 +96,10 @@ VgpuFeature = Literal[
 class VgpuSection(Section, frozen=True):
     """vGPUs in a guest and on a host; `profiles` pins names by memory. `version` and `features`
     are descriptions that change nothing: what a vGPU can do is the hypervisor's choice."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"version": OWN_VERSION, "features": "the hypervisor decides what a vGPU can do"}
+    )
 
     version: str = "8.0"
     enabled: bool = True
