@@ -6,155 +6,175 @@ import os
 import random
 import resource
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import structlog
 import yaml
 
+from deviceplugin.cli.frame import (
+    DAEMON_FLAGS,
+    EXIT_STATUS,
+    Commands,
+    end_in_words,
+    format_option,
+    parse_format,
+    parse_number,
+    settings_options,
+)
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
-from deviceplugin.config.load import effective, load
+from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good, state_dir_of
+from deviceplugin.config.load import check_host_root, effective, load
 from deviceplugin.config.notices import notice_lines, notices
-from deviceplugin.config.origins import PREFIX
 from deviceplugin.discovery.registry import create_vendors
-from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
 
-F = TypeVar("F", bound=Callable[..., Any])
 _ABOUT = """Offers all NVIDIA, AMD and Intel GPUs of a Kubernetes node to pods.
 
 Every flag of `run` has an environment variable, DEVICEPLUGIN_<FLAG>, and a key in the configuration
 file. A flag overrides the environment, the environment overrides the file.
 """
-_HELP = {
-    "config": "A YAML file, or a directory of YAML files.",
-    "node_name": "Name of this Kubernetes node; by default the host name.",
-    "vendors": "Vendors to serve, comma-separated; by default all installed ones.",
-    "host_root": "Where this process finds the host's /sys, /proc and /dev. Default /.",
-    "kubelet_dir": "The kubelet's directory. Default /var/lib/kubelet.",
-    "cdi_dir": "Directory for CDI files. Default /var/run/cdi.",
-    "state_dir": "Directory for the daemon's state. Default /var/lib/deviceplugin.",
-    "metrics_address": "HOST:PORT of /metrics, /healthz and /readyz; empty disables them.",
-    "log_level": "debug, info, warning or error. Default info.",
-    "log_format": "json or console. Default json.",
-}
-_DAEMON_FLAGS = tuple(_HELP)
+# Those of deviceplugin.demo, which is slow to import.
+SCENARIO_NAMES = ("nvidia", "amd", "intel", "mixed")
 _LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
 
 
-def _flags(names: Iterable[str]) -> Callable[[F], F]:
-    """The options `names`, each as text: their meaning is checked in one place for all origins."""
-
-    def decorate(command: F) -> F:
-        for name in reversed(list(names)):
-            flag = f"--{name.replace('_', '-')}"
-            command = click.option(flag, name, metavar="TEXT", help=_HELP[name])(command)
-        return command
-
-    return decorate
-
-
-@click.group(help=_ABOUT, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    help=_ABOUT,
+    epilog=EXIT_STATUS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="deviceplugin")
-def cli() -> None:
-    pass
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @cli.command(help="Serve this node's GPUs to the kubelet until SIGTERM.")
-@_flags(_DAEMON_FLAGS)
+@settings_options(DAEMON_FLAGS)
 def run(**flags: str | None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until we listen to it: it would end us
-    config, modules = load(flags)
+    started = load_or_last_good(flags)
+    config = started.config
+    check_host_root(config)
     configure_logs(config.log_level, config.log_format)
+    log = structlog.get_logger()
+    if started.refused:
+        log.error("configuration_refused", reason=started.refused, instead=started.instead)
     for event, fields in notices(config):
-        structlog.get_logger().warning(event, **fields)
-    asyncio.run(_serve(config, modules, flags))
+        log.warning(event, **fields)
+    asyncio.run(_serve(started, flags))
 
 
 @cli.command(help="Show this node's GPUs, their resources and their faults.")
-@_flags(_LOOK_FLAGS)
-@click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
+@settings_options(_LOOK_FLAGS)
+@format_option()
 def discover(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.tables import report_text  # noqa: PLC0415  # not a part of `run`
 
-    form = _form(form)
-    config, modules = load(flags)
+    form = parse_format(form)
+    config, modules = _load_here(flags)
     configure_logs("error", "console")
     click.echo(_render(asyncio.run(_look(config, modules)), form, report_text), nl=False)
 
 
 @cli.command(help="Show the installed vendors and what the daemon takes up of each.")
-@_flags(_LOOK_FLAGS)
-@click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
+@settings_options(_LOOK_FLAGS)
+@format_option()
 def vendors(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.vendors import (  # noqa: PLC0415  # not a part of `run`
         describe_vendors,
         vendors_text,
     )
 
-    form = _form(form)
-    config, modules = load(flags)
+    form = parse_format(form)
+    config, modules = _load_here(flags)
     configure_logs("error", "console")
     document = asyncio.run(describe_vendors(config, modules))
     click.echo(_render(document, form, vendors_text), nl=False)
 
 
-def _form(given: str | None) -> str:
-    choice = Setting(given or os.environ.get(f"{PREFIX}FORMAT", "table"), "--format")
-    return parse_choice(choice, ("table", "json", "yaml"))
+def _load_here(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule]]:
+    """The configuration for a command that looks at this node; raises ConfigError."""
+    config, modules = load(flags)
+    check_host_root(config)
+    return config, modules
 
 
-@cli.command(help="Check the configuration and print it with all defaults filled in.")
-@_flags(_DAEMON_FLAGS)
-def check(**flags: str | None) -> None:
-    config, _ = load(flags)
+@cli.command(
+    help="""Check the configuration and print it with all defaults filled in.
+
+    The files are judged alone, so the answer is the same on every machine; with --node, what they
+    come to on this node is printed too, as remarks.
+    """,
+    short_help="Check the configuration and print it with all defaults.",
+)
+@settings_options(DAEMON_FLAGS)
+@click.option("--node", is_flag=True, help="Also say what is absent or unused on this node.")
+@format_option(("yaml", "json"))
+def check(form: str | None, *, node: bool, **flags: str | None) -> None:
+    form = parse_format(form, ("yaml", "json"))
+    config, modules = _load_here(flags) if node else load(flags)
     for line in notice_lines(config):
         click.echo(line, err=True)
-    click.echo(_yaml(effective(config)), nl=False)
+    remarks = _remarks(config, modules) if node else []
+    click.echo(_render(effective(config), form), nl=False)
+    for line in remarks:
+        click.echo(f"on this node: {line}", err=True)
+    click.echo("configuration is valid", err=True)
+
+
+def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
+    from deviceplugin.cli.check import node_remarks  # noqa: PLC0415  # not a part of `run`
+
+    configure_logs("error", "console")
+    return list(node_remarks(config, asyncio.run(_look(config, modules))))
 
 
 @cli.command("explain", help="Show which devices a container would get, why, and the runners-up.")
-@_flags((*_LOOK_FLAGS, "state_dir"))
-@click.option("--resource", metavar="TEXT", required=True, help="Name of the resource.")
-@click.option("--size", type=click.IntRange(min=0), required=True, help="Number of devices.")
+@settings_options((*_LOOK_FLAGS, "state_dir"))
+@click.option("--resource", metavar="NAME", required=True, help="Name of the resource.")
+@click.option("--size", metavar="NUMBER", required=True, help="Number of devices.")
 @click.option(
     "--available", metavar="IDS", help="Free ids, comma-separated; by default all healthy ones."
 )
 @click.option("--must-include", metavar="IDS", default="", help="Ids to include, comma-separated.")
 @click.option(
     "--policy",
-    metavar="TEXT",
+    metavar="NAME",
     help="Placement policy; by default the one that the daemon would use.",
 )
-@click.option("--format", "form", metavar="TEXT", help="table (default) or json.")
-def explain_choice(size: int, form: str | None, **flags: str | None) -> None:
+@format_option()
+def explain_choice(size: str, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.explain import (  # noqa: PLC0415  # not a part of `run`
         Asked,
         explain_once,
         explanation_text,
     )
 
-    form = parse_choice(Setting(form or "table", "--format"), ("table", "json"))
+    form = parse_format(form)
     available = flags.pop("available")
     asked = Asked(
         resource=str(flags.pop("resource")),
-        size=size,
+        size=parse_number(size, "--size"),
         available=None if available is None else _ids(available),
         must_include=_ids(flags.pop("must_include") or ""),
         policy=flags.pop("policy"),
     )
-    config, modules = load(flags)
+    config, modules = _load_here(flags)
     configure_logs("error", "console")
     document = asyncio.run(explain_once(config, modules, asked))
-    text = explanation_text(document)
-    click.echo(text if form == "table" else json.dumps(document, indent=2) + "\n", nl=False)
+    click.echo(_render(document, form, explanation_text), nl=False)
 
 
 def _ids(text: str) -> tuple[str, ...]:
@@ -163,28 +183,37 @@ def _ids(text: str) -> tuple[str, ...]:
 
 @cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")
 @click.option(
-    "--scenario", metavar="TEXT", default="nvidia", help="nvidia (default), amd, intel or mixed."
+    "--scenario",
+    metavar=f"[{'|'.join(SCENARIO_NAMES)}]",
+    default=SCENARIO_NAMES[0],
+    help="Which GPUs the node has and what happens to them. Default nvidia.",
 )
 @click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
 def demo(scenario: str, *, keep: bool) -> None:
+    name = parse_choice(Setting(scenario, "--scenario"), SCENARIO_NAMES)
     from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`
 
-    name = parse_choice(Setting(scenario, "--scenario"), tuple(SCENARIOS))
     configure_logs("error", "console")
     asyncio.run(run_demo(SCENARIOS[name], keep=keep))
 
 
-async def _serve(
-    config: Config, modules: Sequence[VendorModule], flags: Mapping[str, str | None]
-) -> None:
+async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     from deviceplugin.config.reload import Origin  # noqa: PLC0415
     from deviceplugin.daemon.assembly import Start, assemble  # noqa: PLC0415  # gRPC is slow
     from deviceplugin.daemon.generation import with_vendors  # noqa: PLC0415
 
-    origin = Origin(config=config, load=partial(load, flags), describe=effective, asked=asked)
-    config, vendors = await with_vendors(config, modules)
+    origin = Origin(
+        config=started.config,
+        load=partial(load, flags),
+        describe=effective,
+        asked=asked,
+        keep=keep_copy,
+        refused=started.refused,
+        good_at=started.good_at,
+    )
+    config, vendors = await with_vendors(started.config, started.modules)
     _raise_descriptor_limit()
     seed = random.SystemRandom().getrandbits(32)
     start = Start(config=config, vendors=vendors, now=_steady_clock(), seed=seed, origin=origin)
@@ -229,9 +258,11 @@ async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, An
     return shown | {"unused_rules": unused_document(store.current, sharing.rules)}
 
 
-def _render(document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str]) -> str:
+def _render(
+    document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str] | None = None
+) -> str:
     renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
-        "table": as_table,
+        "table": as_table or _yaml,
         "json": lambda document: json.dumps(document, indent=2) + "\n",
         "yaml": _yaml,
     }
@@ -245,10 +276,17 @@ def _yaml(document: dict[str, Any]) -> str:
 
 def _ask(state_dir: str | None, config: str | None, request: dict[str, str]) -> dict[str, Any]:
     """The answer of the daemon that the flags mean."""
+    from deviceplugin.runtime.control import FILE as SOCKET  # noqa: PLC0415
     from deviceplugin.runtime.control import ask_daemon  # noqa: PLC0415  # not a part of `run`
 
-    settings, _ = load({"state_dir": state_dir, "config": config})
-    return ask_daemon(settings.state_dir, request)
+    flags = {"state_dir": state_dir, "config": config}
+    try:
+        directory = load(flags)[0].state_dir
+    except ConfigError:  # bad files are no reason not to ask: the daemon serves by others
+        directory = state_dir_of(flags)
+        if not (directory / SOCKET).exists():
+            raise
+    return ask_daemon(directory, request)
 
 
 for _command in operator_commands(_ask):
@@ -256,20 +294,6 @@ for _command in operator_commands(_ask):
 
 
 def main() -> None:
-    """The console script: exit 2 and one line for anything the person got wrong."""
+    """The console script."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own lines are no log events of ours
-    try:
-        cli.main(standalone_mode=False)
-    except ConfigError as error:
-        _end(str(error))
-    except DevicePluginError as error:
-        _end(str(error), 1)
-    except click.ClickException as error:
-        _end(" ".join(error.format_message().split()))
-    except click.exceptions.Abort:
-        sys.exit(130)
-
-
-def _end(text: str, status: int = 2) -> None:
-    click.echo(f"deviceplugin: {text}", err=True)
-    sys.exit(status)
+    end_in_words(partial(cli.main, standalone_mode=False))

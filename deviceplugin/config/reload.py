@@ -14,7 +14,8 @@ from deviceplugin.config.notices import notices
 from deviceplugin.config.watch import watch_files
 from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.registry import Family
-from deviceplugin.runtime.part import Collector, Once, Part
+from deviceplugin.runtime.part import Collector, Once, Operation, Part, Reply
+from deviceplugin.schema import Section
 from deviceplugin.vendor import VendorModule
 
 
@@ -106,12 +107,23 @@ Use = Callable[[Config, Sequence[VendorModule]], Awaitable[None]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where the configuration comes from: `config` is the one in force, `load` reads it again,
-    `describe` gives it as one document, `asked` is set when somebody wants it read now."""
+    `describe` gives it as one document, `asked` is set when somebody wants it read now, `keep`
+    is given each one that is in force and came from files. `refused` is why the files were bad at
+    the start, and `good_at` (Unix seconds) when the configuration that serves instead was good."""
 
     config: Config
     load: Load
     describe: Callable[[Config], Mapping[str, Any]]
     asked: asyncio.Event
+    keep: Callable[[Config], None] = lambda _: None
+    refused: str = ""
+    good_at: float | None = None
+
+
+class ConfigurationRequest(Section, frozen=True):
+    """Whether the configuration that is there is in force; `operation` is configuration."""
+
+    operation: str
 
 
 class Reloader(Part[Config]):
@@ -122,8 +134,8 @@ class Reloader(Part[Config]):
         self._origin, self._use, self._now = origin, use, now
         self._running = origin.config
         self._one_at_a_time = asyncio.Lock()
-        self._refused = ""
-        self.last = LastReload(True, now())
+        self._refused = self._refused_reason = origin.refused
+        self.last = LastReload(not origin.refused, origin.good_at or now())
 
     def tasks(self) -> Mapping[str, Once]:
         """What runs for as long as the daemon serves, by name."""
@@ -133,7 +145,16 @@ class Reloader(Part[Config]):
         """The last reload."""
         return {"reload": ReloadCollector(lambda: self.last)}
 
+    def operations(self) -> Mapping[str, Operation]:
+        """Whether the files are in force."""
+        return {"configuration": Operation(ConfigurationRequest, self._answer)}
+
+    async def _answer(self, _: ConfigurationRequest) -> Reply:
+        return {"refused": self._refused_reason, "in_force_since": self.last.succeeded_at}
+
     async def _watch(self) -> None:
+        if not self._origin.refused:
+            await self._keep()
         if self._origin.config.source is None:
             await asyncio.Future()
         else:
@@ -157,7 +178,7 @@ class Reloader(Part[Config]):
         except ConfigError as error:
             self._refuse(str(error))
             return
-        self._refused = ""
+        self._refused = self._refused_reason = ""
         self.last = LastReload(True, self._now())
         if changes:
             log.info("configuration_reloaded", changes=[_told(change) for change in changes])
@@ -166,32 +187,27 @@ class Reloader(Part[Config]):
 
     async def _take(self) -> Sequence[Change]:
         """What changed, once it is in force."""
-        config, modules = await asyncio.to_thread(self._load)
+        config, modules = await asyncio.to_thread(self._origin.load)
         describe = self._origin.describe
         changes = tuple(differences(describe(self._running), describe(config)))
         _check_fixed(changes)
         if changes:
             await self._use(config, modules)
             self._running = config
+            await self._keep()
             for event, fields in notices(config):
                 log.warning(event, **fields)
         return changes
 
-    def _load(self) -> tuple[Config, Sequence[VendorModule]]:
-        """Raises ConfigError, also for a directory whose files are all gone: most likely they are
-        about to come back, and the defaults would take resources from the node."""
-        config, modules = self._origin.load()
-        source, before = config.source, self._running.source
-        if source and before and before.state and not source.state:
-            text = "a file *.yaml, *.yml or *.json in it (an empty one stands for the defaults)"
-            raise ConfigError("--config", str(source.path), text)
-        return config, modules
+    async def _keep(self) -> None:
+        if self._running.source is not None:
+            await asyncio.to_thread(self._origin.keep, self._running)
 
     def _refuse(self, reason: str) -> None:
         self.last = replace(self.last, successful=False)
         if reason != self._refused:
             log.error("configuration_refused", reason=reason, instead="the last good one stays")
-        self._refused = reason
+        self._refused = self._refused_reason = reason
 
 
 def _check_fixed(changes: Iterable[Change]) -> None:

@@ -1,0 +1,148 @@
+"""The command line's frame: groups of commands, options that several have, and how errors end."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from deviceplugin.config.config import Setting, parse_choice
+from deviceplugin.config.origins import PREFIX
+from deviceplugin.errors import ConfigError, DevicePluginError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_GROUPS = (
+    ("The daemon", ("run", "check")),
+    ("This node", ("discover", "vendors", "explain", "health")),
+    ("Operators", ("cordon", "uncordon")),
+    ("To try it", ("demo",)),
+)
+EXIT_STATUS = """\b
+Exit status:
+  0    done
+  1    the daemon or the node refuses; `health`: a device is Unhealthy
+  2    a flag, a variable or the configuration is wrong
+  130  interrupted
+"""
+_HELP = {
+    "config": ("PATH", "A YAML file, or a directory of YAML files."),
+    "node_name": ("NAME", "Name of this Kubernetes node; by default the host name."),
+    "vendors": ("LIST", "Vendors to serve, comma-separated; by default all installed ones."),
+    "host_root": ("DIR", "Where this process finds the host's /sys, /proc and /dev. Default /."),
+    "kubelet_dir": ("DIR", "The kubelet's directory. Default /var/lib/kubelet."),
+    "cdi_dir": ("DIR", "Directory for CDI files. Default /var/run/cdi."),
+    "state_dir": ("DIR", "Directory for the daemon's state. Default /var/lib/deviceplugin."),
+    "metrics_address": (
+        "HOST:PORT",
+        "Address of /metrics, /healthz and /readyz; empty disables them.",
+    ),
+    "log_level": ("[debug|info|warning|error]", "What is logged. Default info."),
+    "log_format": ("[json|console]", "How it is logged. Default json."),
+}
+DAEMON_FLAGS = tuple(_HELP)
+FORMATS = ("table", "json", "yaml")
+# What people type by habit, and what does it here.
+_HABITS = {
+    "--json": "write --format json",
+    "--yaml": "write --format yaml",
+    "--output": "write --format json",
+    "-o": "write --format json",
+    "-f": "write --config",
+    "--verbose": "write --log-level debug (run)",
+    "-v": "write --log-level debug (run), or --version",
+}
+
+
+class Commands(click.Group):
+    """Commands in groups, in the order in which they are needed."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each group; a command of no group stands in the last one."""
+        grouped = {name for _, names in _GROUPS for name in names}
+        others = sorted(self.commands.keys() - grouped)
+        for title, names in (*_GROUPS, ("Others", others)):
+            rows = [(n, _short(self.commands[n])) for n in names if n in self.commands]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _short(command: click.Command) -> str:
+    """A whole sentence: cut off it says nothing."""
+    text = command.short_help or (command.help or "").partition(".")[0]
+    return " ".join(text.split())
+
+
+def settings_options(names: Iterable[str]) -> Callable[[F], F]:
+    """The options `names`, each as text: their meaning is checked in one place for all origins."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(list(names)):
+            flag = f"--{name.replace('_', '-')}"
+            metavar, text = _HELP[name]
+            command = click.option(flag, name, metavar=metavar, help=text)(command)
+        return command
+
+    return decorate
+
+
+def format_option(formats: Iterable[str] = FORMATS) -> Callable[[F], F]:
+    """The option `--format`, alike in every command; `parse_format` reads it."""
+    names = tuple(formats)
+    text = f"How to print it. Default {names[0]}."
+    return click.option("--format", "form", metavar=f"[{'|'.join(names)}]", help=text)
+
+
+def parse_format(given: str | None, formats: tuple[str, ...] = FORMATS) -> str:
+    """The format of the flag, of DEVICEPLUGIN_FORMAT, or the first one; raises ConfigError.
+
+    A variable is for all commands, so one that a command does not have is its default.
+    """
+    if given is not None:
+        return parse_choice(Setting(given, "--format"), formats)
+    variable = f"{PREFIX}FORMAT"
+    asked = parse_choice(Setting(os.environ.get(variable, FORMATS[0]), variable), FORMATS)
+    return asked if asked in formats else formats[0]
+
+
+def parse_number(text: str, flag: str) -> int:
+    """A whole number from 0; raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ConfigError(flag, text, "a whole number from 0")
+    return int(text)
+
+
+def end_in_words(command: Callable[[], object]) -> None:
+    """Run the command line: status 2, and one line for each thing that the person got wrong."""
+    try:
+        command()
+    except ConfigError as error:
+        _end([str(one) for one in error.errors])
+    except DevicePluginError as error:
+        _end([str(error)], 1)
+    except click.ClickException as error:
+        _end([" ".join(f"{error.format_message()} {_advice(error)}".split())])
+    except click.exceptions.Abort:
+        sys.exit(130)
+
+
+def _advice(error: click.ClickException) -> str:
+    if not isinstance(error, click.UsageError):
+        return ""
+    where = error.ctx.command_path if error.ctx else "deviceplugin"
+    hint = _habit(error.option_name) if isinstance(error, click.NoSuchOption) else None
+    return f"({hint or f'see `{where} --help`'})"
+
+
+def _habit(option: str) -> str | None:
+    from deviceplugin.config.hints import hint_of  # noqa: PLC0415  # not a part of `run`
+
+    return _HABITS.get(option) or hint_of(option.lstrip("-"))
+
+
+def _end(lines: Iterable[str], status: int = 2) -> NoReturn:
+    for line in lines:
+        click.echo(f"deviceplugin: {line}", err=True)
+    sys.exit(status)
