@@ -13,7 +13,7 @@ DevicePluginError
 └── RegistrationError     the kubelet did not take a registration: tried again
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 __all__ = [
@@ -48,6 +48,7 @@ class ConfigError(DevicePluginError):
 
     def __init__(self, key: str, value: object, expected: str, *, reason: str = "") -> None:
         self.key, self.value, self.expected = key, value, expected
+        self._several: Sequence[ConfigError] = ()
         name = key if key and key.isprintable() else repr(key)
         found, text = _found(value), _cut(reason or expected, MAX_EXPECTED)
         problem = f"is not valid: {text}" if reason else f"is not valid, expected {text}"
@@ -56,22 +57,18 @@ class ConfigError(DevicePluginError):
     @property
     def errors(self) -> Sequence["ConfigError"]:
         """Every setting that cannot be used."""
-        return (self,)
+        return self._several or (self,)
 
-
-class SeveralError(ConfigError):
-    """Several settings that cannot be used; as text one line, as `errors` one for each."""
-
-    def __init__(self, errors: Iterable[ConfigError]) -> None:
-        self._errors = tuple(errors)
-        first = self._errors[0]
-        super().__init__(first.key, first.value, first.expected)
-        self.args = (_cut("; ".join(map(str, self._errors)), MAX_ERRORS),)
-
-    @property
-    def errors(self) -> Sequence[ConfigError]:
-        """Every setting that cannot be used."""
-        return self._errors
+    @classmethod
+    def of_several(cls, errors: Sequence["ConfigError"]) -> "ConfigError":
+        """One error for all of them; as text one line, its key and value those of the first."""
+        if len(errors) == 1:
+            return errors[0]
+        first = errors[0]
+        several = cls(first.key, first.value, first.expected)
+        several.args = (_cut("; ".join(map(str, errors)), MAX_ERRORS),)
+        several._several = tuple(errors)
+        return several
 
 
 class VendorError(DevicePluginError):

@@ -168,17 +168,30 @@ def _read_bytes(path: Path) -> bytes:
     """Of a regular file only: opening a pipe would wait for its other end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                kind = next((text for is_one, text in _KINDS if is_one(mode)), "something else")
-                raise ConfigError("--config", str(path), f"a regular file: this is {kind}")
-            text = file.read(MAX_FILE_BYTES + 1)
+        try:
+            _check_regular(path, os.fstat(descriptor).st_mode)
+            text = _up_to(descriptor, MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigError("--config", str(path), f"a readable file ({error.strerror})") from error
     if len(text) > MAX_FILE_BYTES:
         raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
     return text
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((text for is_one, text in _KINDS if is_one(mode)), "something else")
+        raise ConfigError("--config", str(path), f"a regular file: this is {kind}")
+
+
+def _up_to(descriptor: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size > 0 and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _merge(base: Raw, over: Raw) -> Raw:

@@ -45,9 +45,9 @@ def unknown_variables(environ: Mapping[str, str], names: Iterable[str]) -> list[
 
 
 def _is_of_a_service(variable: str, value: str) -> bool:
-    if variable.endswith("_PORT"):
-        return value.startswith(("tcp://", "udp://", "sctp://"))
-    return _OF_A_SERVICE.fullmatch(variable) is not None
+    if _OF_A_SERVICE.fullmatch(variable):
+        return True
+    return variable.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
 
 
 def _instead(variable: str, known: list[str]) -> str:

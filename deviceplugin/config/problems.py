@@ -39,7 +39,7 @@ def unknown_key(
 
 
 def _instead(key: str, known: list[str], path: str, schemas: Mapping[str, Any]) -> str:
-    places = [place for place in _places(schemas, key) if place != path]
+    places = sorted({place for place in _places(schemas, key) if place != path})
     listed = ", ".join(known)
     if 0 < len(places) <= MAX_PLACES:
         return f"a known key: {key!r} belongs under {' or '.join(places)}"

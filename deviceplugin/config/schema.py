@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from deviceplugin.errors import ConfigError, SeveralError
+from deviceplugin.errors import ConfigError
 from deviceplugin.vendor import Sections
 
 Raw = dict[str, Any]  # a YAML value that no schema has checked yet
@@ -29,10 +29,8 @@ class Refusals:
 
     def check(self) -> None:
         """Raise what was collected, as one ConfigError."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
         if self.errors:
-            raise SeveralError(self.errors)
+            raise ConfigError.of_several(self.errors)
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:

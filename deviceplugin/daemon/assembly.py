@@ -75,11 +75,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         core.health,
         core.generations,
         core.sharing,
-        UnusedRulesPart(
-            core.health.store,
-            lambda: core.sharing.sharing.rules,
-            lambda: not core.generations.problem(),
-        ),
+        _unused_rules(core),
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),
@@ -90,6 +86,13 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         parts.append(Reloader(start.origin, reload, start.now))
     parts += [core.kubelet, core.endpoints]
     return Daemon(parts, tables, keeper)
+
+
+def _unused_rules(core: Core) -> Part[Config]:
+    sharing, generations = core.sharing, core.generations
+    return UnusedRulesPart(
+        core.health.store, lambda: sharing.sharing.rules, lambda: not generations.problem()
+    )
 
 
 def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:

@@ -7,7 +7,6 @@ are run without a shell.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -17,9 +16,10 @@ from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName
 from deviceplugin.resources.methods import Launches
 from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.section import Method
+from deviceplugin.resources.services import Service, Wanted, services_of
 from deviceplugin.runtime.keep import keep
 from deviceplugin.runtime.latest import Latest
-from deviceplugin.vendor import Command, Program, SharedResource
+from deviceplugin.vendor import Command, SharedResource
 
 log = structlog.get_logger()
 
@@ -27,51 +27,6 @@ RETRY_S = 5.0
 READY_S, COMMAND_S, END_S = 30.0, 5.0, 1.0
 _POLL_S = 0.05
 _STARTING = "it is starting"
-
-# A resource with the name of the method that shares it.
-Service = tuple[str, SharedResource]
-
-
-def services_of(
-    resources: Resources, devices: Mapping[DeviceID, Device]
-) -> Mapping[ResourceName, Service]:
-    """The resources of a plan that are shared by a method, with their devices in PCI order."""
-    found: dict[ResourceName, Service] = {}
-    for name, resource in resources.items():
-        shares = {e.device: e.share for e in resource.devices if e.share and e.share.method}
-        known = [devices[device] for device in shares if device in devices]
-        if known:
-            counts = [s.count for s in shares.values() if s.unit_bytes is None]
-            shared = SharedResource(
-                name=name,
-                devices=tuple(sorted(known, key=_pci_address)),
-                replicas=max(counts, default=None),
-            )
-            found[name] = (next(s.method for s in shares.values() if s.method), shared)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A program that is to run for a resource, and the method that says so."""
-
-    method: str
-    shared: SharedResource
-    program: Program
-
-    def same(self, other: "Wanted | None") -> bool:
-        """Whether it may stay in place of the other. Another number of replicas, another set of
-        devices or another place is another program; a device's memory alone is not."""
-        if other is None:
-            return False
-        return _identity(self) == _identity(other)
-
-
-def _identity(wanted: Wanted) -> tuple[object, ...]:
-    program = wanted.program
-    settings = (program.arguments, dict(program.env), program.folders)
-    devices = [device.id for device in wanted.shared.devices]
-    return (wanted.method, wanted.shared.replicas, devices, *settings)
 
 
 class Control:
@@ -312,7 +267,3 @@ def _fault(device: Device, shared: SharedResource, method: Method, reason: str) 
         action=method.advice,
         kind=FaultClass.SETUP,
     )
-
-
-def _pci_address(device: Device) -> tuple[str, str]:
-    return (device.pci_address or "", device.id)

@@ -112,13 +112,16 @@ def test_a_directory_is_read_in_name_order_and_merged_key_by_key(tmp_path: Path)
     [
         ("nvidia: {mig_strategy: mixd}", ["nvidia.mig_strategy", "'mixd'", "mixed, none, single"]),
         ("nvidia: {mig_strategyy: mixed}", ["nvidia.mig_strategyy", "did you mean 'mig_strategy'"]),
-        ("nvidia: {pass_device_specs: 1}", ["nvidia.pass_device_specs: 1", "expected bool"]),
+        (
+            "nvidia: {pass_device_specs: 1}",
+            ["nvidia.pass_device_specs: 1", "expected true or false"],
+        ),
         (
             "nvidia: {device_list_strategy: []}",
             ["nvidia.device_list_strategy: []", "one"],
         ),
         ("nvidia: {device_list_strategy: [envar]}", ["device_list_strategy[0]", "'envar'"]),
-        ("nvidia: 7", ["nvidia: 7", "expected object"]),
+        ("nvidia: 7", ["nvidia: 7", "expected keys and values"]),
         (
             "mig: {instances: [{name: mig-1g.5gb, memory: lots}]}",
             ["[0].memory: 'lots'", "5GiB"],
@@ -146,7 +149,7 @@ def test_a_directory_is_read_in_name_order_and_merged_key_by_key(tmp_path: Path)
         ('"a\\nb": 1', ["'a\\nb'", "known key"]),
         ('state_dir: "/\\0"', ["a character that text cannot have"]),
         ("metrics_address: a..b:1", ["metrics_address", "HOST:PORT"]),
-        ("health: {hold_s: .nan}", ["health.hold_s", "expected float >= 0.0"]),
+        ("health: {hold_s: .nan}", ["health.hold_s", "expected a number from 0 to 2592000"]),
         ("version: v1\nnvidia: [1]", ["nvidia: [1]", "keys and values"]),
         ("version: v1\nrules: 5", ["rules: 5", "a list"]),
     ],

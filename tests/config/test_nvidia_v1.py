@@ -11,8 +11,10 @@ from msgspec import Struct, to_builtins
 from deviceplugin.config.config import Config
 from deviceplugin.config.load import load
 from deviceplugin.errors import AllocationError, ConfigError
+from deviceplugin.host import Host
 from deviceplugin.model import Inventory, Isolation, ResourceName
 from deviceplugin.resources.allocation import check_request
+from deviceplugin.resources.methods import absent_programs
 from deviceplugin.resources.plan import sharing_of
 from deviceplugin.resources.section import SharingSection
 from deviceplugin.vendors.nvidia.settings import NvidiaSection, VgpuSection
@@ -241,12 +243,14 @@ def test_mps_on_mig_devices_is_refused(loaded: Loaded) -> None:
     assert "not supported for MIG devices" in problem.reason
 
 
-def test_mps_without_its_control_program_is_refused(tmp_path: Path) -> None:
+def test_mps_without_its_control_program_is_a_matter_of_the_node_and_not_of_the_file(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"version: v1\nsharing: {{mps: {{{TEN}}}}}")
-    with pytest.raises(ConfigError, match="nvidia-cuda-mps-control") as refused:
-        load({"config": str(path), "host_root": str(tmp_path)})
-    assert refused.value.key == "sharing.mps.control"
+    config, _ = load({"config": str(path), "host_root": str(tmp_path)})
+    (reason,) = absent_programs(sharing_of(config.sections), Host(tmp_path), config.sections)
+    assert "nvidia-cuda-mps-control" in reason
 
 
 @pytest.mark.parametrize(

@@ -182,10 +182,16 @@ async def test_a_device_that_a_pod_holds_under_the_old_name_is_not_offered_under
 
 BAD = {
     "no YAML": ("rules: [", "config.yaml' is not valid, expected YAML"),
-    "a number that is none": ("a: !!int text", "expected YAML (it is not a valid int"),
+    "a number that is none": (
+        "a: !!int text",
+        "expected YAML (line 1, column 4: it is not a valid int",
+    ),
     "deep": ("[" * 5000, "expected YAML"),
     "an unknown key": ("exampel: {}", "exampel: {} is not valid, expected a known key"),
-    "a wrong type": (greeting("7"), "example.greeting: 7 is not valid, expected str"),
+    "a wrong type": (
+        greeting("7"),
+        'example.greeting: 7 is not valid, expected text: write it in quotes, "7"',
+    ),
     "a bad value": ("log_level: loud", "log_level: 'loud' is not valid, expected one of debug"),
 }
 

@@ -151,7 +151,10 @@ def test_a_configuration_that_is_shown_is_valid(block: str, tmp_path: Path) -> N
     path = tmp_path / "config.yaml"
     path.write_text(block)
     checked = run_command("check", "--config", str(path))
-    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.returncode == 0, checked.stderr
+    *notes, last = checked.stderr.splitlines()
+    assert last == "configuration is valid"
+    assert all(note.startswith("without effect: ") for note in notes)
 
 
 def metric_names(registry: Registry) -> set[str]:

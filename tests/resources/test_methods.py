@@ -11,17 +11,18 @@ import pytest
 from deviceplugin.config.load import CORE_SECTIONS
 from deviceplugin.config.schema import decode
 from deviceplugin.discovery.registry import load_vendors
-from deviceplugin.errors import AllocationError, ConfigError, VendorError
+from deviceplugin.errors import AllocationError, ConfigError, UnavailableError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, Share, frozen
 from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.methods import launches_of, sharing_problem, sharing_schema
 from deviceplugin.resources.plan import Sharing, sharing_of
-from deviceplugin.resources.programs import Programs, services_of
+from deviceplugin.resources.programs import Programs
 from deviceplugin.resources.section import check_rules
+from deviceplugin.resources.services import services_of
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.schema import Section
-from deviceplugin.vendor import Command, Launch, Program, Sections
+from deviceplugin.vendor import Command, Launch, Program, Sections, SharedResource
 from tests.resources.builders import gpu, inventory, sharing
 
 WAIT_S = 60.0
@@ -208,11 +209,80 @@ def test_a_method_that_fails_costs_its_own_resource() -> None:
     made = installed(SHARED, SHARING={"vnpu": Broken()})
     (problem,) = made.plan(inventory(NPU)).problems
     assert "its method failed" in problem.reason
-    with pytest.raises(ConfigError, match=r"sharing\.vnpu.*KeyError"):
-        launches_of(made, Host(), {})
+    launch = launches_of(made, Host(), {})["vnpu"]
+    with pytest.raises(VendorError, match=r"vnpu\.prepare.*KeyError"):
+        launch(SharedResource(name=ResourceName("a/b"), devices=(NPU,), replicas=4))
     (resource,) = installed(SHARED).plan(inventory(NPU)).resources.values()
     with pytest.raises(VendorError, match="KeyError"):
         made.granted(resource, resource.devices[:1], [NPU])
+
+
+class Absent(Vnpu):
+    """Its program comes later, and goes again."""
+
+    present = False
+    asked = 0
+
+    def prepare(self, host: Host, sections: Sections) -> Launch:
+        self.asked += 1
+        if not self.present:
+            raise UnavailableError("there is no vnpud")
+        return super().prepare(host, sections)
+
+
+def test_a_program_that_is_absent_is_asked_for_again_until_it_is_there() -> None:
+    method = Absent()
+    launch = launches_of(installed(SHARED, SHARING={"vnpu": method}), Host(), {})["vnpu"]
+    shared = SharedResource(name=ResourceName("a/b"), devices=(NPU,), replicas=4)
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="there is no vnpud"):
+            launch(shared)
+    method.present = True
+    assert launch(shared) == launch(shared)
+    method.present = False
+    launch(shared)  # what is found stays found: containers are its clients
+    assert method.asked == 3
+
+
+def test_a_method_that_is_broken_is_asked_once() -> None:
+    class Wrong(Absent):
+        def prepare(self, host: Host, sections: Sections) -> Launch:
+            self.asked += 1
+            raise KeyError("bug")
+
+    method = Wrong()
+    launch = launches_of(installed(SHARED, SHARING={"vnpu": method}), Host(), {})["vnpu"]
+    for _ in range(3):
+        with pytest.raises(VendorError, match="KeyError"):
+            launch(SharedResource(name=ResourceName("a/b"), devices=(NPU,), replicas=4))
+    assert method.asked == 1
+
+
+async def test_devices_wait_for_an_absent_program_with_the_reason() -> None:
+    method = Absent()
+    rig = Rig(method)
+    following = rig.follow()
+    await rig.until("there is no vnpud")
+    method.present = True
+    await rig.until(None)
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_a_program_that_runs_stays_while_the_new_settings_find_none() -> None:
+    method = Absent()
+    method.present = True
+    rig = Rig(method)
+    following = rig.follow()
+    await rig.until(None)
+    method.present, asked = False, method.asked
+    rig.programs.use(launches_of(rig.sharing, Host(), {}))
+    async with asyncio.timeout(WAIT_S):
+        while method.asked == asked:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.01)
+    assert rig.reasons() == []
+    following.cancel()
+    await asyncio.wait([following])
 
 
 class Odd(Vnpu):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deviceplugin.model import ResourceName
-from deviceplugin.resources.programs import services_of
+from deviceplugin.resources.services import services_of
 from deviceplugin.vendors.nvidia.mps import limits
 from tests.resources.builders import gpu, inventory, sharing
 from tests.resources.conftest import polls, start

@@ -8,6 +8,7 @@ import pytest
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName
 from deviceplugin.resources.plan import list_bytes
+from deviceplugin.resources.section import MAX_REPLICAS
 from deviceplugin.resources.shares import replicas_bytes, slices_bytes
 from tests.resources.builders import GIB, gpu, instance, inventory, sharing
 
@@ -195,18 +196,26 @@ def test_a_name_that_would_mean_two_things_is_refused(rules: Any, reason: str) -
 @pytest.mark.parametrize(
     ("rule", "key", "expected"),
     [
-        ({"offers": []}, "rules[0]", "offers is empty"),
+        ({"offers": []}, "rules[0].offers", "at least one form"),
         ({"offers": ["all"]}, "rules[0].offers[0]", "all"),
         ({"offers": [{}]}, "rules[0].offers[0]", "exactly one of"),
-        ({"offers": [{"replicas": 1}]}, "rules[0].offers[0]", "less than 2"),
-        ({"offers": [{"memory": {"unit": "0GiB"}}]}, "rules[0].offers[0].memory", "zero"),
-        ({"offers": [{"memory": {"unit": "1000"}}]}, "rules[0].offers[0].memory", "whole number"),
-        ({"offers": [{"whole": True, "name": "gpu"}]}, "rules[0].offers[0]", "no domain"),
-        ({"offers": [{"replicas": 2, "max_per_container": 0}]}, "rules[0].offers[0]", "less than"),
+        ({"offers": [{"replicas": 1}]}, "rules[0].offers[0].replicas", "from 2"),
+        ({"offers": [{"memory": {"unit": "0GiB"}}]}, "rules[0].offers[0].memory.unit", "zero"),
+        (
+            {"offers": [{"memory": {"unit": "1000"}}]},
+            "rules[0].offers[0].memory.unit",
+            "whole number",
+        ),
+        ({"offers": [{"whole": True, "name": "gpu"}]}, "rules[0].offers[0].name", "no domain"),
+        (
+            {"offers": [{"replicas": 2, "max_per_container": 0}]},
+            "rules[0].offers[0].max_per_container",
+            "from 1",
+        ),
         ({"offers": [{"replica": 2}]}, "rules[0].offers[0].replica", "known key"),
         ({"offers": ["whole"], "match": {"products": "x"}}, "rules[0].match.products", "product"),
-        ({"offers": ["whole", "exclude"]}, "rules[0]", "stands alone"),
-        ({"offers": ["whole"], "count": 0}, "rules[0]", "count 0 is less than 1"),
+        ({"offers": ["whole", "exclude"]}, "rules[0].offers", "exclude alone"),
+        ({"offers": ["whole"], "count": 0}, "rules[0].count", "from 1"),
         ({"offers": [{"whole": True, "sharing": "mps"}]}, "rules[0].offers[0]", "offered whole"),
     ],
     ids=str,
@@ -256,10 +265,10 @@ def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not() -> None:
 
 
 def test_a_number_of_replicas_that_no_list_can_hold_is_told_before_the_list_is_made() -> None:
-    plan = sharing({"offers": [{"replicas": 10**12}]}).plan(NODE)
+    plan = sharing({"offers": [{"replicas": MAX_REPLICAS}]}).plan(NODE)
     assert plan.resources == {}
     (problem,) = plan.problems
-    assert "its list of 2000000000000 replicas has" in problem.reason
+    assert "its list of 200000 replicas has" in problem.reason
     assert problem.action == "offer fewer replicas"
 
 
@@ -278,5 +287,5 @@ def test_a_device_of_unknown_memory_fits_no_range() -> None:
 
 @pytest.mark.parametrize("path", ["mps", "/run/../etc"])
 def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="is not an absolute path"):
+    with pytest.raises(ConfigError, match="expected an absolute path"):
         sharing(sharing={"mps": {"root": path}})

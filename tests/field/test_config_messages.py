@@ -1,0 +1,304 @@
+"""What a person reads of a configuration that cannot be used: all of it, and what to write."""
+
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.config.load import load
+from deviceplugin.errors import ConfigError
+
+LIBRARY = ("expected array", "expected str", "expected bool", "expected int", "expected object")
+
+
+def refusals(tmp_path: Path, text: str) -> list[str]:
+    """One line for each thing that is wrong."""
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load({"config": str(path)})
+    assert "\n" not in str(refused.value)
+    return [str(error) for error in refused.value.errors]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "nvidia: {device_list_strategy: envvar}",
+            "nvidia.device_list_strategy: 'envvar' is not valid, expected a list: write [envvar]",
+        ),
+        (
+            "nvidia: {device_list_strategy: 'envvar,cdi-cri'}",
+            (
+                "nvidia.device_list_strategy: 'envvar,cdi-cri' is not valid,"
+                " expected a list: write [envvar, cdi-cri]"
+            ),
+        ),
+        (
+            "amd: {device_list_strategy: cdi}",
+            (
+                "amd.device_list_strategy: 'cdi' is not valid,"
+                " expected a list of cdi-annotations, cdi-cri, device-specs"
+            ),
+        ),
+        (
+            "rules: [{offers: [{replicas: -1}]}]",
+            (
+                "rules[0].offers[0].replicas: -1 is not valid,"
+                " expected a whole number from 2 to 100000"
+            ),
+        ),
+        (
+            "rules: [{offers: [{replicas: 100000000}]}]",
+            (
+                "rules[0].offers[0].replicas: 100000000 is not valid,"
+                " expected a whole number from 2 to 100000"
+            ),
+        ),
+        (
+            "rules: [{offers: [{replicas: 0}]}]",
+            "rules[0].offers[0].replicas: 0 is not valid, expected a whole number from 2 to 100000",
+        ),
+        (
+            "rules: [{offers: [{replicas: many}]}]",
+            "rules[0].offers[0].replicas: 'many' is not valid, expected a whole number",
+        ),
+        (
+            "rules: [{offers: [{replicas: 2, name: bad name}]}]",
+            (
+                "rules[0].offers[0].name: 'bad name' is not valid, expected a resource name such as"
+                " nvidia.com/gpu.shared: it has no domain before a slash"
+            ),
+        ),
+        (
+            "rules: [{offers: [{replicas: 2, max_per_container: 0}]}]",
+            (
+                "rules[0].offers[0].max_per_container: 0 is not valid,"
+                " expected a whole number from 1, or unlimited"
+            ),
+        ),
+        (
+            "rules: [{count: 0, offers: [whole]}]",
+            "rules[0].count: 0 is not valid, expected a whole number from 1",
+        ),
+        (
+            "rules: [{offers: []}]",
+            (
+                "rules[0].offers: [] is not valid,"
+                " expected at least one form; to hide devices write [exclude]"
+            ),
+        ),
+        (
+            "rules: [{offers: [{memory: {unit: 1.5MiB}}]}]",
+            (
+                "rules[0].offers[0].memory.unit: '1.5MiB' is not valid,"
+                " expected a whole number of MiB such as 512MiB"
+            ),
+        ),
+        (
+            "rules: [{match: {memory: {min: lots}}, offers: [whole]}]",
+            "rules[0].match.memory.min: 'lots' is not valid, expected a size above zero such as 5GiB",
+        ),
+        (
+            "mig: {instances: [{name: mig-1g.5gb, memory: 5}]}",
+            "mig.instances[0].memory: 5 is not valid, expected a size such as 5GiB",
+        ),
+        (
+            "gpu_nodes: [{name: a, memory_per_gpu: 32}]",
+            "gpu_nodes[0].memory_per_gpu: 32 is not valid, expected a size such as 5GiB",
+        ),
+        (
+            "mig: {version: 2.0}",
+            'mig.version: 2.0 is not valid, expected text: write it in quotes, "2.0"',
+        ),
+        (
+            "node_name: 7\nmxgpu: {version: true}",
+            'mxgpu.version: True is not valid, expected text: write it in quotes, "true"',
+        ),
+        (
+            'mig: {enabled: "yes"}',
+            "mig.enabled: 'yes' is not valid, expected true or false, without quotes",
+        ),
+        (
+            "scheduling: {priority: high}",
+            (
+                "scheduling.priority: 'high' is not valid,"
+                " expected a list, each entry on a line that begins with '- '"
+            ),
+        ),
+        (
+            "mig: {instances: [{name: mig-1g.5gb, memory: 5GiB}, {name: mig-1g.5gb, memory: 5GiB}]}",
+            (
+                "mig.instances: [...] is not valid,"
+                " expected each profile once; mig-1g.5gb is listed twice"
+            ),
+        ),
+        (
+            "health: {hold_s: -1}",
+            "health.hold_s: -1 is not valid, expected a number from 0 to 2592000",
+        ),
+        (
+            "health: {call_deadline_s: 0}",
+            "health.call_deadline_s: 0 is not valid, expected a number above 0, at most 60",
+        ),
+        (
+            "health: {hold_s: 9, hold_max_s: 3}",
+            "health.hold_max_s: 3 is not valid, expected at least hold_s, which is 9",
+        ),
+        (
+            "health: {disable: [a b]}",
+            (
+                "health.disable: ['a b'] is not valid,"
+                " expected faults such as nvidia.xid/79, not 'a b'"
+            ),
+        ),
+        (
+            "intel: {monitoring: '5'}",
+            (
+                "intel.monitoring: '5' is not valid,"
+                " expected a whole number from 0 to 1024, without quotes"
+            ),
+        ),
+        (
+            "isolation: Hardware",
+            (
+                "isolation: 'Hardware' is not valid,"
+                " expected one of hardware, memory, none, process: did you mean 'hardware'?"
+            ),
+        ),
+        (
+            "sharing: {mps: {root: ../mps}}",
+            "sharing.mps.root: '../mps' is not valid, expected an absolute path without `..`",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_used_has_a_line_that_says_what_to_write(
+    tmp_path: Path, text: str, line: str
+) -> None:
+    lines = refusals(tmp_path, text)
+    assert line in lines
+    assert not [found for found in lines for word in LIBRARY if found.endswith(word)]
+
+
+def test_all_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) -> None:
+    lines = refusals(
+        tmp_path,
+        """
+node_name: UPPER
+log_level: loud
+migg: {}
+nvidia: {mig_strategy: mixd, foo: 1}
+mig: {instances: [{memory: 5GiB}, {name: mig-1g.5gb, memory: 5GiB, tensr: 3}]}
+rules: [{offers: [{replicas: 1}]}, {offers: [{replicas: 4, nam: x}]}]
+""",
+    )
+    assert [line.partition(": ")[0] for line in lines] == [
+        "node_name",
+        "log_level",
+        "migg",
+        "mig.instances[0].name",
+        "mig.instances[1].tensr",
+        "nvidia.foo",
+        "nvidia.mig_strategy",
+        "rules[0].offers[0].replicas",
+        "rules[1].offers[0].nam",
+    ]
+
+
+def test_a_whole_section_is_not_printed_before_the_point(tmp_path: Path) -> None:
+    inner = (
+        "{training: {gpu_memory: 32GiB, compute_capability: 8.0+}, inference: {gpu_memory: 8GiB}}"
+    )
+    (line,) = refusals(tmp_path, f"workloads: {inner}")
+    assert line == (
+        "workloads: {...} is not valid: there is no such key:"
+        " a workload asks for GPUs in its pod, under resources.limits"
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("ai_scheduler", "auto_optimization", "compliance", "compute_optimization"),
+        *("cost_optimization", "cuda", "data_protection", "deployment", "diagnostics", "gpu"),
+        *("investment_strategy", "market_outlook", "memory_optimization", "monitoring", "network"),
+        *("network_optimization", "oneapi", "optimization", "performance", "profiles", "workloads"),
+        *("predictive_maintenance", "profiling", "realtime", "resource_planning", "security"),
+        *("technology_trends", "shared-dev-num", "pulse", "resource_naming_strategy"),
+    ],
+)
+def test_a_topic_that_is_no_section_is_told_why_and_not_guessed_at(
+    tmp_path: Path, key: str
+) -> None:
+    (line,) = refusals(tmp_path, f"{key}: {{enabled: true}}")
+    assert line.startswith(f"{key}: {{'enabled': True}} is not valid: there is no such key: ")
+    assert "did you mean" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "instances: []",
+            (
+                "instances: [] is not valid, expected a known key:"
+                " 'instances' belongs under intel_xe or mig or mxgpu"
+            ),
+        ),
+        (
+            "mig_strategyy: none",
+            "mig_strategyy: 'none' is not valid, expected a known key: known here are",
+        ),
+        (
+            "driver_root: /x",
+            (
+                "driver_root: '/x' is not valid, expected a known key:"
+                " 'driver_root' belongs under nvidia"
+            ),
+        ),
+        (
+            "nvidia: {memory_pool: true}",
+            (
+                "nvidia.memory_pool: True is not valid, expected a known key:"
+                " 'memory_pool' belongs under rocm.runtime"
+            ),
+        ),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_told_where_it_belongs(
+    tmp_path: Path, text: str, line: str
+) -> None:
+    assert refusals(tmp_path, text)[0].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("vgpu: {features: [better_isolation]}", ["vgpu.features"]),
+        ("rocm: {version: '6.0', features: [x]}", ["rocm.version", "rocm.features"]),
+        ("rocm: {libraries: [hip]}", ["rocm.libraries"]),
+        ("rocm: {runtime: {cooperative_groups: true}}", ["rocm.runtime.cooperative_groups"]),
+        ("mig: {version: '2.0'}", ["mig.version"]),
+        ("mig: {scheduling: {isolation: hardware}}", ["mig.scheduling.isolation"]),
+        (
+            (
+                "mig: {instances: [{name: mig-1g.5gb, memory: 5GiB, tensor_cores: 1},"
+                " {name: mig-2g.10gb, memory: 10GiB, tensor_cores: 2}]}"
+            ),
+            ["mig.instances[].tensor_cores"],
+        ),
+        (
+            "vgpu: {profiles: [{name: a, memory: 8GiB, compute_units: 1}]}",
+            ["vgpu.profiles[].compute_units"],
+        ),
+        ("intel_xe: {scheduling: {policy: packed}}", []),
+        ("isolation: hardware", []),
+    ],
+)
+def test_a_key_without_effect_is_said_to_have_none(
+    tmp_path: Path, text: str, notes: list[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    config, _ = load({"config": str(path)})
+    assert [note.partition(":")[0] for note in config.notes] == notes
