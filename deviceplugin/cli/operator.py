@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from deviceplugin.cli.frame import settings_options
+
+_common = settings_options(("state_dir", "config"))
 Answer = dict[str, Any]
 Ask = Callable[[str | None, str | None, dict[str, str]], Answer]
 
@@ -14,15 +17,6 @@ Ask = Callable[[str | None, str | None, dict[str, str]], Answer]
 def operator_commands(ask: Ask) -> Sequence[click.Command]:
     """The commands; `ask` sends a request to the daemon of a state directory or configuration."""
     return (_cordon(ask), _uncordon(ask), _health(ask))
-
-
-def _common(command: Callable[..., None]) -> Callable[..., None]:
-    for name, text in (
-        ("config", "A YAML file, or a directory of YAML files."),
-        ("state-dir", "Directory of the daemon's state. Default /var/lib/deviceplugin."),
-    ):
-        command = click.option(f"--{name}", metavar="TEXT", help=text)(command)
-    return command
 
 
 def _cordon(ask: Ask) -> click.Command:

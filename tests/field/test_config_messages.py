@@ -97,7 +97,10 @@ def refusals(tmp_path: Path, text: str) -> list[str]:
         ),
         (
             "rules: [{match: {memory: {min: lots}}, offers: [whole]}]",
-            "rules[0].match.memory.min: 'lots' is not valid, expected a size above zero such as 5GiB",
+            (
+                "rules[0].match.memory.min: 'lots' is not valid,"
+                " expected a size above zero such as 5GiB"
+            ),
         ),
         (
             "mig: {instances: [{name: mig-1g.5gb, memory: 5}]}",
@@ -127,7 +130,7 @@ def refusals(tmp_path: Path, text: str) -> list[str]:
             ),
         ),
         (
-            "mig: {instances: [{name: mig-1g.5gb, memory: 5GiB}, {name: mig-1g.5gb, memory: 5GiB}]}",
+            "mig: {instances: [{name: mig-1g.5gb, memory: 5Gi}, {name: mig-1g.5gb, memory: 5Gi}]}",
             (
                 "mig.instances: [...] is not valid,"
                 " expected each profile once; mig-1g.5gb is listed twice"

@@ -33,8 +33,6 @@ sharing:
 POLARIS = r"""
 /dev/kfd c 511:0
 /sys/class/kfd/kfd/topology/generation_id = 2
-/sys/class/kfd/kfd/topology/nodes/0/properties = cpu_cores_count 16\nsimd_count 0\ndrm_render_minor 0
-/sys/class/kfd/kfd/topology/nodes/1/properties = simd_count 144\nsimd_per_cu 4\ngfx_target_version 80003\nlocation_id 256\ndomain 0\ndrm_render_minor 128
 /sys/class/kfd/kfd/topology/nodes/1/mem_banks/0/properties = heap_type 1\nsize_in_bytes 8589934592
 /sys/bus/pci/devices/0000:01:00.0/vendor = 0x1002
 /sys/bus/pci/devices/0000:01:00.0/device = 0x67df
@@ -48,6 +46,10 @@ POLARIS = r"""
 /dev/dri/renderD128 c 226:128
 /dev/dri/card0 c 226:0
 """
+NODES = "/sys/class/kfd/kfd/topology/nodes"
+CPU = ("cpu_cores_count 16", "simd_count 0", "drm_render_minor 0")
+GFX8 = ("simd_count 144", "simd_per_cu 4", "gfx_target_version 80003", "location_id 256")
+KFD = {0: CPU, 1: (*GFX8, "domain 0", "drm_render_minor 128")}
 A100 = inventory(gpu(0))
 AMD = inventory(gpu(0, vendor="amd", resource="amd.com/gpu"))
 
@@ -78,6 +80,8 @@ def test_a_file_is_right_or_wrong_whatever_node_it_is_judged_on(tmp_path: Path) 
 @pytest.mark.slow
 async def test_a_rule_for_mps_costs_a_node_without_nvidia_nothing(rig: Rig) -> None:
     write_tree(rig.host_root, POLARIS)
+    for number, lines in KFD.items():
+        write_tree(rig.host_root, f"{NODES}/{number}/properties = " + r"\n".join(lines))
     config = str(rig.config(MPS))
     await rig.stub.start()
     daemon = rig.start("--config", config)
@@ -121,13 +125,17 @@ async def test_devices_wait_for_the_program_of_mps_and_are_served_once_it_is_the
             "rules[0] fits no device of this node",
         ),
         (
-            "version: v1\nsharing: {timeSlicing: {resources:"
-            " [{name: nvidia.com/gpu, replicas: 2, devices: ['1']}]}}",
+            (
+                "version: v1\nsharing: {timeSlicing: {resources:"
+                " [{name: nvidia.com/gpu, replicas: 2, devices: ['1']}]}}"
+            ),
             "sharing.timeSlicing.resources[0] fits no device of this node",
         ),
         (
-            "version: v1\nsharing: {timeSlicing: {resources:"
-            " [{name: nvidia.com/gpu.shared, replicas: 2}]}}",
+            (
+                "version: v1\nsharing: {timeSlicing: {resources:"
+                " [{name: nvidia.com/gpu.shared, replicas: 2}]}}"
+            ),
             "sharing.timeSlicing.resources[0] fits no device of this node",
         ),
         (
@@ -155,10 +163,14 @@ def test_an_entry_that_fits_no_device_has_one_line(tmp_path: Path, text: str, li
     [
         "rules: [{match: {product: '*A100*'}, offers: [exclude]}]",
         "rules: [{match: {index: 0}, offers: [exclude]}, {offers: [{replicas: 2}], count: 1}]",
-        "version: v1\nresources: {gpus: [{pattern: '*', name: big}]}\n"
-        "sharing: {timeSlicing: {resources: [{name: big, replicas: 2}]}}",
-        "version: v1\nsharing: {timeSlicing: {resources:"
-        " [{name: gpu, replicas: 2, devices: ['0', '7', GPU-9]}]}}",
+        (
+            "version: v1\nresources: {gpus: [{pattern: '*', name: big}]}\n"
+            "sharing: {timeSlicing: {resources: [{name: big, replicas: 2}]}}"
+        ),
+        (
+            "version: v1\nsharing: {timeSlicing: {resources:"
+            " [{name: gpu, replicas: 2, devices: ['0', '7', GPU-9]}]}}"
+        ),
     ],
 )
 def test_an_entry_that_fits_a_device_has_none(tmp_path: Path, text: str) -> None:

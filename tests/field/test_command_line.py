@@ -1,0 +1,135 @@
+"""The command line's frame: help, formats, exit statuses and what a slip is answered with."""
+
+import pytest
+
+from deviceplugin.cli import SCENARIO_NAMES, cli
+from deviceplugin.cli.frame import DAEMON_FLAGS, end_in_words, parse_format
+from deviceplugin.config.load import SETTINGS
+from deviceplugin.demo import SCENARIOS
+from deviceplugin.errors import ConfigError
+
+
+class Ended:
+    """A command run in this process: its exit status and what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
+        self.status = 0
+        try:
+            end_in_words(
+                lambda: cli.main(list(arguments), prog_name="deviceplugin", standalone_mode=False)
+            )
+        except SystemExit as end:
+            self.status = int(end.code or 0)
+        self.out, self.err = capsys.readouterr()
+
+
+def test_without_arguments_it_is_the_help_and_no_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = Ended(capsys)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == Ended(capsys, "--help").out
+    assert ended.out.startswith("Usage: deviceplugin ")
+
+
+def test_commands_are_grouped_and_told_in_whole_sentences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = Ended(capsys, "--help").out
+    titles = ["The daemon:", "This node:", "Operators:", "To try it:"]
+    assert [line for line in text.splitlines() if line in titles] == titles
+    assert "Others:" not in text
+    assert "..." not in text.partition("[ARGS]...")[2]
+    assert "  130  interrupted" in text
+
+
+@pytest.mark.parametrize("command", ["", *cli.commands])
+def test_help_fits_80_columns(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    text = Ended(capsys, *command.split(), "--help").out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "--config TEXT" not in text
+
+
+@pytest.mark.parametrize("command", ["discover", "vendors", "explain"])
+def test_a_format_is_the_same_option_everywhere(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert "--format [table|json|yaml]" in Ended(capsys, command, "--help").out
+
+
+def test_the_format_of_the_variable_is_for_the_commands_that_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DEVICEPLUGIN_FORMAT", "table")
+    assert parse_format(None) == "table"
+    assert parse_format(None, ("yaml", "json")) == "yaml"
+    monkeypatch.setenv("DEVICEPLUGIN_FORMAT", "json")
+    assert parse_format(None, ("yaml", "json")) == "json"
+    assert parse_format("yaml") == "yaml"
+    monkeypatch.setenv("DEVICEPLUGIN_FORMAT", "xml")
+    with pytest.raises(ConfigError, match=r"^DEVICEPLUGIN_FORMAT: 'xml'"):
+        parse_format(None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("nonsense", "No such command 'nonsense'. (see `deviceplugin --help`)"),
+        ("helth", "No such command 'helth'. Did you mean 'health'? (see `deviceplugin --help`)"),
+        ("discover --json", "No such option '--json'. (write --format json)"),
+        ("discover -o json", "No such option '-o'. (write --format json)"),
+        ("run --pulse 5", "(devices are checked all the time, there is no interval to set)"),
+        (
+            "discover --format xml",
+            "--format: 'xml' is not valid, expected one of table, json, yaml",
+        ),
+        (
+            "explain --resource a/b --size two",
+            "--size: 'two' is not valid, expected a whole number from 0",
+        ),
+        (
+            "explain --resource a/b --size -1",
+            "--size: '-1' is not valid, expected a whole number from 0",
+        ),
+        (
+            "demo --scenario nope",
+            "--scenario: 'nope' is not valid, expected one of nvidia, amd, intel, mixed",
+        ),
+        ("discover --host-root /does/not/exist", "--host-root: '/does/not/exist' is not valid"),
+        ("vendors --host-root /does/not/exist", "--host-root: '/does/not/exist' is not valid"),
+        ("check --node --host-root /does/not/exist", "--host-root: '/does/not/exist'"),
+        ("run --host-root /does/not/exist", "--host-root: '/does/not/exist' is not valid"),
+    ],
+)
+def test_a_slip_is_one_line_with_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: str, line: str
+) -> None:
+    ended = Ended(capsys, *arguments.split())
+    assert ended.status == 2
+    (printed,) = ended.err.splitlines()
+    assert printed.startswith("deviceplugin: ")
+    assert line in printed
+
+
+def test_every_mistake_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = Ended(capsys, "check", "--log-level", "loud", "--node-name", "UPPER")
+    assert ended.status == 2
+    assert [line.split(": ")[1] for line in ended.err.splitlines()] == [
+        "--node-name",
+        "--log-level",
+    ]
+
+
+def test_check_ends_with_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = Ended(capsys, "check", "--host-root", "/does/not/exist")  # the file alone is judged
+    assert (ended.status, ended.err) == (0, "configuration is valid\n")
+    assert ended.out.startswith("node_name: ")
+    assert Ended(capsys, "check", "--format", "json").out.startswith("{")
+
+
+def test_the_scenarios_are_those_of_the_demo() -> None:
+    assert tuple(SCENARIOS) == SCENARIO_NAMES
+
+
+def test_every_setting_is_a_flag() -> None:
+    assert sorted(DAEMON_FLAGS) == sorted(("config", *SETTINGS))
