@@ -199,6 +199,7 @@ CHANGES = {
             "count": 1,
         }.items()
     },
+    "rules[].label": changed("rules[].label", "mine", RULE),
     "rules[].offers": (RULE, SLICES),
     "rules[].offers[].whole": (RULE, {"rules": [{"offers": [{"whole": True}]}]}),
     "rules[].offers[].memory": (RULE, SLICES),

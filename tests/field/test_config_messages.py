@@ -1,10 +1,15 @@
 """What a person reads of a configuration that cannot be used: all of it, and what to write."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from deviceplugin.config.load import load
+from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.errors import ConfigError
 
 LIBRARY = ("expected array", "expected str", "expected bool", "expected int", "expected object")
@@ -305,3 +310,34 @@ def test_a_key_without_effect_is_said_to_have_none(
     path.write_text(text)
     config, _ = load({"config": str(path)})
     assert [note.partition(":")[0] for note in config.notes] == notes
+
+
+def idle_keys(name: str, schema: Any) -> Iterator[str]:
+    """The keys of a section that say of themselves that they have no effect."""
+    for field in schema.fields:
+        path = f"{name}.{field.encode_name}"
+        if field.encode_name in getattr(schema.cls, "WITHOUT_EFFECT", {}):
+            yield path
+        inner = field.type
+        if isinstance(inner, msgspec.inspect.UnionType):
+            inner = next(
+                kind for kind in inner.types if not isinstance(kind, msgspec.inspect.NoneType)
+            )
+        if isinstance(inner, msgspec.inspect.StructType):
+            yield from idle_keys(path, inner)
+        item = getattr(inner, "item_type", None)
+        if isinstance(item, msgspec.inspect.StructType):
+            yield from idle_keys(f"{path}[]", item)
+
+
+def test_the_keys_without_effect_are_those_that_the_document_calls_so() -> None:
+    text = Path("docs/configuration.md").read_text()
+    rows = re.findall(r"(?m)^\| `(\S+)` \|.*(?:no effect|nothing depends on it) \|$", text)
+    rows += re.findall(r"(?m)^\| `(\S+\.scheduling\.isolation)` \|", text)
+    sections = [pair for module in load_vendors(None) for pair in module.SECTIONS.items()]
+    found = [
+        key
+        for name, schema in sections
+        for key in idle_keys(name, msgspec.inspect.type_info(schema))
+    ]
+    assert sorted(found) == sorted(rows)
