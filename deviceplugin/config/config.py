@@ -89,8 +89,8 @@ def parse_choice(setting: Setting, choices: tuple[str, ...]) -> str:
 def parse_directory(setting: Setting) -> Path:
     """An absolute path; it need not exist yet."""
     text = setting.value
-    if not isinstance(text, str) or not text.startswith("/"):
-        raise ConfigError(setting.label, text, "an absolute path of a directory")
+    if not isinstance(text, str) or not text.startswith("/") or ".." in text.split("/"):
+        raise ConfigError(setting.label, text, "an absolute path of a directory, without `..`")
     return Path(text)
 
 

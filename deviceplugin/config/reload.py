@@ -146,7 +146,7 @@ class Reloader(Part[Config]):
         return {"reload": ReloadCollector(lambda: self.last)}
 
     def operations(self) -> Mapping[str, Operation]:
-        """Whether the files are in force."""
+        """Why the files are not in force, empty where they are."""
         return {"configuration": Operation(ConfigurationRequest, self._answer)}
 
     async def _answer(self, _: ConfigurationRequest) -> Reply:

@@ -7,6 +7,7 @@ are run without a shell.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -17,6 +18,7 @@ from deviceplugin.resources.methods import Launches
 from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.section import Method
 from deviceplugin.resources.services import Service, Wanted, services_of
+from deviceplugin.runtime.guard import outcome_of
 from deviceplugin.runtime.keep import keep
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.vendor import Command, SharedResource
@@ -201,19 +203,24 @@ class Programs:
     ) -> tuple[Fault, ...]:
         """A fault on each device whose program does not serve."""
         return tuple(
-            _fault(device, shared, methods[method], self._reason(shared.name))
+            fault
             for method, shared in services_of(resources, devices).values()
             if method in methods and not self._is_ready(shared.name)
-            for device in shared.devices
+            for fault in _faults(shared, methods[method], self._reason(method, shared))
         )
 
     def _is_ready(self, name: ResourceName) -> bool:
         running = self._running.get(name)
         return running is not None and running[0].ready
 
-    def _reason(self, name: ResourceName) -> str:
-        running = self._running.get(name)
-        return running[0].reason if running else self._problems.get(name, _STARTING)
+    def _reason(self, method: str, shared: SharedResource) -> str:
+        running = self._running.get(shared.name)
+        if running:
+            return running[0].reason
+        # Looked for at once: what is said first of a fault is what is logged.
+        launch = self._launches.value.get(method)
+        outcome = outcome_of(partial(launch, shared)) if launch else None
+        return str(outcome) if isinstance(outcome, DevicePluginError) else _STARTING
 
     async def _reconcile(self, services: Mapping[ResourceName, Service]) -> None:
         """The end of a program ends its clients, so it stays where nothing of it changed."""
@@ -258,12 +265,14 @@ class Programs:
             await asyncio.wait(tasks)
 
 
-def _fault(device: Device, shared: SharedResource, method: Method, reason: str) -> Fault:
-    return Fault(
-        device=device.id,
-        source=method.name,
-        code=f"{method.name}_not_ready",
-        reason=f"{method.title} of {shared.name} does not serve: {reason}",
-        action=method.advice,
-        kind=FaultClass.SETUP,
-    )
+def _faults(shared: SharedResource, method: Method, reason: str) -> Iterable[Fault]:
+    """One on each device of a resource whose program does not serve."""
+    for device in shared.devices:
+        yield Fault(
+            device=device.id,
+            source=method.name,
+            code=f"{method.name}_not_ready",
+            reason=f"{method.title} of {shared.name} does not serve: {reason}",
+            action=method.advice,
+            kind=FaultClass.SETUP,
+        )

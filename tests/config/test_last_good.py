@@ -111,7 +111,8 @@ async def test_a_daemon_that_starts_with_a_bad_file_serves_by_the_last_good_one(
     metrics = await second.answers("/metrics")
     assert "deviceplugin_config_last_reload_successful 0" in metrics
     state = ("--state-dir", str(rig.state_dir))
-    assert run_command("health", *state, "--config", str(path)).returncode in (0, 1)
+    shown = run_command("health", *state, "--config", str(path)).stdout
+    assert "configuration refused, the last good one is used: rules: 7 is not valid" in shown
     path.write_text("rules: [{offers: [{replicas: 4}]}]\nmig: {enabled: false}")
     await rig.capacity({GPU: 24})
     assert "deviceplugin_config_last_reload_successful 1" in await second.answers("/metrics")

@@ -89,6 +89,8 @@ async def test_a_rule_for_mps_costs_a_node_without_nvidia_nothing(rig: Rig) -> N
     assert run_command("check", "--config", config).returncode == 0
     line = await daemon.wait_event("rule_without_devices", rule="sharing.mps.resources[0]")
     assert (line["level"], line["reason"]) == ("info", "fits no device of this node")
+    shown = run_command("health", "--state-dir", str(rig.state_dir)).stdout
+    assert "sharing.mps.resources[0] fits no device of this node" in shown
     checked = run_command("check", "--node", "--config", config, "--host-root", str(rig.host_root))
     assert checked.returncode == 0
     remarks = [x for x in checked.stderr.splitlines() if x.startswith("on this node: ")]
@@ -106,13 +108,7 @@ async def test_devices_wait_for_the_program_of_mps_and_are_served_once_it_is_the
     await rig.stub.wait_registered(GPU)
     assert rig.stub.allocatable() == {GPU: 0}
     fault = await daemon.wait_event("fault", code="mps_not_ready")
-    await daemon.until(
-        lambda: any(
-            "there is no program nvidia-cuda-mps-control" in event["reason"]
-            for event in daemon.events("fault", code="mps_not_ready")
-        ),
-        lambda: fault,
-    )
+    assert "there is no program nvidia-cuda-mps-control at " in fault["reason"]
     program(rig.host_root)
     await rig.allocatable({GPU: 24})
 
