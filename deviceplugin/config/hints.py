@@ -1,7 +1,4 @@
-"""Keys that people bring from elsewhere, and files that are another program's; pure.
-
-Loaded only when a configuration is refused.
-"""
+"""Keys that people bring from elsewhere, and files that are another program's; pure."""
 
 from collections.abc import Mapping
 
@@ -65,6 +62,7 @@ _PLUGINS: Mapping[str, str] = {
     "flags": "a file of NVIDIA's plugin begins with `version: v1`",
 }
 _MORE = {key.replace("-", "_"): hint for key, hint in _PLUGINS.items()}
+_INSIDE = "give the text that stands below config.map and the configuration's name"
 _HELM = frozenset(
     {"affinity", "compatWithCPUManager", "daemonsets", "dcgmExporter", "devicePlugin", "dp"}
     | {"fullnameOverride", "gfd", "image", "imagePullSecrets", "labeller", "migManager"}
@@ -76,6 +74,8 @@ _HELM = frozenset(
 
 def hint_of(key: str) -> str | None:
     """Why a key is none here and what is there instead; None for a key that nobody knows."""
+    if key in _HELM:
+        return f"it is a value of a Helm chart; {_INSIDE}"
     return _TOPICS.get(key) or _PLUGINS.get(key) or _MORE.get(key)
 
 
@@ -89,11 +89,9 @@ def foreign_file(content: Mapping[str, object]) -> str | None:
         return _manifest("ConfigMap", content)
     config = content.get("config")
     is_map = isinstance(config, Mapping) and bool({"map", "default", "name"} & set(config))
-    if is_map or _HELM & set(content):
-        return (
-            "the configuration itself: this has the values of a Helm chart; give the text that"
-            " stands below config.map and the configuration's name"
-        )
+    # One such name may be the section of a third party's vendor.
+    if is_map or len(_HELM & set(content)) > 1:
+        return f"the configuration itself: this has the values of a Helm chart; {_INSIDE}"
     return None
 
 

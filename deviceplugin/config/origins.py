@@ -1,6 +1,5 @@
 """Where a setting comes from: a flag, else a variable of the environment, else the file."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -51,6 +50,8 @@ def _is_of_a_service(variable: str, value: str) -> bool:
 
 
 def _instead(variable: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415  # not a part of a `run` that works
+
     near = difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"a known variable: {hint}known are {', '.join(known)}"

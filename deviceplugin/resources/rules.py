@@ -51,12 +51,13 @@ def offerings(
 
 def rules_that_decide(inventory: Inventory, rules: Sequence[Rule]) -> frozenset[int]:
     """The numbers of the rules that decide about a device."""
-    taken = [0] * len(rules)
+    taken, deciding = [0] * len(rules), set()
     for device in sorted(inventory.devices.values(), key=_place):
         number = _first_fit(device, rules, taken, inventory.devices)
         if number is not None:
-            taken[number] += 1
-    return frozenset(number for number, times in enumerate(taken) if times)
+            taken[number] += device.resource is not None  # `offerings` counts these alone
+            deciding.add(number)
+    return frozenset(deciding)
 
 
 def rules_that_fit(inventory: Inventory, rules: Sequence[Rule]) -> frozenset[int]:

@@ -27,6 +27,8 @@ def unused_rules(inventory: Inventory, rules: Sequence[Rule]) -> tuple[UnusedRul
 
     Several rules may be made from one entry of a file: it is unused if all of them are.
     """
+    if not rules:
+        return ()
     deciding, fitting = rules_that_decide(inventory, rules), rules_that_fit(inventory, rules)
     used = {label for number in deciding for label in _labels(rules[number], number)}
     found: dict[str, UnusedRule] = {}

@@ -119,9 +119,10 @@ def test_every_bad_file_of_a_directory_is_named(tmp_path: Path) -> None:
         ("apiVersion: apps/v1\nkind: DaemonSet", "this is a manifest of Kubernetes (DaemonSet)"),
         ("apiVersion: v1\nkind: List\nitems: []", "this is a manifest of Kubernetes (List)"),
         ("config: {map: {default: 'version: v1'}}", "the values of a Helm chart"),
-        ("devicePlugin: {enabled: true}\ndriver: {enabled: false}", "the values of a Helm chart"),
-        ("image: {repository: x}\nmigStrategy: none", "the values of a Helm chart"),
-        ("dp: {image: {repository: x}}", "the values of a Helm chart"),
+        ("devicePlugin: {enabled: true}\ntoolkit: {enabled: false}", "the values of a Helm chart"),
+        ("devicePlugin: {enabled: true}", "devicePlugin: {'enabled': True} is not valid"),
+        ("image: {repository: x}\nnodeSelector: {}", "the values of a Helm chart"),
+        ("dp: {image: {repository: x}}", "it is a value of a Helm chart"),
     ],
 )
 def test_manifests_and_charts_are_recognised(tmp_path: Path, text: str, reason: str) -> None:
