@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import msgspec
 
 from deviceplugin.api import (
-    ConfigError,
     ContainerEdits,
     Device,
     Grant,
@@ -23,6 +22,7 @@ from deviceplugin.api import (
     Sections,
     Share,
     SharedResource,
+    UnavailableError,
     frozen,
 )
 
@@ -53,10 +53,10 @@ class AcmePart:
         return Isolation.PROCESS
 
     def prepare(self, host: Host, sections: Sections) -> Launch:
-        """Find the program; raises ConfigError where there is none."""
+        """Find the program; raises UnavailableError while there is none: devices wait for it."""
         settings: PartSettings = getattr(sections["sharing"], METHOD)
         if not os.access(settings.program, os.X_OK):
-            raise ConfigError(f"sharing.{METHOD}.program", settings.program, "a program")
+            raise UnavailableError(f"there is no program at {settings.program}")
         return _Launch(settings.program)
 
     def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
