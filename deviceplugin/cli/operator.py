@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import click
@@ -62,10 +61,7 @@ def _health(ask: Ask) -> click.Command:
     @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
     @_common
     def health(form: str, state_dir: str | None, config: str | None) -> None:
-        from deviceplugin.cli.remarks import configuration_remarks  # noqa: PLC0415
-
         answer = ask(state_dir, config, {"operation": "health"})
-        answer["configuration"] = configuration_remarks(partial(ask, state_dir, config))
         text = json.dumps(answer, indent=2) if form == "json" else health_text(answer)
         click.echo(text)
 
@@ -84,8 +80,7 @@ def health_text(answer: Answer) -> str:
     blocks += [f"{v['name']}: {v['error']}" for v in answer["vendors"] if v["error"]]
     told = [fault for device in answer["devices"] for fault in device["faults"]]
     faults = {(fault["device"], fault["source"], fault["code"]): fault for fault in told}
-    blocks += [_fault_text(fault) for fault in faults.values()]
-    return "\n\n".join([*blocks, *answer.get("configuration", ())])
+    return "\n\n".join([*blocks, *map(_fault_text, faults.values())])
 
 
 def _fault_text(fault: Answer) -> str:

@@ -14,8 +14,7 @@ from deviceplugin.config.notices import notices
 from deviceplugin.config.watch import watch_files
 from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.registry import Family
-from deviceplugin.runtime.part import Collector, Once, Operation, Part, Reply
-from deviceplugin.schema import Section
+from deviceplugin.runtime.part import Collector, Once, Part
 from deviceplugin.vendor import VendorModule
 
 
@@ -120,12 +119,6 @@ class Origin:
     good_at: float | None = None
 
 
-class ConfigurationRequest(Section, frozen=True):
-    """Whether the configuration that is there is in force; `operation` is configuration."""
-
-    operation: str
-
-
 class Reloader(Part[Config]):
     """Keeps the daemon's configuration true to its files; `use` takes a new one, or raises
     ConfigError with nothing changed. `now` gives Unix seconds."""
@@ -134,8 +127,15 @@ class Reloader(Part[Config]):
         self._origin, self._use, self._now = origin, use, now
         self._running = origin.config
         self._one_at_a_time = asyncio.Lock()
-        self._refused = self._refused_reason = origin.refused
+        self._refused = self._reason = origin.refused
         self.last = LastReload(not origin.refused, origin.good_at or now())
+
+    @property
+    def refused(self) -> str:
+        """Why the configuration that is there is not in force, empty where it is."""
+        if self.last.successful:
+            return ""
+        return f"the changed configuration is refused, the last good one stays: {self._reason}"
 
     def tasks(self) -> Mapping[str, Once]:
         """What runs for as long as the daemon serves, by name."""
@@ -144,13 +144,6 @@ class Reloader(Part[Config]):
     def collectors(self) -> Mapping[str, Collector]:
         """The last reload."""
         return {"reload": ReloadCollector(lambda: self.last)}
-
-    def operations(self) -> Mapping[str, Operation]:
-        """Why the files are not in force, empty where they are."""
-        return {"configuration": Operation(ConfigurationRequest, self._answer)}
-
-    async def _answer(self, _: ConfigurationRequest) -> Reply:
-        return {"refused": self._refused_reason, "in_force_since": self.last.succeeded_at}
 
     async def _watch(self) -> None:
         if not self._origin.refused:
@@ -178,7 +171,7 @@ class Reloader(Part[Config]):
         except ConfigError as error:
             self._refuse(str(error))
             return
-        self._refused = self._refused_reason = ""
+        self._refused = self._reason = ""
         self.last = LastReload(True, self._now())
         if changes:
             log.info("configuration_reloaded", changes=[_told(change) for change in changes])
@@ -207,7 +200,7 @@ class Reloader(Part[Config]):
         self.last = replace(self.last, successful=False)
         if reason != self._refused:
             log.error("configuration_refused", reason=reason, instead="the last good one stays")
-        self._refused = self._refused_reason = reason
+        self._refused = self._reason = reason
 
 
 def _check_fixed(changes: Iterable[Change]) -> None:

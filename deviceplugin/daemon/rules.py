@@ -8,18 +8,11 @@ import structlog
 from deviceplugin.config.config import Config
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.resources.section import Rule
-from deviceplugin.resources.unused import UnusedRule, unused_document, unused_rules
-from deviceplugin.runtime.part import Once, Operation, Part, Reply
-from deviceplugin.schema import Section
+from deviceplugin.resources.unused import UnusedRule, unused_rules
+from deviceplugin.runtime.part import Once, Part
 
 log = structlog.get_logger()
 _POLL_S = 0.5
-
-
-class RulesRequest(Section, frozen=True):
-    """Which rules come to nothing; `operation` is rules."""
-
-    operation: str
 
 
 class UnusedRulesPart(Part[Config]):
@@ -38,16 +31,14 @@ class UnusedRulesPart(Part[Config]):
         self._store, self._rules, self._looked = store, rules, looked
         self._logged: frozenset[UnusedRule] = frozenset()
 
+    @property
+    def notice(self) -> str:
+        """The rules that come to nothing, one line each; empty where there are none."""
+        return "\n".join(str(rule) for rule in unused_rules(self._store.current, self._rules()))
+
     def tasks(self) -> Mapping[str, Once]:
         """The comparison."""
         return {"unused_rules": self._follow}
-
-    def operations(self) -> Mapping[str, Operation]:
-        """The rules that come to nothing now."""
-        return {"rules": Operation(RulesRequest, self._answer)}
-
-    async def _answer(self, _: RulesRequest) -> Reply:
-        return {"unused": unused_document(self._store.current, self._rules())}
 
     async def use(self, config: Config) -> None:
         """Compare the new rules."""

@@ -89,8 +89,6 @@ async def test_a_rule_for_mps_costs_a_node_without_nvidia_nothing(rig: Rig) -> N
     assert run_command("check", "--config", config).returncode == 0
     line = await daemon.wait_event("rule_without_devices", rule="sharing.mps.resources[0]")
     assert (line["level"], line["reason"]) == ("info", "fits no device of this node")
-    shown = run_command("health", "--state-dir", str(rig.state_dir)).stdout
-    assert "sharing.mps.resources[0] fits no device of this node" in shown
     checked = run_command("check", "--node", "--config", config, "--host-root", str(rig.host_root))
     assert checked.returncode == 0
     remarks = [x for x in checked.stderr.splitlines() if x.startswith("on this node: ")]
@@ -198,6 +196,17 @@ def test_an_idle_rule_is_logged_once_and_again_when_it_is_idle_again(tmp_path: P
     rule = "rules: [{match: {vendor: nvidia, index: 1}, offers: [exclude]}]"
     both = inventory(gpu(0), gpu(1))
     assert logged(rule, tmp_path, A100, A100, both, A100) == [("warning", "rules[0]")] * 2
+
+
+def test_the_notice_for_people_has_a_line_for_each_idle_rule(tmp_path: Path) -> None:
+    text = "rules: [{match: {index: 8}, offers: [exclude]}, {match: {index: 9}, offers: [whole]}]"
+    sharing, store = sharing_of(config_of(tmp_path, text).sections), InventoryStore(lambda: 0.0)
+    store.latest.set(A100)
+    part = UnusedRulesPart(store, lambda: sharing.rules, lambda: True)
+    assert part.notice.splitlines() == [
+        "rules[0] fits no device of this node",
+        "rules[1] fits no device of this node",
+    ]
 
 
 def test_a_rule_about_a_vendor_that_the_node_has_not_is_no_warning(tmp_path: Path) -> None:
