@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from deviceplugin.cli.tables import report_text
 from deviceplugin.config.config import Config
 from deviceplugin.config.load import load
 from deviceplugin.daemon.rules import UnusedRulesPart
@@ -14,7 +15,8 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Inventory
 from deviceplugin.resources.methods import absent_programs
 from deviceplugin.resources.plan import sharing_of
-from deviceplugin.resources.unused import unused_rules
+from deviceplugin.resources.report import report
+from deviceplugin.resources.unused import unused_document, unused_rules
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
 from tests.resources.builders import gpu, instance, inventory
@@ -196,6 +198,14 @@ def test_an_idle_rule_is_logged_once_and_again_when_it_is_idle_again(tmp_path: P
     rule = "rules: [{match: {vendor: nvidia, index: 1}, offers: [exclude]}]"
     both = inventory(gpu(0), gpu(1))
     assert logged(rule, tmp_path, A100, A100, both, A100) == [("warning", "rules[0]")] * 2
+
+
+def test_discover_has_a_line_for_each_idle_rule(tmp_path: Path) -> None:
+    text = "rules: [{match: {index: 8}, offers: [whole]}]"
+    sharing = sharing_of(config_of(tmp_path, text).sections)
+    unused = unused_document(A100, sharing.rules)
+    shown = report("node-1", A100, sharing.plan(A100)) | {"unused_rules": unused}
+    assert report_text(shown).endswith("\n\nrules[0] fits no device of this node\n")
 
 
 def test_the_notice_for_people_has_a_line_for_each_idle_rule(tmp_path: Path) -> None:
