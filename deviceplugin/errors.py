@@ -31,7 +31,8 @@ __all__ = [
     "VendorError",
 ]
 
-MAX_VALUE, MAX_EXPECTED, MAX_ERRORS = 200, 1000, 4000
+MAX_VALUE, MAX_EXPECTED, MAX_ERRORS = 200, 1000, 1500
+MANY = 20  # errors of one configuration that are shown
 MAX_WHOLE = 60  # of a list or a mapping: longer, it hides what is said of it
 
 
@@ -43,12 +44,14 @@ class ConfigError(DevicePluginError):
     """A setting that cannot be used: which key, which value, what was expected; one line.
 
     With `reason` the line says what is wrong with the value, where that is clearer than what was
-    expected. `errors` is this error, and all of them where there are several.
+    expected. `errors` is this error, and all of them where there are several; `more` says that
+    there are more than these.
     """
 
     def __init__(self, key: str, value: object, expected: str, *, reason: str = "") -> None:
         self.key, self.value, self.expected = key, value, expected
         self._several: Sequence[ConfigError] = ()
+        self.more = False
         name = key if key and key.isprintable() else repr(key)
         found, text = _found(value), _cut(reason or expected, MAX_EXPECTED)
         problem = f"is not valid: {text}" if reason else f"is not valid, expected {text}"
@@ -60,14 +63,16 @@ class ConfigError(DevicePluginError):
         return self._several or (self,)
 
     @classmethod
-    def of_several(cls, errors: Sequence["ConfigError"]) -> "ConfigError":
-        """One error for all of them; as text one line, its key and value those of the first."""
+    def of_several(cls, errors: Sequence["ConfigError"], *, more: bool = False) -> "ConfigError":
+        """One error for all of them, MANY at most; as text one line, its key and value those of
+        the first. `more` says that some are left out already."""
         if len(errors) == 1:
             return errors[0]
-        first = errors[0]
+        first, shown = errors[0], tuple(errors[:MANY])
         several = cls(first.key, first.value, first.expected)
-        several.args = (_cut("; ".join(map(str, errors)), MAX_ERRORS),)
-        several._several = tuple(errors)
+        several.args = (_cut("; ".join(map(str, shown)), MAX_ERRORS),)
+        several._several = shown
+        several.more = more or len(errors) > MANY
         return several
 
 

@@ -119,7 +119,7 @@ def end_in_words(command: Callable[[], object]) -> None:
     try:
         command()
     except ConfigError as error:
-        _end([str(one) for one in error.errors])
+        _end([*map(str, error.errors), *(["there is more"] if error.more else [])])
     except DevicePluginError as error:
         _end([str(error)], 1)
     except click.ClickException as error:

@@ -8,6 +8,7 @@ import enum
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec import Meta
 from msgspec.structs import fields
 
 from deviceplugin.config.hints import hint_of
-from deviceplugin.errors import ConfigError
+from deviceplugin.errors import MANY, ConfigError
 
 _OF_STEPS = re.compile(r"(?s)(.*?)(?: - at `(?:key in )?\$.*`)?")
 MAX_PLACES, MAX_ITEM = 3, 24
@@ -24,8 +25,9 @@ MAX_PLACES, MAX_ITEM = 3, 24
 def problems_of(
     raw: object, schema: Any, name: str, schemas: Mapping[str, Any]
 ) -> list[ConfigError]:
-    """Each place of `raw` that the schema refuses, with its path from `name` on."""
-    return list(_Search(schemas).problems(raw, schema, name))
+    """The places of `raw` that the schema refuses, with their paths from `name` on; so many that
+    it is seen whether there are more than are shown."""
+    return list(islice(_Search(schemas).problems(raw, schema, name), MANY + 1))
 
 
 def unknown_key(
@@ -88,7 +90,7 @@ class _Search:
         known = {field.encode_name: field for field in fields(kind)}
         found = []
         if kind.__struct_config__.forbid_unknown_fields:
-            unknown = [key for key in value if key not in known]
+            unknown = [key for key in value if key not in known][: MANY + 1]
             found += [unknown_key(str(k), value[k], known, path, self._schemas) for k in unknown]
         for name, field in known.items():
             if name in value:
@@ -102,11 +104,12 @@ class _Search:
         self, value: list[Any], kind: Any, notes: list[Meta], path: str
     ) -> Iterator[ConfigError]:
         item = next(iter(get_args(kind)), Any)
-        found = [
+        every = (
             error
             for index, one in enumerate(value)
             for error in self.problems(one, item, f"{path}[{index}]")
-        ]
+        )
+        found = list(islice(every, MANY + 1))
         least = max((note.min_length or 0 for note in notes), default=0)
         if len(value) < least:
             found.append(ConfigError(path, value, f"a list of at least {least}"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from deviceplugin.errors import ConfigError
+from deviceplugin.errors import MANY, ConfigError
 from deviceplugin.vendor import Sections
 
 Raw = dict[str, Any]  # a YAML value that no schema has checked yet
@@ -18,6 +18,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
+        self._more = False
 
     @contextlib.contextmanager
     def collect(self) -> Iterator[None]:
@@ -26,11 +27,12 @@ class Refusals:
             yield
         except ConfigError as error:
             self.errors += error.errors
+            self._more |= error.more
 
     def check(self) -> None:
         """Raise what was collected, as one ConfigError."""
         if self.errors:
-            raise ConfigError.of_several(self.errors)
+            raise ConfigError.of_several(self.errors, more=self._more)
 
 
 def decode_sections(raw: Raw, schemas: Mapping[str, Any]) -> Sections:
@@ -57,7 +59,7 @@ def _given(value: object, schema: Any) -> object:
 def check_keys(raw: Raw, known: Iterable[str], schemas: Mapping[str, Any]) -> None:
     """Raise ConfigError for the top-level keys that no section has."""
     known = set(known)
-    unknown = [key for key in raw if key not in known]
+    unknown = [key for key in raw if key not in known][: MANY + 1]
     if unknown:
         from deviceplugin.config.problems import unknown_key  # noqa: PLC0415  # not of a `run`
 

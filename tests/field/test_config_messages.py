@@ -213,6 +213,20 @@ rules: [{offers: [{replicas: 1}]}, {offers: [{replicas: 4, nam: x}]}]
     ]
 
 
+def test_of_a_thousand_mistakes_the_first_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for text in (
+        "\n".join(f"k{number}: 1" for number in range(1000)),
+        f"rules: [{', '.join(['{offers: [{replicas: 1}]}'] * 1000)}]",
+        f"nvidia: {{{', '.join(f'k{number}: 1' for number in range(1000))}}}",
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError) as refused:
+            load({"config": str(path)})
+        assert (len(refused.value.errors), refused.value.more) == (20, True)
+        assert len(str(refused.value)) <= 1500
+
+
 def test_a_whole_section_is_not_printed_before_the_point(tmp_path: Path) -> None:
     inner = (
         "{training: {gpu_memory: 32GiB, compute_capability: 8.0+}, inference: {gpu_memory: 8GiB}}"
