@@ -58,7 +58,7 @@ def test_the_table_shows_pairs(root: Path) -> None:
         (("--size", "1", "--available", "GPU-x"), "--available: 'GPU-x' is not valid"),
         (("--size", "1", "--policy", "bogus"), "one of aligned, packed, spread"),
         (("--size", "1", "--resource", "a/b"), "expected one of nvidia.com/gpu"),
-        (("--size", "-1"), "-1 is not in the range"),
+        (("--size", "-1"), "expected a whole number from 0"),
         (("--size", "1", "--format", "xml"), "one of table, json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
