@@ -22,12 +22,12 @@ def unreadable_source(address: str, problems: Sequence[str]) -> Fault:
 
 def unused_driver(address: str, driver: str | None) -> Fault:
     """A function that no driver serves which would let it be offered."""
-    bound = f"bound to {driver}" if driver else "bound to no driver"
+    bound = f"bound to {driver}" if driver else "without a driver"
     return common.NOT_BOUND.fault(
         DeviceID(address),
         DISCOVERY,
-        f"{DEVICES}/{address}/driver: {bound}",
-        action="bind it to xe or i915 to offer it to containers",
+        f"{bound}, not offered",
+        action="bind it to xe or i915 to offer it to containers; otherwise do nothing",
     )
 
 
