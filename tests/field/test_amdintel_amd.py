@@ -2,13 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Discovery, FaultClass, Inventory
-from deviceplugin.model import frozen as frozen_mapping
 from deviceplugin.resources.plan import Plan
 from deviceplugin.testing.tree import remove
 from deviceplugin.vendors import amd
@@ -41,7 +41,7 @@ def codes(found: Discovery) -> set[tuple[str, FaultClass]]:
 
 
 def plan(found: Discovery, *rules: dict[str, Any]) -> Plan:
-    devices = frozen_mapping({device.id: device for device in found.devices})
+    devices = MappingProxyType({device.id: device for device in found.devices})
     return sharing(*rules).plan(Inventory(devices=devices))
 
 

@@ -103,6 +103,17 @@ def not_listed(address: str, profile: str) -> Fault:
     )
 
 
+def no_links(address: str, reason: str) -> Fault:
+    """Its links in /dev/dri/by-path, for programs that look for GPUs by address."""
+    return _fault(
+        address,
+        "discovery.no_links",
+        f"containers get no /dev/dri/by-path: {reason}",
+        "let the daemon write there (deploy/patches/intel-links.yaml), or set intel.by_path: false",
+        FaultClass.INFO,
+    )
+
+
 def vfio_missing(address: str, nodes: Sequence[str]) -> Fault:
     """A function for virtual machines lacks the nodes by which a guest would get it."""
     return common.VFIO_NODE_MISSING.fault(DeviceID(address), VFIO, ", ".join(nodes))
