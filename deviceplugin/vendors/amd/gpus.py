@@ -13,6 +13,8 @@ from deviceplugin.vendors.amd.models import product_of
 from deviceplugin.vendors.amd.settings import AmdSection
 
 AMDGPU = "amdgpu"
+# The driver of physical functions that have virtual ones (amd/MxGPU-Virtualization).
+GIM = "gim"
 # How many partitions each compute mode makes; CPX makes one for each compute die.
 PARTITION_COUNTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 COMPUTE_MODES = frozenset({*PARTITION_COUNTS, "CPX"})

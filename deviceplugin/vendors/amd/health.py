@@ -11,8 +11,7 @@ from deviceplugin.host.pci_faults import error_events, standing_faults
 from deviceplugin.host.readings import Readings, read_hardware
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import Finding
-from deviceplugin.vendors.amd.gpus import AMDGPU
-from deviceplugin.vendors.amd.whole import GIM
+from deviceplugin.vendors.amd.gpus import AMDGPU, GIM
 
 RAS = "amd.ras"
 _COUNTERS = "_err_count"

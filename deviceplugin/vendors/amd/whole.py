@@ -21,6 +21,7 @@ from deviceplugin.vendors.amd.found import (
 )
 from deviceplugin.vendors.amd.gpus import (
     AMDGPU,
+    GIM,
     AmdGpu,
     container_nodes,
     missing_node,
@@ -31,8 +32,6 @@ from deviceplugin.vendors.amd.models import is_integrated, product_of
 from deviceplugin.vendors.amd.partitions import Divided, read_partitions
 from deviceplugin.vendors.amd.settings import Settings
 
-# The driver of physical functions that have virtual ones (amd/MxGPU-Virtualization).
-GIM = "gim"
 # With VFIO a virtual machine has the whole GPU. That and GIM are somebody's intention.
 _INTENDED = frozenset({GIM, "vfio-pci"})
 
