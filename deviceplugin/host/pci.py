@@ -43,6 +43,11 @@ def parse_address(text: str) -> str:
     return f"{int(domain, 16):04x}:{bus.lower()}:{device.lower()}.{function}"
 
 
+def is_address(text: str) -> bool:
+    """Whether `text` is a PCI address as sysfs writes one."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
 def read_bus(host: Host) -> tuple[str, ...]:
     """The addresses of all PCI functions, in order."""
     return tuple(name for name in host.read_names(DEVICES) if _ADDRESS.fullmatch(name))

@@ -13,8 +13,9 @@ def standing_faults(device: Device, now: Readings) -> Iterator[Fault]:
     if now.answers is False:
         text = ("off_the_bus", "the function does not answer on the PCI bus", FaultClass.REBOOT)
         yield _fault(device, "pcie", text, "reboot the node; if it returns, check the seating")
-    if now.width and now.max_width and now.width < now.max_width:
-        reason = f"the PCIe link has {now.width} of {now.max_width} lanes"
+    lanes = now.lanes
+    if lanes and lanes.width < lanes.possible:
+        reason = f"the PCIe link has {lanes.width} of {lanes.possible} lanes at {lanes.address}"
         text = ("link_width", reason, FaultClass.WARN)
         yield _fault(device, "pcie", text, "check the GPU's seating and the riser")
     yield from (f for t in now.temperatures for f in _temperature_faults(device, t))

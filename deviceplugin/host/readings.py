@@ -9,17 +9,29 @@ from dataclasses import dataclass
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
 from deviceplugin.host.numbers import parse_decimal
-from deviceplugin.host.pci import DEVICES
+from deviceplugin.host.pci import DEVICES, is_address, read_pci_path
 from deviceplugin.names import one_line
 
 MAX_LABEL = 40
 _OFF_THE_BUS = b"\xff\xff\xff\xff"
 _TEMPERATURE = re.compile(r"temp([0-9]+)_input")
+# No GPU is built to stop below or to work above these (vendors' limits are 80 to 130 degrees);
+# firmware also writes 0, -273150 and 65535 where it has nothing to say.
+COLDEST_LIMIT, HOTTEST = 60_000, 150_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """A PCIe link: lanes in use, lanes that both ends have; `address` is the lower end."""
+
+    address: str
+    width: int
+    possible: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Temperature:
-    """A sensor and its limits in millidegrees Celsius, None where it has none."""
+    """A sensor and its limits in millidegrees Celsius, None where it has none that can be true."""
 
     name: str
     value: int
@@ -29,11 +41,13 @@ class Temperature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What can be read of one function now; None is unknown."""
+    """What can be read of one function now; None is unknown.
+
+    `lanes` is the link on the way to the processor that has lost the most lanes.
+    """
 
     answers: bool | None = None
-    width: int | None = None
-    max_width: int | None = None
+    lanes: Lanes | None = None
     fatal_errors: int | None = None
     nonfatal_errors: int | None = None
     temperatures: tuple[Temperature, ...] = ()
@@ -44,8 +58,7 @@ def read_hardware(host: Host, address: str) -> Readings:
     path = f"{DEVICES}/{address}"
     return Readings(
         answers=_read_answers(host, f"{path}/config"),
-        width=_number(host, f"{path}/current_link_width"),
-        max_width=_number(host, f"{path}/max_link_width"),
+        lanes=_read_lanes(host, address),
         fatal_errors=_read_total(host, f"{path}/aer_dev_fatal", "TOTAL_ERR_FATAL"),
         nonfatal_errors=_read_total(host, f"{path}/aer_dev_nonfatal", "TOTAL_ERR_NONFATAL"),
         temperatures=_read_temperatures(host, f"{path}/hwmon"),
@@ -59,6 +72,40 @@ def _read_answers(host: Host, path: str) -> bool | None:
     except DiscoveryError:
         return None
     return None if not start else start != _OFF_THE_BUS
+
+
+def _read_lanes(host: Host, address: str) -> Lanes | None:
+    """The link on the way with the smallest part of its lanes in use, of equal ones the lowest.
+
+    A GPU with a switch of its own on the board (RDNA, Arc) has its full width there, whatever the
+    slot has: every link counts. A slot with fewer lanes than the GPU is as its builder meant it.
+    """
+    bridges = _read_bridges(host, address)[::-1]
+    # From the GPU up each lower end with its upper end; the bridges of one switch are no link.
+    uppers: list[str | None] = [*bridges[::2]] or [None]
+    ends = zip([address, *bridges[1::2]], uppers, strict=False)
+    links = [_read_link(host, below, above) for below, above in ends]
+    return min((link for link in links if link), key=_share, default=None)
+
+
+def _read_bridges(host: Host, address: str) -> list[str]:
+    try:
+        path = read_pci_path(host, address) or ""
+    except DiscoveryError:
+        return []
+    return [step for step in path.split("/")[:-1] if is_address(step)]
+
+
+def _read_link(host: Host, below: str, above: str | None) -> Lanes | None:
+    """The link between two functions, None where it has no width."""
+    width = _number(host, f"{DEVICES}/{below}/current_link_width")
+    ends = [_number(host, f"{DEVICES}/{end}/max_link_width") for end in (below, above) if end]
+    possible = min((end for end in ends if end), default=None)
+    return Lanes(address=below, width=width, possible=possible) if width and possible else None
+
+
+def _share(lanes: Lanes) -> float:
+    return lanes.width / lanes.possible
 
 
 def _read_total(host: Host, path: str, name: str) -> int | None:
@@ -76,18 +123,26 @@ def _read_temperatures(host: Host, path: str) -> tuple[Temperature, ...]:
             match = _TEMPERATURE.fullmatch(file)
             sensor = f"{path}/{monitor}/temp{match[1]}" if match else ""
             value = _number(host, f"{sensor}_input") if match else None
-            if value is not None:
+            if value is not None and value < HOTTEST:
                 found.append(_temperature(host, sensor, value))
     return tuple(found)
 
 
 def _temperature(host: Host, sensor: str, value: int) -> Temperature:
+    critical, emergency = (_limit(host, f"{sensor}_{name}") for name in ("crit", "emergency"))
+    if critical and emergency and emergency < critical:
+        emergency = None  # the later limit cannot come first
     return Temperature(
         name=one_line(_text(host, f"{sensor}_label") or sensor.rpartition("/")[2], MAX_LABEL),
         value=value,
-        critical=_number(host, f"{sensor}_crit"),
-        emergency=_number(host, f"{sensor}_emergency"),
+        critical=critical,
+        emergency=emergency,
     )
+
+
+def _limit(host: Host, path: str) -> int | None:
+    limit = _number(host, path)
+    return limit if limit is not None and COLDEST_LIMIT <= limit < HOTTEST else None
 
 
 def _names(host: Host, path: str) -> tuple[str, ...]:

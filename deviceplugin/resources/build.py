@@ -19,6 +19,7 @@ from deviceplugin.resources.rules import Offering
 from deviceplugin.resources.section import Method
 from deviceplugin.resources.shares import (
     form_text,
+    memory_text,
     noun_text,
     replicas_bytes,
     share_ids,
@@ -40,6 +41,21 @@ class PlanProblem:
 
 
 Methods = Mapping[str, Method]
+
+
+def no_slice(offering: Offering, share: Share) -> PlanProblem | None:
+    """Why a device that is to be divided has not even one slice, None where it has one."""
+    memory, device = offering.offer.memory, offering.device
+    if share.count or memory is None:
+        return None
+    where = f" ({device.pci_address})" if device.pci_address not in (None, device.id) else ""
+    return PlanProblem(
+        resource=offering.name,
+        reason=f"{noun_text(device)} {device.id}{where} makes no slice of {memory.unit}:"
+        f" {memory_text(device, memory.reserve)}",
+        action=f"offer this {noun_text(device)} whole or as replicas by a rule of its own above"
+        " this one" + ("" if device.memory_bytes is None else ", or use a smaller unit"),
+    )
 
 
 def isolation_of(offering: Offering, methods: Methods) -> Isolation:

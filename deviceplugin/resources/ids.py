@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from deviceplugin.model import Device, DeviceID, ResourceName, Share
 from deviceplugin.names import MAX_ID
-from deviceplugin.resources.build import PlanProblem
+from deviceplugin.resources.build import PlanProblem, no_slice
 from deviceplugin.resources.rules import Offering
 from deviceplugin.resources.shares import (
     WHOLE,
@@ -58,7 +58,8 @@ def ids_of(offered: Iterable[Offering], devices: Mapping[DeviceID, Device]) -> I
 def clear_offerings(
     offered: Iterable[Offering], devices: Mapping[DeviceID, Device]
 ) -> tuple[tuple[Offering, ...], tuple[PlanProblem, ...]]:
-    """The offerings whose ids can be used and mean one thing, and what is wrong with the others.
+    """The offerings that have ids, which can be used and mean one thing, and what is wrong with
+    the others.
 
     A device that is offered whole has its vendor's own id, which is always kept.
     """
@@ -68,7 +69,9 @@ def clear_offerings(
     for offering in offered:
         share = share_of(offering.device, offering.offer)
         problem = share and (
-            _length_problem(offering, share) or _clash(offering, share, devices, like_shares)
+            no_slice(offering, share)
+            or _length_problem(offering, share)
+            or _clash(offering, share, devices, like_shares)
         )
         if problem:
             problems.append(problem)

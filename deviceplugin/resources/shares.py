@@ -40,6 +40,14 @@ def noun_text(of: Device | Resource) -> str:
     return of.noun.upper()
 
 
+def memory_text(device: Device, reserve: str | None) -> str:
+    """How much memory a device has for slices, in a sentence: `it has 0.5 GiB`."""
+    if device.memory_bytes is None:
+        return "its memory is unknown"
+    kept = f", of which {reserve} are reserved" if reserve else ""
+    return f"it has {round(device.memory_bytes / GIB, 2):g} GiB{kept}"
+
+
 def share_of(device: Device, offer: Offer) -> Share | None:
     """How an offer cuts a device, None where it stays whole; a slice list may be empty."""
     if offer.replicas is not None:

@@ -151,6 +151,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "rocm.libraries": ["x"],
         "vgpu.features": ["improved_scheduling"],
         "mxgpu.enabled": False,
+        "mxgpu.guest_naming": "size",
         "mxgpu.scheduling.policy": "spread",
         "mxgpu.scheduling.isolation": "hardware",
         "rocm.runtime.memory_pool": True,

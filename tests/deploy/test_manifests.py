@@ -17,6 +17,7 @@ from deviceplugin.names import name_problem
 from deviceplugin.vendor import Agent
 from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.intel.agent import XPUMD
+from deviceplugin.vendors.intel.links import FOLDER
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from deviceplugin.vendors.nvidia.mps import MpsSettings
 from tests.rig import run_command
@@ -245,6 +246,13 @@ def test_the_patch_for_mps_mounts_its_root_where_clients_are_told_that_it_is() -
     ]
     assert container["env"] == [{"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility"}]
     assert "securityContext" not in container
+
+
+def test_the_patch_for_links_mounts_where_the_daemon_writes_them() -> None:
+    pod, container = patched("intel-links.yaml")
+    folder = str(Path(FOLDER).parent)
+    assert [volume["hostPath"]["path"] for volume in pod["volumes"]] == [folder]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == [HOST_ROOT + folder]
 
 
 def test_all_patches_together_are_mounts_that_do_not_meet(pod: Any, container: Any) -> None:

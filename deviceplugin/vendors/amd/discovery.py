@@ -1,15 +1,15 @@
 """One look at all AMD GPUs of the node, whole and from scratch; only links are kept in between."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.modules import read_module_version
 from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
-from deviceplugin.model import Device, DeviceID, Discovery
+from deviceplugin.model import Device, DeviceID, Discovery, Fault
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.found import NAME, Found, found, merged
+from deviceplugin.vendors.amd.found import NAME, WHOLE, Found, found, merged
 from deviceplugin.vendors.amd.gpus import AMDGPU
 from deviceplugin.vendors.amd.kfd import Topology, read_topology
 from deviceplugin.vendors.amd.links import KnownLinks, with_links
@@ -46,7 +46,7 @@ def discover(host: Host, settings: Settings, known: KnownLinks) -> Discovery:
     everything = merged([whole, parts, unreadable, *lost])
     return Discovery(
         devices=with_links(everything, known.views(host, everything, topology)),
-        faults=everything.faults,
+        faults=(*everything.faults, *_mixture(everything.devices)),
         driver_version=_read_driver_version(host),
     )
 
@@ -76,8 +76,12 @@ def _placed(functions: Iterable[VirtualFunction], physical: Physical) -> list[Vi
     """The virtual functions with their physical function's device, through which its faults reach
     them, and their place in it."""
     places = physical.places()
-    placed = []
+    placed: list[VirtualFunction] = []
     for vf in functions:
+        if vf.in_guest:
+            guests = sum(other.in_guest for other in placed)
+            placed.append(replace(vf, index=len(places) + guests))
+            continue
         parent, number = places.get(vf.physical or "", (None, None))
         known = number is not None and vf.index is not None
         ordinal = f"{number}:{vf.index}" if known else None
@@ -110,6 +114,20 @@ def _read_virtual(
 def _not_bound(vf: VirtualFunction, section: MxgpuSection) -> Found:
     reading = VfReading(vf=vf, product=product_of(vf.function.device_id))
     return not_advertised(section, reading, faults.not_bound(vf.id, vf.function.driver))
+
+
+def _mixture(devices: Sequence[Device]) -> Iterator[Fault]:
+    """Naming `single` is for nodes whose GPUs are all divided alike: under one name a pod would get
+    a GPU or an eighth of one by chance. Reported of each divided GPU."""
+    kinds: dict[str, set[DeviceID]] = {}
+    for device in devices:
+        if device.resource == WHOLE:
+            kind = (device.profile or "partitions") if device.parent else "whole"
+            kinds.setdefault(kind, set()).add(device.parent or device.id)
+    divided = {gpu for kind, gpus in kinds.items() if kind != "whole" for gpu in gpus}
+    if len(kinds) > 1:
+        text = ", ".join(f"{kind} of {len(kinds[kind])}" for kind in sorted(kinds))
+        yield from (faults.not_single(gpu, text) for gpu in sorted(divided))
 
 
 def _read_driver_version(host: Host) -> str | None:

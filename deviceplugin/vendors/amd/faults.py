@@ -2,6 +2,7 @@
 
 from deviceplugin import faults as common
 from deviceplugin.model import DeviceID, Fault, FaultClass
+from deviceplugin.vendors.amd.kfd import Topology
 
 DISCOVERY = "amd.discovery"
 KFD = "amd.kfd"
@@ -25,20 +26,51 @@ def not_bound(device: DeviceID, driver: str | None) -> Fault:
     return common.NOT_BOUND.fault(
         device,
         DISCOVERY,
-        f"driver is {driver}" if driver else "no driver is bound",
+        _bound(driver),
         action="bind it to amdgpu (containers) or vfio-pci (virtual machines) to have it offered",
     )
 
 
-def without_kfd(device: DeviceID, reason: str) -> Fault:
+def in_other_hands(device: DeviceID, driver: str | None) -> Fault:
+    """A whole GPU that another driver has, or none: somebody may want it so."""
+    return common.NOT_BOUND.fault(
+        device,
+        DISCOVERY,
+        _bound(driver),
+        action="bind it to amdgpu to offer it to containers; otherwise do nothing",
+    )
+
+
+def _bound(driver: str | None) -> str:
+    return f"bound to {driver}, not offered" if driver else "without a driver, not offered"
+
+
+def value_unreadable(device: DeviceID, reason: str) -> Fault:
+    """A fact that the device can be offered without."""
+    return common.VALUE_UNREADABLE.fault(device, DISCOVERY, reason)
+
+
+def without_kfd(device: DeviceID, topology: Topology, shown: str = "") -> Fault:
     """KFD does not show the GPU or a part of it, so what only KFD knows is unknown."""
     return Fault(
         device=device,
         source=KFD,
         code="no_kfd_node",
         kind=FaultClass.WARN,
-        reason=reason,
-        action="give the daemon the render nodes in its device cgroup; see docs/vendors/amd.md",
+        reason=f"{shown}{topology.why_missing}",
+        action=topology.remedy,
+    )
+
+
+def not_single(device: DeviceID, kinds: str) -> Fault:
+    """One name for GPUs and partitions of several sizes: a pod gets one of them by chance."""
+    return Fault(
+        device=device,
+        source=PARTITIONS,
+        code="not_single",
+        kind=FaultClass.WARN,
+        reason=f"partitions of different kinds share amd.com/gpu: {kinds} GPUs",
+        action="set amd.resource_naming to mixed, or bring all GPUs of the node into one mode",
     )
 
 

@@ -13,6 +13,8 @@ from deviceplugin.vendors.amd.models import product_of
 from deviceplugin.vendors.amd.settings import AmdSection
 
 AMDGPU = "amdgpu"
+# The driver of physical functions that have virtual ones (amd/MxGPU-Virtualization).
+GIM = "gim"
 # How many partitions each compute mode makes; CPX makes one for each compute die.
 PARTITION_COUNTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 COMPUTE_MODES = frozenset({*PARTITION_COUNTS, "CPX"})
@@ -25,13 +27,16 @@ _MEMORY_MODE = re.compile(r"NPS[1-9]")
 class AmdGpu:
     """A GPU under amdgpu; `compute_mode` is None where it cannot be partitioned, and where
     `mode_problem` says why the mode is not known (it reads UNKNOWN or fails while it is
-    switched)."""
+    switched). `memory_problem` says why the memory is not; `shared_bytes` is the host's memory
+    that the GPU may use besides (GTT)."""
 
     function: PciFunction
     nodes: DrmNodes
     unique_id: str | None = None
     product: str | None = None
     memory_bytes: int | None = None
+    memory_problem: str | None = None
+    shared_bytes: int | None = None
     compute_mode: str | None = None
     mode_problem: str | None = None
     memory_mode: str | None = None
@@ -50,20 +55,42 @@ class AmdGpu:
 def read_gpu(host: Host, function: PciFunction) -> AmdGpu:
     """The GPU behind a PCI function.
 
-    Raises DiscoveryError, naming the file, where identity, memory or nodes cannot be read.
+    Raises DiscoveryError, naming the file, where identity or nodes cannot be read.
     """
     path = function.path
+    memory, memory_problem = _read_bytes(host, f"{path}/mem_info_vram_total")
     mode, problem = _read_compute_mode(host, path)
     return AmdGpu(
         function=function,
         nodes=read_drm_nodes(host, path),
         unique_id=_read_unique_id(host, path),
         product=read_product(host, function),
-        memory_bytes=host.read_int(f"{path}/mem_info_vram_total") or None,
+        memory_bytes=memory,
+        memory_problem=memory_problem,
+        shared_bytes=_read_bytes(host, f"{path}/mem_info_gtt_total")[0],
         compute_mode=mode,
         mode_problem=problem,
         memory_mode=_read_memory_mode(host, path),
     )
+
+
+def read_render_minor(host: Host, function: PciFunction) -> int | None:
+    """The minor of a function's own render node, None where it has none or it cannot be read."""
+    try:
+        return read_drm_nodes(host, function.path).render_minor
+    except DiscoveryError:
+        return None
+
+
+def _read_bytes(host: Host, file: str) -> tuple[int | None, str | None]:
+    """A size and why it is not known; no reason where there is no such file."""
+    try:
+        size = host.read_int(file)
+    except DiscoveryError as error:
+        return None, str(error)
+    if size is not None and size < 0:
+        return None, f"{file}: {size} is not a size"
+    return size or None, None
 
 
 def _read_unique_id(host: Host, path: str) -> str | None:
@@ -134,8 +161,12 @@ def container_nodes(host: Host, drm: DrmNodes, section: AmdSection) -> tuple[str
     return (*kfd, *(path for path in own if path and host.exists(path)))
 
 
-def missing_render_node(host: Host, drm: DrmNodes) -> str | None:
-    """The render node that a container would need and that is not there, None where all is well."""
+def missing_node(host: Host, drm: DrmNodes, *, in_kfd: bool) -> str | None:
+    """The node that a container would need and that is not there, None where all is well.
+
+    A GPU that KFD has needs KFD's own node for ROCm (`in_kfd`).
+    """
     if drm.render is None:
         return "/dev/dri/renderD*"
-    return None if host.exists(drm.render) else drm.render
+    needed = (drm.render, KFD_NODE) if in_kfd else (drm.render,)
+    return next((node for node in needed if not host.exists(node)), None)

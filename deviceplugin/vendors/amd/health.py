@@ -11,6 +11,7 @@ from deviceplugin.host.pci_faults import error_events, standing_faults
 from deviceplugin.host.readings import Readings, read_hardware
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import Finding
+from deviceplugin.vendors.amd.gpus import AMDGPU, GIM
 
 RAS = "amd.ras"
 _COUNTERS = "_err_count"
@@ -38,7 +39,8 @@ class AmdHealth:
 
     def probe(self, device: Device) -> Finding:
         """What is wrong with a GPU now, and what happened since the last look."""
-        if device.pci_address is None:
+        # What another driver has made of the function, or a guest does with it, is no fault.
+        if device.pci_address is None or device.driver not in (None, AMDGPU, GIM):
             return Finding()
         now = read_health(self._host, device.pci_address)
         before = self._last.get(device.id, now)

@@ -60,10 +60,12 @@ def _place(address: str) -> tuple[int, int, int]:
 class Topology:
     """All GPU nodes that can be read; `problems` name the files that cannot.
 
-    `generation` is the kernel's count of rebuilds as it writes it, None where it cannot be read.
+    `generation` is the kernel's count of rebuilds as it writes it, None where it cannot be read;
+    `present` is false where the kernel has no KFD at all.
     """
 
     generation: str | None = None
+    present: bool = True
     nodes: tuple[KfdNode, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -75,10 +77,24 @@ class Topology:
     @property
     def why_missing(self) -> str:
         """The reason for a GPU or a partition that has no node here."""
+        if not self.present:
+            return f"the kernel shows no KFD: {TOPOLOGY}/nodes does not exist"
         if not self.problems:
             return f"{TOPOLOGY} has no node for it"
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         return self.problems[0] + more
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a GPU or a partition that has no node here."""
+        if self.problems:
+            return "give the daemon the render nodes in its device cgroup; see docs/vendors/amd.md"
+        if not self.present:
+            return (
+                "for ROCm use a kernel with CONFIG_HSA_AMD and a GPU that ROCm supports; graphics"
+                " and video need no KFD"
+            )
+        return "if ROCm supports this GPU, look for kfd in the kernel log; otherwise do nothing"
 
 
 # A full node has 700 such files, read at every look and the same at nearly all of them.
@@ -155,6 +171,8 @@ def read_topology(host: Host) -> Topology:
         names = host.read_names(f"{TOPOLOGY}/nodes")
     except DiscoveryError as error:
         return Topology(problems=(str(error),))
+    if not names:
+        return Topology(present=False)
     for number in sorted(n for name in names if (n := parse_decimal(name)) is not None):
         try:
             node = _read_node(host, number)

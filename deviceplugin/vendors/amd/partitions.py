@@ -27,10 +27,10 @@ from deviceplugin.vendors.amd.gpus import (
     PARTITION_COUNTS,
     AmdGpu,
     container_nodes,
-    missing_render_node,
+    missing_node,
 )
 from deviceplugin.vendors.amd.kfd import KfdNode, Topology
-from deviceplugin.vendors.amd.models import MODELS
+from deviceplugin.vendors.amd.models import model_of
 from deviceplugin.vendors.amd.settings import DOMAIN, Settings
 
 _INHERITED = frozenset({"driver", "unique_id", "compute_partition", "memory_partition"})
@@ -67,7 +67,7 @@ def partition_profile(gpu: AmdGpu) -> str | None:
 
 def partition_count(gpu: AmdGpu) -> int | None:
     """How many partitions the mode makes, None for CPX on a model that is not listed."""
-    model = MODELS.get(gpu.function.device_id)
+    model = model_of(gpu.function.device_id)
     dies = model.compute_dies if model else None
     return dies if gpu.compute_mode == "CPX" else PARTITION_COUNTS.get(gpu.compute_mode or "")
 
@@ -76,15 +76,16 @@ def _missing(
     gpu: AmdGpu, parent: DeviceID, nodes: list[KfdNode], topology: Topology
 ) -> Fault | None:
     if not nodes:
-        return faults.without_kfd(parent, topology.why_missing)
+        return faults.without_kfd(parent, topology)
     count = partition_count(gpu)
     live = {node.function for node in nodes}
     gone = [str(number) for number in range(count or 0) if number not in live]
     if not gone:
         return None
-    reason = f"{len(live)} of {count} partitions live, without {', '.join(gone)}:"
-    report = faults.without_kfd if topology.problems else faults.partitions_missing
-    return report(parent, f"{reason} {topology.why_missing}")
+    reason = f"{len(live)} of {count} partitions live, without {', '.join(gone)}: "
+    if topology.problems:
+        return faults.without_kfd(parent, topology, reason)
+    return faults.partitions_missing(parent, reason + topology.why_missing)
 
 
 def _read_partition(host: Host, settings: Settings, whole: Divided, node: KfdNode) -> Found:
@@ -98,7 +99,7 @@ def _read_partition(host: Host, settings: Settings, whole: Divided, node: KfdNod
         return found(_part(whole, node), faults.unsettled(device, reason))
     nodes = container_nodes(host, drm, settings.amd)
     part = _part(whole, node, name if whole.advertised else None, nodes)
-    if missing := missing_render_node(host, drm):
+    if missing := missing_node(host, drm, in_kfd=True):
         return found(part, faults.missing_node(device, missing), node=node)
     return found(part, node=node)
 

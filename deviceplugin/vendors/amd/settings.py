@@ -45,13 +45,18 @@ class MxgpuInstance(Instance, frozen=True):
 
 
 class MxgpuSection(Section, frozen=True):
-    """The section `mxgpu`; an empty list of instances offers every size under its size class."""
+    """The section `mxgpu`; an empty list of instances offers every size under its size class.
+
+    `guest_naming` is how a guest's function is called that has a whole GPU's memory: `gpu` as the
+    GPU that it is to the guest, `size` by its size class like a fraction.
+    """
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
 
     version: str | None = None
     enabled: bool = True
     instances: tuple[MxgpuInstance, ...] = ()
+    guest_naming: Literal["gpu", "size"] = "gpu"
     scheduling: Scheduling = Scheduling()
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ Under amdgpu a VF is for containers; `vfio.py` has those that virtual machines g
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -13,17 +13,19 @@ from deviceplugin.host.sriov import read_physical_function, read_virtual_functio
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
 from deviceplugin.names import size_class
 from deviceplugin.vendors.amd import faults
-from deviceplugin.vendors.amd.found import NAME, Found, found, known, merged, node_attributes
+from deviceplugin.vendors.amd.found import NAME, WHOLE, Found, found, known, merged, node_attributes
 from deviceplugin.vendors.amd.frame_buffers import FrameBuffer, read_frame_buffer
 from deviceplugin.vendors.amd.gpus import (
     AmdGpu,
     container_nodes,
-    missing_render_node,
+    missing_node,
     read_gpu,
     read_product,
+    read_render_minor,
 )
 from deviceplugin.vendors.amd.kfd import KfdNode, Topology
-from deviceplugin.vendors.amd.models import VIRTUAL_FUNCTIONS
+from deviceplugin.vendors.amd.models import VIRTUAL_FUNCTIONS, model_of
+from deviceplugin.vendors.amd.partitions import Divided, read_partitions
 from deviceplugin.vendors.amd.settings import (
     DOMAIN,
     VFIO_SUFFIX,
@@ -33,6 +35,7 @@ from deviceplugin.vendors.amd.settings import (
 )
 
 VFIO = "vfio-pci"
+_WHOLE_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class VirtualFunction:
     """A VF and, on its host, the physical function (PF) it is a part of.
 
     `physical` is the PF's address, `parent` the device made of it, `ordinal` the place of the VF
-    ("0:3": the fourth VF of GPU 0).
+    ("0:3": the fourth VF of GPU 0). In a guest `index` counts it as the GPU that it is there.
     """
 
     function: PciFunction
@@ -48,6 +51,11 @@ class VirtualFunction:
     index: int | None = None
     parent: DeviceID | None = None
     ordinal: str | None = None
+
+    @property
+    def in_guest(self) -> bool:
+        """Whether this is the guest: its host shows the physical function."""
+        return self.physical is None
 
     @property
     def id(self) -> DeviceID:
@@ -58,6 +66,8 @@ class VirtualFunction:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfReading:
     """All that was read of a VF, or of several that a virtual machine gets together.
+
+    `is_whole` is true in a guest whose VF is a whole GPU, as clouds give them out.
 
     `buffer` names the size (of several the smallest), `memory_bytes` is the sum; `functions` are
     the addresses that a virtual machine gets, none for a container's VF.
@@ -71,6 +81,7 @@ class VfReading:
     node: KfdNode | None = None
     iommu_group: str | None = None
     functions: tuple[str, ...] = ()
+    is_whole: bool = False
 
 
 def read_virtual_function(host: Host, function: PciFunction) -> VirtualFunction | None:
@@ -97,6 +108,8 @@ def resource_of(section: MxgpuSection, reading: VfReading) -> ResourceName | Non
     """The resource that a VF is offered under; None where its size is unknown or not offered."""
     if reading.buffer is None or not section.enabled:
         return None
+    if reading.is_whole and not section.instances and section.guest_naming == "gpu":
+        return WHOLE
     suffix = VFIO_SUFFIX if reading.vf.function.driver == VFIO else ""
     if not section.instances:
         return ResourceName(f"{DOMAIN}/mxgpu-{size_class(reading.buffer.memory_bytes)}{suffix}")
@@ -138,7 +151,7 @@ def _attributes(section: MxgpuSection, reading: VfReading) -> Mapping[str, str]:
     return node_attributes(reading.node) | known(
         driver=vf.function.driver,
         physical_function=vf.physical,
-        vf_index=vf.index,
+        vf_index=None if vf.in_guest else vf.index,
         size_class=size_class(buffer.memory_bytes) if buffer else None,
         memory_source=buffer.source if buffer else None,
         instance_compute_units=instance.compute_units if instance else None,
@@ -166,7 +179,14 @@ def read_container_functions(
     host: Host, settings: Settings, functions: Sequence[VirtualFunction], topology: Topology
 ) -> Found:
     """The VFs under amdgpu, in a guest or on their host; each usable by containers."""
-    return merged(_read_one(host, settings, vf, topology) for vf in functions)
+    minors = {vf.id: read_render_minor(host, vf.function) for vf in functions}
+    parts = []
+    for vf in functions:
+        # Two functions of one slot are two GPUs to a guest, not partitions of each other.
+        others = {minor for other, minor in minors.items() if other != vf.id}
+        numbers = [n.number for n in topology.nodes if n.render_minor in others]
+        parts.append(_read_one(host, settings, vf, topology.without_nodes(numbers)))
+    return merged(parts)
 
 
 def _read_one(host: Host, settings: Settings, vf: VirtualFunction, topology: Topology) -> Found:
@@ -180,13 +200,51 @@ def _read_one(host: Host, settings: Settings, vf: VirtualFunction, topology: Top
         return not_advertised(section, bare, faults.unreadable(vf.id, error))
     if buffer is None:
         return not_advertised(section, bare, faults.size_unknown(vf.id))
-    nodes = container_nodes(host, gpu.nodes, settings.amd)
-    reading = VfReading(vf=vf, product=product, buffer=buffer, nodes=nodes, node=node)
-    if missing := missing_render_node(host, gpu.nodes):
-        return advertised(section, reading, faults.missing_node(vf.id, missing))
-    if node is None and resource_of(section, reading) is not None:
-        return advertised(section, reading, faults.without_kfd(vf.id, topology.why_missing))
+    is_whole = vf.in_guest and _is_whole(vf, buffer)
+    reading = replace(bare, buffer=buffer, node=node, is_whole=is_whole)
+    parts = _nodes_of(topology, vf) if vf.in_guest else ()
+    if (is_whole and gpu.is_partitioned) or len(parts) > 1:
+        return _divided(host, settings, reading, gpu, topology)
+    return _undivided(host, settings, reading, gpu, topology)
+
+
+def _undivided(
+    host: Host, settings: Settings, reading: VfReading, gpu: AmdGpu, topology: Topology
+) -> Found:
+    section, device = settings.mxgpu, reading.vf.id
+    reading = replace(reading, nodes=container_nodes(host, gpu.nodes, settings.amd))
+    in_kfd = reading.node is not None or bool(topology.problems)
+    if missing := missing_node(host, gpu.nodes, in_kfd=in_kfd):
+        return advertised(section, reading, faults.missing_node(device, missing))
+    if reading.node is None and resource_of(section, reading) is not None:
+        return advertised(section, reading, faults.without_kfd(device, topology))
     return advertised(section, reading)
+
+
+def _divided(
+    host: Host, settings: Settings, reading: VfReading, gpu: AmdGpu, topology: Topology
+) -> Found:
+    """A guest's function in a partition mode: its partitions are offered, as those of a GPU."""
+    section, vf = settings.mxgpu, reading.vf
+    whole = vf_device(section, replace(reading, node=None))
+    if not gpu.is_partitioned:
+        path = f"{gpu.function.path}/current_compute_partition"
+        shown = f"KFD has {len(_nodes_of(topology, vf))} nodes"
+        reason = gpu.mode_problem or f"{path}: says {gpu.compute_mode or 'nothing'}, {shown}"
+        return found(whole, faults.unsettled(vf.id, reason))
+    divided = Divided(gpu=gpu, parent=whole, advertised=section.enabled)
+    return merged([found(whole), read_partitions(host, settings, divided, topology)])
+
+
+def _is_whole(vf: VirtualFunction, buffer: FrameBuffer) -> bool:
+    """Half a GPU is the largest fraction; of a whole one the host keeps a few percent."""
+    model = model_of(vf.function.device_id)
+    total = model.memory_gib if model else None
+    return total is not None and buffer.memory_bytes > (total << 30) * _WHOLE_SHARE
+
+
+def _nodes_of(topology: Topology, vf: VirtualFunction) -> tuple[KfdNode, ...]:
+    return tuple(n for n in topology.nodes if n.sits_at(vf.function.address))
 
 
 def _kfd_node(topology: Topology, gpu: AmdGpu) -> KfdNode | None:
@@ -197,6 +255,8 @@ def _kfd_node(topology: Topology, gpu: AmdGpu) -> KfdNode | None:
 def _read_memory(
     host: Host, vf: VirtualFunction, gpu: AmdGpu, node: KfdNode | None
 ) -> FrameBuffer | None:
+    if gpu.memory_problem and not vf.in_guest:
+        raise DiscoveryError(gpu.memory_problem)  # the size is its name
     if gpu.memory_bytes:
         return FrameBuffer(memory_bytes=gpu.memory_bytes, source="mem_info_vram_total")
     if node and node.memory_bytes:

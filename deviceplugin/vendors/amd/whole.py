@@ -21,15 +21,19 @@ from deviceplugin.vendors.amd.found import (
 )
 from deviceplugin.vendors.amd.gpus import (
     AMDGPU,
+    GIM,
     AmdGpu,
     container_nodes,
-    missing_render_node,
+    missing_node,
     read_gpu,
 )
 from deviceplugin.vendors.amd.kfd import KfdNode, Topology
-from deviceplugin.vendors.amd.models import product_of
+from deviceplugin.vendors.amd.models import is_integrated, product_of
 from deviceplugin.vendors.amd.partitions import Divided, read_partitions
 from deviceplugin.vendors.amd.settings import Settings
+
+# With VFIO a virtual machine has the whole GPU. That and GIM are somebody's intention.
+_INTENDED = frozenset({GIM, "vfio-pci"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +72,8 @@ def read_physical(host: Host, functions: Sequence[PciFunction]) -> Physical:
         device = bare_device(function, index)
         if function.driver != AMDGPU:
             others.append(device)
-            # Under another driver (gim, vfio-pci) it is somebody's intention.
-            problems += [faults.not_bound(device.id, None)] if function.driver is None else []
+            if function.driver not in _INTENDED:
+                problems.append(faults.in_other_hands(device.id, function.driver))
             continue
         try:
             gpus.append((index, read_gpu(host, function)))
@@ -150,16 +154,25 @@ def _find_one(host: Host, settings: Settings, reading: WholeReading, topology: T
     if gpu.is_partitioned:
         parent = _whole_device(reading)
         divided = Divided(gpu=gpu, parent=parent, advertised=not serves)
-        return merged([found(parent), read_partitions(host, settings, divided, topology)])
+        parts = read_partitions(host, settings, divided, topology)
+        return merged([found(parent, *_memory_faults(gpu)), parts])
     nodes = container_nodes(host, gpu.nodes, settings.amd)
+    lesser = _memory_faults(gpu)
+    if reading.own is None:
+        lesser = (*lesser, faults.without_kfd(gpu.id, topology))
     if reason := _unsettled(gpu, reading.kfd_nodes):
         return found(_whole_device(reading, nodes=nodes), faults.unsettled(gpu.id, reason))
     device = _whole_device(reading, None if serves else WHOLE, nodes)
-    if missing := missing_render_node(host, gpu.nodes):
-        return found(device, faults.missing_node(gpu.id, missing), node=reading.own)
-    if reading.own is None:
-        return found(device, faults.without_kfd(gpu.id, topology.why_missing))
-    return found(device, node=reading.own)
+    in_kfd = reading.own is not None or bool(topology.problems)
+    if missing := missing_node(host, gpu.nodes, in_kfd=in_kfd):
+        lesser = (faults.missing_node(gpu.id, missing),)
+    return found(device, *lesser, node=reading.own)
+
+
+def _memory_faults(gpu: AmdGpu) -> tuple[Fault, ...]:
+    """A memory that cannot be read costs no GPU."""
+    reason = gpu.memory_problem
+    return (faults.value_unreadable(gpu.id, reason),) if reason else ()
 
 
 def _unsettled(gpu: AmdGpu, kfd_nodes: Sequence[KfdNode]) -> str | None:
@@ -193,15 +206,25 @@ def _whole_device(
 
 
 def _attributes(gpu: AmdGpu, own: KfdNode | None, memory: int | None) -> dict[str, str]:
+    shared = _shared_bytes(gpu, own, memory)
     return known(
         xgmi_hive=own.hive if own else None,
         driver=gpu.function.driver,
         unique_id=gpu.unique_id,
-        size_class=size_of(memory),
+        size_class=None if shared else size_of(memory),
+        shared_memory_bytes=shared,
         compute_partition=gpu.compute_mode,
         memory_partition=gpu.memory_mode,
         memory_source=_memory_source(gpu, own),
     )
+
+
+def _shared_bytes(gpu: AmdGpu, own: KfdNode | None, memory: int | None) -> int | None:
+    """The host's memory that an integrated GPU works in; its own part says little of its size."""
+    shared = gpu.shared_bytes
+    if not is_integrated(gpu.function.device_id, own.gfx_version if own else None):
+        return None
+    return shared if shared and shared > (memory or 0) else None
 
 
 def _memory_source(gpu: AmdGpu, own: KfdNode | None) -> str | None:

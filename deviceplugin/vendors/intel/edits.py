@@ -21,10 +21,17 @@ CDI_KIND = "k8s.device-plugin.intel.com/gpu"
 BY_PATH_DIRECTORY = "/dev/dri/by-path"
 
 
-def answer(devices: Sequence[Device], strategies: Iterable[Strategy]) -> ContainerEdits:
+def answer(
+    devices: Sequence[Device], strategies: Iterable[Strategy], links: str | None = None
+) -> ContainerEdits:
     """Everything for a container that holds `devices`: its variables in any case, the devices
-    as nodes and mounts or by their CDI names, as the strategies say."""
-    parts = [_variables(devices)]
+    as nodes or by their CDI names, as the strategies say.
+
+    `links` is the directory of the host that has the links of exactly these devices. It is a part
+    of no CDI entry: of two devices' mounts in one place a container would see one only.
+    """
+    mounts = (Mount(path=BY_PATH_DIRECTORY, host_path=links),) if links else ()
+    parts = [_variables(devices), ContainerEdits(mounts=mounts)]
     for strategy in strategies:
         if strategy == "device-specs":
             parts += [node_edits(device) for device in devices]
@@ -36,17 +43,11 @@ def answer(devices: Sequence[Device], strategies: Iterable[Strategy]) -> Contain
 
 
 def node_edits(device: Device) -> ContainerEdits:
-    """The nodes and mounts of one device: the whole of its CDI entry, a part of an answer.
-
-    The links by PCI address come as their directory: a mount of one link shows what it points
-    at, a device file, and programs that read the link fail (intel-device-plugins #2158).
-    """
+    """The nodes of one device: the whole of its CDI entry, a part of an answer."""
     if device.functions:
         return ContainerEdits(device_nodes=_vfio_edits([device]).device_nodes)
-    linked = attributes.BY_PATH in device.attributes
     return ContainerEdits(
         device_nodes=tuple(DeviceNode(path=node, host_path=node) for node in device.nodes),
-        mounts=(Mount(path=BY_PATH_DIRECTORY, host_path=BY_PATH_DIRECTORY),) if linked else (),
     )
 
 

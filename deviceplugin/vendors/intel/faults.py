@@ -22,12 +22,12 @@ def unreadable_source(address: str, problems: Sequence[str]) -> Fault:
 
 def unused_driver(address: str, driver: str | None) -> Fault:
     """A function that no driver serves which would let it be offered."""
-    bound = f"bound to {driver}" if driver else "bound to no driver"
+    bound = f"bound to {driver}" if driver else "without a driver"
     return common.NOT_BOUND.fault(
         DeviceID(address),
         DISCOVERY,
-        f"{DEVICES}/{address}/driver: {bound}",
-        action="bind it to xe or i915 to offer it to containers",
+        f"{bound}, not offered",
+        action="bind it to xe or i915 to offer it to containers; otherwise do nothing",
     )
 
 
@@ -100,6 +100,17 @@ def not_listed(address: str, profile: str) -> Fault:
         f"{profile} is not of a size in intel_xe.instances",
         action=f"add an instance of that size to intel_xe.instances, or divide {address}'s GPU"
         " otherwise",
+    )
+
+
+def no_links(address: str, reason: str) -> Fault:
+    """Its links in /dev/dri/by-path, for programs that look for GPUs by address."""
+    return _fault(
+        address,
+        "discovery.no_links",
+        f"containers get no /dev/dri/by-path: {reason}",
+        "let the daemon write there (deploy/patches/intel-links.yaml), or set intel.by_path: false",
+        FaultClass.INFO,
     )
 
 

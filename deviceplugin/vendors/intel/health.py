@@ -9,6 +9,7 @@ from deviceplugin.host.pci_faults import error_events, standing_faults
 from deviceplugin.host.readings import Readings, read_hardware
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import Finding
+from deviceplugin.vendors.intel.gpu import DRM_DRIVERS
 
 _WORDS: Mapping[str, FaultClass] = {
     "warning": FaultClass.WARN,
@@ -25,7 +26,8 @@ class IntelHealth:
 
     def probe(self, device: Device) -> Finding:
         """What is wrong with a GPU now, and what happened since the last scan."""
-        if device.pci_address is None:
+        # What another driver has made of the function, or a guest does with it, is no fault.
+        if device.pci_address is None or device.driver not in (None, *DRM_DRIVERS):
             return Finding()
         now = read_hardware(self._host, device.pci_address)
         before = self._last.get(device.id, now)

@@ -12,8 +12,10 @@ from deviceplugin.vendors.intel.reader import Reader
 # The driver's own answer about this very function; BAR and table only know the board.
 EXACT_SOURCES = frozenset({"sysfs", "ioctl", "debugfs"})
 _BAR2_LINE = 2
-# A BAR that firmware did not resize shows this window, whatever the memory is.
-_SMALL_BAR_BYTES = 256 << 20
+# A BAR that firmware did not resize shows a window of 256 MiB, whatever the memory is, and the BAR
+# of an integrated GPU, or of its virtual function in a guest, is an aperture of up to 1 GiB. No
+# board has less memory of its own than this.
+_LEAST_BAR_BYTES = 2 << 30
 # Two functions that share a board have half of it each; of a whole board ECC takes an eighth and
 # the driver a few percent.
 _WHOLE_SHARE = 0.7
@@ -134,5 +136,5 @@ def _board_memory(reader: Reader, gpu: IntelGpu) -> Memory | None:
     bar = parse_bar_bytes(text, _BAR2_LINE) if text else None
     table = gpu.product.largest_bytes if gpu.product else None
     known = [Memory(bytes=table, source="table")] if table else []
-    known += [Memory(bytes=bar, source="bar")] if bar and bar > _SMALL_BAR_BYTES else []
+    known += [Memory(bytes=bar, source="bar")] if bar and bar >= _LEAST_BAR_BYTES else []
     return min(known, key=lambda memory: memory.bytes, default=None)

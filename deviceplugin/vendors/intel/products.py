@@ -48,6 +48,16 @@ def _integrated(name: str) -> Product:
     return Product(name=f"Intel {name} integrated graphics", sriov=True)
 
 
+_TIGER_LAKE = (0x9A40, 0x9A49, 0x9A59, 0x9A60, 0x9A68, 0x9A70, 0x9A78, 0x9AC0, 0x9AC9, 0x9AD9)
+_ROCKET_LAKE = (0x4C8A, 0x4C8B, 0x4C8C, 0x4C90, 0x4C9A)
+_ALDER_LAKE_S = (0x4680, 0x4682, 0x4688, 0x468A, 0x468B, 0x4690, 0x4692, 0x4693)
+_ALDER_LAKE_P = (
+    *(0x4626, 0x4628, 0x462A, 0x46A0, 0x46A1, 0x46A2, 0x46A3, 0x46A6, 0x46A8, 0x46AA),
+    *(0x46B0, 0x46B1, 0x46B2, 0x46B3, 0x46C0, 0x46C1, 0x46C2, 0x46C3),
+)
+_RAPTOR_LAKE_S = (0xA780, 0xA781, 0xA782, 0xA783, 0xA788, 0xA789, 0xA78A, 0xA78B)
+_RAPTOR_LAKE_P = (0xA720, 0xA721, 0xA7A0, 0xA7A1, 0xA7A8, 0xA7A9, 0xA7AA, 0xA7AB, 0xA7AC, 0xA7AD)
+
 PRODUCTS: Mapping[int, Product] = MappingProxyType(
     {
         0x56A0: _arc("A770", 16, 8),
@@ -75,10 +85,18 @@ PRODUCTS: Mapping[int, Product] = MappingProxyType(
         0x0BD9: _data_center("Max 1100", 48),
         0x0BDA: _data_center("Max 1100", 48),
         0x0BDB: _data_center("Max 1100", 48),
-        0x4626: _integrated("Alder Lake-P"),
+        0x4905: _arc("Iris Xe MAX", 4),
+        **dict.fromkeys(_TIGER_LAKE, _integrated("Tiger Lake")),
+        **dict.fromkeys(_ROCKET_LAKE, _integrated("Rocket Lake-S")),
+        **dict.fromkeys(_ALDER_LAKE_S, _integrated("Alder Lake-S")),
+        **dict.fromkeys(_ALDER_LAKE_P, _integrated("Alder Lake-P")),
+        **dict.fromkeys(range(0x46D0, 0x46D5), _integrated("Alder Lake-N")),
+        **dict.fromkeys(_RAPTOR_LAKE_S, _integrated("Raptor Lake-S")),
+        **dict.fromkeys(_RAPTOR_LAKE_P, _integrated("Raptor Lake-P")),
+        **dict.fromkeys((0x7D40, 0x7D45, 0x7D55, 0x7D60, 0x7DD5), _integrated("Meteor Lake")),
         0x7D67: _integrated("Arrow Lake-S"),
-        0x9A49: _integrated("Tiger Lake"),
-        0xA7A0: _integrated("Raptor Lake-P"),
+        **dict.fromkeys((0x7D41, 0x7D51, 0x7DD1, 0xB640), _integrated("Arrow Lake-H")),
+        **dict.fromkeys((0x6420, 0x64A0, 0x64B0), _integrated("Lunar Lake")),
         **dict.fromkeys(range(0xB080, 0xB088), _integrated("Panther Lake")),
     }
 )

@@ -1,17 +1,19 @@
 """The vendor object that the daemon talks to; the work is done in the modules beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
 from deviceplugin.vendor import Agent, Finding
+from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.edits import answer, cdi_spec
 from deviceplugin.vendors.intel.found import NAME
 from deviceplugin.vendors.intel.health import IntelHealth
+from deviceplugin.vendors.intel.links import OwnLinks, links_of
 from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
@@ -26,6 +28,11 @@ class IntelVendor:
     xe: XeSettings
     health: IntelHealth
     _trace: TracingHost | None = None
+    _links: OwnLinks = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is written before a device is first offered."""
+        self._links = OwnLinks(self.host)
 
     @property
     def name(self) -> str:
@@ -35,7 +42,12 @@ class IntelVendor:
     def discover(self) -> Discovery:
         """Look at the hardware once; what was read is remembered for `unchanged` alone."""
         self._trace = traced(self.host)
-        return discover(self._trace, self.query, self.settings, self.xe)
+        found = discover(self._trace, self.query, self.settings, self.xe)
+        self._links.renew()
+        problem = self._links.problem
+        linked = (d for d in found.devices if d.resource and links_of([d])) if problem else ()
+        unlinked = tuple(faults.no_links(device.id, str(problem)) for device in linked)
+        return replace(found, faults=(*found.faults, *unlinked))
 
     def unchanged(self) -> bool:
         """Whether all files that the last discovery read are as they were; the memory that a
@@ -52,7 +64,8 @@ class IntelVendor:
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""
-        return answer(devices, self.settings.device_list_strategy)
+        links = self._links.folder(devices)
+        return answer(devices, self.settings.device_list_strategy, links)
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """The CDI file of all devices; an empty one, which means no file, where no answer names

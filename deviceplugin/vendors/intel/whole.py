@@ -8,7 +8,7 @@ from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel import naming as attributes
 from deviceplugin.vendors.intel.found import NAME, Advertisement, Board, Found, Scan, make_device
-from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, IntelGpu
+from deviceplugin.vendors.intel.gpu import DRM_DRIVERS, VFIO_DRIVERS, IntelGpu
 from deviceplugin.vendors.intel.memory import is_exact, is_slice, read_local_memory, read_tiles
 from deviceplugin.vendors.intel.naming import SliceOffer, drm_name, monitoring_name, slice_offer
 
@@ -67,6 +67,8 @@ def _advertised(scan: Scan, gpu: IntelGpu, offer: SliceOffer, base: Advertisemen
 def _problems(scan: Scan, gpu: IntelGpu) -> tuple[Fault, ...]:
     if mode := _survivability(scan, gpu):
         return (faults.survivability(gpu.address, mode),)
+    if gpu.driver in VFIO_DRIVERS and not _is_divided(gpu):
+        return ()  # a virtual machine has it, as somebody wants
     if gpu.driver not in DRM_DRIVERS:
         fault = faults.undriven_functions if _is_divided(gpu) else faults.unused_driver
         return (fault(gpu.address, gpu.driver),)

@@ -4,15 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from deviceplugin.host.drm import DrmNodes
+from deviceplugin.host.pci import PciFunction
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import FaultClass
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.testing.amd import DEMO_GPUS, SimulatedGpu, amd_tree, switch_mode
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendors import amd
+from deviceplugin.vendors.amd.gpus import AmdGpu
 from deviceplugin.vendors.amd.links import RENEWED_LOOKS
+from deviceplugin.vendors.amd.partitions import partition_profile
 from tests.vendors.amd.amd_nodes import NODES, Denied, look, mi300x, offered, vendor_at
 
+INHERITED = ("driver", "unique_id", "compute_partition", "memory_partition")
 MIXED = {"resource_naming": "mixed"}
 MODE = "/sys/devices/pci0000:40/0000:05:00.0/current_compute_partition"
 
@@ -251,3 +256,37 @@ def test_links_are_read_again_when_kfd_changes_and_every_twelfth_look(tmp_path: 
 def reweigh(root: Path, old: int, new: int) -> None:
     for path in (root / "sys/devices/virtual/kfd").rglob("io_links/*/properties"):
         path.write_text(path.read_text().replace(f"weight {old}", f"weight {new}"))
+
+
+def test_a_partition_shows_both_modes_of_its_gpu(tmp_path: Path) -> None:
+    for part in offered(look(tmp_path, NODES["mi300x-cpx"])):
+        inherited = {key: part.attributes[key] for key in INHERITED}
+        assert inherited == {
+            "driver": "amdgpu",
+            "unique_id": "e3aa140f9a5f9e31",
+            "compute_partition": "CPX",
+            "memory_partition": "NPS4",
+        }
+
+
+@pytest.mark.parametrize(
+    ("compute", "memory", "profile"),
+    [("CPX", "NPS4", "cpx_nps4"), (None, "NPS4", None), ("CPX", None, None), (None, None, None)],
+)
+def test_a_profile_needs_both_modes(
+    compute: str | None, memory: str | None, profile: str | None
+) -> None:
+    gpu = AmdGpu(
+        function=PciFunction(
+            address="0000:05:00.0",
+            vendor_id=0x1002,
+            device_id=0x74A1,
+            class_id=0x120000,
+            driver="amdgpu",
+            numa_node=None,
+        ),
+        nodes=DrmNodes(),
+        compute_mode=compute,
+        memory_mode=memory,
+    )
+    assert partition_profile(gpu) == profile

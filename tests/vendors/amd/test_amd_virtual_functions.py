@@ -16,7 +16,7 @@ VF = "/sys/devices/pci0000:40/0000:c3:02"
 
 @pytest.mark.parametrize(
     ("node", "resource"),
-    [("guest-mi300x-vf", "amd.com/mxgpu-192gb"), ("guest-v620-vf", "amd.com/mxgpu-4gb")],
+    [("guest-mi300x-vf", "amd.com/gpu"), ("guest-v620-vf", "amd.com/mxgpu-4gb")],
 )
 def test_a_guest_offers_its_function_to_containers(
     tmp_path: Path, node: str, resource: str

@@ -87,10 +87,12 @@ def test_an_id_that_two_gpus_claim_identifies_neither(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_costs_one_gpu_and_is_named(tmp_path: Path) -> None:
     found = look(tmp_path, NODES["broken"])
-    assert len(offered(found)) == 6
+    assert len(offered(found)) == 7
     faults = {str(fault.device): fault for fault in found.faults}
-    assert set(faults) == {"0000:03:00.0", "0000:43:00.0"}
-    assert "0000:43:00.0/mem_info_vram_total: 'lost'" in faults["0000:43:00.0"].reason
+    assert set(faults) == {"0000:03:00.0", "amd-1901ead3a2ecd402"}
+    unknown = faults["amd-1901ead3a2ecd402"]
+    assert "0000:43:00.0/mem_info_vram_total: 'lost'" in unknown.reason
+    assert (unknown.code, unknown.kind) == ("value_unreadable", FaultClass.WARN)
     assert faults["0000:03:00.0"].code == "not_bound"
 
 

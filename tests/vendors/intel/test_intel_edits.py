@@ -5,11 +5,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from deviceplugin.model import Device, DeviceNode, Discovery, Mount
-from deviceplugin.testing.tree import write_tree
-from tests.vendors.intel.conftest import FindDevice, MakeVendor, Offered
+from deviceplugin.model import Device, DeviceNode, Discovery
+from deviceplugin.testing.tree import remove, write_tree
+from tests.vendors.intel.conftest import Codes, FindDevice, MakeVendor, Offered
 
-BY_PATH = Mount(path="/dev/dri/by-path", host_path="/dev/dri/by-path", read_only=True)
 INSTANCES = {
     "instances": [{"name": "xe-4gb", "memory": "4GiB", "compute_units": 64, "execution_units": 32}]
 }
@@ -37,17 +36,22 @@ def test_a_container_gets_card_and_render_node_read_and_write(make_vendor: MakeV
 
 @pytest.mark.parametrize("tree", ["b60", "b60-6vf", "integrated-and-discrete", "max1550-4vf"])
 @pytest.mark.parametrize("strategy", ["device-specs", "cdi-cri"])
-def test_links_by_path_are_mounted_only_as_their_directory(
+def test_a_container_gets_the_links_of_its_own_gpu_as_a_directory(
     tree: str, strategy: str, make_vendor: MakeVendor
 ) -> None:
     vendor = make_vendor(tree, intel={"device_list_strategy": [strategy]})
     devices = vendor.discover().devices
     offered = [d for d in devices if d.resource and "vfio" not in d.resource]
-    parts = [vendor.container_edits([device]) for device in offered]
-    parts += [edits for spec in vendor.cdi_specs(devices) for edits in spec.devices.values()]
-    mounts = [mount for edits in parts for mount in edits.mounts]
-    assert mounts
-    assert set(mounts) == {BY_PATH}
+    for device in offered:
+        (mount,) = vendor.container_edits([device]).mounts
+        assert (mount.path, mount.read_only) == ("/dev/dri/by-path", True)
+        links = Path(vendor.host.path(mount.host_path)).iterdir()
+        assert {path.name: str(path.readlink()) for path in links} == {
+            f"pci-{device.id}-{kind}": f"../{device.attributes[kind].rpartition('/')[2]}"
+            for kind in ("card", "render")
+        }
+    entries = [edits for spec in vendor.cdi_specs(devices) for edits in spec.devices.values()]
+    assert not [mount for edits in entries for mount in edits.mounts]
 
 
 def test_a_framebuffers_link_is_nothing_of_ours(
@@ -64,6 +68,45 @@ def test_a_framebuffers_link_alone_mounts_nothing(
     for kind in ("card", "render"):
         (root / f"dev/dri/by-path/pci-0000:00:02.0-{kind}").unlink()
     assert vendor.container_edits([device(vendor.discover(), "0000:00:02.0")]).mounts == ()
+
+
+def test_several_gpus_of_a_container_have_their_links_in_one_directory(
+    make_vendor: MakeVendor, root: Path
+) -> None:
+    vendor = make_vendor("b60-6vf")
+    slices = of_resource(vendor.discover(), "intel.com/xe-4gb")[1:3]
+    (mount,) = vendor.container_edits(slices).mounts
+    links = {path.name for path in (root / mount.host_path[1:]).iterdir()}
+    assert links == {f"pci-{d.id}-{kind}" for d in slices for kind in ("card", "render")}
+    assert vendor.container_edits(slices).mounts == (mount,)
+    assert (root / mount.host_path[1:]).stat().st_mode & 0o777 == 0o755
+
+
+def test_links_that_somebody_removes_are_made_again(make_vendor: MakeVendor, root: Path) -> None:
+    vendor = make_vendor("b60")
+    (mount,) = vendor.container_edits(vendor.discover().devices).mounts
+    remove(root, "/var/run/deviceplugin")
+    vendor.discover()
+    assert len(list((root / mount.host_path[1:]).iterdir())) == 2
+
+
+def test_links_that_cannot_be_written_cost_no_container(
+    make_vendor: MakeVendor, root: Path, codes: Codes
+) -> None:
+    vendor = make_vendor("b60")
+    write_tree(root, "/var/run/deviceplugin = a file in the way")
+    devices = vendor.discover().devices
+    edits = vendor.container_edits(devices)
+    assert (len(edits.device_nodes), edits.mounts) == (2, ())
+    assert codes(vendor.discover()) == [("0000:04:00.0", "no_links")]
+    remove(root, "/var/run/deviceplugin")
+    assert vendor.container_edits(devices).mounts
+    assert codes(vendor.discover()) == []
+
+
+def test_a_look_writes_nothing(make_vendor: MakeVendor, root: Path) -> None:
+    make_vendor("b60").discover()
+    assert not (root / "var").exists()
 
 
 def test_links_by_path_can_be_turned_off(make_vendor: MakeVendor) -> None:
@@ -120,7 +163,7 @@ def test_cdi_names_stand_for_the_nodes(make_vendor: MakeVendor) -> None:
     edits = vendor.container_edits(vendor.discover().devices)
     assert edits.cdi_devices == ("k8s.device-plugin.intel.com/gpu=0000:04:00.0",)
     assert edits.device_nodes == ()
-    assert edits.mounts == ()
+    assert [mount.path for mount in edits.mounts] == ["/dev/dri/by-path"]  # of two, one answer
 
 
 def test_cdi_annotations_of_two_answers_do_not_meet(make_vendor: MakeVendor) -> None:
@@ -148,7 +191,7 @@ def test_cdi_entries_are_what_an_answer_by_nodes_gives(tree: str, make_vendor: M
         if device.resource:
             edits = by_nodes.container_edits([device])
             entry = spec.devices[device.id]
-            assert (entry.device_nodes, entry.mounts) == (edits.device_nodes, edits.mounts)
+            assert (entry.device_nodes, entry.mounts) == (edits.device_nodes, ())
             assert entry.env == {}
 
 

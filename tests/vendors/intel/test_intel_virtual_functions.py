@@ -232,6 +232,37 @@ def test_a_group_that_the_host_still_uses_is_not_given(
     assert codes(discovery) == [("0000:04:00.2", "iommu_group_in_use")]
 
 
+@pytest.mark.parametrize(
+    ("driver", "given"),
+    [
+        ("pcieport", True),
+        ("pci-stub", True),
+        ("vfio-pci", True),
+        (None, True),
+        ("snd_hda_intel", False),
+        ("i915", False),
+    ],
+)
+def test_a_group_may_have_what_the_kernel_leaves_in_it(
+    node: Path,
+    make_vendor: MakeVendor,
+    offered: Offered,
+    codes: Codes,
+    driver: str | None,
+    given: bool,
+) -> None:
+    set_vfs(node, B60, 1, QUOTA, ["vfio-pci"])
+    other = "/sys/bus/pci/devices/0000:00:1c.0"
+    lines = [f"{other}/{name} = {value}" for name, value in (("vendor", 1), ("device", 2))]
+    lines += [f"{other}/class = 0x060400", "/sys/kernel/iommu_groups/37/devices/0000:00:1c.0/"]
+    lines += [f"{other}/driver -> ../../../bus/pci/drivers/{driver}"] if driver else []
+    write_tree(node, "\n".join([*lines, "/dev/vfio/37 c 240:37"]))
+    discovery = make_vendor().discover()
+    assert offered(discovery) == ({"intel.com/xe-4gb-vfio": 1} if given else {})
+    refused = [] if given else [("0000:04:00.1", "iommu_group_in_use")]
+    assert codes(discovery) == refused
+
+
 def test_a_quota_that_cannot_be_read_costs_that_source_only(
     node: Path, make_vendor: MakeVendor, offered: Offered, device: FindDevice
 ) -> None:

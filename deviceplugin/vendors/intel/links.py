@@ -1,0 +1,81 @@
+"""Directories with the links of single GPUs, which containers get as their /dev/dri/by-path.
+
+Neither the device plugin API nor CDI can express a link, and a mounted link is a device file, which
+programs that read it cannot use (intel-device-plugins #2158). The host's own directory has the
+links, and so the addresses, of all its GPUs. So each set of GPUs has a directory of its own, named
+by what is in it: one that a container has is never changed.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from deviceplugin.host import Host
+from deviceplugin.model import Device
+from deviceplugin.vendors.intel import naming as attributes
+
+# Of the host, in memory: they are made again after a reboot.
+FOLDER = "/var/run/deviceplugin/by-path"
+
+
+def links_of(devices: Iterable[Device]) -> Mapping[str, str]:
+    """udev's names of these GPUs, and where each leads in a container; pure."""
+    found: dict[str, str] = {}
+    for device in devices:
+        for name in filter(None, device.attributes.get(attributes.BY_PATH, "").split(",")):
+            node = device.attributes.get(name.rpartition("-")[2])
+            if node in device.nodes and node is not None:
+                found[name] = f"../{node.rpartition('/')[2]}"
+    return dict(sorted(found.items()))
+
+
+class OwnLinks:
+    """Writes the directories; `problem` says why the last one could not be written."""
+
+    def __init__(self, host: Host) -> None:
+        self._folder = Path(host.path(FOLDER))
+        self._given: dict[str, Mapping[str, str]] = {}
+        self.problem: str | None = None
+
+    def folder(self, devices: Iterable[Device]) -> str | None:
+        """The host's path of the directory with the links of these GPUs; None where they have none
+        or it cannot be written: they are a convenience for programs, never worth a container."""
+        links = links_of(devices)
+        if not links:
+            return None
+        name = sha256(repr(links).encode()).hexdigest()[:16]
+        if not self._written(name, links):
+            return None
+        self._given[name] = links
+        return f"{FOLDER}/{name}"
+
+    def renew(self) -> None:
+        """Write again what somebody has removed: the answers of which it is a part are kept."""
+        for name, links in list(self._given.items()):
+            self._written(name, links)
+
+    def _written(self, name: str, links: Mapping[str, str]) -> bool:
+        try:
+            if not (self._folder / name).is_dir():
+                _make(self._folder, name, links)
+        except OSError as error:
+            self.problem = f"{FOLDER}: {error.strerror}"
+            return False
+        self.problem = None
+        return True
+
+
+def _make(folder: Path, name: str, links: Mapping[str, str]) -> None:
+    """All at once: a container may be given it. Raises OSError."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as temporary:
+        new = Path(temporary)
+        for link, target in links.items():
+            (new / link).symlink_to(target)
+        new.chmod(0o755)  # for every user of a container
+        try:
+            new.rename(folder / name)
+        except OSError:
+            if not (folder / name).is_dir():  # another thread was faster
+                raise
