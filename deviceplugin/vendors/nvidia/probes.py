@@ -13,7 +13,8 @@ from typing import Any
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import Finding
-from deviceplugin.vendors.nvidia.library import GPU_IS_LOST, UNINITIALIZED, Nvml
+from deviceplugin.vendors.nvidia.codes import GPU_IS_LOST, UNINITIALIZED
+from deviceplugin.vendors.nvidia.library import Nvml
 
 RECOVERY_ACTION_FIELD = 230  # nvml.h, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
 UNCORRECTED, VOLATILE = 1, 0  # nvml.h, nvmlMemoryErrorType_t and nvmlEccCounterType_t
