@@ -165,7 +165,6 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
     capability = reader.ask("compute capability", "nvmlDeviceGetCudaComputeCapability")
     mig = reader.mig(capability)
     ecc = reader.ask("ECC mode", "nvmlDeviceGetEccMode")
-    enabled = bool(mig[0]) if mig is not None else None
     compute_mode, fabric = read_state(nvml, handle)
     return NvidiaGpu(
         uuid=uuid,
@@ -176,11 +175,11 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
         memory_bytes=memory_bytes,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
         architecture=_ARCHITECTURES.get(reader.ask("architecture", "nvmlDeviceGetArchitecture")),
-        mig=enabled,
+        mig=bool(mig[0]) if mig is not None else None,
         mig_pending=bool(mig[1]) if mig is not None else None,
         ecc=bool(ecc[0]) if ecc is not None else None,
         virtualization=reader.ask("virtualization mode", "nvmlDeviceGetVirtualizationMode"),
-        instances=reader.instances(memory_bytes) if enabled else (),
+        instances=reader.instances(memory_bytes) if mig and mig[0] else (),
         compute_mode=compute_mode,
         fabric=fabric,
         unknown=tuple(reader.unknown.items()),

@@ -246,7 +246,23 @@ def uncorrected_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None
     return (_fault(device, "nvidia.ecc", ("uncorrected", reason, kind, "reset the GPU")),)
 
 
+def licence(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
+    """A guest's vGPU without a licence, which the driver slows down and limits after a while."""
+    if "vgpu_profile" not in device.attributes:
+        return ()
+    features = nvml.ask("nvmlDeviceGetGridLicensableFeatures", handle)
+    if features is None or not features.isGridLicenseSupported:
+        return None
+    known = features.gridLicensableFeatures[: features.licensableFeaturesCount]
+    if not known or any(feature.featureState for feature in known):
+        return ()
+    reason = "the vGPU has no licence: after a while the driver limits it, or refuses CUDA"
+    advice = "check nvidia-gridd in the guest, its token and the licence server"
+    return (_fault(device, "nvidia.licence", ("unlicensed", reason, FaultClass.WARN, advice)),)
+
+
 _CHECKS: tuple[Check, ...] = (
+    licence,
     remapped_rows,
     spare_rows,
     retired_pages,
