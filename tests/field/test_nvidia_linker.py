@@ -233,11 +233,12 @@ def image(root: Path, layout: str, program: Path) -> None:
 def runs(root: Path) -> str:
     """What the program says in the chroot; nothing where it has found the library."""
     done = subprocess.run(
-        ["/probe"],  # in the chroot
+        ["/probe"],  # of the chroot
+        cwd=root,
         check=False,
         capture_output=True,
         text=True,
-        preexec_fn=lambda: (os.chroot(root), os.chdir("/")),
+        preexec_fn=lambda: os.chroot(root),
     )
     return f"{done.stdout}{done.stderr}"
 
