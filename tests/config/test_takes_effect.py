@@ -137,6 +137,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "nvidia.device_id_strategy": "index",
         "nvidia.pass_device_specs": True,
         "nvidia.driver_root": "/else",
+        "nvidia.driver_library_dirs": ["/else"],
         "nvidia.dev_root": "/else",
         "nvidia.cdi_annotation_prefix": "else.com/",
         "nvidia.cdi_hook_path": "/else",

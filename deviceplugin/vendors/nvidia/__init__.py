@@ -1,6 +1,7 @@
 """NVIDIA GPUs and MIG instances through NVML: the vendor module of the entry point `nvidia`."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -52,8 +53,11 @@ def create(host: Host, sections: Sections, open_library: OpenNvml = open_nvml) -
 
 
 def _session(host: Host, settings: NvidiaSection, open_library: OpenNvml) -> Session:
+    dirs = settings.driver_library_dirs
     if not settings.library_process:
+        if open_library is open_nvml:
+            open_library = partial(open_nvml, library_dirs=dirs)
         return NvmlSession(host, settings.driver_root, open_library)
     from deviceplugin.vendors.nvidia.child.session import ProcessSession  # noqa: PLC0415  # where asked for
 
-    return ProcessSession(host, settings.driver_root)
+    return ProcessSession(host, settings.driver_root, library_dirs=dirs)

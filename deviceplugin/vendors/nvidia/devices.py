@@ -17,12 +17,13 @@ from deviceplugin.model import (
     ResourceName,
     frozen,
 )
+from deviceplugin.vendors.nvidia.faults import DISCOVERY, state_faults
 from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
 from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, resource_suffix
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, VGPU, guest_vgpu
 
-SOURCE, DISCOVERY = "nvidia.layout", "nvidia.discovery"
+SOURCE = "nvidia.layout"
 WHOLE = ResourceName("nvidia.com/gpu")
 CONTROL_NODES = (
     "/dev/nvidia-modeset",
@@ -124,7 +125,7 @@ def devices_of_gpu(
         architecture=gpu.architecture,
     )
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
-    faults = [*_whole_faults(gpu, whole, naming)]
+    faults = [*state_faults(gpu, whole), *_whole_faults(gpu, whole, naming)]
     for part, instance in zip(parts, gpu.instances, strict=True):
         faults += _part_faults(part, instance, naming)
     return (whole, *parts), tuple(faults)
@@ -216,7 +217,7 @@ def _whole_faults(gpu: NvidiaGpu, whole: Device, naming: Naming) -> Iterable[Fau
         reason = f"mig_strategy is single and stands for {naming.single_profile} on this node"
         yield _told(whole, "not_single", reason, "set nvidia.mig_strategy to mixed")
     if whole.resource and naming.settings.needs_nodes and not _has_own_node(gpu, whole):
-        yield node_missing(whole, f"/dev/nvidia{gpu.minor}")
+        yield node_missing(whole, f"/dev/nvidia{gpu.minor}", naming.dev_root)
 
 
 def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterable[Fault]:
@@ -225,8 +226,9 @@ def _part_faults(part: Device, instance: MigInstance, naming: Naming) -> Iterabl
         reason = f"mig_strategy is single and stands for {single} on this node"
         yield _told(part, "not_single", reason, "set nvidia.mig_strategy to mixed")
     if part.resource and naming.settings.needs_nodes and not _has_capability_nodes(part):
-        missing = f"gi{instance.gpu_instance} ci{instance.compute_instance} in nvidia-caps"
-        yield node_missing(part, missing)
+        ids = f"gi{instance.gpu_instance} ci{instance.compute_instance}"
+        missing = f"/dev/nvidia-caps/nvidia-cap<number> of {ids}"
+        yield node_missing(part, missing, naming.dev_root)
     yield from _declared_faults(part, instance, naming)
 
 
@@ -269,11 +271,10 @@ def _told(device: Device, code: str, reason: str, action: str) -> Fault:
     )
 
 
-def node_missing(device: Device, missing: str) -> Fault:
-    """A device node that answers or CDI files need is not there."""
-    return NODE_MISSING.fault(
-        device.id,
-        DISCOVERY,
-        missing,
-        action="run nvidia-modprobe -c 0 -u (MIG: -f) or nvidia-smi on the host to create it",
-    )
+def node_missing(device: Device, missing: str, dev_root: str = "/") -> Fault:
+    """A device node that answers or CDI files need is not below `dev_root` (a host path)."""
+    root = dev_root.rstrip("/")
+    action = "run nvidia-modprobe -c 0 -u (MIG: -f) or nvidia-smi on the host to create it"
+    if root:
+        action = f"{action}; if the host's nodes are elsewhere, set nvidia.dev_root (/ for /dev)"
+    return NODE_MISSING.fault(device.id, DISCOVERY, f"{root}{missing}", action=action)

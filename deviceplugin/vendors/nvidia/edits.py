@@ -1,19 +1,18 @@
 """What a container gets for NVIDIA devices, literally as existing clusters know it; pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from uuid import NAMESPACE_OID, uuid5
 
 from deviceplugin.edits import merge_edits
-from deviceplugin.host import Host
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceNode, Hook, Mount, frozen
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceNode, Mount, frozen
 from deviceplugin.vendors.nvidia.devices import CONTROL_NODES
-from deviceplugin.vendors.nvidia.library import FOLDERS
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
 from deviceplugin.vendors.nvidia.vgpu_host import is_for_vm
 
 CDI_KIND = "k8s.device-plugin.nvidia.com/gpu"
 DEV = "/dev/"
+_CDI_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
 
 
 VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
@@ -78,18 +77,21 @@ def _volume_mounts(names: Sequence[str]) -> ContainerEdits:
     )
 
 
-PROGRAMS = (
-    "nvidia-smi",
-    "nvidia-debugdump",
-    "nvidia-persistenced",
-    "nvidia-cuda-mps-control",
-    "nvidia-cuda-mps-server",
-)
+def is_described(device: Device) -> bool:
+    """Whether a device has its place in the CDI file: one that containers get."""
+    return device.resource is not None and not is_for_vm(device)
+
+
+def is_cdi_name(name: str) -> bool:
+    """Whether runtimes take `name` for a CDI device: they refuse a file with any other name
+    (container-device-interface, pkg/parser, ValidateDeviceName)."""
+    return _CDI_NAME.fullmatch(name) is not None
 
 
 def cdi_spec(settings: NvidiaSection, devices: Sequence[Device]) -> CdiSpec:
-    """The devices of the file, without the driver's files; pure."""
-    offered = [d for d in devices if d.resource is not None and not is_for_vm(d)]
+    """The devices of the file that have a name, without the driver's files; pure."""
+    described = [d for d in devices if is_described(d)]
+    offered = [d for d in described if is_cdi_name(visible_name(settings, d))]
     control = [n for n in device_nodes(offered) if n.path in CONTROL_NODES]
     return CdiSpec(
         kind=CDI_KIND,
@@ -103,41 +105,3 @@ def cdi_spec(settings: NvidiaSection, devices: Sequence[Device]) -> CdiSpec:
 
 def _own(device: Device) -> tuple[DeviceNode, ...]:
     return tuple(n for n in device_nodes([device]) if n.path not in CONTROL_NODES)
-
-
-def read_driver_files(
-    host: Host, driver_root: str, version: str, hook_path: str | None
-) -> ContainerEdits:
-    """Mounts of each library and program of exactly this driver version, and the hook if asked.
-
-    The paths inside are those below the driver root, where the driver's own linker looks.
-    """
-    root = driver_root.rstrip("/")
-    folders = [f for f in FOLDERS if host.read_names(f"{root}/{f}")]
-    libraries = [mount for f in folders for mount in _libraries(host, root, f"/{f}", version)]
-    programs = [
-        Mount(path=f"/usr/bin/{name}", host_path=f"{root}/usr/bin/{name}")
-        for name in PROGRAMS
-        if host.exists(f"{root}/usr/bin/{name}")
-    ]
-    used = sorted({mount.path.rpartition("/")[0] for mount in libraries})
-    hooks = (_cache_hook(hook_path, used),) if hook_path and used else ()
-    return ContainerEdits(mounts=(*libraries, *programs), hooks=hooks)
-
-
-def _libraries(host: Host, root: str, folder: str, version: str) -> Iterator[Mount]:
-    library = re.compile(rf"lib[\w.+-]+\.so\.{re.escape(version)}")
-    names = host.read_names(f"{root}{folder}")
-    real = {name for name in names if library.fullmatch(name)}
-    for name in names:
-        target = name if name in real else host.read_link_name(f"{root}{folder}/{name}")
-        if target in real:
-            yield Mount(path=f"{folder}/{name}", host_path=f"{root}{folder}/{target}")
-
-
-def _cache_hook(path: str, folders: Sequence[str]) -> Hook:
-    """`nvidia-ctk hook update-ldcache` or `nvidia-cdi-hook update-ldcache`."""
-    base = path.rpartition("/")[2]
-    verb = (base, "hook") if base == "nvidia-ctk" else (base,)
-    arguments = [word for folder in folders for word in ("--folder", folder)]
-    return Hook(name="createContainer", path=path, args=(*verb, "update-ldcache", *arguments))

@@ -8,7 +8,8 @@ from typing import Any
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import HealthReport
-from deviceplugin.vendors.nvidia.library import TIMEOUT, Nvml, handle_address
+from deviceplugin.vendors.nvidia.codes import TIMEOUT
+from deviceplugin.vendors.nvidia.library import Nvml, handle_address
 from deviceplugin.vendors.nvidia.probes import WITHOUT_CONTAINMENT
 from deviceplugin.vendors.nvidia.xids import xid_of
 

@@ -1,11 +1,20 @@
 """One GPU as NVML reports it, read call by call; nothing about how it is offered."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from deviceplugin.errors import LibraryError
+from deviceplugin.vendors.nvidia.codes import (
+    GPU_IS_LOST,
+    MINOR_NUMBER,
+    RESET_REQUIRED,
+    UNINITIALIZED,
+)
 from deviceplugin.vendors.nvidia.library import Nvml, implausible
 from deviceplugin.vendors.nvidia.mig import MigInstance, read_instances
 
+T = TypeVar("T")
 # nvmlDeviceArchitecture_t
 _ARCHITECTURES = {
     2: "kepler",
@@ -25,11 +34,17 @@ MAX_MEMORY_BYTES = 1 << 46
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
 
+# Answers of a GPU of which nothing else can be asked either.
+FATAL = frozenset({UNINITIALIZED, GPU_IS_LOST, RESET_REQUIRED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaGpu:
     """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG.
 
-    `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t.
+    `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t, `compute_mode` its nvmlComputeMode_t,
+    `fabric` the state (nvmlGpuFabricState_t) and status of its registration with the NVLink fabric.
+    `unknown` has the errors of the facts that could not be read, by the name of the fact.
     """
 
     uuid: str
@@ -45,6 +60,9 @@ class NvidiaGpu:
     ecc: bool | None = None
     virtualization: int | None = None
     instances: tuple[MigInstance, ...] = ()
+    compute_mode: int | None = None
+    fabric: tuple[int, int] | None = None
+    unknown: tuple[tuple[str, LibraryError], ...] = ()
 
 
 def read_handle(nvml: Nvml, index: int) -> Any:
@@ -61,35 +79,108 @@ def read_pci_address(nvml: Nvml, handle: Any) -> str:
     return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"
 
 
-def _read_memory_bytes(nvml: Nvml, handle: Any) -> int | None:
-    function = "nvmlDeviceGetMemoryInfo"
-    memory = nvml.ask(function, handle)
-    if memory is None or not memory.total:
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Asks one GPU for the facts without which it can be offered all the same."""
+
+    nvml: Nvml
+    handle: Any  # pynvml has no types
+    unknown: dict[str, LibraryError] = field(default_factory=dict)
+
+    def ask(self, fact: str, function: str) -> Any:
+        """The answer, None where it is not supported or, noted in `unknown`, fails."""
+        try:
+            return self.nvml.ask(function, self.handle)
+        except LibraryError as error:
+            return self._failed(fact, error)
+
+    def product(self) -> str | None:
+        try:
+            return self.nvml.text("nvmlDeviceGetName", self.handle)
+        except LibraryError as error:
+            self._failed("name", error)
+            return None
+
+    def memory_bytes(self) -> int | None:
+        function = "nvmlDeviceGetMemoryInfo"
+        memory = self.ask("memory", function)
+        if memory is None or not memory.total:
+            return None
+        if memory.total > MAX_MEMORY_BYTES:
+            self.unknown["memory"] = implausible(function, f"a memory of {memory.total} bytes")
+            return None
+        return int(memory.total)
+
+    def mig(self, capability: tuple[int, int] | None) -> tuple[int, int] | None:
+        """MIG mode now and pending; raises LibraryError where a GPU that may be in MIG mode does
+        not say so: it could not be used whole then."""
+        mig: tuple[int, int] | None = self.ask("MIG mode", "nvmlDeviceGetMigMode")
+        if "MIG mode" in self.unknown and _knows_mig(capability):
+            raise self.unknown["MIG mode"]
+        return mig
+
+    def instances(self, memory_bytes: int | None) -> tuple[MigInstance, ...]:
+        """All MIG devices; raises LibraryError where they cannot be read or named."""
+        if "memory" in self.unknown:
+            raise self.unknown["memory"]
+        return read_instances(self.nvml, self.handle, memory_bytes)
+
+    def _failed(self, fact: str, error: LibraryError) -> None:
+        if error.code in FATAL:
+            raise error
+        self.unknown[fact] = error
+
+
+def _knows_mig(capability: tuple[int, int] | None) -> bool:
+    """Whether a GPU may have MIG: of compute capability 8 that of the A100 and A30 alone."""
+    if capability is None:
+        return True
+    return tuple(capability) == (8, 0) or capability[0] >= 9
+
+
+def read_state(nvml: Nvml, handle: Any) -> tuple[int | None, tuple[int, int] | None]:
+    """Compute mode and fabric registration of a GPU, None each where it does not say; raises
+    LibraryError for a GPU that cannot be asked anything."""
+    return (
+        _or_none(lambda: nvml.ask("nvmlDeviceGetComputeMode", handle)),
+        _or_none(lambda: nvml.fabric(handle)),
+    )
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except LibraryError as error:
+        if error.code in FATAL:
+            raise
         return None
-    if memory.total > MAX_MEMORY_BYTES:
-        raise implausible(function, f"a memory of {memory.total} bytes")
-    return int(memory.total)
 
 
 def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu:
-    """Everything about one GPU; raises LibraryError at the first call that fails."""
-    memory_bytes = _read_memory_bytes(nvml, handle)
-    mig = nvml.ask("nvmlDeviceGetMigMode", handle)
-    capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
-    ecc = nvml.ask("nvmlDeviceGetEccMode", handle)
-    enabled = bool(mig[0]) if mig is not None else None
+    """Everything about one GPU; raises LibraryError where it cannot be offered without what fails:
+    its UUID, its device number, its MIG mode and its MIG devices."""
+    reader = _Reader(nvml, handle)
+    uuid, minor = nvml.uuid(handle), nvml.call(MINOR_NUMBER, handle)
+    memory_bytes = reader.memory_bytes()
+    capability = reader.ask("compute capability", "nvmlDeviceGetCudaComputeCapability")
+    mig = reader.mig(capability)
+    ecc = reader.ask("ECC mode", "nvmlDeviceGetEccMode")
+    compute_mode, fabric = read_state(nvml, handle)
     return NvidiaGpu(
-        uuid=nvml.uuid(handle),
+        uuid=uuid,
         index=index,
-        minor=nvml.call("nvmlDeviceGetMinorNumber", handle),
+        minor=minor,
         pci_address=pci_address,
-        product=nvml.text("nvmlDeviceGetName", handle),
+        product=reader.product(),
         memory_bytes=memory_bytes,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        architecture=_ARCHITECTURES.get(nvml.ask("nvmlDeviceGetArchitecture", handle)),
-        mig=enabled,
+        architecture=_ARCHITECTURES.get(reader.ask("architecture", "nvmlDeviceGetArchitecture")),
+        mig=bool(mig[0]) if mig is not None else None,
         mig_pending=bool(mig[1]) if mig is not None else None,
         ecc=bool(ecc[0]) if ecc is not None else None,
-        virtualization=nvml.ask("nvmlDeviceGetVirtualizationMode", handle),
-        instances=read_instances(nvml, handle, memory_bytes) if enabled else (),
+        virtualization=reader.ask("virtualization mode", "nvmlDeviceGetVirtualizationMode"),
+        instances=reader.instances(memory_bytes) if mig and mig[0] else (),
+        compute_mode=compute_mode,
+        fabric=fabric,
+        unknown=tuple(reader.unknown.items()),
     )

@@ -4,29 +4,25 @@ Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.names import id_problem, one_line
+from deviceplugin.vendors.nvidia.codes import (
+    FUNCTION_NOT_FOUND,
+    MEANINGS,
+    NO_PERMISSION,
+    NOT_SUPPORTED,
+    UNKNOWN,
+)
+from deviceplugin.vendors.nvidia.folders import FOLDERS, library_folders
 
 FILE = "libnvidia-ml.so.1"
-FOLDERS = (
-    "usr/lib64",
-    "usr/lib/x86_64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu",
-    "lib64",
-    "lib/x86_64-linux-gnu",
-    "lib/aarch64-linux-gnu",
-)
 # Where driver containers put the driver's file tree.
 DRIVER_CONTAINER_ROOTS = ("/run/nvidia/driver",)
 
-NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, DRIVER_NOT_LOADED, TIMEOUT = 3, 4, 6, 9, 10
-UNINITIALIZED = 1
-INVALID_ARGUMENT, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 2, 12, 13
-GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH, UNKNOWN = 15, 16, 18, 999
 _UNKNOWABLE = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND})
 
 
@@ -92,6 +88,16 @@ class Nvml:
         answer = self.ask("nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status))
         return None if answer is None else status
 
+    def fabric(self, handle: Any) -> tuple[int, int] | None:
+        """State and status of a GPU's registration with the NVLink fabric (nvml.h,
+        nvmlGpuFabricInfo_t), None where it is not supported."""
+        make = getattr(self._api, "c_nvmlGpuFabricInfo_t", None)
+        if make is None:  # an older pynvml
+            return None
+        info = make()
+        answer = self.ask("nvmlDeviceGetGpuFabricInfo", handle, ctypes.byref(info))
+        return None if answer is None else (int(info.state), int(info.status))
+
     def close(self) -> None:
         """Let the library go; handles are void afterwards."""
         try:
@@ -127,13 +133,14 @@ def handle_address(handle: Any) -> int:
         return id(handle)
 
 
-def open_nvml(host: Host, driver_root: str) -> Nvml:
-    """Load libnvidia-ml from the driver root, a driver container's root or the loader's path.
+def open_nvml(host: Host, driver_root: str, library_dirs: Sequence[str] = ()) -> Nvml:
+    """Load libnvidia-ml from `library_dirs`, the driver root, a driver container's root (all host
+    paths) or the loader's path.
 
     Raises UnavailableError, saying what was looked for, where there is no usable driver.
     """
-    path, root = find_library(host, driver_root)
-    library = _load(path)
+    path, root = find_library(host, driver_root, library_dirs)
+    library = _load(path, _places(driver_root, library_dirs))
     import pynvml  # noqa: PLC0415  # nodes without NVIDIA's driver do not pay for it
 
     _give(pynvml, library, path)
@@ -145,23 +152,35 @@ def open_nvml(host: Host, driver_root: str) -> Nvml:
     return nvml
 
 
-def find_library(host: Host, driver_root: str) -> tuple[str, str]:
+def find_library(host: Host, driver_root: str, library_dirs: Sequence[str] = ()) -> tuple[str, str]:
     """The library as this process opens it, and the driver root (host path) that it is in."""
     for root in dict.fromkeys((driver_root, *DRIVER_CONTAINER_ROOTS)):
-        for folder in FOLDERS:
+        named = library_dirs if root == driver_root else ()
+        for folder in library_folders(host, root, named):
             # The real file: a replaced driver has another one, which dlopen must not take for
             # the library it has already.
-            path = host.resolve(f"{root}/{folder}/{FILE}")
-            if host.exists(path):
+            path = host.read_real_path(f"{folder}/{FILE}")
+            if path is not None:
                 return host.path(path), root
     return FILE, driver_root
 
 
-def _load(path: str) -> ctypes.CDLL:
+def _places(driver_root: str, library_dirs: Sequence[str]) -> str:
+    others = (*library_dirs, *(root for root in DRIVER_CONTAINER_ROOTS if root != driver_root))
+    folders = ", ".join(FOLDERS)
+    return (
+        f"in the driver root {driver_root} ({folders}, nvidia* in them) nor in {', '.join(others)}"
+    )
+
+
+def _load(path: str, places: str) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(path)
     except OSError as error:
-        text = f"no NVIDIA driver: {FILE} is neither in the driver root nor in the loader's path"
+        text = (
+            f"no NVIDIA driver: {FILE} is neither {places} nor in the loader's path; if it is"
+            " elsewhere, set nvidia.driver_root or nvidia.driver_library_dirs"
+        )
         raise UnavailableError(text if path == FILE else f"{path}: {error}") from error
 
 
@@ -174,10 +193,7 @@ def _give(pynvml: Any, library: ctypes.CDLL, path: str) -> None:
 
 
 def _init_advice(error: LibraryError, path: str) -> str:
-    advice = {
-        DRIVER_NOT_LOADED: "the kernel module nvidia is not loaded",
-        VERSION_MISMATCH: "library and kernel module differ: reload the driver or reboot",
-        NO_PERMISSION: "this process may not open /dev/nvidiactl",
-        LIBRARY_NOT_FOUND: "the library lacks a part of the driver",
-    }
-    return f"{path}: {error}" + (f": {advice[error.code]}" if error.code in advice else "")
+    if error.code == NO_PERMISSION:
+        return f"{path}: {error}: this process may not open /dev/nvidiactl"
+    meaning = MEANINGS.get(error.code)
+    return f"{path}: {error}" + (f": {meaning.what}: {meaning.action}" if meaning else "")

@@ -12,14 +12,13 @@ from typing import Any
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.numbers import parse_decimal
-from deviceplugin.vendors.nvidia.library import (
+from deviceplugin.vendors.nvidia.codes import (
     FUNCTION_NOT_FOUND,
     INVALID_ARGUMENT,
     NOT_FOUND,
     NOT_SUPPORTED,
-    Nvml,
-    implausible,
 )
+from deviceplugin.vendors.nvidia.library import Nvml, implausible
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
 _HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})

@@ -13,7 +13,8 @@ from typing import Any
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendor import Finding
-from deviceplugin.vendors.nvidia.library import GPU_IS_LOST, UNINITIALIZED, Nvml
+from deviceplugin.vendors.nvidia.codes import GPU_IS_LOST, UNINITIALIZED
+from deviceplugin.vendors.nvidia.library import Nvml
 
 RECOVERY_ACTION_FIELD = 230  # nvml.h, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
 UNCORRECTED, VOLATILE = 1, 0  # nvml.h, nvmlMemoryErrorType_t and nvmlEccCounterType_t
@@ -245,7 +246,23 @@ def uncorrected_errors(nvml: Nvml, handle: Any, device: Device) -> Faults | None
     return (_fault(device, "nvidia.ecc", ("uncorrected", reason, kind, "reset the GPU")),)
 
 
+def licence(nvml: Nvml, handle: Any, device: Device) -> Faults | None:
+    """A guest's vGPU without a licence, which the driver slows down and limits after a while."""
+    if "vgpu_profile" not in device.attributes:
+        return ()
+    features = nvml.ask("nvmlDeviceGetGridLicensableFeatures", handle)
+    if features is None or not features.isGridLicenseSupported:
+        return None
+    known = features.gridLicensableFeatures[: features.licensableFeaturesCount]
+    if not known or any(feature.featureState for feature in known):
+        return ()
+    reason = "the vGPU has no licence: after a while the driver limits it, or refuses CUDA"
+    advice = "check nvidia-gridd in the guest, its token and the licence server"
+    return (_fault(device, "nvidia.licence", ("unlicensed", reason, FaultClass.WARN, advice)),)
+
+
 _CHECKS: tuple[Check, ...] = (
+    licence,
     remapped_rows,
     spare_rows,
     retired_pages,

@@ -1,10 +1,11 @@
-"""What of NVML's answers changes while its driver stays loaded: the GPUs and their MIG layout.
+"""What of NVML's answers changes while its driver stays loaded: the GPUs, their MIG layout, compute
+mode and fabric state.
 
 A GPU's name, minor, address, architecture and capability do not; ECC and virtualization mode change
 with a reset, after which a uevent or the regular look reads them.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
@@ -16,7 +17,7 @@ from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import HealthReport
 from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Scan, read_gpus
 from deviceplugin.vendors.nvidia.events import watch_events
-from deviceplugin.vendors.nvidia.gpus import read_handle
+from deviceplugin.vendors.nvidia.gpus import FATAL, read_handle, read_state
 from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
@@ -33,13 +34,26 @@ def read_fingerprint(nvml: Nvml) -> Fingerprint:
 
 def _read_gpu(nvml: Nvml, handle: Any) -> Hashable:
     """The memory is asked because the GPU itself answers: the library knows UUIDs by heart."""
-    memory = nvml.ask("nvmlDeviceGetMemoryInfo", handle)
-    mig = nvml.ask("nvmlDeviceGetMigMode", handle)
+    memory = _answer(nvml, "nvmlDeviceGetMemoryInfo", handle, lambda memory: memory.total)
+    mig = _answer(nvml, "nvmlDeviceGetMigMode", handle, tuple)
     instances: Fingerprint = ()
-    if mig and mig[0]:
+    if isinstance(mig, tuple) and mig[0]:
         slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, handle)
         instances = tuple(_read_instance(nvml, handle, slot) for slot in range(slots))
-    return (nvml.uuid(handle), memory and memory.total, mig and tuple(mig), instances)
+    return (nvml.uuid(handle), memory, mig, instances, read_state(nvml, handle))
+
+
+def _answer(
+    nvml: Nvml, function: str, handle: Any, value: Callable[[Any], Hashable]
+) -> Hashable:  # Any: what NVML gives
+    """What a GPU answers, or the code of its error: a GPU is served without some answers."""
+    try:
+        found = nvml.ask(function, handle)
+    except LibraryError as error:
+        if error.code in FATAL:
+            raise
+        return f"code {error.code}"
+    return None if found is None else value(found)
 
 
 def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:

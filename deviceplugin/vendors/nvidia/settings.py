@@ -11,17 +11,20 @@ ListStrategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
 IdStrategy = Literal["uuid", "index"]
 
 TENSOR_CORES = "the driver knows them, nothing is compared"
+_NO_HOOK = ("cdi_hook_path", "")
 CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
 
 
 class NvidiaSection(Section, frozen=True):
-    """Technical switches; `driver_root` and `dev_root` are host paths as answers name them."""
+    """Technical switches; `driver_root`, `dev_root` and `driver_library_dirs` are host paths as
+    answers name them; an empty `cdi_hook_path` means no hook, none that one is looked for."""
 
     mig_strategy: MigStrategy = "mixed"
     device_list_strategy: tuple[ListStrategy, ...] = ("envvar",)
     device_id_strategy: IdStrategy = "uuid"
     pass_device_specs: bool = False
     driver_root: str = "/"
+    driver_library_dirs: tuple[str, ...] = ()
     dev_root: str | None = None
     cdi_annotation_prefix: str = "cdi.k8s.io/"
     cdi_hook_path: str | None = None
@@ -33,8 +36,10 @@ class NvidiaSection(Section, frozen=True):
             raise ValueError("device_list_strategy: at least one strategy")
         for key in ("driver_root", "dev_root", "cdi_hook_path"):
             path = getattr(self, key)
-            if path is not None and not path.startswith("/"):
+            if path is not None and not path.startswith("/") and (key, path) != _NO_HOOK:
                 raise ValueError(f"{key}: an absolute path on the host")
+        if not all(path.startswith("/") for path in self.driver_library_dirs):
+            raise ValueError("driver_library_dirs: absolute paths of folders on the host")
 
     @property
     def uses_cdi(self) -> bool:

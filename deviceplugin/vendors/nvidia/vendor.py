@@ -1,6 +1,6 @@
 """The NVIDIA vendor: finds GPUs through an NVML session, makes container edits."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
@@ -8,18 +8,24 @@ from deviceplugin.edits import merge_edits
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
-from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, Discovery
+from deviceplugin.model import (
+    CdiSpec,
+    ContainerEdits,
+    Device,
+    DeviceID,
+    Discovery,
+    Fault,
+    frozen,
+)
 from deviceplugin.vendor import Agent, Finding, Grant, HealthReport
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
-from deviceplugin.vendors.nvidia.devices import Naming, naming_for
-from deviceplugin.vendors.nvidia.discovery import (
-    Scan,
-    by_address,
-    healthy_devices,
-    missing_devices,
-)
+from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
+from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
+from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
+from deviceplugin.vendors.nvidia.faults import driver_missing, unnameable
 from deviceplugin.vendors.nvidia.limits import limit_edits
+from deviceplugin.vendors.nvidia.missing import by_address, is_placeholder, missing_devices
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Snapshot
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
@@ -30,6 +36,8 @@ from deviceplugin.vendors.nvidia.vgpu_host import (
     node_faults,
     vm_edits,
 )
+
+CONTROL = "/dev/nvidiactl"
 
 
 class NvidiaVendor:
@@ -54,6 +62,7 @@ class NvidiaVendor:
         self._known: Mapping[str, tuple[Device, ...]] = {}
         self._driver_version: str | None = None
         self._driver_root = settings.driver_root
+        self._driver_files: DriverFiles | None = None
 
     def discover(self) -> Discovery:
         """All GPUs, MIG instances and vGPUs; a GPU that fails keeps its last devices, faulted."""
@@ -90,37 +99,40 @@ class NvidiaVendor:
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """One file for the class gpu; without devices where no strategy asks for CDI."""
-        if not self._settings.uses_cdi or self._driver_version is None:
+        if self._driver_files is None:
             return (CdiSpec(kind=edits.CDI_KIND, devices={}),)
         spec = edits.cdi_spec(self._settings, devices)
-        driver = edits.read_driver_files(
-            self._host, self._driver_root, self._driver_version, self._settings.cdi_hook_path
-        )
-        return (replace(spec, common=merge_edits([spec.common, driver])),)
+        return (replace(spec, common=merge_edits([spec.common, self._driver_files.edits])),)
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Report NVML's events of the GPUs and their instances."""
         self._session.watch(devices, report, stop)
 
     def probe_health(self, device: Device) -> Finding:
-        """What NVML's counters and states say of one GPU."""
+        """What NVML's counters and states say of one GPU; nothing of what NVML has no UUID of."""
+        if is_placeholder(device) or is_for_vm(device):
+            return Finding()
         return self._probes.judge(device, self._session.ask(device))
 
     def close(self) -> None:
         """Let the library go; the next discovery loads it again."""
         self._session.close()
 
-    @property
-    def _dev_root(self) -> str:
-        return self._settings.dev_root or self._driver_root
+    def _dev_root(self, host: Host) -> str:
+        """Where the device nodes are: a driver root without any is one of files alone, as COS has
+        it, beside the host's own /dev."""
+        if self._settings.dev_root is not None:
+            return self._settings.dev_root
+        own = f"{self._driver_root.rstrip('/')}{CONTROL}"
+        return "/" if not host.exists(own) and host.exists(CONTROL) else self._driver_root
 
     def _discover(self, host: Host, snapshot: Snapshot) -> Discovery:
         self._driver_root = snapshot.driver_root
         self._driver_version = snapshot.driver_version or self._driver_version
         scan = snapshot.scan
         vgpus = self._vgpus(host, {gpu.pci_address: DeviceID(gpu.uuid) for gpu in scan.gpus})
-        naming = self._naming(scan, {vgpu.parent for vgpu in vgpus})
-        gpus, faults = healthy_devices(host, scan, naming, snapshot.links)
+        naming = self._naming(host, scan, {vgpu.parent for vgpu in vgpus})
+        gpus, faults = self._described(host, healthy_devices(host, scan, naming, snapshot.links))
         missing, losses = missing_devices(host, scan, self._known)
         devices = (*gpus, *vgpus)
         self._known = by_address((*devices, *missing))
@@ -131,9 +143,40 @@ class NvidiaVendor:
             library_version=snapshot.library_version,
         )
 
-    def _naming(self, scan: Scan, divided: Collection[DeviceID | None]) -> Naming:
+    def _described(self, host: Host, found: Found) -> Found:
+        """With what the CDI file needs of the driver. The attribute tells devices apart whose file
+        has other mounts: the file is written again when devices change."""
+        if not self._settings.uses_cdi:
+            self._driver_files = None
+            return found
+        files = self._driver_files = read_driver_files(host, self._driver)
+        told = f"{self._driver_version}: {len(files.edits.mounts)} mounts"
+        devices = tuple(
+            replace(d, attributes=frozen({**d.attributes, "driver_files": told})) for d in found[0]
+        )
+        return devices, (*found[1], *self._cdi_faults(devices, files))
+
+    def _cdi_faults(self, devices: Sequence[Device], files: DriverFiles) -> Iterator[Fault]:
+        for device in filter(edits.is_described, devices):
+            name = edits.visible_name(self._settings, device)
+            if not edits.is_cdi_name(name):
+                yield unnameable(device, name)
+            if files.problem is not None:
+                yield driver_missing(device, files.problem)
+
+    @property
+    def _driver(self) -> Driver:
+        settings = self._settings
+        return Driver(
+            root=self._driver_root,
+            version=self._driver_version,
+            library_dirs=settings.driver_library_dirs,
+            hook=settings.cdi_hook_path,
+        )
+
+    def _naming(self, host: Host, scan: Scan, divided: Collection[DeviceID | None]) -> Naming:
         """The naming of what was found; a GPU that has vGPUs for virtual machines is not whole."""
-        naming = naming_for(self._settings, self._mig, self._dev_root, scan.gpus, self._vgpu)
+        naming = naming_for(self._settings, self._mig, self._dev_root(host), scan.gpus, self._vgpu)
         addresses = {gpu.pci_address for gpu in scan.gpus if gpu.uuid in divided}
         return replace(naming, divided=frozenset(addresses))
 

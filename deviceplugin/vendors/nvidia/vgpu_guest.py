@@ -12,8 +12,10 @@ from deviceplugin.vendors.nvidia.settings import VgpuProfile, VgpuSection
 VGPU = ResourceName("nvidia.com/vgpu")
 # nvml.h, nvmlGpuVirtualizationMode_t
 GUEST_VGPU, HOST_VGPU = 2, 3
-# `GRID T4-8Q`, `NVIDIA A40-48Q`, `GRID A100D-7-40C` (on a MIG instance): type, then series.
-_TYPE = re.compile(r"(?:GRID|NVIDIA) ([A-Za-z0-9 ]+-(?:\d+-)?\d+[ABCQ])")
+# `GRID T4-8Q`, `NVIDIA A40-48Q`, `NVIDIA RTX6000-Ada-24Q`, `GRID T4-2B4`, and on MIG instances
+# `GRID A100D-7-40C` and `NVIDIA H100-1-10CME`: type, then memory and series.
+_VENDOR = re.compile(r"(?:GRID|NVIDIA) ")
+_TYPE = re.compile(rf"{_VENDOR.pattern}([A-Za-z0-9 -]+-\d+[ABCQ](?:\d|[A-Z]+)?)")
 _PROFILE, _MEMORY = "vgpu_profile", "vgpu_memory"
 PROFILE_VARIABLE, MEMORY_VARIABLE = "NVIDIA_VGPU_PROFILE", "NVIDIA_VGPU_MEMORY"
 
@@ -39,7 +41,7 @@ def guest_vgpu(gpu: NvidiaGpu, section: VgpuSection) -> GuestVgpu | None:
     if not guest or not section.enabled:
         return None
     pinned = _pinned(gpu.memory_bytes, section)
-    name = pinned.name if pinned else kind or gpu.product or "vGPU"
+    name = pinned.name if pinned else kind or _VENDOR.sub("", gpu.product or "", 1) or "vGPU"
     memory = pinned.memory if pinned else _memory_text(gpu.memory_bytes)
     told = {_PROFILE: name} | ({_MEMORY: memory} if memory else {})
     return GuestVgpu(profile=name, attributes=frozen(told))

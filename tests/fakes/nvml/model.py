@@ -202,6 +202,7 @@ class Gpu:
     virtualization: int | None = 0
     persistence: int | None = 1
     compute_mode: int | None = 0
+    licensed: int | None = None
     pstate: int | None = 0
     recovery_action: int | None = 0
     fields: Mapping[int, int] = field(default_factory=dict)

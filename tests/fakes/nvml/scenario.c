@@ -19,7 +19,7 @@ static const struct { const char *word; int per_gpu; const char *keys; } grammar
              " clock_graphics_mhz clock_sm_mhz clock_mem_mhz clock_video_mhz"
              " max_clock_graphics_mhz max_clock_sm_mhz max_clock_mem_mhz max_clock_video_mhz"
              " fan_speed_percent pcie_replays pcie_gen pcie_width max_pcie_gen max_pcie_width"
-             " virtualization persistence compute_mode pstate "},
+             " virtualization persistence compute_mode pstate licensed "},
     [NVLINK] = {"nvlink", 1, " link! state! remote remote_type version "},
     [TOPOLOGY] = {"topology", 1, " peer! level! "},
     [FIELD] = {"field", 1, " id! scope value type code "},

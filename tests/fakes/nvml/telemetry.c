@@ -85,6 +85,25 @@ API int nvmlDeviceGetMaxClockInfo(struct handle *h, unsigned clock, u32 *out) {
     return clock > 3 ? INVALID_ARGUMENT : narrow(__func__, h, limits[clock], out);
 }
 
+/* A vGPU's licence: one feature, licensed or not. */
+struct licence {
+    int supported;
+    u32 count;
+    struct { u32 code, state; char info[128], product[128]; u32 enabled, year; uint16_t date[5];
+             uint8_t status; } feature[3];
+};
+API int nvmlDeviceGetGridLicensableFeatures_v4(struct handle *h, struct licence *out) {
+    u32 licensed;
+    if (!out) return INVALID_ARGUMENT;
+    int code = narrow(__func__, h, "licensed", &licensed);
+    if (code) return code;
+    memset(out, 0, sizeof *out);
+    out->supported = out->count = 1;
+    out->feature[0].code = 1;
+    out->feature[0].state = out->feature[0].enabled = licensed;
+    return OK;
+}
+
 /* ---- memory errors ---- */
 static int ecc(const char *fn, struct handle *h, unsigned type, unsigned counter, int where,
                u64 *out) {

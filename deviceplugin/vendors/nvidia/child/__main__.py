@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import threading
+from functools import partial
 from pathlib import Path
 
 from deviceplugin.errors import VendorError
@@ -66,7 +67,9 @@ class _Server:
     def _answer(self, question: Question, channel: Channel) -> Answer:
         if isinstance(question, TakeSnapshot):
             self._session = self._session or NvmlSession(
-                Host(Path(question.host_root)), question.driver_root, open_nvml
+                Host(Path(question.host_root)),
+                question.driver_root,
+                partial(open_nvml, library_dirs=question.library_dirs),
             )
             return Taken(self._session.snapshot())
         if self._session is None:

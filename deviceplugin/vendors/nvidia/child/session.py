@@ -150,9 +150,13 @@ class ProcessSession:
     """Fulfils Session with NVML in a child, which is started again after each end."""
 
     def __init__(
-        self, host: Host, driver_root: str, clock: Callable[[], float] = time.monotonic
+        self,
+        host: Host,
+        driver_root: str,
+        clock: Callable[[], float] = time.monotonic,
+        library_dirs: Sequence[str] = (),
     ) -> None:
-        self._question = TakeSnapshot(str(host.root), driver_root)
+        self._question = TakeSnapshot(str(host.root), driver_root, tuple(library_dirs))
         self._clock = clock
         self._process: LibraryProcess | None = None
         self._failures = 0

@@ -26,6 +26,7 @@ class TakeSnapshot(msgspec.Struct, frozen=True, tag=True):
 
     host_root: str
     driver_root: str
+    library_dirs: tuple[str, ...] = ()
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):

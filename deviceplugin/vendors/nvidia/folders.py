@@ -1,0 +1,55 @@
+"""Where the driver's libraries and programs are on the host, distribution by distribution."""
+
+from collections.abc import Iterator, Sequence
+
+from deviceplugin.errors import VendorError
+from deviceplugin.host import Host
+
+_MULTIARCH = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu")
+# Below the driver root: Red Hat and SUSE; Debian and Ubuntu; trees of driver containers, COS;
+# Arch; NixOS; Talos.
+FOLDERS = (
+    "usr/lib64",
+    *_MULTIARCH,
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+    "usr/lib",
+    "run/opengl-driver/lib",
+    "usr/local/glibc/usr/lib",
+)
+# Folders that have subfolders for one of several drivers: Debian's nvidia/current, which links of
+# /etc/alternatives lead to, or usr/lib/nvidia-<version>.
+_PARENTS = ("usr/lib64", *_MULTIARCH, "usr/lib")
+PROGRAM_FOLDERS = ("usr/bin", "bin", "usr/lib/nvidia/current", "run/current-system/sw/bin")
+
+
+def library_folders(host: Host, root: str, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """The host paths of the folders that can hold the driver's libraries and exist.
+
+    `root` is the driver root (a host path), `named` are folders (host paths) that come first.
+    """
+    below = root.rstrip("/")
+    usual = [f"{below}/{folder}" for folder in (*FOLDERS, *_subfolders(host, below))]
+    paths = dict.fromkeys((*(folder.rstrip("/") for folder in named), *usual))
+    return tuple(path for path in paths if names_in(host, path))
+
+
+def _subfolders(host: Host, root: str) -> Iterator[str]:
+    for parent in _PARENTS:
+        for name in names_in(host, f"{root}/{parent}"):
+            if name == "nvidia":
+                yield f"{parent}/nvidia"
+                inner = names_in(host, f"{root}/{parent}/nvidia")
+                yield from (f"{parent}/nvidia/{one}" for one in inner if ".so" not in one)
+            elif name.startswith("nvidia-") and ".so" not in name:
+                yield f"{parent}/{name}"
+
+
+def names_in(host: Host, folder: str) -> tuple[str, ...]:
+    """The names in a folder, reached by links as the host follows them; one that cannot be read
+    has nothing for us."""
+    try:
+        return host.read_names(host.read_real_path(folder) or folder)
+    except VendorError:
+        return ()
