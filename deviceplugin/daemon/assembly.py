@@ -11,6 +11,8 @@ from deviceplugin.daemon.generation import Generations, Lasting
 from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.daemon.parts import ControlPart, HttpPart, LockPart, LogsPart, UeventsPart
 from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.daemon.views import ViewsPart
+from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
@@ -77,6 +79,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),
+        ViewsPart(config, core.health.store, core.sharing, core.generations),
         *(capability(core) for capability in capabilities),
     ]
     if start.origin is not None:
@@ -91,6 +94,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
     sharing, kubelet = SharingPart(config, health.store), KubeletPart(config.kubelet_dir)
     lasting = _lasting(health, sharing, keeper, metrics)
+    health.show(Uses(sharing.ledger.held, lambda: sharing.retention.listed.value))
     generations = Generations(config, start.vendors, lasting)
     allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
     allocator.listen("metrics", kubelet.metrics.allocated)

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from deviceplugin.errors import VendorError
 from deviceplugin.health.agents import Listener, agents_of
-from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.metrics import DeviceInfoCollector, HealthCollector
 from deviceplugin.health.operations import HealthOperations
 from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.report import Uses
 from deviceplugin.health.section import HealthSection
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.health.uevents import bound_again, wedged_faults
@@ -32,6 +33,10 @@ class Judged(Sectioned, Protocol):
     def numbered_faults(self) -> Mapping[str, str]:
         """The vendors' words for sources of numbered faults: `{"xids": "nvidia.xid"}`."""
 
+    @property
+    def node_name(self) -> str:
+        """The node's name in Kubernetes."""
+
 
 class HealthPart(Part[Judged]):
     """The inventory's store and the tracker of faults; `now` gives Unix seconds.
@@ -46,6 +51,12 @@ class HealthPart(Part[Judged]):
         self._state_dir = state_dir
         self.store = InventoryStore(now, policy.section)
         self.tracker = FaultTracker(self.store, policy, _boot_id(host))
+        self._node_name = config.node_name
+        self._uses = Uses()
+
+    def show(self, uses: Uses) -> None:
+        """Show who uses devices, too."""
+        self._uses = uses
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -71,11 +82,12 @@ class HealthPart(Part[Judged]):
             lambda: self.tracker.records.value,
             self.tracker.event_counts,
         )
-        return {"health": health}
+        info = DeviceInfoCollector(lambda: self.store.current, self._node_name)
+        return {"health": health, "device_info": info}
 
     def operations(self) -> Mapping[str, Operation]:
         """health, cordon, uncordon and forget."""
-        return HealthOperations(self.store, self.tracker).table()
+        return HealthOperations(self.store, self.tracker, self._uses).table()
 
     def uevent(self, event: Uevent) -> None:
         """A kernel event that may be about a device's health."""

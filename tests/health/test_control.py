@@ -86,7 +86,7 @@ async def test_a_gpu_can_be_named_by_its_address(
         (b'{"operation": "reboot"}\n', "unknown operation"),
         (b'{"operation": "cordon", "device": "x", "reason": "r"}\n', "no device"),
         (b'{"operation": "cordon", "device": "GPU-a", "reason": " "}\n', "a cordon has a reason"),
-        (b"x" * 20000 + b"\n", "at most 4096 bytes"),
+        (b"x" * 200000 + b"\n", "at most 65536 bytes"),
     ],
 )
 async def test_a_bad_request_is_answered_with_what_is_wrong(

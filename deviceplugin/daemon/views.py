@@ -1,0 +1,92 @@
+"""What the commands `discover` and `explain` ask the running daemon: its own view of the node."""
+
+import asyncio
+from collections.abc import Mapping
+
+from deviceplugin.config.config import Config
+from deviceplugin.daemon.generation import Generations
+from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.errors import ConfigError
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
+from deviceplugin.placement.explain import Question, explain
+from deviceplugin.placement.registry import load_policy
+from deviceplugin.resources.report import report
+from deviceplugin.runtime.control import ControlError
+from deviceplugin.runtime.part import Operation, Part, Reply
+from deviceplugin.schema import Section
+
+
+class DiscoverRequest(Section, frozen=True):
+    """What the daemon offers now; `operation` is discover."""
+
+    operation: str
+
+
+class ExplainRequest(Section, frozen=True):
+    """The flags of `explain`, as text; ids are separated by commas, an empty `available` is every
+    id that is healthy and free."""
+
+    operation: str
+    resource: str
+    size: str
+    available: str = ""
+    must_include: str = ""
+    policy: str = ""
+
+
+class ViewsPart(Part[Config]):
+    """Answers from what is listed to the kubelet and from the ledger; asks no driver."""
+
+    def __init__(
+        self, config: Config, store: InventoryStore, sharing: SharingPart, generations: Generations
+    ) -> None:
+        self._node, self._store = config.node_name, store
+        self._sharing, self._generations = sharing, generations
+
+    def operations(self) -> Mapping[str, Operation]:
+        """discover and explain."""
+        return {
+            "discover": Operation(DiscoverRequest, self._discover),
+            "explain": Operation(ExplainRequest, self._explain),
+        }
+
+    async def _discover(self, _: DiscoverRequest) -> Reply:
+        plan, listed = self._sharing.planner.current, self._sharing.retention.listed.value
+        return await asyncio.to_thread(report, self._node, self._store.current, plan, listed)
+
+    async def _explain(self, request: ExplainRequest) -> Reply:
+        try:
+            return await asyncio.to_thread(explain, self._question(_asked(request)))
+        except ConfigError as error:
+            raise ControlError(str(error)) from error
+
+    def _question(self, asked: Asked) -> Question:
+        placement = self._generations.current.placement
+        resource = resource_asked(asked, self._sharing.retention.listed.value)
+        context = placement.context
+        held = self._sharing.ledger.holders.get(resource.name, frozenset())
+        name = asked.policy or placement.policy_of(resource)
+        return Question(
+            resource=resource,
+            preference=preference_asked(asked, resource, held, context),
+            context=context,
+            name=name,
+            policy=load_policy(name),
+        )
+
+
+def _asked(request: ExplainRequest) -> Asked:
+    if not request.size.isdecimal() or len(request.size) > 9:
+        raise ControlError(f"size {request.size[:20]!r} is not a number of devices")
+    return Asked(
+        resource=request.resource,
+        size=int(request.size),
+        available=_ids(request.available) or None,
+        must_include=_ids(request.must_include),
+        policy=request.policy or None,
+    )
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
