@@ -19,9 +19,7 @@ import yaml
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
 from deviceplugin.config.load import PREFIX, effective, load
-from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.errors import ConfigError, DevicePluginError
-from deviceplugin.host import Host
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
 
@@ -80,16 +78,24 @@ def run(**flags: str | None) -> None:
     asyncio.run(_serve(config, modules, flags))
 
 
-@cli.command(help="Show this node's GPUs, their resources and their faults.")
-@_flags(_LOOK_FLAGS)
+@cli.command(
+    help="Show this node's GPUs, their resources and their faults: as the running daemon has them,"
+    " else, or with other flags than --state-dir, as they are now."
+)
+@_flags((*_LOOK_FLAGS, "state_dir"))
 @click.option("--format", "form", metavar="TEXT", help="table (default), json or yaml.")
 def discover(form: str | None, **flags: str | None) -> None:
-    from deviceplugin.cli.tables import report_text  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.look import look  # noqa: PLC0415
+    from deviceplugin.cli.tables import report_text  # noqa: PLC0415
 
     form = _form(form)
-    config, modules = load(flags)
-    configure_logs("error", "console")
-    click.echo(_render(asyncio.run(_look(config, modules)), form, report_text), nl=False)
+    document = view(flags, {"operation": "discover"})
+    if document is None:
+        config, modules = load(flags)
+        configure_logs("error", "console")
+        document = asyncio.run(look(config, modules))
+    click.echo(_render(document, form, report_text), nl=False)
 
 
 @cli.command(help="Show the installed vendors and what the daemon takes up of each.")
@@ -131,7 +137,9 @@ def check(**flags: str | None) -> None:
 @click.option("--resource", metavar="TEXT", required=True, help="Name of the resource.")
 @click.option("--size", type=click.IntRange(min=0), required=True, help="Number of devices.")
 @click.option(
-    "--available", metavar="IDS", help="Free ids, comma-separated; by default all healthy ones."
+    "--available",
+    metavar="IDS",
+    help="Free ids, comma-separated; by default all healthy ones that no pod holds.",
 )
 @click.option("--must-include", metavar="IDS", default="", help="Ids to include, comma-separated.")
 @click.option(
@@ -141,11 +149,13 @@ def check(**flags: str | None) -> None:
 )
 @click.option("--format", "form", metavar="TEXT", help="table (default) or json.")
 def explain_choice(size: int, form: str | None, **flags: str | None) -> None:
-    from deviceplugin.cli.explain import (  # noqa: PLC0415  # not a part of `run`
-        Asked,
+    from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.explain import (  # noqa: PLC0415
         explain_once,
         explanation_text,
+        request_of,
     )
+    from deviceplugin.placement.asked import Asked  # noqa: PLC0415
 
     form = parse_choice(Setting(form or "table", "--format"), ("table", "json"))
     available = flags.pop("available")
@@ -156,9 +166,11 @@ def explain_choice(size: int, form: str | None, **flags: str | None) -> None:
         must_include=_ids(flags.pop("must_include") or ""),
         policy=flags.pop("policy"),
     )
-    config, modules = load(flags)
-    configure_logs("error", "console")
-    document = asyncio.run(explain_once(config, modules, asked))
+    document = view(flags, request_of(asked))
+    if document is None:
+        config, modules = load(flags)
+        configure_logs("error", "console")
+        document = asyncio.run(explain_once(config, modules, asked))
     text = explanation_text(document)
     click.echo(text if form == "table" else json.dumps(document, indent=2) + "\n", nl=False)
 
@@ -214,25 +226,6 @@ def _steady_clock() -> Callable[[], float]:
     return lambda: offset_s + time.monotonic()
 
 
-async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
-    from deviceplugin.discovery.loop import look_once  # noqa: PLC0415
-    from deviceplugin.inventory.store import InventoryStore  # noqa: PLC0415
-    from deviceplugin.resources.plan import SOURCE, sharing_of  # noqa: PLC0415
-    from deviceplugin.resources.report import report  # noqa: PLC0415
-
-    store = InventoryStore(time.time)
-    for status in config.skipped:
-        store.set_status(status)
-    vendors = await create_vendors(
-        modules, Host(config.host_root), config.sections, store.set_status
-    )
-    order = tuple(vendor.name for vendor in vendors)
-    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
-    sharing = sharing_of(config.sections)
-    store.set_faults(SOURCE, sharing.faults(store.current))
-    return report(config.node_name, store.current, sharing.plan(store.current))
-
-
 def _render(document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str]) -> str:
     renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
         "table": as_table,
@@ -249,10 +242,9 @@ def _yaml(document: dict[str, Any]) -> str:
 
 def _ask(state_dir: str | None, config: str | None, request: dict[str, str]) -> dict[str, Any]:
     """The answer of the daemon that the flags mean."""
-    from deviceplugin.runtime.control import ask_daemon  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
 
-    settings, _ = load({"state_dir": state_dir, "config": config})
-    return ask_daemon(settings.state_dir, request)
+    return ask(state_dir, config, request)
 
 
 for _command in operator_commands(_ask):

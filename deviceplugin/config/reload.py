@@ -121,8 +121,15 @@ class Reloader(Part[Config]):
         self._origin, self._use, self._now = origin, use, now
         self._running = origin.config
         self._one_at_a_time = asyncio.Lock()
-        self._refused = ""
+        self._refused = self._reason = ""
         self.last = LastReload(True, now())
+
+    @property
+    def refused(self) -> str:
+        """Why the configuration that is there is not in force, empty where it is."""
+        if self.last.successful:
+            return ""
+        return f"the changed configuration is refused, the last good one stays: {self._reason}"
 
     def tasks(self) -> Mapping[str, Once]:
         """What runs for as long as the daemon serves, by name."""
@@ -192,7 +199,7 @@ class Reloader(Part[Config]):
         self.last = replace(self.last, successful=False)
         if reason != self._refused:
             log.error("configuration_refused", reason=reason, instead="the last good one stays")
-        self._refused = reason
+        self._refused = self._reason = reason
 
 
 def _check_fixed(changes: Iterable[Change]) -> None:

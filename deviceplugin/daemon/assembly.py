@@ -79,12 +79,14 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),
-        ViewsPart(config, core.health.store, core.sharing, core.generations),
+        ViewsPart(config, core.health, core.sharing, core.generations),
         *(capability(core) for capability in capabilities),
     ]
     if start.origin is not None:
         reload = partial(_reload, core.generations, parts)
-        parts.append(Reloader(start.origin, reload, start.now))
+        reloader = Reloader(start.origin, reload, start.now)
+        core.health.note(lambda: reloader.refused)
+        parts.append(reloader)
     parts += [core.kubelet, core.endpoints]
     return Daemon(parts, tables, keeper)
 

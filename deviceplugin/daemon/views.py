@@ -7,10 +7,11 @@ from deviceplugin.config.config import Config
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.errors import ConfigError
-from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.health.service import HealthPart
 from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
 from deviceplugin.placement.explain import Question, explain
 from deviceplugin.placement.registry import load_policy
+from deviceplugin.placement.view import Policy
 from deviceplugin.resources.report import report
 from deviceplugin.runtime.control import ControlError
 from deviceplugin.runtime.part import Operation, Part, Reply
@@ -39,9 +40,9 @@ class ViewsPart(Part[Config]):
     """Answers from what is listed to the kubelet and from the ledger; asks no driver."""
 
     def __init__(
-        self, config: Config, store: InventoryStore, sharing: SharingPart, generations: Generations
+        self, config: Config, health: HealthPart, sharing: SharingPart, generations: Generations
     ) -> None:
-        self._node, self._store = config.node_name, store
+        self._node, self._store, self._notices = config.node_name, health.store, health.notices
         self._sharing, self._generations = sharing, generations
 
     def operations(self) -> Mapping[str, Operation]:
@@ -53,26 +54,32 @@ class ViewsPart(Part[Config]):
 
     async def _discover(self, _: DiscoverRequest) -> Reply:
         plan, listed = self._sharing.planner.current, self._sharing.retention.listed.value
-        return await asyncio.to_thread(report, self._node, self._store.current, plan, listed)
+        inventory = self._store.current
+        shown = await asyncio.to_thread(report, self._node, inventory, plan, listed)
+        return {**shown, "notices": list(self._notices())}
 
     async def _explain(self, request: ExplainRequest) -> Reply:
         try:
-            return await asyncio.to_thread(explain, self._question(_asked(request)))
+            asked = _asked(request)
+            policy = await asyncio.to_thread(load_policy, self._policy(asked), "--policy")
+            return await asyncio.to_thread(explain, self._question(asked, policy))
         except ConfigError as error:
             raise ControlError(str(error)) from error
 
-    def _question(self, asked: Asked) -> Question:
-        placement = self._generations.current.placement
+    def _policy(self, asked: Asked) -> str:
         resource = resource_asked(asked, self._sharing.retention.listed.value)
-        context = placement.context
+        return asked.policy or self._generations.current.placement.policy_of(resource)
+
+    def _question(self, asked: Asked, policy: Policy) -> Question:
+        resource = resource_asked(asked, self._sharing.retention.listed.value)
+        context = self._generations.current.placement.context
         held = self._sharing.ledger.holders.get(resource.name, frozenset())
-        name = asked.policy or placement.policy_of(resource)
         return Question(
             resource=resource,
             preference=preference_asked(asked, resource, held, context),
             context=context,
-            name=name,
-            policy=load_policy(name),
+            name=self._policy(asked),
+            policy=policy,
         )
 
 

@@ -28,9 +28,13 @@ class HealthOperations:
     """Answers operators from the store and passes their orders to the tracker."""
 
     def __init__(
-        self, store: InventoryStore, tracker: FaultTracker, uses: Uses | None = None
+        self,
+        store: InventoryStore,
+        tracker: FaultTracker,
+        uses: Uses | None = None,
+        notices: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self._store, self._tracker, self._uses = store, tracker, uses
+        self._store, self._tracker, self._uses, self._notices = store, tracker, uses, notices
 
     def table(self) -> Mapping[str, Operation]:
         """The operations by name."""
@@ -57,7 +61,8 @@ class HealthOperations:
         return answer
 
     async def _health(self, _: HealthRequest) -> Reply:
-        return health_report(self._store.current, self._tracker.records.value, self._uses)
+        shown = health_report(self._store.current, self._tracker.records.value, self._uses)
+        return {**shown, "notices": list(self._notices())}
 
     def _cordon(self, request: HealthRequest) -> Device:
         device, reason = self._device(request), one_line(request.reason, MAX_REASON + 1)

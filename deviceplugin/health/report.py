@@ -90,6 +90,7 @@ def _device(inventory: Inventory, records: FaultRecords, device: Device) -> Repo
         "vendor": device.vendor,
         "product": device.product,
         "parent": device.parent,
+        "profile": device.profile,
         "index": device.index,
         "pci_address": device.pci_address,
         "health": inventory.health_of(device),
@@ -114,6 +115,7 @@ def _gone(device: DeviceID, holders: list[Report]) -> Report:
         "vendor": None,
         "product": None,
         "parent": None,
+        "profile": None,
         "index": None,
         "pci_address": None,
         "health": Health.UNHEALTHY,
@@ -140,7 +142,7 @@ def cleared_by(records: FaultRecords, fault: Fault) -> str:
         return f"deviceplugin uncordon {fault.device}"
     record = records.faults.get(fault.key)
     if record is None:
-        end = f"when {fault.source} no longer reports it"
+        end = f"as soon as {fault.source} does not report it any more"
         by_itself = not fault.kind.withdraws or fault.action.startswith("none")
         return f"itself, {end}" if by_itself else f"the action above; it ends {end}"
     how = _CLEARED_BY.get(record.fault.kind, "time, when it does not happen again")

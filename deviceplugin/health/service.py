@@ -1,6 +1,6 @@
 """Health as parts of the daemon: the tracker with its file, and the listeners to agents."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,15 @@ class HealthPart(Part[Judged]):
         self.tracker = FaultTracker(self.store, policy, _boot_id(host))
         self._node_name = config.node_name
         self._uses = Uses()
+        self._notes: list[Callable[[], str]] = []
+
+    def note(self, text: Callable[[], str]) -> None:
+        """Show what `text` gives with every answer about health, where it is not empty."""
+        self._notes.append(text)
+
+    def notices(self) -> Sequence[str]:
+        """What an operator should know beside the devices."""
+        return [text for note in self._notes if (text := note())]
 
     def show(self, uses: Uses) -> None:
         """Show who uses devices, too."""
@@ -87,7 +96,7 @@ class HealthPart(Part[Judged]):
 
     def operations(self) -> Mapping[str, Operation]:
         """health, cordon, uncordon and forget."""
-        return HealthOperations(self.store, self.tracker, self._uses).table()
+        return HealthOperations(self.store, self.tracker, self._uses, self.notices).table()
 
     def uevent(self, event: Uevent) -> None:
         """A kernel event that may be about a device's health."""

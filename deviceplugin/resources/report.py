@@ -10,9 +10,7 @@ from deviceplugin.resources.plan import Plan, Resources
 Report = dict[str, Any]
 
 
-def report(
-    node: str, inventory: Inventory, plan: Plan, listed: Resources | None = None
-) -> Report:
+def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None = None) -> Report:
     """The JSON document of `discover`, sorted, the same for the same hardware.
 
     `listed` is what a daemon lists to the kubelet: the plan, and what pods may still hold.
