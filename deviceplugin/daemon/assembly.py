@@ -16,6 +16,7 @@ from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
+from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
@@ -55,8 +56,14 @@ class Core:
 
 Capability = Callable[[Core], Part[Config]]
 
+
+def _kubernetes(core: Core) -> Part[Config]:
+    config = core.start.config
+    return KubernetesPart(config, config.node_name, core.health.store, core.sharing.ledger.held)
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = ()
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes,)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:
