@@ -29,6 +29,19 @@ def events(before: Inventory, after: Inventory) -> Iterator[Event]:
     yield from _health_events(before, after)
 
 
+def levelled(before: Inventory, after: Inventory) -> Iterator[tuple[str, Event]]:
+    """Each event with the level at which it is logged.
+
+    What only follows from a fault that is logged in the same step is info: one cause is one line
+    at the levels that people are woken by.
+    """
+    found = tuple(events(before, after))
+    causes = {fields["reason"] for name, fields in found if name == "fault"}
+    for name, fields in found:
+        follows = name in ("device_unhealthy", "vendor_waits") and fields.get("reason") in causes
+        yield "info" if follows else level_of((name, fields)), (name, fields)
+
+
 def level_of(event: Event) -> str:
     """The level at which an event is logged: error for what takes devices away, warning for what
     should be looked at, info for the rest and for every recovery."""
