@@ -58,8 +58,7 @@ Capability = Callable[[Core], Part[Config]]
 
 
 def _kubernetes(core: Core) -> Part[Config]:
-    config = core.start.config
-    return KubernetesPart(config, config.node_name, core.health.store, core.sharing.ledger.held)
+    return KubernetesPart(core.start.config, core.health.store, core.sharing.ledger.held)
 
 
 # A capability beyond the core is one line here.

@@ -45,6 +45,10 @@ class ViewsPart(Part[Config]):
         self._node, self._store, self._notices = config.node_name, health.store, health.notices
         self._sharing, self._generations = sharing, generations
 
+    async def use(self, config: Config) -> None:
+        """Show the node by its name in `config`."""
+        self._node = config.node_name
+
     def operations(self) -> Mapping[str, Operation]:
         """discover and explain."""
         return {

@@ -58,12 +58,13 @@ class DeviceInfoCollector:
     """One series for each device with what other series can be joined by: `* on (device)
     group_left (product, pci_address) deviceplugin_device_info`."""
 
-    def __init__(self, inventory: Callable[[], Inventory], node: str) -> None:
+    def __init__(self, inventory: Callable[[], Inventory], node: Callable[[], str]) -> None:
         self._inventory, self._node = inventory, node
 
     def collect(self) -> Iterator[Family]:
         """All series; no driver is asked."""
         names = ("vendor", "product", "pci_address", "index", "parent", "profile", "resource")
+        node = self._node()
         family = Family(
             "deviceplugin_device_info",
             "gauge",
@@ -73,5 +74,5 @@ class DeviceInfoCollector:
         for device in self._inventory().devices.values():
             values = (getattr(device, name) for name in names)
             texts = ("" if value is None else str(value) for value in values)
-            family.add([self._node, device.id, *texts], 1)
+            family.add([node, device.id, *texts], 1)
         yield family

@@ -1,6 +1,5 @@
 """What an operator may ask about health on the control socket: see it, cordon, uncordon, forget."""
 
-import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from deviceplugin.health.report import Uses, health_report
@@ -90,8 +89,10 @@ class HealthOperations:
         if found:
             several = ", ".join(f"{device.id} ({device.vendor})" for device in found)
             raise ControlError(f"{request.device!r} names several devices: {several}")
+        from difflib import get_close_matches  # noqa: PLC0415  # only for a person's mistake
+
         known = [device.id for device in devices]
-        near = difflib.get_close_matches(request.device, known, n=1)
+        near = get_close_matches(request.device, known, n=1)
         raise ControlError(f"there is no device {request.device!r}, {_known(known, near)}")
 
 

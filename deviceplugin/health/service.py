@@ -83,6 +83,7 @@ class HealthPart(Part[Judged]):
     async def use(self, config: Judged) -> None:
         """Apply the newest section."""
         self.tracker.use(_policy(config))
+        self._node_name = config.node_name
 
     def collectors(self) -> Mapping[str, Collector]:
         """Conditions, events and what is remembered."""
@@ -91,7 +92,7 @@ class HealthPart(Part[Judged]):
             lambda: self.tracker.records.value,
             self.tracker.event_counts,
         )
-        info = DeviceInfoCollector(lambda: self.store.current, self._node_name)
+        info = DeviceInfoCollector(lambda: self.store.current, lambda: self._node_name)
         return {"health": health, "device_info": info}
 
     def operations(self) -> Mapping[str, Operation]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -14,6 +14,7 @@ from deviceplugin.kubernetes.story import Cause, Held, Pod
 from deviceplugin.model import Inventory
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Once, Part, Sectioned
+from deviceplugin.schema import section_of
 
 if TYPE_CHECKING:  # HTTPS takes memory that only those pay who want it
     from deviceplugin.kubernetes.api import Access
@@ -26,32 +27,39 @@ LOOK_S = 10.0  # pods that hold a device are known a little later than its fault
 AGAIN_S = 300.0  # a condition and a taint are written again: others may have removed them
 
 
-class KubernetesPart(Part[Sectioned]):
+class OfNode(Sectioned, Protocol):
+    """A configuration that also has the node's name in Kubernetes."""
+
+    @property
+    def node_name(self) -> str:
+        """The name."""
+
+
+class KubernetesPart(Part[OfNode]):
     """Follows the inventory and writes what the section asks for; `held` says who holds what."""
 
     def __init__(
         self,
-        config: Sectioned,
-        node: str,
+        config: OfNode,
         store: InventoryStore,
         held: Callable[[], Iterable[Held]],
         access: "Callable[[], Access] | None" = None,
     ) -> None:
-        self._section = Latest(kubernetes_section(config))
-        self._node, self._store, self._held, self._access = node, store, held, access
+        self._wanted = Latest((config.node_name, kubernetes_section(config)))
+        self._store, self._held, self._access = store, held, access
         self.settle_s, self.look_s = SETTLE_S, LOOK_S
 
     def tasks(self) -> Mapping[str, Once]:
         """The writes."""
         return {"kubernetes": self._run}
 
-    async def use(self, config: Sectioned) -> None:
+    async def use(self, config: OfNode) -> None:
         """Write what the configuration asks for from now on."""
-        self._section.set(kubernetes_section(config))
+        self._wanted.set((config.node_name, kubernetes_section(config)))
 
     async def _run(self) -> None:
         off = KubernetesSection()
-        await self._section.until(lambda section: section != off)
+        await self._wanted.until(lambda wanted: wanted[1] != off)
         from deviceplugin.kubernetes.api import Api, ApiError, in_cluster  # noqa: PLC0415
         from deviceplugin.kubernetes.writer import Writer  # noqa: PLC0415
 
@@ -61,14 +69,16 @@ class KubernetesPart(Part[Sectioned]):
             log.warning("kubernetes_not_written", kind="all", reason=str(error))
             await asyncio.Future()
         else:
-            follower = Follower(Writer(Api(access), self._node), self._store.now)
-            await self._follow(follower)
+            while True:
+                node = self._wanted.value[0]
+                await self._follow(Follower(Writer(Api(access), node), self._store.now), node)
 
-    async def _follow(self, follower: "Follower") -> None:
-        while True:
+    async def _follow(self, follower: "Follower", node: str) -> None:
+        """For as long as this is the node's name."""
+        while self._wanted.value[0] == node:
             seen = self._store.current
             found = story.causes(seen, self._held())
-            await follower.write(self._section.value, seen, found)
+            await follower.write(self._wanted.value[1], seen, found)
             await self._next(seen)
 
     async def _next(self, seen: object) -> None:
@@ -138,4 +148,4 @@ class Follower:
 
 def kubernetes_section(config: Sectioned) -> KubernetesSection:
     """The section, with its defaults where the configuration has none."""
-    return cast("KubernetesSection", config.sections.get("kubernetes", KubernetesSection()))
+    return section_of(config.sections, "kubernetes", KubernetesSection)

@@ -1,6 +1,5 @@
 """What is wrong with the node's devices, in the words of Kubernetes; pure."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,9 +103,11 @@ def event(node: str, about: Pod | None, cause: Cause, *, well: bool, now: float)
 
     Where the pod's uid is known it is added to `involvedObject`: kubectl describe asks by it.
     """
+    from hashlib import sha256  # noqa: PLC0415  # takes memory, and few nodes write Events
+
     reason = HEALTHY if well else UNHEALTHY
     object_key = "/".join(about) if about else node
-    digest = hashlib.sha256(f"{object_key}|{reason}|{cause.key}".encode()).hexdigest()[:16]
+    digest = sha256(f"{object_key}|{reason}|{cause.key}".encode()).hexdigest()[:16]
     named: Document = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node}
     if about:
         named = {"apiVersion": "v1", "kind": "Pod", "namespace": about[0], "name": about[1]}

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from deviceplugin.inventory.changes import fault_document
-from deviceplugin.model import AdvertisedDevice, Device, Health, Inventory, Resource
+from deviceplugin.model import AdvertisedDevice, Device, Health, Inventory, Resource, VendorStatus
 from deviceplugin.resources.plan import Plan, Resources
 
 Report = dict[str, Any]
@@ -18,15 +18,7 @@ def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None
     resources = plan.resources if listed is None else listed
     return {
         "node": node,
-        "vendors": [
-            {
-                "name": status.name,
-                "driver_version": status.driver_version,
-                "library_version": status.library_version,
-                "error": status.error,
-            }
-            for status in inventory.vendors.values()
-        ],
+        "vendors": [_vendor(status) for status in inventory.vendors.values()],
         "devices": [_device(inventory, device) for device in inventory.devices.values()],
         "resources": {
             name: [
@@ -44,6 +36,15 @@ def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None
         "problems": [
             {"resource": p.resource, "reason": p.reason, "action": p.action} for p in plan.problems
         ],
+    }
+
+
+def _vendor(status: VendorStatus) -> Report:
+    return {
+        "name": status.name,
+        "driver_version": status.driver_version,
+        "library_version": status.library_version,
+        "error": status.error,
     }
 
 

@@ -240,7 +240,7 @@ async def until(done: Callable[[], object]) -> None:
 async def test_the_part_follows_the_inventory_and_its_section(
     api: ApiStub, store: InventoryStore
 ) -> None:
-    part = KubernetesPart(config(), "node-1", store, lambda: (TRAIN,), lambda: api.access)
+    part = KubernetesPart(config(), store, lambda: (TRAIN,), lambda: api.access)
     part.settle_s, part.look_s = 0.0, 0.05
     running = asyncio.ensure_future(part.tasks()["kubernetes"]())
     store.set_faults("nvidia:driver", [LOST])
