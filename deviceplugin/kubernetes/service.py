@@ -12,7 +12,6 @@ from deviceplugin.kubernetes import story
 from deviceplugin.kubernetes.section import KubernetesSection
 from deviceplugin.kubernetes.story import Cause, Held, Pod
 from deviceplugin.model import Inventory
-from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Once, Part, Sectioned
 from deviceplugin.schema import section_of
 
@@ -45,7 +44,8 @@ class KubernetesPart(Part[OfNode]):
         held: Callable[[], Iterable[Held]],
         access: "Callable[[], Access] | None" = None,
     ) -> None:
-        self._wanted = Latest((config.node_name, kubernetes_section(config)))
+        self._node, self._section = config.node_name, kubernetes_section(config)
+        self._used = asyncio.Event()
         self._store, self._held, self._access = store, held, access
         self.settle_s, self.look_s = SETTLE_S, LOOK_S
 
@@ -55,11 +55,13 @@ class KubernetesPart(Part[OfNode]):
 
     async def use(self, config: OfNode) -> None:
         """Write what the configuration asks for from now on."""
-        self._wanted.set((config.node_name, kubernetes_section(config)))
+        self._node, self._section = config.node_name, kubernetes_section(config)
+        self._used.set()
 
     async def _run(self) -> None:
-        off = KubernetesSection()
-        await self._wanted.until(lambda wanted: wanted[1] != off)
+        while self._section == KubernetesSection():
+            await self._used.wait()
+            self._used.clear()
         from deviceplugin.kubernetes.api import Api, ApiError, in_cluster  # noqa: PLC0415
         from deviceplugin.kubernetes.writer import Writer  # noqa: PLC0415
 
@@ -70,15 +72,15 @@ class KubernetesPart(Part[OfNode]):
             await asyncio.Future()
         else:
             while True:
-                node = self._wanted.value[0]
-                await self._follow(Follower(Writer(Api(access), node), self._store.now), node)
+                follower = Follower(Writer(Api(access), self._node), self._store.now)
+                await self._follow(follower, self._node)
 
     async def _follow(self, follower: "Follower", node: str) -> None:
         """For as long as this is the node's name."""
-        while self._wanted.value[0] == node:
+        while self._node == node:
             seen = self._store.current
             found = story.causes(seen, self._held())
-            await follower.write(self._wanted.value[1], seen, found)
+            await follower.write(self._section, seen, found)
             await self._next(seen)
 
     async def _next(self, seen: object) -> None:
