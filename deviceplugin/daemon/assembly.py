@@ -58,7 +58,12 @@ Capability = Callable[[Core], Part[Config]]
 
 
 def _kubernetes(core: Core) -> Part[Config]:
-    return KubernetesPart(core.start.config, core.health.store, core.sharing.ledger.held)
+    sharing = core.sharing
+    return KubernetesPart(
+        core.start.config,
+        core.health.store,
+        lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
+    )
 
 
 # A capability beyond the core is one line here.

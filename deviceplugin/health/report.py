@@ -53,13 +53,14 @@ class Uses:
 def health_report(inventory: Inventory, records: FaultRecords, uses: Uses | None = None) -> Report:
     """The JSON document of `health`, sorted; times in Unix seconds."""
     uses = uses or Uses()
-    holders = _holders(uses.held())
-    names = _names(uses.listed())
+    held, listed = tuple(uses.held()), uses.listed()
+    holders, names = _holders(held), _names(listed)
     devices = []
     for device in inventory.devices.values():
         used = {"resources": names.get(device.id, []), "held_by": holders.get(device.id, [])}
         devices.append({**_device(inventory, records, device), **used})
-    gone = [d for d in holders if d not in inventory.devices]
+    # What pods hold of a resource that is not listed has not been looked for yet.
+    gone = {d for _, name, d in held if d not in inventory.devices and name in listed}
     return {
         "vendors": [
             {"name": status.name, "error": status.error} for status in inventory.vendors.values()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -11,7 +11,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubernetes import story
 from deviceplugin.kubernetes.section import KubernetesSection
 from deviceplugin.kubernetes.story import Cause, Held, Pod
-from deviceplugin.model import Inventory
+from deviceplugin.model import Inventory, ResourceName
 from deviceplugin.runtime.part import Once, Part, Sectioned
 from deviceplugin.schema import section_of
 
@@ -26,6 +26,9 @@ LOOK_S = 10.0  # pods that hold a device are known a little later than its fault
 AGAIN_S = 300.0  # a condition and a taint are written again: others may have removed them
 
 
+Uses = tuple[Iterable[Held], Collection[ResourceName]]
+
+
 class OfNode(Sectioned, Protocol):
     """A configuration that also has the node's name in Kubernetes."""
 
@@ -35,18 +38,19 @@ class OfNode(Sectioned, Protocol):
 
 
 class KubernetesPart(Part[OfNode]):
-    """Follows the inventory and writes what the section asks for; `held` says who holds what."""
+    """Follows the inventory and writes what the section asks for; `uses` say who holds what, and
+    which resources are listed."""
 
     def __init__(
         self,
         config: OfNode,
         store: InventoryStore,
-        held: Callable[[], Iterable[Held]],
+        uses: Callable[[], Uses],
         access: "Callable[[], Access] | None" = None,
     ) -> None:
         self._node, self._section = config.node_name, kubernetes_section(config)
         self._used = asyncio.Event()
-        self._store, self._held, self._access = store, held, access
+        self._store, self._uses, self._access = store, uses, access
         self.settle_s, self.look_s = SETTLE_S, LOOK_S
 
     def tasks(self) -> Mapping[str, Once]:
@@ -79,7 +83,7 @@ class KubernetesPart(Part[OfNode]):
         """For as long as this is the node's name."""
         while self._node == node:
             seen = self._store.current
-            found = story.causes(seen, self._held())
+            found = story.causes(seen, *self._uses())
             await follower.write(self._section, seen, found)
             await self._next(seen)
 

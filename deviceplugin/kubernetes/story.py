@@ -1,6 +1,6 @@
 """What is wrong with the node's devices, in the words of Kubernetes; pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -51,20 +51,35 @@ class Cause:
         return line.encode()[:MAX_MESSAGE].decode(errors="ignore")
 
 
-def causes(inventory: Inventory, held: Iterable[Held]) -> tuple[Cause, ...]:
-    """What makes devices Unhealthy now, and devices that pods hold and that are gone; sorted."""
+def causes(
+    inventory: Inventory, held: Iterable[Held], listed: Collection[ResourceName]
+) -> tuple[Cause, ...]:
+    """What makes devices Unhealthy now, and devices that pods hold and that are gone; sorted.
+
+    What pods hold of a resource that is not `listed` has not been looked for yet.
+    """
     holders: dict[DeviceID, set[Pod]] = {}
-    for (namespace, pod, _), _, held_id in held:
+    gone_ids: set[DeviceID] = set()
+    for (namespace, pod, _), name, held_id in held:
         holders.setdefault(held_id, set()).add((namespace, pod))
+        if name in listed and held_id not in inventory.devices:
+            gone_ids.add(held_id)
+    gone = [_gone(device, holders[device]) for device in gone_ids]
+    every = [*(_cause(name, hit, holders) for name, hit in _faulty(inventory).items()), *gone]
+    return tuple(sorted(every, key=lambda cause: cause.key))
+
+
+def _faulty(
+    inventory: Inventory,
+) -> dict[tuple[str, str, str], list[tuple[Device, Fault]]]:
+    """The devices that are Unhealthy, by name, reason and action of each fault."""
     found: dict[tuple[str, str, str], list[tuple[Device, Fault]]] = {}
     for device in inventory.devices.values():
         for fault in inventory.faults_of(device):
             if fault.kind.withdraws and (fault.source, fault.code) != (SOURCE, RECOVERING):
                 name = f"{fault.source}/{fault.code}"
                 found.setdefault((name, fault.reason, fault.action), []).append((device, fault))
-    gone = [_gone(d, holders[d]) for d in holders if d not in inventory.devices]
-    every = [*(_cause(name, hit, holders) for name, hit in found.items()), *gone]
-    return tuple(sorted(every, key=lambda cause: cause.key))
+    return found
 
 
 def _cause(

@@ -175,7 +175,14 @@ def test_a_device_that_is_gone_and_held_is_shown() -> None:
     text = shown(inventory, HELD)
     assert "gone       ml/train" in text
     assert "it is not on the node any more, and pods still hold it" in text
-    assert is_unhealthy(health_report(inventory, FaultRecords(), Uses(lambda: [HELD])))
+    listed = {NAME: Resource(name=NAME, vendor="nvidia")}
+    answer = health_report(inventory, FaultRecords(), Uses(lambda: [HELD], lambda: listed))
+    assert is_unhealthy(answer)
+
+
+def test_a_device_that_was_not_looked_for_yet_is_not_gone() -> None:
+    answer = health_report(Inventory(), FaultRecords(), Uses(lambda: [HELD]))
+    assert answer["devices"] == []
 
 
 def test_on_a_node_without_devices_every_vendor_says_why() -> None:
@@ -246,7 +253,7 @@ async def test_a_device_is_named_by_index_and_near_misses_are_proposed() -> None
 
     assert await cordon(request("3")) == {"device": "GPU-1"}
     with pytest.raises(
-        ControlError, match="'4' names several devices: GPU-2 .nvidia., amd-4 .amd."
+        ControlError, match=r"'4' names several devices: GPU-2 \(nvidia\), amd-4 \(amd\)"
     ):
         await cordon(request("4"))
     with pytest.raises(ControlError, match=r"no device 'GPU-11', did you mean GPU-1\?"):

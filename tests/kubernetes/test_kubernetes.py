@@ -53,12 +53,15 @@ class Cluster:
 
     def __init__(self, api: ApiStub, store: InventoryStore, held: tuple[Held, ...] = ()) -> None:
         self.store, self.held = store, held
+        self.listed = {TRAIN[1]}
         self.follower = Follower(Writer(Api(api.access), "node-1", (0.0, 0.0)), lambda: 1000.0)
 
     async def round(self, **section: object) -> None:
         inventory = self.store.current
         settings = KubernetesSection(**section)  # type: ignore[arg-type]  # of the section
-        await self.follower.write(settings, inventory, story.causes(inventory, self.held))
+        await self.follower.write(
+            settings, inventory, story.causes(inventory, self.held, self.listed)
+        )
 
 
 async def test_a_fault_is_an_event_on_the_node_and_on_the_pod_that_holds_it(
@@ -104,6 +107,15 @@ async def test_a_device_that_is_gone_and_held_is_an_event(
     await Cluster(api, store, (TRAIN,)).round(events=True)
     assert {e["involvedObject"]["kind"] for e in api.events.values()} == {"Node", "Pod"}
     assert all("it is not on the node any more" in e["message"] for e in api.events.values())
+
+
+async def test_what_was_not_looked_for_yet_is_not_gone(api: ApiStub, store: InventoryStore) -> None:
+    api.pods["ml/train"] = "uid-7"
+    store.set_devices("nvidia", [])
+    cluster = Cluster(api, store, (TRAIN,))
+    cluster.listed = set()
+    await cluster.round(events=True)
+    assert api.events == {}
 
 
 async def test_nothing_is_asked_for_and_nothing_is_written(
@@ -240,7 +252,7 @@ async def until(done: Callable[[], object]) -> None:
 async def test_the_part_follows_the_inventory_and_its_section(
     api: ApiStub, store: InventoryStore
 ) -> None:
-    part = KubernetesPart(config(), store, lambda: (TRAIN,), lambda: api.access)
+    part = KubernetesPart(config(), store, lambda: ((TRAIN,), {TRAIN[1]}), lambda: api.access)
     part.settle_s, part.look_s = 0.0, 0.05
     running = asyncio.ensure_future(part.tasks()["kubernetes"]())
     store.set_faults("nvidia:driver", [LOST])
