@@ -54,7 +54,7 @@ def request_of(asked: Asked) -> dict[str, str]:
         "operation": "explain",
         "resource": asked.resource,
         "size": str(asked.size),
-        "available": ",".join(asked.available or ()),
+        "available": "" if asked.available is None else ",".join(asked.available) or ",",
         "must_include": ",".join(asked.must_include),
         "policy": asked.policy or "",
     }

@@ -28,10 +28,13 @@ _CONDITION = re.compile(rf"(?<=  )({'|'.join(_COLOURS)})(?=  |$)", re.MULTILINE)
 _ADVICE = re.compile(r"^  (do|held by): ", re.MULTILINE)
 
 
-def show_health(answer: Callable[[], Answer], form: str, *, watch: bool) -> bool:
-    """Show what `answer` gives, with `watch` until Ctrl-C; whether every device can be used."""
+def show_health(
+    answer: Callable[[], Answer], form: str, *, watch: bool, wait_s: float = WATCH_S
+) -> bool:
+    """Show what `answer` gives, with `watch` until Ctrl-C, asked every `wait_s` seconds; whether
+    every device can be used."""
     if watch:
-        _watch(answer, form)
+        _watch(answer, form, wait_s)
     found = answer()
     click.echo(_rendered(found, form))
     return not is_unhealthy(found)
@@ -42,7 +45,7 @@ def is_unhealthy(answer: Answer) -> bool:
     return any(device["health"] == "Unhealthy" for device in answer["devices"])
 
 
-def _watch(answer: Callable[[], Answer], form: str) -> None:
+def _watch(answer: Callable[[], Answer], form: str, wait_s: float) -> None:
     """Until Ctrl-C, or until no daemon answers."""
     shown = ""
     while True:
@@ -52,7 +55,7 @@ def _watch(answer: Callable[[], Answer], form: str) -> None:
                 click.clear()
             click.echo(text if sys.stdout.isatty() else f"{text}\n")
         shown = text
-        time.sleep(WATCH_S)
+        time.sleep(wait_s)
 
 
 def _rendered(answer: Answer, form: str) -> str:

@@ -25,8 +25,8 @@ class DiscoverRequest(Section, frozen=True):
 
 
 class ExplainRequest(Section, frozen=True):
-    """The flags of `explain`, as text; ids are separated by commas, an empty `available` is every
-    id that is healthy and free."""
+    """The flags of `explain`, as text; ids are separated by commas. An empty `available` is every
+    id that is healthy and free, a lone comma is none."""
 
     operation: str
     resource: str
@@ -93,7 +93,7 @@ def _asked(request: ExplainRequest) -> Asked:
     return Asked(
         resource=request.resource,
         size=int(request.size),
-        available=_ids(request.available) or None,
+        available=_ids(request.available) if request.available else None,
         must_include=_ids(request.must_include),
         policy=request.policy or None,
     )

@@ -124,9 +124,10 @@ class Follower:
         now = self._now()
         standing = {(pod, c.key): c for c in found for pod in (None, *c.pods)}
         shown = {at: cause for at, cause in standing.items() if at in self._shown}
-        for at, cause in standing.items():
-            if at not in shown and await self._writer.event(at[0], cause, well=False, now=now):
-                shown[at] = cause
+        for at in [at for at in standing if at not in shown]:
+            if not await self._writer.event(at[0], standing[at], well=False, now=now):
+                break  # the others would wait for the same: in the next round
+            shown[at] = standing[at]
         over = [c for at, c in self._shown.items() if at not in standing and at[0] is None]
         for cause in over:
             await self._writer.event(None, cause, well=True, now=now)

@@ -55,7 +55,7 @@ class Writer:
     async def event(self, about: Pod | None, cause: Cause, *, well: bool, now: float) -> bool:
         """Write an Event, or count it up where there is one like it."""
         if not self._bucket.take():
-            self._note("event", "many Events at once: the others follow one by one")
+            self._note("events", "many Events at once: the others follow one by one")
             return False
         body = story.event(self._node, about, cause, well=well, now=now)
         return await self._try("event", lambda: self._put_event(about, body))

@@ -241,6 +241,23 @@ def test_colours_are_for_terminals_and_no_color_ends_them(
     assert ("\x1b[" in capsys.readouterr().out) is colour
 
 
+def test_a_watch_shows_what_changes_until_no_daemon_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers = [health_report(i, FaultRecords()) for i in (WELL, WELL, having(LOST), WELL)]
+
+    def answer() -> dict[str, object]:
+        if not answers:
+            raise NoDaemonError("no daemon answers")
+        return answers.pop(0)
+
+    with pytest.raises(NoDaemonError):
+        show_health(answer, "table", watch=True, wait_s=0)
+    shown = capsys.readouterr().out
+    assert shown.count("DEVICE ") == 3
+    assert shown.count("GPU is lost") == 1
+
+
 async def test_a_device_is_named_by_index_and_near_misses_are_proposed() -> None:
     store = InventoryStore(lambda: 1.0)
     store.set_devices("nvidia", [GPU, PART, TWO])
