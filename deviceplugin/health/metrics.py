@@ -55,8 +55,8 @@ class HealthCollector:
 
 
 class DeviceInfoCollector:
-    """One series for each device with what other series can be joined by: `* on (device)
-    group_left (product, pci_address) deviceplugin_device_info`."""
+    """One series for each device with what its id stands for, to join other series with:
+    `* on (instance, device) group_left (product, pci_address) deviceplugin_device_info`."""
 
     def __init__(self, inventory: Callable[[], Inventory], node: Callable[[], str]) -> None:
         self._inventory, self._node = inventory, node
