@@ -27,12 +27,9 @@ from deviceplugin.cli.frame import (
 )
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
-from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good, state_dir_of
+from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good
 from deviceplugin.config.load import check_host_root, effective, load
 from deviceplugin.config.notices import notice_lines, notices
-from deviceplugin.discovery.registry import create_vendors
-from deviceplugin.errors import ConfigError
-from deviceplugin.host import Host
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
 
@@ -76,16 +73,24 @@ def run(**flags: str | None) -> None:
     asyncio.run(_serve(started, flags))
 
 
-@cli.command(help="Show this node's GPUs, their resources and their faults.")
-@settings_options(_LOOK_FLAGS)
+@cli.command(
+    help="Show this node's GPUs, their resources and their faults: as the running daemon has them,"
+    " else, or with other flags than --state-dir, as they are now."
+)
+@settings_options((*_LOOK_FLAGS, "state_dir"))
 @format_option()
 def discover(form: str | None, **flags: str | None) -> None:
-    from deviceplugin.cli.tables import report_text  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.look import look  # noqa: PLC0415
+    from deviceplugin.cli.tables import report_text  # noqa: PLC0415
 
     form = parse_format(form)
-    config, modules = _load_here(flags)
-    configure_logs("error", "console")
-    click.echo(_render(asyncio.run(_look(config, modules)), form, report_text), nl=False)
+    document = view(flags, {"operation": "discover"})
+    if document is None:
+        config, modules = _load_here(flags)
+        configure_logs("error", "console")
+        document = asyncio.run(look(config, modules))
+    click.echo(_render(document, form, report_text), nl=False)
 
 
 @cli.command(help="Show the installed vendors and what the daemon takes up of each.")
@@ -136,9 +141,10 @@ def check(form: str | None, *, node: bool, **flags: str | None) -> None:
 
 def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
     from deviceplugin.cli.check import node_remarks  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.look import look  # noqa: PLC0415
 
     configure_logs("error", "console")
-    return list(node_remarks(config, asyncio.run(_look(config, modules))))
+    return list(node_remarks(config, asyncio.run(look(config, modules))))
 
 
 @cli.command("explain", help="Show which devices a container would get, why, and the runners-up.")
@@ -146,7 +152,9 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
 @click.option("--resource", metavar="NAME", required=True, help="Name of the resource.")
 @click.option("--size", metavar="NUMBER", required=True, help="Number of devices.")
 @click.option(
-    "--available", metavar="IDS", help="Free ids, comma-separated; by default all healthy ones."
+    "--available",
+    metavar="IDS",
+    help="Free ids, comma-separated; by default all healthy ones that no pod holds.",
 )
 @click.option("--must-include", metavar="IDS", default="", help="Ids to include, comma-separated.")
 @click.option(
@@ -156,11 +164,13 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
 )
 @format_option()
 def explain_choice(size: str, form: str | None, **flags: str | None) -> None:
-    from deviceplugin.cli.explain import (  # noqa: PLC0415  # not a part of `run`
-        Asked,
+    from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.explain import (  # noqa: PLC0415
         explain_once,
         explanation_text,
+        request_of,
     )
+    from deviceplugin.placement.asked import Asked  # noqa: PLC0415
 
     form = parse_format(form)
     available = flags.pop("available")
@@ -171,9 +181,11 @@ def explain_choice(size: str, form: str | None, **flags: str | None) -> None:
         must_include=_ids(flags.pop("must_include") or ""),
         policy=flags.pop("policy"),
     )
-    config, modules = _load_here(flags)
-    configure_logs("error", "console")
-    document = asyncio.run(explain_once(config, modules, asked))
+    document = view(flags, request_of(asked))
+    if document is None:
+        config, modules = _load_here(flags)
+        configure_logs("error", "console")
+        document = asyncio.run(explain_once(config, modules, asked))
     click.echo(_render(document, form, explanation_text), nl=False)
 
 
@@ -237,27 +249,6 @@ def _steady_clock() -> Callable[[], float]:
     return lambda: offset_s + time.monotonic()
 
 
-async def _look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
-    from deviceplugin.discovery.loop import look_once  # noqa: PLC0415
-    from deviceplugin.inventory.store import InventoryStore  # noqa: PLC0415
-    from deviceplugin.resources.plan import SOURCE, sharing_of  # noqa: PLC0415
-    from deviceplugin.resources.report import report  # noqa: PLC0415
-    from deviceplugin.resources.unused import unused_document  # noqa: PLC0415
-
-    store = InventoryStore(time.time)
-    for status in config.skipped:
-        store.set_status(status)
-    vendors = await create_vendors(
-        modules, Host(config.host_root), config.sections, store.set_status
-    )
-    order = tuple(vendor.name for vendor in vendors)
-    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
-    sharing = sharing_of(config.sections)
-    store.set_faults(SOURCE, sharing.faults(store.current))
-    shown = report(config.node_name, store.current, sharing.plan(store.current))
-    return shown | {"unused_rules": unused_document(store.current, sharing.rules)}
-
-
 def _render(
     document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str] | None = None
 ) -> str:
@@ -276,17 +267,9 @@ def _yaml(document: dict[str, Any]) -> str:
 
 def _ask(state_dir: str | None, config: str | None, request: dict[str, str]) -> dict[str, Any]:
     """The answer of the daemon that the flags mean."""
-    from deviceplugin.runtime.control import FILE as SOCKET  # noqa: PLC0415
-    from deviceplugin.runtime.control import ask_daemon  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
 
-    flags = {"state_dir": state_dir, "config": config}
-    try:
-        directory = load(flags)[0].state_dir
-    except ConfigError:  # bad files are no reason not to ask: the daemon serves by others
-        directory = state_dir_of(flags)
-        if not (directory / SOCKET).exists():
-            raise
-    return ask_daemon(directory, request)
+    return ask(state_dir, config, request)
 
 
 for _command in operator_commands(_ask):

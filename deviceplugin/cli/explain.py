@@ -2,35 +2,20 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
-from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import AdvertisedID, Health, Preference, Resource, ResourceName
+from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
 from deviceplugin.placement.explain import Question, explain
-from deviceplugin.placement.narrow import narrow
 from deviceplugin.placement.registry import load_policy
 from deviceplugin.placement.service import Placement, settings_of
 from deviceplugin.resources.plan import sharing_of
 from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The flags of the command; `available` None is every healthy id, `policy` None the one that
-    the daemon would use."""
-
-    resource: str
-    size: int
-    available: tuple[str, ...] | None
-    must_include: tuple[str, ...]
-    policy: str | None
 
 
 async def explain_once(
@@ -46,43 +31,33 @@ async def explain_once(
     for vendor in vendors:
         await look_once(vendor, store, order)
     resources = sharing_of(config.sections).plan(store.current).resources
-    resource = resources.get(ResourceName(asked.resource))
-    if resource is None:
-        known = ", ".join(resources) or "a resource that this node has; it has none"
-        raise ConfigError("--resource", asked.resource, f"one of {known}")
+    resource = resource_asked(asked, resources)
     placement = Placement(host, settings_of(config.sections, config.node_name), config.state_dir)
     await placement.recall()
     await placement.look(store.current)
     await placement.lay_out(list(resources.values()))
-    name = asked.policy or placement.policy_of(resource)
-    layout = placement.context.layout(resource)
+    name, context = asked.policy or placement.policy_of(resource), placement.context
     return explain(
         Question(
             resource=resource,
-            preference=narrow(layout.shared, _preference(resource, asked)),
-            context=placement.context,
+            preference=preference_asked(asked, resource, (), context),
+            context=context,
             name=name,
-            policy=load_policy(name),
+            policy=load_policy(name, "--policy"),
         )
     )
 
 
-def _preference(resource: Resource, asked: Asked) -> Preference:
-    listed = {entry.id for entry in resource.devices}
-    for flag, ids in (
-        ("--available", asked.available or ()),
-        ("--must-include", asked.must_include),
-    ):
-        for device_id in ids:
-            if device_id not in listed:
-                raise ConfigError(flag, device_id, f"an id of {resource.name}")
-    healthy = (entry.id for entry in resource.devices if entry.health is Health.HEALTHY)
-    available = healthy if asked.available is None else map(AdvertisedID, asked.available)
-    return Preference(
-        available=frozenset(available),
-        must_include=frozenset(map(AdvertisedID, asked.must_include)),
-        size=asked.size,
-    )
+def request_of(asked: Asked) -> dict[str, str]:
+    """The question as the daemon is asked it."""
+    return {
+        "operation": "explain",
+        "resource": asked.resource,
+        "size": str(asked.size),
+        "available": "" if asked.available is None else ",".join(asked.available) or ",",
+        "must_include": ",".join(asked.must_include),
+        "policy": asked.policy or "",
+    }
 
 
 def explanation_text(document: dict[str, Any]) -> str:

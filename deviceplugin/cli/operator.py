@@ -1,8 +1,7 @@
 """The commands by which an operator talks to the running daemon; a part of the command line."""
 
-import json
+import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -22,7 +21,7 @@ def operator_commands(ask: Ask) -> Sequence[click.Command]:
 def _cordon(ask: Ask) -> click.Command:
     @click.command(
         "cordon",
-        help="Mark DEVICE (an id, or a GPU's PCI address) Unhealthy until it is uncordoned.",
+        help="Mark DEVICE (id, or a GPU's PCI address or index) Unhealthy until it is uncordoned.",
     )
     @click.argument("device")
     @click.option("--reason", metavar="TEXT", required=True, help="Why; shown with the device.")
@@ -56,40 +55,20 @@ def _uncordon(ask: Ask) -> click.Command:
 
 def _health(ask: Ask) -> click.Command:
     @click.command(
-        "health", help="Show every device, its faults, since when they exist, and what clears them."
+        "health",
+        help="Show every device, who holds it, its faults, and what clears them. "
+        "Ends with status 1 while a device is Unhealthy.",
     )
     @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+    @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
     @_common
-    def health(form: str, state_dir: str | None, config: str | None) -> None:
-        answer = ask(state_dir, config, {"operation": "health"})
-        text = json.dumps(answer, indent=2) if form == "json" else health_text(answer)
-        click.echo(text)
+    def health(form: str, *, watch: bool, state_dir: str | None, config: str | None) -> None:
+        from deviceplugin.cli.health import show_health  # noqa: PLC0415  # not a part of `run`
+
+        def answer() -> Answer:
+            return ask(state_dir, config, {"operation": "health"})
+
+        if not show_health(answer, form, watch=watch):
+            sys.exit(1)
 
     return health
-
-
-def health_text(answer: Answer) -> str:
-    """The answer for people's terminals."""
-    from deviceplugin.runtime.tables import table  # noqa: PLC0415  # not a part of `run`
-
-    rows = [
-        (("  " if d["parent"] else "") + d["id"], d["product"] or "-", d["condition"])
-        for d in answer["devices"]
-    ]
-    blocks = [table(("DEVICE", "PRODUCT", "CONDITION"), rows)]
-    blocks += [f"{v['name']}: {v['error']}" for v in answer["vendors"] if v["error"]]
-    told = [fault for device in answer["devices"] for fault in device["faults"]]
-    faults = {(fault["device"], fault["source"], fault["code"]): fault for fault in told}
-    return "\n\n".join([*blocks, *map(_fault_text, faults.values())])
-
-
-def _fault_text(fault: Answer) -> str:
-    since = fault["since"]
-    when = "-" if since is None else datetime.fromtimestamp(since, UTC).strftime("%F %TZ")
-    return (
-        f"{fault['class']}: {fault['device']}: {fault['reason']}"
-        f" ({fault['source']}/{fault['code']})\n"
-        f"  since:      {when}\n"
-        f"  do:         {fault['action']}\n"
-        f"  cleared by: {fault['cleared_by']}"
-    )

@@ -13,6 +13,7 @@ def report_text(report: Report) -> str:
 
 def _sections(report: Report) -> Iterator[str]:
     yield f"Node {report['node']}"
+    yield from report.get("notices", ())
     yield table(
         ("VENDOR", "DRIVER", "LIBRARY", "STATE"),
         [
@@ -25,14 +26,33 @@ def _sections(report: Report) -> Iterator[str]:
             ("DEVICE", "PRODUCT", "PROFILE", "PCI", "NUMA", "MEMORY", "HEALTH", "RESOURCE"),
             [_device_row(device) for device in _family_order(report["devices"])],
         )
-    yield table(
+    if not report["devices"]:
+        yield "No GPU was found."
+    if report["resources"]:
+        yield _resource_table(report)
+    yield from _unavailable(report)
+    yield from _troubles(report)
+
+
+def _resource_table(report: Report) -> str:
+    return table(
         ("RESOURCE", "CAPACITY", "ALLOCATABLE", "ISOLATION"),
         [
             _resource_row(name, ids, report["sharing"][name]["isolation"])
             for name, ids in report["resources"].items()
         ],
     )
-    yield from _troubles(report)
+
+
+def _unavailable(report: Report) -> Iterator[str]:
+    """Why capacity is more than is allocatable: one line a resource."""
+    lines = [
+        f"{name}: {entry['ids']} not allocatable: {entry['reason']}"
+        for name, entries in report.get("unavailable", {}).items()
+        for entry in entries
+    ]
+    if lines:
+        yield "\n".join(lines)
 
 
 def _resource_row(name: str, ids: Sequence[Report], isolation: str) -> tuple[str, ...]:
@@ -64,10 +84,32 @@ def _device_row(device: Report) -> tuple[str, ...]:
 
 
 def _troubles(report: Report) -> Iterator[str]:
-    faults = {(f["device"], f["code"]): f for device in report["devices"] for f in device["faults"]}
-    for fault in faults.values():
-        yield (f"{fault['class']}: {fault['device']}: {fault['reason']}\n  do: {fault['action']}")
+    for faults in blocks_of(report["devices"]):
+        fault, ids = faults[0], list(dict.fromkeys(fault["device"] for fault in faults))
+        named = ids[0] if len(ids) == 1 else f"{len(ids)} devices ({', '.join(ids)})"
+        name = f"{fault['source']}/{fault['code']}"
+        yield f"{fault['class']}: {named}: {fault['reason']} ({name})\n  do: {fault['action']}"
     for problem in report["problems"]:
         yield f"refused: {problem['resource']}: {problem['reason']}\n  do: {problem['action']}"
     if report.get("unused_rules"):
         yield "\n".join(f"{rule['rule']} {rule['reason']}" for rule in report["unused_rules"])
+
+
+def blocks_of(devices: Sequence[Report]) -> Sequence[Sequence[Report]]:
+    """The faults of these devices, one block for each cause: those that differ in their device
+    only are together, and what a part has because of its whole is not there again."""
+    parents = {device["id"]: device["parent"] for device in devices}
+    found: dict[tuple[str, ...], list[Report]] = {}
+    for fault in (fault for device in devices for fault in device["faults"]):
+        found.setdefault(_cause(fault), []).append(fault)
+    blocks = []
+    for faults in found.values():
+        hit = {fault["device"] for fault in faults}
+        one_each = {fault["device"]: fault for fault in faults}
+        blocks.append([f for d, f in one_each.items() if parents.get(d) not in hit])
+    return blocks
+
+
+def _cause(fault: Report) -> tuple[str, ...]:
+    action = fault["action"].replace(fault["device"], "")
+    return (fault["class"], fault["source"], fault["code"], fault["reason"], action)

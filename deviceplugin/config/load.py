@@ -38,6 +38,7 @@ from deviceplugin.discovery.registry import (
 )
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
+from deviceplugin.kubernetes import section as kubernetes
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
@@ -230,6 +231,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     health.SECTIONS,
     sharing.SECTIONS,
     scheduling.SECTIONS,
+    kubernetes.SECTIONS,
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")

@@ -12,9 +12,12 @@ from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.daemon.parts import ControlPart, HttpPart, LockPart, LogsPart, UeventsPart
 from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.daemon.views import ViewsPart
+from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
+from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
@@ -54,8 +57,18 @@ class Core:
 
 Capability = Callable[[Core], Part[Config]]
 
+
+def _kubernetes(core: Core) -> Part[Config]:
+    sharing = core.sharing
+    return KubernetesPart(
+        core.start.config,
+        core.health.store,
+        lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
+    )
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = ()
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes,)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:
@@ -79,20 +92,25 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),
+        ViewsPart(config, core.health, core.sharing, core.generations),
         *(capability(core) for capability in capabilities),
     ]
     if start.origin is not None:
         reload = partial(_reload, core.generations, parts)
-        parts.append(Reloader(start.origin, reload, start.now))
+        reloader = Reloader(start.origin, reload, start.now)
+        core.health.note(lambda: reloader.refused)
+        parts.append(reloader)
     parts += [core.kubelet, core.endpoints]
     return Daemon(parts, tables, keeper)
 
 
 def _unused_rules(core: Core) -> Part[Config]:
     sharing, generations = core.sharing, core.generations
-    return UnusedRulesPart(
+    part = UnusedRulesPart(
         core.health.store, lambda: sharing.sharing.rules, lambda: not generations.problem()
     )
+    core.health.note(lambda: part.notice)
+    return part
 
 
 def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
@@ -100,6 +118,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
     sharing, kubelet = SharingPart(config, health.store), KubeletPart(config.kubelet_dir)
     lasting = _lasting(health, sharing, keeper, metrics)
+    health.show(Uses(sharing.ledger.held, lambda: sharing.retention.listed.value))
     generations = Generations(config, start.vendors, lasting)
     allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
     allocator.listen("metrics", kubelet.metrics.allocated)

@@ -52,3 +52,27 @@ class HealthCollector:
             for condition in Condition:
                 family.add([device.id, condition], float(condition is standing))
         return family
+
+
+class DeviceInfoCollector:
+    """One series for each device with what its id stands for, to join other series with:
+    `* on (instance, device) group_left (product, pci_address) deviceplugin_device_info`."""
+
+    def __init__(self, inventory: Callable[[], Inventory], node: Callable[[], str]) -> None:
+        self._inventory, self._node = inventory, node
+
+    def collect(self) -> Iterator[Family]:
+        """All series; no driver is asked."""
+        names = ("vendor", "product", "pci_address", "index", "parent", "profile", "resource")
+        node = self._node()
+        family = Family(
+            "deviceplugin_device_info",
+            "gauge",
+            "1 for each device; its labels say what the id of other series stands for",
+            labels=["node", "device", *names],
+        )
+        for device in self._inventory().devices.values():
+            values = (getattr(device, name) for name in names)
+            texts = ("" if value is None else str(value) for value in values)
+            family.add([node, device.id, *texts], 1)
+        yield family

@@ -1,8 +1,8 @@
 """What an operator may ask about health on the control socket: see it, cordon, uncordon, forget."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from deviceplugin.health.report import health_report
+from deviceplugin.health.report import Uses, health_report
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device
@@ -12,6 +12,7 @@ from deviceplugin.runtime.part import Operation, Reply
 from deviceplugin.schema import Section
 
 MAX_REASON = 500
+MAX_SHOWN = 10  # ids in a message
 
 
 class HealthRequest(Section, frozen=True):
@@ -25,8 +26,14 @@ class HealthRequest(Section, frozen=True):
 class HealthOperations:
     """Answers operators from the store and passes their orders to the tracker."""
 
-    def __init__(self, store: InventoryStore, tracker: FaultTracker) -> None:
-        self._store, self._tracker = store, tracker
+    def __init__(
+        self,
+        store: InventoryStore,
+        tracker: FaultTracker,
+        uses: Uses | None = None,
+        notices: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._store, self._tracker, self._uses, self._notices = store, tracker, uses, notices
 
     def table(self) -> Mapping[str, Operation]:
         """The operations by name."""
@@ -53,7 +60,8 @@ class HealthOperations:
         return answer
 
     async def _health(self, _: HealthRequest) -> Reply:
-        return health_report(self._store.current, self._tracker.records.value)
+        shown = health_report(self._store.current, self._tracker.records.value, self._uses)
+        return {**shown, "notices": list(self._notices())}
 
     def _cordon(self, request: HealthRequest) -> Device:
         device, reason = self._device(request), one_line(request.reason, MAX_REASON + 1)
@@ -73,11 +81,31 @@ class HealthOperations:
         return device
 
     def _device(self, request: HealthRequest) -> Device:
-        """The device of an id, or the whole GPU at a PCI address."""
-        devices = self._store.current.devices.values()
-        for device in devices:
-            whole = device.parent is None and device.pci_address == request.device.lower()
-            if request.device == device.id or whole:
-                return device
-        known = ", ".join(device.id for device in devices)
-        raise ControlError(f"there is no device {request.device!r}, there is: {known or 'none'}")
+        """The device of an id, or the whole GPU at a PCI address or of an index."""
+        devices = tuple(self._store.current.devices.values())
+        found = [device for device in devices if _is_named(device, request.device)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = ", ".join(f"{device.id} ({device.vendor})" for device in found)
+            raise ControlError(f"{request.device!r} names several devices: {several}")
+        from difflib import get_close_matches  # noqa: PLC0415  # only for a person's mistake
+
+        known = [device.id for device in devices]
+        near = get_close_matches(request.device, known, n=1)
+        raise ControlError(f"there is no device {request.device!r}, {_known(known, near)}")
+
+
+def _is_named(device: Device, text: str) -> bool:
+    if text == device.id:
+        return True
+    by_index = text.isdecimal() and device.index == int(text)
+    return device.parent is None and (device.pci_address == text.lower() or by_index)
+
+
+def _known(known: Sequence[str], near: Sequence[str]) -> str:
+    if near:
+        return f"did you mean {near[0]}?"
+    some = ", ".join(known[:MAX_SHOWN]) or "none"
+    more = f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else ""
+    return f"there is: {some}{more} (deviceplugin health lists them)"

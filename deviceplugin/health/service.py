@@ -1,6 +1,6 @@
 """Health as parts of the daemon: the tracker with its file, and the listeners to agents."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -8,9 +8,10 @@ from typing import Protocol
 
 from deviceplugin.errors import VendorError
 from deviceplugin.health.agents import Listener, agents_of
-from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.metrics import DeviceInfoCollector, HealthCollector
 from deviceplugin.health.operations import HealthOperations
 from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.report import Uses
 from deviceplugin.health.section import HealthSection
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.health.uevents import bound_again, wedged_faults
@@ -32,6 +33,10 @@ class Judged(Sectioned, Protocol):
     def numbered_faults(self) -> Mapping[str, str]:
         """The vendors' words for sources of numbered faults: `{"xids": "nvidia.xid"}`."""
 
+    @property
+    def node_name(self) -> str:
+        """The node's name in Kubernetes."""
+
 
 class HealthPart(Part[Judged]):
     """The inventory's store and the tracker of faults; `now` gives Unix seconds.
@@ -46,6 +51,21 @@ class HealthPart(Part[Judged]):
         self._state_dir = state_dir
         self.store = InventoryStore(now, policy.section)
         self.tracker = FaultTracker(self.store, policy, _boot_id(host))
+        self._node_name = config.node_name
+        self._uses = Uses()
+        self._notes: list[Callable[[], str]] = []
+
+    def note(self, text: Callable[[], str]) -> None:
+        """Show what `text` gives with every answer about health, where it is not empty."""
+        self._notes.append(text)
+
+    def notices(self) -> Sequence[str]:
+        """What an operator should know beside the devices."""
+        return [text for note in self._notes if (text := note())]
+
+    def show(self, uses: Uses) -> None:
+        """Show who uses devices, too."""
+        self._uses = uses
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -63,6 +83,7 @@ class HealthPart(Part[Judged]):
     async def use(self, config: Judged) -> None:
         """Apply the newest section."""
         self.tracker.use(_policy(config))
+        self._node_name = config.node_name
 
     def collectors(self) -> Mapping[str, Collector]:
         """Conditions, events and what is remembered."""
@@ -71,11 +92,12 @@ class HealthPart(Part[Judged]):
             lambda: self.tracker.records.value,
             self.tracker.event_counts,
         )
-        return {"health": health}
+        info = DeviceInfoCollector(lambda: self.store.current, lambda: self._node_name)
+        return {"health": health, "device_info": info}
 
     def operations(self) -> Mapping[str, Operation]:
         """health, cordon, uncordon and forget."""
-        return HealthOperations(self.store, self.tracker).table()
+        return HealthOperations(self.store, self.tracker, self._uses, self.notices).table()
 
     def uevent(self, event: Uevent) -> None:
         """A kernel event that may be about a device's health."""

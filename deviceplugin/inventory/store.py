@@ -1,9 +1,10 @@
 """The inventory store: the only place where the state of the devices changes, on the loop only."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from deviceplugin.faults import HEALTH_UNREADABLE
 from deviceplugin.inventory.conditions import (
     HoldPolicy,
     HoldStates,
@@ -12,8 +13,10 @@ from deviceplugin.inventory.conditions import (
     next_change,
     with_holds,
 )
-from deviceplugin.model import Device, DeviceID, Fault, Inventory, VendorStatus
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Inventory, VendorStatus
 from deviceplugin.runtime.latest import Latest
+
+_UNREADABLE_BY = frozenset({FaultClass.REBOOT, FaultClass.HARDWARE})
 
 
 class InventoryStore:
@@ -117,10 +120,18 @@ def _by_device(
                 grouped.setdefault(fault.device, []).append(fault)
     return MappingProxyType(
         {
-            device: tuple(sorted(found, key=lambda fault: fault.key))
+            device: tuple(sorted(_causes(found), key=lambda fault: fault.key))
             for device, found in sorted(grouped.items())
         }
     )
+
+
+def _causes(faults: Sequence[Fault]) -> Iterable[Fault]:
+    """Without what only follows from another one: that a device's health cannot be read says
+    nothing more where its driver, or the device itself, is known to be gone."""
+    if not any(fault.kind in _UNREADABLE_BY for fault in faults):
+        return faults
+    return [fault for fault in faults if fault.code != HEALTH_UNREADABLE.code]
 
 
 def _may_report(source: str, device: Device | None) -> bool:

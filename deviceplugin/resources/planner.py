@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from deviceplugin.inventory.changes import events
+from deviceplugin.inventory.changes import levelled
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault, Inventory
 from deviceplugin.resources.build import PlanProblem
@@ -55,8 +55,8 @@ class Planner:
         before = Inventory()
         async for inventory in self._store.latest.changes():
             self.set_faults()
-            for event, fields in events(before, inventory):
-                log.info(event, **fields)
+            for level, (event, fields) in levelled(before, inventory):
+                getattr(log, level)(event, **fields)
             before = inventory
             self._replan()
 

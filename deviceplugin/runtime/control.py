@@ -23,7 +23,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 FILE = "control.sock"
-MAX_REQUEST_BYTES = 4096
+MAX_REQUEST_BYTES = 1 << 16  # a question may name many ids
 MAX_ERROR = 4096
 MAX_PEERS = 8
 PATIENCE_S = 5.0
@@ -37,6 +37,10 @@ class _Named(msgspec.Struct, frozen=True):
 
 class ControlError(DevicePluginError):
     """A request that cannot be granted; the text goes back to the operator."""
+
+
+class NoDaemonError(ControlError):
+    """No daemon answers on the socket."""
 
 
 class Control:
@@ -132,7 +136,8 @@ def _refusal(text: str) -> Reply:
 
 
 def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Reply:
-    """A running daemon's answer; raises ControlError where none runs or it refuses."""
+    """A running daemon's answer; raises NoDaemonError where none answers,
+    ControlError where it refuses."""
     path = state_dir / FILE
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
@@ -141,8 +146,17 @@ def ask_daemon(state_dir: Path, request: Mapping[str, str]) -> Reply:
             peer.sendall(json.dumps(dict(request)).encode() + b"\n")
             said = msgspec.json.decode(b"".join(iter(lambda: peer.recv(1 << 16), b"")))
     except (OSError, ValueError, RecursionError) as error:
-        raise ControlError(f"no daemon answers on {path}: {error}") from error
+        raise NoDaemonError(f"no daemon answers on {path}: {_why_silent(error)}") from error
     answer: Reply = said if isinstance(said, dict) else {"error": "this is no answer of a daemon"}
     if not answer.pop("ok", False):
         raise ControlError(one_line(str(answer.get("error", "refused")), MAX_ERROR))
     return answer
+
+
+def _why_silent(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return (
+            "none runs on this node with this state directory"
+            " (--state-dir; in a cluster: kubectl exec into the node's pod)"
+        )
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

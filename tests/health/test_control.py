@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.health.metrics import HealthCollector
+from deviceplugin.health.metrics import DeviceInfoCollector, HealthCollector
 from deviceplugin.health.operations import HealthOperations
 from deviceplugin.health.policy import FaultPolicy
 from deviceplugin.health.section import HealthSection
@@ -86,7 +86,7 @@ async def test_a_gpu_can_be_named_by_its_address(
         (b'{"operation": "reboot"}\n', "unknown operation"),
         (b'{"operation": "cordon", "device": "x", "reason": "r"}\n', "no device"),
         (b'{"operation": "cordon", "device": "GPU-a", "reason": " "}\n', "a cordon has a reason"),
-        (b"x" * 20000 + b"\n", "at most 4096 bytes"),
+        (b"x" * 200000 + b"\n", "at most 65536 bytes"),
     ],
 )
 async def test_a_bad_request_is_answered_with_what_is_wrong(
@@ -139,3 +139,12 @@ async def test_conditions_and_events_are_series(store: InventoryStore, desk: Fau
         'deviceplugin_health_events_total{code="79",device="GPU-a",source="nvidia.xid"} 2.0' in text
     )
     assert "deviceplugin_remembered_faults 1.0" in text
+
+
+def test_the_info_series_says_what_an_id_stands_for(store: InventoryStore) -> None:
+    registry = Registry()
+    registry.register(DeviceInfoCollector(lambda: store.current, lambda: "node-1"))
+    (line,) = [x for x in registry.text().splitlines() if 'device="MIG-a"' in x]
+    assert line.startswith("deviceplugin_device_info{")
+    for label in ('node="node-1"', 'pci_address="0000:07:00.0"', 'parent="GPU-a"', 'index=""'):
+        assert label in line

@@ -1,0 +1,32 @@
+"""The command `discover` without a daemon: one discovery of each vendor, and the plan of it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from deviceplugin.config.config import Config
+from deviceplugin.discovery.loop import look_once
+from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.host import Host
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.resources.plan import SOURCE, sharing_of
+from deviceplugin.resources.report import report
+from deviceplugin.resources.unused import unused_document
+from deviceplugin.vendor import VendorModule
+
+
+async def look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any]:
+    """The report of the hardware as it is now."""
+    store = InventoryStore(time.time)
+    for status in config.skipped:
+        store.set_status(status)
+    vendors = await create_vendors(
+        modules, Host(config.host_root), config.sections, store.set_status
+    )
+    order = tuple(vendor.name for vendor in vendors)
+    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
+    sharing = sharing_of(config.sections)
+    store.set_faults(SOURCE, sharing.faults(store.current))
+    shown = report(config.node_name, store.current, sharing.plan(store.current))
+    return shown | {"unused_rules": unused_document(store.current, sharing.rules)}

@@ -1,0 +1,93 @@
+"""The few requests to the API server, over http.client; blocks, so it is called on a thread."""
+
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deviceplugin.errors import DevicePluginError
+from deviceplugin.names import one_line
+
+TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 8 << 20  # a Node lists its images
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+JSON = "application/json"
+Document = dict[str, Any]
+
+
+class ApiError(DevicePluginError):
+    """The API server did not do it; `status` is its HTTP status, 0 where it gave none."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        self.status = status
+        super().__init__(text)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in (0, 409, 429) or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where the API server is, and the files of the service account."""
+
+    host: str
+    port: int
+    account: Path = ACCOUNT
+
+
+def in_cluster(environ: Mapping[str, str] = os.environ) -> Access:
+    """What the kubelet tells each pod; raises ApiError outside a pod."""
+    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not (port or "").isdecimal():
+        raise ApiError("no API server is known: KUBERNETES_SERVICE_HOST and _PORT are not set")
+    return Access(host=host, port=int(port or 0))
+
+
+class Api:
+    """Requests as the service account; its token is read each time, since it is renewed."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def request(
+        self, method: str, path: str, body: Document | None = None, kind: str = JSON
+    ) -> Document:
+        """The answer's document; raises ApiError."""
+        where = f"{method} https://{self._access.host}:{self._access.port}{path}"
+        try:
+            status, content = self._exchange(method, path, body, kind)
+            document = json.loads(content or b"{}")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
+        if not isinstance(document, dict):
+            raise ApiError(f"{where}: the answer is not an object")
+        if status >= 300:
+            text = document.get("message", "no reason given")
+            raise ApiError(one_line(f"{where}: {status}: {text}"), status)
+        return document
+
+    def _exchange(
+        self, method: str, path: str, body: Document | None, kind: str
+    ) -> tuple[int, bytes]:
+        account = self._access.account
+        token = (account / "token").read_text().strip()
+        context = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        connection = http.client.HTTPSConnection(
+            self._access.host, self._access.port, timeout=TIMEOUT_S, context=context
+        )
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind, "Accept": JSON}
+        try:
+            payload = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, payload, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(MAX_ANSWER_BYTES)
+        finally:
+            connection.close()

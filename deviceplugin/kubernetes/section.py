@@ -1,0 +1,23 @@
+"""The configuration section `kubernetes`; pure."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from deviceplugin.schema import Section
+
+
+class KubernetesSection(Section, frozen=True):
+    """What is written to the API server; each needs rights that only `deploy/overlays/events`
+    gives.
+
+    `events` are Events on the node and on the pods that hold an Unhealthy device, `condition` the
+    node condition GpuProblem, `taint` when the node is tainted: never, while any device is
+    Unhealthy, or while all are.
+    """
+
+    events: bool = False
+    condition: bool = False
+    taint: Literal["never", "any", "all"] = "never"
+
+
+SECTIONS: Mapping[str, Any] = {"kubernetes": KubernetesSection}
