@@ -85,7 +85,8 @@ def _picked(name: str, module: Path, asked: argparse.Namespace) -> list[Mutant]:
 def _survivors(
     module: Path, picked: Sequence[Mutant], reach: runs.Reach, jobs: int
 ) -> list[Mutant]:
-    waiting, running, survivors = list(picked), {}, []
+    waiting, survivors = list(picked), list[Mutant]()
+    running: dict[int, tuple[Mutant, float]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
             mutant = waiting.pop(0)

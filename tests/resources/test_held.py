@@ -1,5 +1,6 @@
 """What is held is free neither too early nor too late, and keeps away other forms alone."""
 
+import asyncio
 import contextlib
 from types import MappingProxyType
 
@@ -23,6 +24,7 @@ from deviceplugin.resources.shares import form_text
 from deviceplugin.resources.usage import usage_of
 from tests.resources.builders import GIB, gpu, inventory, sharing
 from tests.resources.test_ledger import (
+    DEVICE,
     FORMS,
     GPU,
     ID,
@@ -158,9 +160,27 @@ def test_a_source_that_restarts_may_miss_everything_for_two_minutes() -> None:
     ledger.source_restarted()
     for asked_s in (1011.0, 1013.0, 1015.0, 1010.0 + QUIET_S - 1):
         ledger.observe(EMPTY, asked_s)
-        assert ledger.held() == [(("n", "p", "c"), GPU, ID)]
+        assert ledger.held() == [(("n", "p", "c"), GPU, DEVICE)]
     ledger.observe(EMPTY, 1010.0 + QUIET_S)
     assert ledger.held() == []
+
+
+def test_an_id_whose_holder_is_not_known_yet_is_no_containers() -> None:
+    ledger = Ledger(Clock())
+    ledger.observe(listing(("p", ID)), 1000.0)
+    with ledger.reserving(GPU, [OTHER]):
+        pass
+    assert ledger.held() == [(("n", "p", "c"), GPU, DEVICE)]
+
+
+def test_an_id_named_again_keeps_no_older_one_in_memory() -> None:
+    clock = Clock()
+    ledger = Ledger(clock)
+    for now_s, one in ((0, ID), (1, OTHER), (100, ID), (1 + QUIET_S, "new")):
+        clock.now_s = 1000.0 + now_s
+        with ledger.naming(GPU, [AdvertisedID(one)]):
+            pass
+    assert list(ledger._named_s) == [KEY, (GPU, "new")]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +261,14 @@ async def test_without_a_ledger_every_device_must_be_in_its_first_form(
     choices = MappingProxyType({ONE.id: GPU, TWO.id: second})
     guard = FormGuard(ledger, source, lambda: choices, lambda: NODE.devices)
     assert await refusal(guard) == refused
+
+
+async def test_what_is_offered_in_one_form_alone_needs_no_ledger() -> None:
+    ledger = Ledger(Clock())
+    source = Source(ledger)  # it would answer never
+    guard = FormGuard(ledger, source, dict, lambda: NODE.devices)
+    assert await asyncio.wait_for(refusal(guard), 60) is None
+    assert not source.asked.is_set()
 
 
 async def test_a_device_that_is_gone_hides_no_other_of_the_same_request() -> None:
