@@ -24,6 +24,9 @@ from deviceplugin.placement.layout import (
 )
 from deviceplugin.placement.narrow import narrow, shared
 from deviceplugin.placement.policies import proximity_ranks, turns
+from deviceplugin.placement.prefer import prefer
+from deviceplugin.placement.problem import Problem, prepare, value_of
+from deviceplugin.placement.search import _improve
 from deviceplugin.placement.topology import (
     BOARD,
     HOST_BRIDGE,
@@ -425,3 +428,54 @@ def test_spread_slices_come_from_the_emptiest_gpu() -> None:
     listed = replace(SLICES, resource=replace(SLICES.resource, policy="spread"))
     asked = Preference(available=slices("0:012 1:0123 2:01"), must_include=slices(""), size=2)
     assert narrow(listed, asked).available == slices("1:01")
+
+
+@pytest.mark.parametrize(
+    ("must", "size", "answer"),
+    [
+        ("g03 g01", 0, ()),
+        ("g03 g01", -1, ()),
+        ("g03 g01", 1, g(1)),
+        ("g03 g01", 2, g(1, 3)),
+        ("", 0, ()),
+    ],
+)
+def test_a_size_below_the_must_include_set_is_kept(
+    must: str, size: int, answer: tuple[str, ...]
+) -> None:
+    included = frozenset(map(AdvertisedID, must.split()))
+    asked = Preference(available=frozenset(WHOLE_GPUS.ids), must_include=included, size=size)
+    assert prefer(WHOLE_GPUS.resource, asked, WHOLE_GPUS.context) == answer
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "answer"),
+    [(PARTS, 3, free("0:012")), (WHOLE_GPUS, 2, g(0, 1))],
+    ids=["parts are packed", "whole GPUs are aligned"],
+)
+def test_without_a_policy_the_kind_of_resource_decides(
+    box: Box, size: int, answer: tuple[str, ...]
+) -> None:
+    asked = Preference(available=frozenset(box.ids), must_include=frozenset(), size=size)
+    assert prefer(box.resource, asked, box.context) == answer
+
+
+def test_an_exchange_makes_the_most_of_a_bad_choice() -> None:
+    """What is left to do where the search runs out of steps."""
+    layout = BOXES["pairs"].context.layout(BOXES["pairs"].resource)
+    free_counts = (1,) * 6
+    problem = Problem(
+        costs=layout.costs,
+        fragmentation_costs=layout.fragmentation_costs,
+        interchangeable=layout.interchangeable,
+        free=free_counts,
+        limits=free_counts,
+        must=(0, 0, 0, 1, 0, 0),
+        size=2,
+    )
+    best = prepare(problem, 0)
+    far = (1, 0, 0, 1, 0, 0)
+    best.offer(far, value_of(best, far))
+    _improve(best)
+    assert best.counts == (0, 0, 1, 1, 0, 0)
+    assert best.value == value_of(best, best.counts) < value_of(best, far)
