@@ -121,6 +121,15 @@ def test_a_reply_to_an_older_question_says_nothing_of_a_reservation() -> None:
     assert ledger.entries[KEY] == before
 
 
+def test_a_reply_to_an_older_question_names_no_holder_of_a_reservation() -> None:
+    ledger = Ledger(Clock())
+    with ledger.reserving(GPU, [ID]):
+        pass
+    ledger.observe(listing(("earlier", ID)), 999.0)
+    assert ledger.entries[KEY].holder is None
+    assert not ledger.entries[KEY].listed
+
+
 def reserved(pods: Pods) -> Ledger:
     """An id reserved at 1000 s, when these pods were there."""
     ledger = Ledger(Clock())
