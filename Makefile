@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults conformance hardware fuzz soak coverage check format protos bench clean
+.PHONY: demo test test-quick faults conformance hardware fuzz mutation soak coverage check format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -90,6 +90,11 @@ $(VENV)/.fuzz: $(VENV)/.installed
 
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_SURFACES)
+
+# Whether tests would notice: small faults in the code, one at a time, a sample of each module.
+# MUTATION_FLAGS='--seed 7 --count 0 resources/ledger.py' tries other ones, or all, of one module.
+mutation: $(VENV)/.installed
+	$(BIN)/python -m tests.mutation $(MUTATION_FLAGS)
 
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench

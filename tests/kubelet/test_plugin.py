@@ -1,18 +1,20 @@
 """The DevicePlugin service of one resource, over a real socket."""
 
 import asyncio
+from typing import cast
 
 import grpc
 import grpc.aio
 import pytest
 
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
-from deviceplugin.kubelet.plugin import BURST_S
+from deviceplugin.kubelet.plugin import BURST_S, Context, ResourcePlugin
 from deviceplugin.kubelet.wire import container_response, list_message
 from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.placement.prefer import prefer
 from deviceplugin.testing.plugin_client import RpcError
-from tests.kubelet.conftest import GPU, Served, resource
+from tests.kubelet.conftest import GPU, Answer, Recorded, Served, resource
 
 Stream = grpc.aio.UnaryStreamCall[pluginapi.Empty, pluginapi.ListAndWatchResponse]
 
@@ -58,6 +60,24 @@ async def test_equal_content_is_not_sent_again(served: Served) -> None:
     served.plugin.show(resource("a", "b", "c", unhealthy="b"))
     await served.stub.wait_for(lambda: served.stub.allocatable()[GPU] == 2)
     assert served.stub.messages(GPU) == 2
+
+
+async def test_a_quiet_time_sends_nothing() -> None:
+    plugin = ResourcePlugin(resource("a", "b"), Answer(), prefer, Recorded())
+    stream = aiter(plugin._list_and_watch(None, cast("Context", None)))
+    await anext(stream)
+    second = asyncio.ensure_future(anext(stream))
+    await asyncio.wait({second}, timeout=5 * BURST_S)
+    assert not second.done()
+    plugin.show(resource("a", "b", unhealthy="a"))
+    assert await second == list_message(resource("a", "b", unhealthy="a"))
+
+
+async def test_a_stream_that_was_lost_once_is_not_lost_for_ever() -> None:
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    plugin.lost.set()
+    await plugin.end_streams()
+    assert not plugin.lost.is_set()
 
 
 async def test_a_burst_of_changes_is_few_messages_and_ends_with_the_newest(served: Served) -> None:

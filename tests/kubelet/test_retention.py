@@ -141,6 +141,17 @@ def test_a_device_that_comes_back_is_itself_again() -> None:
     assert not node.retention.waiting
 
 
+def test_an_id_that_leaves_again_stays_for_two_more_answers() -> None:
+    node = Node()
+    node.plan("a")
+    node.plan()
+    node.reply()
+    node.plan("a")
+    node.plan()
+    assert node.reply() == {"a": "Unhealthy"}
+    assert node.reply() == {}
+
+
 def test_an_id_held_since_before_our_time_is_listed_unhealthy() -> None:
     node = Node()
     node.plan("a")
@@ -234,3 +245,24 @@ def test_no_id_goes_that_a_pod_may_hold(named: set[str], steps: list[tuple[str, 
             assert node.now_s - named_s.get(gone, -QUIET_S) >= QUIET_S
             assert not node.ledger.is_held((GPU, AdvertisedID(gone)), QUIET_S)
         before = now
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=STEPS)
+def test_what_nobody_holds_is_gone_in_the_end(steps: list[tuple[str, set[str]]]) -> None:
+    node, planned = Node(), set[str]()
+    for step, ids in steps:
+        if step == "plan":
+            node.plan(*ids)
+            planned = ids
+        elif step == "reply":
+            node.reply(*ids)
+        elif step == "name":
+            node.name(*ids)
+        elif step == "restart":
+            node.ledger.source_restarted()
+    node.now_s += QUIET_S
+    for _ in range(2 * MISSING_ANSWERS):
+        node.reply()
+    assert node.listed() == dict.fromkeys(sorted(planned), "Healthy")
+    assert not node.retention.waiting

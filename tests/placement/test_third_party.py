@@ -84,6 +84,7 @@ def test_a_policy_that_cannot_be_imported_is_named() -> None:
         load_policy("missing")
 
 
+@pytest.mark.slow  # it starts a process
 def test_every_command_refuses_a_policy_that_cannot_be_imported(tmp_path: Path) -> None:
     """`run` and a reload take the same way as `check`: they read the configuration."""
     path = tmp_path / "config.yaml"

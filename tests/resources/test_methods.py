@@ -355,6 +355,7 @@ class Rig:
         return asyncio.create_task(self.programs.follow(resources, lambda: self.node.devices))
 
 
+@pytest.mark.slow  # it starts a process
 async def test_a_program_without_a_probe_serves_once_it_is_started() -> None:
     rig = Rig(Vnpu())
     assert rig.reasons() == ["vNPU of example.com/npu does not serve: it is starting"]
@@ -366,6 +367,7 @@ async def test_a_program_without_a_probe_serves_once_it_is_started() -> None:
     assert rig.reasons() != []
 
 
+@pytest.mark.slow  # it starts a process
 async def test_a_program_is_ready_when_its_probe_and_its_setup_succeed(tmp_path: Path) -> None:
     folder = tmp_path / "vnpu"
     method = Vnpu()
@@ -393,6 +395,7 @@ def touching(path: Path) -> Program:
     )
 
 
+@pytest.mark.slow  # it starts a process
 async def test_another_program_of_a_reload_is_started_although_the_plan_is_the_same(
     tmp_path: Path,
 ) -> None:
@@ -409,6 +412,7 @@ async def test_another_program_of_a_reload_is_started_although_the_plan_is_the_s
     await asyncio.wait([following])
 
 
+@pytest.mark.slow  # it starts a process
 async def test_a_program_that_cannot_be_started_is_a_fault_with_its_reason() -> None:
     method = Vnpu()
     method.program = Program(arguments=("/no/such/program",))

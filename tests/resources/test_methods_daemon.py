@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from deviceplugin.testing.tree import write_tree
 from tests.rig import Rig, run_command
 from tests.third_party.plugin import WELL_BEHAVED, install
@@ -89,6 +91,7 @@ async def test_a_third_partys_sharing_needs_no_change_here(rig: Rig, tmp_path: P
     assert (given["SPECS"], given["EXAMPLE_MEMORY"]) == ("vir03", str(3 << 30))
 
 
+@pytest.mark.slow  # it starts a process
 def test_check_shows_the_methods_settings_and_refuses_a_wrong_word(tmp_path: Path) -> None:
     packages = install(tmp_path / "packages", WELL_BEHAVED + SHARES)
     shown = run_command("check", PYTHONPATH=packages)

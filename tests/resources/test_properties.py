@@ -93,7 +93,13 @@ class Kubelet:
             assert len(forms) == 1, f"{device_id} is in two forms: {forms}"
             device = NODE.devices[device_id]
             assert device.parent is None or device.parent not in usage
+        listed = {
+            (name, entry.id): entry.health
+            for name, resource in self.plan().resources.items()
+            for entry in resource.devices
+        }
         for key in held:
+            assert listed[key] is Health.HEALTHY, f"{key} is kept from its own pod"
             ((device_id, unit),) = IDS.meanings(key)
             memory[device_id] += {"1gi": 1 << 30, "512mi": 512 << 20}.get(unit, 0)
         for device_id, size in memory.items():
@@ -102,7 +108,7 @@ class Kubelet:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["allocate", "stale", "free", "poll", "restart", "hide"]),
+        st.sampled_from(["allocate", "stale", "free", "poll", "restart", "init"]),
         st.integers(0, 10**6),
     ),
     max_size=40,
