@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from deviceplugin.config.config import Config
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
@@ -13,10 +15,15 @@ from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.methods import Launches, launches_of
 from deviceplugin.resources.metrics import SharingCollector, StateCollector
+from deviceplugin.resources.pairs import Container, Pairs, splits
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
 from deviceplugin.resources.programs import Programs
 from deviceplugin.runtime.part import Collector, Once, Part
+
+log = structlog.get_logger()
+
+_SPLIT_ACTION = "delete the pod; let every pod ask for both resources of a joined rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +59,20 @@ class SharingPart(Part[Config]):
         self._watch = LedgerWatch(
             self.ledger,
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
-            self.retention.observe,
-            lambda: bool(self.planner.current.decided) or self.retention.waiting,
+            self._observed,
+            # Who was there before an Allocate is known better the more often the kubelet is asked.
+            lambda: bool(self.planner.current.choices) or self.retention.waiting,
         )
+        self.pairs = Pairs(
+            time.monotonic, lambda: self.retention.listed.value, lambda: self.ledger.holders
+        )
+        self._split: Mapping[Container, str] = {}
         self.forms = FormGuard(
             self.ledger,
             self._watch,
             lambda: self.planner.current.choices,
             lambda: store.current.devices,
+            self.pairs,
         )
 
     def tasks(self) -> Mapping[str, Once]:
@@ -97,6 +110,15 @@ class SharingPart(Part[Config]):
 
     async def _follow_programs(self) -> None:
         await self._programs.follow(self.retention.listed, lambda: self._store.current.devices)
+
+    def _observed(self) -> None:
+        self.retention.observe()
+        split = splits(self.ledger.held(), self.retention.listed.value)
+        for container in sorted(split.keys() - self._split.keys()):
+            namespace, pod, name = container
+            fields = {"namespace": namespace, "pod": pod, "container": name}
+            log.error("pair_split", **fields, held=split[container], action=_SPLIT_ACTION)
+        self._split = split
 
     def _program_changed(self) -> None:
         self.planner.set_faults()
