@@ -99,7 +99,9 @@ class SharingPart(Part[Config]):
         """Devices and vendors, isolation and what containers hold."""
         planner, store, listed = self.planner, self._store, self.retention.listed
         return {
-            "devices": StateCollector(lambda: store.current, lambda: listed.value),
+            "devices": StateCollector(
+                lambda: store.current, lambda: listed.value, lambda: self.retention.kept
+            ),
             "sharing": SharingCollector(lambda: planner.current, self.ledger.held),
         }
 
