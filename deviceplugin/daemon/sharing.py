@@ -49,7 +49,7 @@ class SharingPart(Part[Config]):
     def __init__(self, config: Config, store: InventoryStore) -> None:
         settings = sharing_settings(config)
         self.sharing = settings.sharing
-        self.ledger = Ledger(time.monotonic)
+        self.ledger, self._split = Ledger(time.monotonic), dict[Container, str]()
         self._programs = Programs(settings.launches, self._program_changed)
         self._store = store
         self.retention = Retention(self.ledger)
@@ -60,13 +60,11 @@ class SharingPart(Part[Config]):
             self.ledger,
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
             self._observed,
-            # Who was there before an Allocate is known better the more often the kubelet is asked.
-            lambda: bool(self.planner.current.choices) or self.retention.waiting,
+            self._contested,
         )
         self.pairs = Pairs(
             time.monotonic, lambda: self.retention.listed.value, lambda: self.ledger.holders
         )
-        self._split: Mapping[Container, str] = {}
         self.forms = FormGuard(
             self.ledger,
             self._watch,
@@ -113,6 +111,11 @@ class SharingPart(Part[Config]):
     async def _follow_programs(self) -> None:
         await self._programs.follow(self.retention.listed, lambda: self._store.current.devices)
 
+    def _contested(self) -> bool:
+        """The more often the kubelet is asked, the better is known who was there before an
+        Allocate: only pods that came with it may hold what it gave."""
+        return bool(self.planner.current.choices) or self.retention.waiting
+
     def _observed(self) -> None:
         self.retention.observe()
         split = splits(self.ledger.held(), self.retention.listed.value)
@@ -120,7 +123,7 @@ class SharingPart(Part[Config]):
             namespace, pod, name = container
             fields = {"namespace": namespace, "pod": pod, "container": name}
             log.error("pair_split", **fields, held=split[container], action=_SPLIT_ACTION)
-        self._split = split
+        self._split = dict(split)
 
     def _program_changed(self) -> None:
         self.planner.set_faults()
