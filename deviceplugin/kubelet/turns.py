@@ -23,6 +23,7 @@ class Turns:
         self._held = held
         self._waiting: Latest[frozenset[ResourceName]] = Latest(frozenset())
         self._known: dict[ResourceName, SocketIdentity | None] = {}
+        self._kubelet: SocketIdentity | None = None
 
     @contextmanager
     def serving(self, name: ResourceName) -> Iterator[None]:
@@ -38,7 +39,8 @@ class Turns:
     async def turn(self, name: ResourceName, identity: SocketIdentity | None) -> None:
         """Wait for the resources that pods hold to be registered with this kubelet, TURN_S at most;
         they themselves do not wait."""
-        self._note(identity)
+        self._kubelet = identity
+        self._note()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TURN_S):
                 await self._waiting.until(lambda waiting: not waiting or name in waiting)
@@ -46,9 +48,10 @@ class Turns:
     def registered(self, name: ResourceName, identity: SocketIdentity | None) -> None:
         """The resource is registered with this kubelet."""
         self._known[name] = identity
-        self._note(identity)
+        self._kubelet = identity
+        self._note()
 
-    def _note(self, identity: SocketIdentity | None = None) -> None:
+    def _note(self) -> None:
         held = self._held()
-        late = {n for n, known in self._known.items() if n in held and known != identity}
+        late = {n for n, known in self._known.items() if n in held and known != self._kubelet}
         self._waiting.set(frozenset(late))
