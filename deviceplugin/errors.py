@@ -117,6 +117,7 @@ class Refusal(StrEnum):
     UNHEALTHY = "unhealthy_device"
     IN_USE = "in_use_as_another_form"
     LIMIT = "limit"
+    PAIR = "pair_split"
     LEDGER = "ledger_unknown"
     MISSING_NODE = "missing_node"
     DEADLINE = "deadline"

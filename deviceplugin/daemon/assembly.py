@@ -16,9 +16,10 @@ from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
-from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
+from deviceplugin.kubelet.service import Answers, EndpointsPart, KubeletPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.metrics.process import ProcessCollector
+from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part
@@ -124,7 +125,11 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     allocator.listen("metrics", kubelet.metrics.allocated)
     allocator.listen("log", log_allocation)
     allocator.listen("placement", generations.allocated)
-    answers = (allocator.allocate, generations.prefer)
+    answers = Answers(
+        allocate=allocator.allocate,
+        prefer=partial(_prefer, sharing, generations),
+        held=lambda: sharing.ledger.holders,
+    )
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
         start=start,
@@ -136,6 +141,13 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         kubelet=kubelet,
         endpoints=endpoints,
     )
+
+
+def _prefer(
+    sharing: SharingPart, generations: Generations, resource: Resource, preference: Preference
+) -> Sequence[AdvertisedID]:
+    """Of the ids with which a container can get the other half of a joined pair."""
+    return generations.prefer(resource, sharing.pairs.narrowed(resource, preference))
 
 
 def _lasting(

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from deviceplugin.config.config import Config
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
@@ -13,10 +15,15 @@ from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.methods import Launches, launches_of
 from deviceplugin.resources.metrics import SharingCollector, StateCollector
+from deviceplugin.resources.pairs import Container, Pairs, splits
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
 from deviceplugin.resources.programs import Programs
 from deviceplugin.runtime.part import Collector, Once, Part
+
+log = structlog.get_logger()
+
+_SPLIT_ACTION = "delete the pod; let every pod ask for both resources of a joined rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class SharingPart(Part[Config]):
     def __init__(self, config: Config, store: InventoryStore) -> None:
         settings = sharing_settings(config)
         self.sharing = settings.sharing
-        self.ledger = Ledger(time.monotonic)
+        self.ledger, self._split = Ledger(time.monotonic), dict[Container, str]()
         self._programs = Programs(settings.launches, self._program_changed)
         self._store = store
         self.retention = Retention(self.ledger)
@@ -53,14 +60,18 @@ class SharingPart(Part[Config]):
         self._watch = LedgerWatch(
             self.ledger,
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
-            self.retention.observe,
-            lambda: bool(self.planner.current.decided) or self.retention.waiting,
+            self._observed,
+            self._contested,
+        )
+        self.pairs = Pairs(
+            time.monotonic, lambda: self.retention.listed.value, lambda: self.ledger.holders
         )
         self.forms = FormGuard(
             self.ledger,
             self._watch,
             lambda: self.planner.current.choices,
             lambda: store.current.devices,
+            self.pairs,
         )
 
     def tasks(self) -> Mapping[str, Once]:
@@ -83,7 +94,9 @@ class SharingPart(Part[Config]):
         """Devices and vendors, isolation and what containers hold."""
         planner, store, listed = self.planner, self._store, self.retention.listed
         return {
-            "devices": StateCollector(lambda: store.current, lambda: listed.value),
+            "devices": StateCollector(
+                lambda: store.current, lambda: listed.value, lambda: self.retention.kept
+            ),
             "sharing": SharingCollector(lambda: planner.current, self.ledger.held),
         }
 
@@ -94,6 +107,20 @@ class SharingPart(Part[Config]):
 
     async def _follow_programs(self) -> None:
         await self._programs.follow(self.retention.listed, lambda: self._store.current.devices)
+
+    def _contested(self) -> bool:
+        """The more often the kubelet is asked, the better is known who was there before an
+        Allocate: only pods that came with it may hold what it gave."""
+        return bool(self.planner.current.choices) or self.retention.waiting
+
+    def _observed(self) -> None:
+        self.retention.observe()
+        split = splits(self.ledger.held(), self.retention.listed.value)
+        for container in sorted(split.keys() - self._split.keys()):
+            namespace, pod, name = container
+            fields = {"namespace": namespace, "pod": pod, "container": name}
+            log.error("pair_split", **fields, held=split[container], action=_SPLIT_ACTION)
+        self._split = dict(split)
 
     def _program_changed(self) -> None:
         self.planner.set_faults()

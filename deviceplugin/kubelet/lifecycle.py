@@ -20,6 +20,7 @@ from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
+from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
 from deviceplugin.names import socket_path_problem
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
@@ -91,14 +92,20 @@ class Endpoint:
     """Serves one resource on its own socket and keeps it registered; `registered` says whether."""
 
     def __init__(
-        self, plugin: ResourcePlugin, kubelet: KubeletSocket, metrics: KubeletMetrics, seed: int
+        self,
+        plugin: ResourcePlugin,
+        kubelet: KubeletSocket,
+        metrics: KubeletMetrics,
+        seed: int,
+        turns: Turns | None = None,
     ) -> None:
-        self.plugin = plugin
+        self.plugin, self._turns = plugin, turns or Turns(lambda: ())
         self.registered_with: SocketIdentity | None = None
         self._kubelet, self._metrics = kubelet, metrics
         self._backoff = Backoff(random.Random(f"{seed}{plugin.name}"))  # noqa: S311  # jitter
         self._name = endpoint_of(plugin.name)
         self._path = kubelet.path.parent / self._name
+        self._reason = ""
 
     @property
     def ready(self) -> bool:
@@ -113,16 +120,18 @@ class Endpoint:
     async def run(self) -> None:
         """Serve until cancelled; ends the streams before the server, then removes the socket."""
         check_socket_path(self._path)
-        while True:
-            async with self._server():
-                own = read_identity(self._path)
-                while read_identity(self._path) == own:
-                    await self._once()
+        with self._turns.serving(self.plugin.name):
+            while True:
+                async with self._server():
+                    own = read_identity(self._path)
+                    while read_identity(self._path) == own:
+                        await self._once()
 
     async def _once(self) -> None:
         """Register with the kubelet that listens, then wait for a reason to do it again."""
         identity = await self._kubelet.listening.until(lambda value: value is not None)
         await asyncio.sleep(self._backoff.next_s(identity, time.monotonic()))
+        await self._turns.turn(self.plugin.name, identity)
         if not self._path.exists():
             return
         await self.plugin.end_streams()
@@ -131,24 +140,33 @@ class Endpoint:
         # The one that answered: it may be newer than the one that we set out to. Had it ended
         # since, the end of its stream would say so.
         self.registered_with = read_identity(self._kubelet.path)
+        self._turns.registered(self.plugin.name, self.registered_with)
         self._backoff.accepted(time.monotonic())
         try:
             await self._wait_lost(self.registered_with)
         finally:
             self.registered_with = None
-        self._kubelet.check()
 
     async def _register(self) -> bool:
         try:
             await self._call_register()
         except RegistrationError as error:
-            log.warning("not_registered", resource=self.plugin.name, reason=str(error))
             self._metrics.registered(self.plugin.name, accepted=False)
             self._kubelet.check()
+            self._log_failure(str(error))
             return False
+        self._reason = ""
         self._metrics.registered(self.plugin.name, accepted=True)
         log.info("registered", resource=self.plugin.name, endpoint=self._name)
         return True
+
+    def _log_failure(self, reason: str) -> None:
+        """Each reason once: it is tried again every few seconds. A kubelet that is gone has said
+        so itself."""
+        gone = self._kubelet.listening.value is None
+        write = log.debug if gone or reason == self._reason else log.warning
+        write("not_registered", resource=self.plugin.name, reason=reason)
+        self._reason = self._reason if gone else reason
 
     async def _call_register(self) -> None:
         """One Register call on a channel of its own: an old channel waits out its backoff."""
@@ -180,7 +198,10 @@ class Endpoint:
         finally:
             for wait in waits:
                 wait.cancel()
-        log.info("registration_lost", resource=self.plugin.name, stream_ended=lost.is_set())
+        self._kubelet.check()
+        same = identity is not None and self._kubelet.listening.value == identity
+        write = log.info if same else log.debug
+        write("registration_lost", resource=self.plugin.name, stream_ended=lost.is_set())
 
     async def _never_watched(self) -> None:
         """Return when the kubelet has opened no stream for STREAM_S, never once it has."""

@@ -50,6 +50,7 @@ _CODES = {
     Refusal.UNHEALTHY: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.IN_USE: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.LIMIT: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.PAIR: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.LEDGER: grpc.StatusCode.UNAVAILABLE,
     Refusal.MISSING_NODE: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -8,6 +8,7 @@ running init container is not in those replies. The ledger may free an id sooner
 wrong one Allocate is refused and tried again; where this is wrong the kubelet crashes.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -41,6 +42,11 @@ class Retention:
     def waiting(self) -> bool:
         """Whether any id waits to be let go."""
         return bool(self._tombstones)
+
+    @property
+    def kept(self) -> Mapping[ResourceName, int]:
+        """How many ids of each resource are listed although they are gone."""
+        return Counter(name for name, _ in self._tombstones)
 
     def apply(self, planned: Resources) -> None:
         """List the plan, and Unhealthy what it no longer has but a pod may hold."""

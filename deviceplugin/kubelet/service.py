@@ -1,8 +1,9 @@
 """The kubelet as parts of the daemon: which one listens, and one endpoint for each resource."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
@@ -10,7 +11,8 @@ from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import Allocate, Prefer, ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
 from deviceplugin.kubelet.socket import KubeletSocket
-from deviceplugin.model import Resource
+from deviceplugin.kubelet.turns import Turns
+from deviceplugin.model import Resource, ResourceName
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.latest import Latest
@@ -48,6 +50,15 @@ class KubeletPart(Part[object]):
             self.metrics.kubelet_restarted()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What the kubelet is answered with, and the resources of which pods hold something."""
+
+    allocate: Allocate
+    prefer: Prefer
+    held: Callable[[], Collection[ResourceName]]
+
+
 class EndpointsPart(Part[object]):
     """Serves each of `resources` to the kubelet; made after `kubelet` and ended before it."""
 
@@ -55,12 +66,12 @@ class EndpointsPart(Part[object]):
         self,
         kubelet: KubeletPart,
         resources: Latest[Resources],
-        answers: tuple[Allocate, Prefer],
+        answers: Answers,
         keeper: Keeper,
         seed: int,
     ) -> None:
         self._kubelet, self._resources, self._seed = kubelet, resources, seed
-        self._allocate, self._prefer = answers
+        self._answers, self._turns = answers, Turns(answers.held)
         self._following, self._keeper = keeper.another(), keeper.another()
         self._endpoints = Endpoints(self._make, self._run)
 
@@ -83,8 +94,8 @@ class EndpointsPart(Part[object]):
 
     def _make(self, resource: Resource) -> Endpoint:
         metrics = self._kubelet.metrics
-        plugin = ResourcePlugin(resource, self._allocate, self._prefer, metrics)
-        return Endpoint(plugin, self._kubelet.socket, metrics, self._seed)
+        plugin = ResourcePlugin(resource, self._answers.allocate, self._answers.prefer, metrics)
+        return Endpoint(plugin, self._kubelet.socket, metrics, self._seed, self._turns)
 
     def _run(self, endpoint: Endpoint) -> "asyncio.Task[None]":
         return self._keeper.start(endpoint.plugin.name, endpoint.run)

@@ -74,7 +74,7 @@ class KubeletSocket:
     def check(self) -> None:
         """Check at once, because there was a sign that the kubelet is gone."""
         if not is_listening(self.path):
-            self.listening.set(None)
+            self._gone()
         self._look()
         self._woken.set()
 
@@ -120,12 +120,17 @@ class KubeletSocket:
             async with asyncio.timeout(poll_s):
                 await self._woken.wait()
 
+    def _gone(self) -> None:
+        """One line, however many resources were registered with it."""
+        if self.listening.set(None):
+            log.warning("kubelet_gone", socket=str(self.path))
+
     def _look(self) -> None:
         identity = read_identity(self.path)
         if identity == self.listening.value:
             return
         if identity is None or not is_listening(self.path):
-            self.listening.set(None)
+            self._gone()
             return
         if read_identity(self.path) != identity:  # replaced between stat and connect
             self._woken.set()

@@ -243,7 +243,8 @@ class Share:
     """How one device is cut into `count` ids: replicas, or slices of `unit_bytes` each.
 
     `variables` are the limits that a container is told, `method` the vendor's way of sharing
-    (`mps`), None for time-slicing, `whole` the GPU that the device is a part of, if it is one.
+    (`mps`), None for time-slicing, `whole` the GPU that the device is a part of, if it is one,
+    `partner` the resource whose shares of the device a container can have besides.
     """
 
     count: int
@@ -251,6 +252,7 @@ class Share:
     unit_bytes: int | None = None
     method: str | None = None
     variables: tuple[str, ...] = ()
+    partner: ResourceName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +288,7 @@ class Resource:
     max_per_container: int | None = None
     distinct: bool = False
     noun: str = "gpu"
+    partner: ResourceName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A resource made of the offerings that share its name, and why it may not be offered; pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -202,13 +202,16 @@ class Builder:
             max_per_container=min(limits, default=None),
             distinct=any(offering.offer.distinct for offering in group),
             noun=group[0].device.noun,
+            partner=next((o.partner for o in group if o.partner), None),
         )
 
     def _entries(self, offering: Offering) -> tuple[AdvertisedDevice, ...]:
         """The ids of an offering; those of the last plan where nothing about them changed."""
         device, share = offering.device, share_of(offering.device, offering.offer)
+        share = share and replace(share, partner=offering.partner)
         form = (offering.name, form_text(share))
-        other = in_use_as(self._usage, device, form, self._children.get(device.id, ()))
+        children = self._children.get(device.id, ())
+        other = in_use_as(self._usage, device, form, children, share.partner if share else None)
         if other is not None:
             self.decided[device.id] = other
         key = EntryKey(
@@ -216,7 +219,7 @@ class Builder:
             share=share,
             health=self._inventory.health_of(device),
             other=other,
-            held=self._usage.ids(device.id, form) if other is not None else frozenset(),
+            held=self._usage.kept(device.id, form) if other is not None else frozenset(),
         )
         before = self._previous.get((offering.name, device.id))
         if before is None or before[0] != key:

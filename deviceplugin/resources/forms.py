@@ -1,13 +1,14 @@
 """Who may take a device in which form: the check and the reservation of an allocation, in one
 step."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import AdvertisedDevice, Device, DeviceID, Resource, ResourceName
 from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.ledger import Ledger, UsageSource
+from deviceplugin.resources.pairs import Pairs
 from deviceplugin.resources.shares import form_text, noun_text
 from deviceplugin.resources.usage import children_of, in_use_as
 
@@ -29,8 +30,9 @@ class FormGuard:
         source: UsageSource,
         choices: Callable[[], Choices],
         devices: Callable[[], Mapping[DeviceID, Device]],
+        pairs: Pairs | None = None,
     ) -> None:
-        self._ledger, self._source = ledger, source
+        self._ledger, self._source, self._pairs = ledger, source, pairs
         self._choices, self._devices = choices, devices
         self._parts: Parts = ({}, {})
 
@@ -41,15 +43,29 @@ class FormGuard:
         """The entries are in use from here on, unless what is done here fails.
 
         Raises AllocationError for more than a container may have, for a device that is in use
-        in another form, and where nobody can say whether it is.
+        in another form, where nobody can say whether it is, and for a half of a joined pair that
+        does not fit the other.
         """
         ids = [entry.id for entry in entries]
-        with self._ledger.naming(resource.name, ids):  # before anything waits
+        with self._ledger.naming(resource.name, ids), self._paired(resource, entries):
             check_request(resource, entries)
             await self._know(resource, entries)
             self._check_forms(resource, entries)
             with self._source.allocating(), self._ledger.reserving(resource.name, ids):
                 yield
+
+    @contextmanager
+    def _paired(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> Iterator[None]:
+        if self._pairs is None:
+            yield
+            return
+        try:
+            self._pairs.check(resource, entries)
+            yield
+        except BaseException:
+            self._pairs.refused(resource)
+            raise
+        self._pairs.given(resource, entries)
 
     async def _know(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         """Without a ledger only the first form can be handed out: it is the same one always."""
@@ -75,8 +91,9 @@ class FormGuard:
             if device is None:
                 continue
             form = (resource.name, form_text(entry.share))
-            other = in_use_as(usage, device, form, children.get(device.id, ()))
-            if other is not None:
+            partner = entry.share.partner if entry.share else None
+            other = in_use_as(usage, device, form, children.get(device.id, ()), partner)
+            if other is not None and entry.id not in usage.kept(device.id, form):
                 noun = noun_text(device)
                 text = f"{resource.name}: {noun} {device.id} is in use as {other}"
                 raise AllocationError(Refusal.IN_USE, text)

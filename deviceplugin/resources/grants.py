@@ -48,6 +48,8 @@ def granted(
     Raises VendorError where a vendor's sharing method fails.
     """
     counts = Counter((entry.device, entry.share) for entry in entries)
+    if all(share is not None and _amount_is_partners(share) for _, share in counts):
+        return Granted(edits=ContainerEdits(env=frozen({ISOLATION: str(resource.isolation)})))
     grants = sorted(
         (_grant(devices[d], share, n) for (d, share), n in counts.items() if share is not None),
         key=_pci_order,
@@ -61,6 +63,12 @@ def granted(
             settings = getattr(section, name)
             edits.append(section.METHODS[name].edits(resource.name, settings))
     return Granted(edits=merge_edits(edits), grants=tuple(grants))
+
+
+def _amount_is_partners(share: Share) -> bool:
+    """How much of the device a container has is said with the memory that it is joined with: the
+    kubelet keeps one value of a variable, either one."""
+    return share.partner is not None and share.unit_bytes is None
 
 
 def _grant(device: Device, share: Share, count: int) -> Grant:

@@ -76,7 +76,10 @@ class LedgerEntry:
     """An id in use: since when (monotonic seconds), whether a reply has had it since, by whom,
     on which NUMA node, and how many replies in a row spoke for its release.
 
-    `pods` are those that were there before, None where that is unknown.
+    `pods` are those that were there before, None where that is unknown. Of an id that no reply
+    has had, `suspects` are the pods one of which may hold it all the same, in an init container:
+    a pod is listed before its admission, so they are among those that the first reply has and
+    that were not there before. None until then.
     """
 
     since_s: float
@@ -85,6 +88,7 @@ class LedgerEntry:
     numa_node: int | None = None
     missing: int = 0
     pods: Pods | None = None
+    suspects: Pods | None = None
 
 
 class Ledger:
@@ -172,7 +176,8 @@ class Ledger:
         fresh = {key: self._ids.meanings(key) for key in keys if key not in before}
         self._entries |= {key: LedgerEntry(since_s=self._now(), pods=self._pods) for key in keys}
         self._meanings |= fresh
-        if self.usage.set(with_keys(self.usage.value, fresh)):
+        unlisted = self.usage.value.unlisted.union(keys)
+        if self.usage.set(with_keys(self.usage.value, fresh, unlisted)):
             here = self.holders.get(resource, frozenset()).union(
                 advertised for _, advertised in fresh
             )
@@ -190,10 +195,7 @@ class Ledger:
     def source_restarted(self) -> None:
         """What was in use may be missing in the first replies of a source that has restarted."""
         now_s = self._now()
-        self._entries = {
-            key: LedgerEntry(since_s=now_s, holder=entry.holder, numa_node=entry.numa_node)
-            for key, entry in self._entries.items()
-        }
+        self._entries = {key: _restarted(entry, now_s) for key, entry in self._entries.items()}
 
     def observe(self, reply: PodResourcesReply, asked_s: float) -> None:
         """Take the reply to a question of `asked_s` (monotonic seconds) into account."""
@@ -234,8 +236,12 @@ class Ledger:
         }
         self._publish()
 
+    def _unlisted(self) -> frozenset[Key]:
+        return frozenset(key for key, entry in self._entries.items() if not entry.holder)
+
     def _publish(self) -> None:
         if self._entries.keys() == self._meanings.keys():
+            self.usage.set(replace(self.usage.value, unlisted=self._unlisted()))
             return
         known = self._meanings
         self._mean({key: known.get(key) or self._ids.meanings(key) for key in self._entries})
@@ -243,18 +249,38 @@ class Ledger:
     def _mean(self, meanings: dict[Key, tuple[Meaning, ...]]) -> None:
         """Replaced whole: `held` may be read meanwhile."""
         self._meanings = meanings
-        if self.usage.set(usage_of(meanings)):
+        if self.usage.set(usage_of(meanings, self._unlisted())):
             self.holders = _by_resource(self._entries)
 
 
 def _missed(entry: LedgerEntry, pods: Pods, asked_s: float) -> LedgerEntry | None:
     """The entry after a reply without it, None where it is free."""
     age_s = asked_s - entry.since_s
-    known = entry.pods is not None and pods <= entry.pods and age_s >= SETTLED_S
-    missing = entry.missing + 1 if entry.listed or known else 0
+    suspects = _suspects(entry, pods)
+    nobody = suspects is not None and not suspects and age_s >= SETTLED_S
+    missing = entry.missing + 1 if entry.listed or nobody else 0
     if missing >= MISSING_ANSWERS or (not entry.listed and age_s >= QUIET_S):
         return None
-    return replace(entry, missing=missing)
+    return replace(entry, missing=missing, suspects=suspects)
+
+
+def _suspects(entry: LedgerEntry, pods: Pods) -> Pods | None:
+    """Never more than after the first reply: whoever comes later was admitted later."""
+    if entry.suspects is not None:
+        return entry.suspects & pods
+    return None if entry.pods is None else pods - entry.pods
+
+
+def _restarted(entry: LedgerEntry, now_s: float) -> LedgerEntry:
+    """Its holder may not be listed yet; that there is none stays true."""
+    free = entry.suspects is not None and not entry.suspects and not entry.listed
+    return LedgerEntry(
+        since_s=now_s,
+        holder=entry.holder,
+        numa_node=entry.numa_node,
+        missing=entry.missing if free else 0,
+        suspects=entry.suspects if free else None,
+    )
 
 
 def _by_resource(keys: Iterable[Key]) -> Mapping[ResourceName, frozenset[AdvertisedID]]:

@@ -1,7 +1,7 @@
 """Gauges about resources: devices, faults, isolation, and which container holds how much."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from deviceplugin.metrics.registry import Family
 from deviceplugin.model import DeviceID, Health, Inventory, ResourceName
@@ -59,13 +59,17 @@ class StateCollector:
     """Gauges made from the newest state at each scrape; the values are immutable snapshots."""
 
     def __init__(
-        self, inventory: Callable[[], Inventory], resources: Callable[[], Resources]
+        self,
+        inventory: Callable[[], Inventory],
+        resources: Callable[[], Resources],
+        kept: Callable[[], Mapping[ResourceName, int]] = dict,
     ) -> None:
-        self._inventory, self._resources = inventory, resources
+        self._inventory, self._resources, self._kept = inventory, resources, kept
 
     def collect(self) -> Iterator[Family]:
         """All gauges; no driver is asked and nothing is waited for."""
         yield self._devices()
+        yield self._kept_devices()
         yield from self._vendors()
 
     def _devices(self) -> Family:
@@ -79,6 +83,18 @@ class StateCollector:
             tally = Counter(entry.health for entry in resource.devices)
             for health in Health:
                 family.add([name, health], tally[health])
+        return family
+
+    def _kept_devices(self) -> Family:
+        family = Family(
+            "deviceplugin_devices_kept",
+            "gauge",
+            "Ids that are gone, and listed Unhealthy while a pod may hold them",
+            labels=["resource"],
+        )
+        kept = self._kept()
+        for name in self._resources():
+            family.add([name], kept.get(name, 0))
         return family
 
     def _vendors(self) -> Iterator[Family]:

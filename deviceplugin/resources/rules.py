@@ -19,11 +19,13 @@ WHOLE = Offer(whole=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offering:
-    """A device in one of the forms in which it is offered."""
+    """A device in one of the forms in which it is offered; `partner` names the other one where
+    a container can have both at once."""
 
     device: Device
     name: ResourceName
     offer: Offer
+    partner: ResourceName | None = None
 
 
 _NO_DOMAINS: Mapping[str, str] = MappingProxyType({})
@@ -154,9 +156,12 @@ def _forms(device: Device, rule: Rule, domain: str | None) -> Iterator[Offering]
     if not rule.forms:
         return
     forms = tuple(offer for offer in rule.forms if offer.whole or device.shareable)
-    namings = _namings(device, forms, domain)
-    for offer in forms or (WHOLE,):
-        yield Offering(device=device, name=namings(offer), offer=offer)
+    joined = rule.joined and len(forms) > 1
+    namings = _namings(device, (forms[0],) if joined else forms, domain)
+    names = [namings(offer) for offer in forms or (WHOLE,)]
+    partners = reversed(names) if joined else [None] * len(names)
+    for offer, name, partner in zip(forms or (WHOLE,), names, partners, strict=True):
+        yield Offering(device=device, name=name, offer=offer, partner=partner)
 
 
 def _namings(
@@ -178,11 +183,14 @@ def _namings(
 
 def choices_of(offered: Iterable[Offering]) -> Mapping[DeviceID, ResourceName | None]:
     """The devices that are offered in several forms, themselves or with their parts, and the
-    form that comes first: None for the parts of a whole that is offered too."""
+    form that comes first: None for the parts of a whole that is offered too. Two that are joined
+    are one."""
     forms: dict[DeviceID, list[ResourceName]] = {}
     parents: dict[DeviceID, DeviceID] = {}
     for offering in offered:
-        forms.setdefault(offering.device.id, []).append(offering.name)
+        names = forms.setdefault(offering.device.id, [])
+        if offering.partner not in names:
+            names.append(offering.name)
         if offering.device.parent is not None:
             parents[offering.device.id] = offering.device.parent
     split = {parent for parent in parents.values() if parent in forms}

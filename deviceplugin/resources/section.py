@@ -134,12 +134,15 @@ class Offer(Section, frozen=True):
 class Rule(Section, frozen=True):
     """What becomes of the devices that fit `match`, or of the first `count` of them.
 
-    `label` is what messages call the rule instead of its number."""
+    `label` is what messages call the rule instead of its number. With `joined`, replicas and memory
+    of a device can be held at once: a container that asks for both gets both of one device.
+    """
 
     offers: tuple[Literal["whole", "exclude"] | Offer, ...]
     match: Match = Match()
     count: int | None = None
     label: str | None = None
+    joined: bool = False
 
     def __post_init__(self) -> None:
         """Refuse rules that say nothing or contradict themselves."""
@@ -149,6 +152,8 @@ class Rule(Section, frozen=True):
             raise ValueError("offers: exclude alone, or forms without it")
         if self.count is not None and self.count < 1:
             raise ValueError("count: a whole number from 1")
+        if self.joined:
+            _check_joined(self.forms)
 
     @property
     def forms(self) -> tuple[Offer, ...]:
@@ -158,6 +163,15 @@ class Rule(Section, frozen=True):
             for offer in self.offers
             if offer != "exclude"
         )
+
+
+def _check_joined(forms: Sequence[Offer]) -> None:
+    kinds = sorted("memory" if f.memory else "replicas" if f.replicas else "whole" for f in forms)
+    if kinds != ["memory", "replicas"]:
+        text = "one offer with replicas and one with memory"
+        raise ValueError(f"joined: offers must be {text}, found {', '.join(kinds) or 'exclude'}")
+    if any(form.method for form in forms):
+        raise ValueError(f"joined: both offers must have the sharing {TIME_SLICING}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

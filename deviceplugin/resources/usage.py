@@ -18,11 +18,13 @@ _NONE: Mapping[Form, Held] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Which ids pods hold of each device, by form."""
+    """Which ids pods hold of each device, by form; `unlisted` are those that were given to a
+    container which no reply of the kubelet has shown yet."""
 
     held: Mapping[DeviceID, Mapping[Form, Held]] = field(
         default_factory=lambda: MappingProxyType({})
     )
+    unlisted: frozenset[Key] = frozenset()
 
     def of(self, device: DeviceID) -> Mapping[Form, Held]:
         """The forms in which the device is held."""
@@ -32,11 +34,17 @@ class Usage:
         """The ids that are held of a device in one form."""
         return self.of(device).get(form, frozenset())
 
+    def kept(self, device: DeviceID, form: Form) -> Held:
+        """The ids that stay usable whatever else is held of the device: a container is known to
+        have them, and the kubelet would kill its pod if they were Unhealthy."""
+        held = self.ids(device, form)
+        return held and frozenset(i for i in held if (form[0], i) not in self.unlisted)
+
 
 NOTHING_USED = Usage()
 
 
-def usage_of(meanings: Meanings) -> Usage:
+def usage_of(meanings: Meanings, unlisted: frozenset[Key] = frozenset()) -> Usage:
     """The usage that held ids make."""
     held: dict[DeviceID, dict[Form, set[AdvertisedID]]] = {}
     for (name, advertised), meant in meanings.items():
@@ -48,11 +56,12 @@ def usage_of(meanings: Meanings) -> Usage:
                 device: MappingProxyType({form: frozenset(ids) for form, ids in forms.items()})
                 for device, forms in held.items()
             }
-        )
+        ),
+        unlisted,
     )
 
 
-def with_keys(usage: Usage, meanings: Meanings) -> Usage:
+def with_keys(usage: Usage, meanings: Meanings, unlisted: frozenset[Key] = frozenset()) -> Usage:
     """The usage with more held ids; of devices that they are not of nothing is copied."""
     held = dict(usage.held)
     for (name, advertised), meant in meanings.items():
@@ -60,7 +69,7 @@ def with_keys(usage: Usage, meanings: Meanings) -> Usage:
             forms = dict(held.get(device, _NONE))
             forms[name, kind] = forms.get((name, kind), frozenset()) | {advertised}
             held[device] = MappingProxyType(forms)
-    return Usage(MappingProxyType(held))
+    return Usage(MappingProxyType(held), unlisted)
 
 
 def children_of(devices: Mapping[DeviceID, Device]) -> Mapping[DeviceID, tuple[DeviceID, ...]]:
@@ -73,14 +82,19 @@ def children_of(devices: Mapping[DeviceID, Device]) -> Mapping[DeviceID, tuple[D
 
 
 def in_use_as(
-    usage: Usage, device: Device, form: Form, children: Iterable[DeviceID]
+    usage: Usage,
+    device: Device,
+    form: Form,
+    children: Iterable[DeviceID],
+    partner: ResourceName | None = None,
 ) -> ResourceName | None:
     """The resource as which the device is held, where that keeps `form` away; else None.
 
-    Another form of the device itself does, and any form of the whole that it is a part of or of
-    a part of it.
+    Another form of the device itself does, but not that of the `partner` with which it is joined,
+    and any form of the whole that it is a part of or of a part of it. Then only what
+    `Usage.kept` has of `form` is left: what is listed and what is allocated both go by it.
     """
     relatives = (*((device.parent,) if device.parent else ()), *children)
-    others = [other for other in usage.of(device.id) if other != form]
+    others = [other for other in usage.of(device.id) if other != form and other[0] != partner]
     others += [other for relative in relatives for other in usage.of(relative)]
     return min(others)[0] if others else None

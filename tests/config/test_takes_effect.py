@@ -63,6 +63,7 @@ def all_keys() -> Iterator[str]:
 RULE: Document = {"rules": [{"offers": [{"replicas": 2}]}]}
 SLICES: Document = {"rules": [{"offers": [{"memory": {"unit": "1GiB"}}]}]}
 RANGE: Document = {"rules": [{"offers": [{"replicas": 2}], "match": {"memory": {"min": "1GiB"}}}]}
+BOTH: Document = {"rules": [{"offers": [{"replicas": 2}, {"memory": {"unit": "1GiB"}}]}]}
 MPS: Document = {
     "rules": [{"offers": [{"replicas": 2, "sharing": "mps"}]}],
     "sharing": {"mps": {"control": "/bin/true"}},
@@ -206,6 +207,7 @@ CHANGES = {
     },
     "rules[].label": changed("rules[].label", "mine", RULE),
     "rules[].offers": (RULE, SLICES),
+    "rules[].joined": (BOTH, {"rules": [{**BOTH["rules"][0], "joined": True}]}),
     "rules[].offers[].whole": (RULE, {"rules": [{"offers": [{"whole": True}]}]}),
     "rules[].offers[].memory": (RULE, SLICES),
     "rules[].offers[].memory[].unit": (

@@ -132,6 +132,15 @@ class ClusterNode:
         spec = {"containers": [container], "initContainers": [first] if init else []}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
+    def neighbour(self, name: str) -> Object:
+        """A pod that takes all CPUs as far as its request lets it."""
+        manifest = self.holding(name, {})
+        (container,) = manifest["spec"]["containers"]
+        loops = "for i in 1 2 3 4 5 6; do while :; do :; done & done; wait"
+        container["command"] = ["sh", "-c", loops]
+        container["resources"] = {"requests": {"cpu": "1"}}
+        return manifest
+
     def pod_status(self, name: str) -> Object:
         """A pod's status."""
         status: Object = self._get("pod", name)["status"]

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def resource(cluster_node: ClusterNode) -> str:
 
 
 def test_all_devices_are_capacity_and_can_be_allocated(cluster_node: ClusterNode) -> None:
-    report = json.loads(cluster_node.daemon("discover", "--format", "json", "--host-root=/host"))
+    report = json.loads(cluster_node.daemon("discover", "--format", "json"))
     listed = {name: len(entries) for name, entries in report["resources"].items() if entries}
     until(lambda: cluster_node.resources("capacity") == listed, f"capacity {listed}")
     healthy = {
@@ -51,7 +52,7 @@ def test_an_example_pod_ends_well(cluster_node: ClusterNode, path: Path) -> None
 
 
 def test_a_container_has_the_nodes_of_its_devices(cluster_node: ClusterNode) -> None:
-    report = json.loads(cluster_node.daemon("discover", "--format", "json", "--host-root=/host"))
+    report = json.loads(cluster_node.daemon("discover", "--format", "json"))
     nodes = {device["id"]: device["nodes"] for device in report["devices"]}
     for wanted in cluster_node.resources("allocatable"):
         with cluster_node.pod(cluster_node.holding("e2e-nodes", {wanted: 1})) as name:
@@ -102,12 +103,18 @@ def test_a_killed_daemon_comes_back_and_costs_no_pod(
         cluster_node.main(name)
 
 
-def test_restarts_of_the_kubelet_cost_no_pod(cluster_node: ClusterNode, resource: str) -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["alone", "beside a busy pod"])
+def test_restarts_of_the_kubelet_cost_no_pod(
+    cluster_node: ClusterNode, resource: str, busy: bool
+) -> None:
     command = shlex.split(os.environ.get("E2E_RESTART_KUBELET", ""))
     if not command:
         pytest.skip("E2E_RESTART_KUBELET names no command that restarts the node's kubelet")
     capacity = cluster_node.resources("capacity")
-    with cluster_node.pod(cluster_node.holding("e2e-restart", {resource: 1}, init=True)) as name:
+    with (
+        cluster_node.pod(cluster_node.neighbour("e2e-busy")) if busy else nullcontext(),
+        cluster_node.pod(cluster_node.holding("e2e-restart", {resource: 1}, init=True)) as name,
+    ):
         before = cluster_node.main(name)["containerID"]
         for _ in range(RESTARTS):
             seen = cluster_node.registrations(resource)

@@ -1,0 +1,1 @@
+"""Inputs of the field, each with its right answer."""

@@ -3,14 +3,18 @@
 import asyncio
 import random
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.lifecycle import Backoff, Endpoint, check_socket_path, endpoint_of
+from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
+from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
 from deviceplugin.placement.prefer import prefer
 from deviceplugin.testing.kubelet import KubeletStub
@@ -183,3 +187,82 @@ class TestKubeletSocket:
             await asyncio.wait_for(kubelet.listening.until(lambda v: v is not None), WAIT_S)
         watch.cancel()
         await asyncio.wait([watch])
+
+
+async def test_resources_that_pods_hold_are_registered_first(stub: KubeletStub) -> None:
+    held = ResourceName("example.com/z-held")
+    kubelet = KubeletSocket(stub.kubelet_socket)
+    watch = asyncio.create_task(kubelet.watch())
+    turns = Turns(lambda: {held})
+    names = [ResourceName(f"example.com/a{n}") for n in range(3)] + [held]
+    serving = [
+        asyncio.create_task(Endpoint(plugin, kubelet, KubeletMetrics(), 1, turns).run())
+        for plugin in (
+            ResourcePlugin(replace(resource("x"), name=name), Answer(), prefer, KubeletMetrics())
+            for name in names
+        )
+    ]
+    await registered(stub, 4)
+    await stub.restart()
+    await registered(stub, 8)
+    assert stub.registrations[0].resource == held
+    assert stub.registrations[4].resource == held
+    for task in (*serving, watch):
+        task.cancel()
+    await asyncio.wait([*serving, watch])
+
+
+async def test_a_held_resource_that_does_not_come_holds_nobody_up() -> None:
+    held = ResourceName("example.com/held")
+    turns = Turns(lambda: {held})
+    with turns.serving(held), turns.serving(GPU):
+        await turns.turn(GPU, ONE)
+        await turns.turn(held, ONE)
+        turns.registered(held, ONE)
+        async with asyncio.timeout(WAIT_S):
+            await turns.turn(GPU, ONE)
+
+
+async def test_a_kubelet_that_ends_is_one_line(stub: KubeletStub) -> None:
+    kubelet = KubeletSocket(stub.kubelet_socket)
+    watch = asyncio.create_task(kubelet.watch())
+    with structlog.testing.capture_logs() as lines:
+        serving = [
+            asyncio.create_task(Endpoint(plugin, kubelet, KubeletMetrics(), 1).run())
+            for plugin in (
+                ResourcePlugin(
+                    replace(resource("x"), name=ResourceName(f"example.com/a{n}")),
+                    Answer(),
+                    prefer,
+                    KubeletMetrics(),
+                )
+                for n in range(5)
+            )
+        ]
+        await registered(stub, 5)
+        await stub.stop()
+        await kubelet.listening.until(lambda identity: identity is None)
+        await stub.start()
+        await registered(stub, 5)
+        for task in (*serving, watch):
+            task.cancel()
+        await asyncio.wait([*serving, watch])
+    loud = [line["event"] for line in lines if line["log_level"] != "debug"]
+    assert loud.count("kubelet_gone") == 1
+    assert loud.count("not_registered") == 0
+    assert len(loud) <= 1 + 2 + 10 + 5  # the two kubelets, registrations, streams seen first
+
+
+async def test_a_refusal_is_logged_once_for_each_reason(stub: KubeletStub) -> None:
+    stub.register_knobs.refuse_next += ["no", "no", "never", "no"]
+    kubelet = KubeletSocket(stub.kubelet_socket)
+    watch = asyncio.create_task(kubelet.watch())
+    plugin = ResourcePlugin(resource("x"), Answer(), prefer, KubeletMetrics())
+    with structlog.testing.capture_logs() as lines:
+        serving = asyncio.create_task(Endpoint(plugin, kubelet, KubeletMetrics(), 1).run())
+        await stub.wait_for(lambda: stub.allocatable().get(GPU) == 1)
+        for task in (serving, watch):
+            task.cancel()
+        await asyncio.wait([serving, watch])
+    refused = [line for line in lines if line["event"] == "not_registered"]
+    assert [line["log_level"] for line in refused] == ["warning", "debug", "warning", "warning"]

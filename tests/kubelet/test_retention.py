@@ -77,9 +77,11 @@ def test_a_gone_id_stays_until_two_answers_show_no_holder() -> None:
     node = Node()
     node.plan("a", "b")
     assert node.plan("a") == {"a": "Healthy", "b": "Unhealthy"}
+    assert sum(node.retention.kept.values()) == 1
     assert "b" in node.reply()
     assert "b" in node.plan("a")
     assert node.reply() == {"a": "Healthy"}
+    assert not node.retention.kept
     assert node.plan("a") == {"a": "Healthy"}
     assert not node.retention.waiting
 

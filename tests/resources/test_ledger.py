@@ -179,3 +179,76 @@ def test_what_pods_hold_is_looked_up_again_when_the_devices_are_known() -> None:
     assert ledger.held() == [(("n", "p", "c"), GPU, DEVICE)]
     assert ledger.usage.value.ids(DEVICE, (GPU, "replica")) == {REPLICA}
     assert ledger.holders == {GPU: {REPLICA}}
+
+
+def listing(*pods: str) -> PodResourcesReply:
+    return PodResourcesReply(pods=frozenset(("n", pod) for pod in pods), holdings=())
+
+
+class Polled:
+    """A ledger that knows pod `old`, then gives out an id; each reply comes two seconds later."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ledger = Ledger(self.clock)
+        self.reply("old")
+        with self.ledger.reserving(GPU, [ID]):
+            pass
+
+    def reply(self, *pods: str) -> bool:
+        """Take a reply with these pods; whether the id is in use after it."""
+        self.clock.now_s += 2
+        self.ledger.observe(listing(*pods), self.clock.now_s)
+        return self.ledger.is_held(KEY)
+
+
+def test_an_id_whose_pod_never_ran_is_free_after_two_replies() -> None:
+    polled = Polled()
+    assert polled.reply("old")
+    assert not polled.reply("old")
+
+
+def test_pods_that_come_after_the_first_reply_cannot_hold_it() -> None:
+    """A pod is listed before its admission, so its own was there at the first reply."""
+    polled = Polled()
+    assert polled.reply("old")
+    assert not polled.reply("old", "later")
+
+
+def test_a_pod_that_came_with_it_may_hold_it_in_its_init_container() -> None:
+    polled = Polled()
+    assert all(polled.reply("old", "new") for _ in range(int(QUIET_S / 2) - 1))
+    assert not polled.reply("old", "new")
+
+
+def test_it_is_free_when_all_pods_that_came_with_it_are_gone() -> None:
+    polled = Polled()
+    assert polled.reply("old", "a", "b")
+    assert polled.reply("old", "a")
+    assert polled.reply("old", "later")
+    assert not polled.reply("old", "a")  # of that name, and later
+
+
+def test_a_restart_of_the_kubelet_brings_no_suspect_where_there_was_none() -> None:
+    polled = Polled()
+    assert polled.reply("old")
+    polled.ledger.source_restarted()
+    assert not polled.reply()
+
+
+def test_after_a_restart_of_the_kubelet_a_suspect_that_is_not_listed_is_none_the_less() -> None:
+    polled = Polled()
+    assert polled.reply("old", "new")
+    polled.ledger.source_restarted()
+    assert all(polled.reply() for _ in range(int(QUIET_S / 2) - 1))
+
+
+def test_without_a_reply_before_it_nobody_knows_who_came_with_it() -> None:
+    clock = Clock()
+    ledger = Ledger(clock)
+    with ledger.reserving(GPU, [ID]):
+        pass
+    for _ in range(3):
+        clock.now_s += 2
+        ledger.observe(listing("old"), clock.now_s)
+    assert ledger.is_held(KEY)

@@ -1,0 +1,221 @@
+"""Joined resources: memory of that very GPU, whichever the kubelet asks for first."""
+
+import random
+from collections import Counter
+from collections.abc import Collection
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deviceplugin.errors import AllocationError, ConfigError, Refusal
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    Device,
+    DeviceID,
+    Health,
+    Preference,
+    Resource,
+    ResourceName,
+)
+from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.pairs import PAIR_S, Pairs, splits
+from deviceplugin.resources.plan import Plan
+from tests.resources.builders import gpu, inventory, sharing
+
+VENDORS = ("nvidia", "amd", "intel")
+JOINED = {"joined": True, "offers": [{"replicas": 4}, {"memory": {}}]}
+
+
+def gpus(vendor: str, *sizes_gib: int) -> list[Device]:
+    name = ResourceName(f"{vendor}.com/gpu")
+    return [
+        gpu(n, size, vendor=vendor, resource=name, id=DeviceID(f"{vendor}-{n}"))
+        for n, size in enumerate(sizes_gib)
+    ]
+
+
+class Node:
+    """A kubelet's choices of one vendor's joined resources; `now` is moved by tests."""
+
+    def __init__(self, vendor: str, *sizes_gib: int) -> None:
+        self.now = 1000.0
+        self.inventory = inventory(*gpus(vendor, *sizes_gib))
+        self.sharing = sharing(JOINED)
+        self.ledger = Ledger(lambda: self.now)
+        self.ledger.look_up(self.sharing.ids(self.inventory))
+        self.gpu = ResourceName(f"{vendor}.com/gpu")
+        self.memory = ResourceName(f"{vendor}.com/gpu-memory")
+        self.pairs = Pairs(
+            lambda: self.now, lambda: self.plan.resources, lambda: self.ledger.holders
+        )
+
+    @property
+    def plan(self) -> Plan:
+        return self.sharing.plan(self.inventory, self.ledger.usage.value)
+
+    def free(self, name: ResourceName) -> list[AdvertisedDevice]:
+        held = self.ledger.holders.get(name, frozenset())
+        listed = self.plan.resources[name].devices
+        return [e for e in listed if e.health is Health.HEALTHY and e.id not in held]
+
+    def picked(
+        self, name: ResourceName, size: int, dice: random.Random
+    ) -> tuple[Resource, list[AdvertisedDevice]]:
+        """As a policy picks that knows nothing of pairs: some GPU that has enough."""
+        resource = self.plan.resources[name]
+        available = frozenset(entry.id for entry in self.free(name))
+        asked = Preference(available=available, must_include=frozenset(), size=size)
+        ids = self.pairs.narrowed(resource, asked).available
+        sensible = [entry for entry in resource.devices if entry.id in ids]
+        counts = Counter(entry.device for entry in sensible)
+        enough = sorted(device for device, count in counts.items() if count >= size)
+        if not enough:
+            return resource, []
+        device = dice.choice(enough)
+        return resource, dice.sample([e for e in sensible if e.device == device], size)
+
+    def admit(self, size_gib: int, order: Collection[str], dice: random.Random) -> set[DeviceID]:
+        """The GPUs of both halves; AllocationError, or AssertionError where nothing is free."""
+        devices = set()
+        for name in (ResourceName(text) for text in order):
+            resource, entries = self.picked(name, size_gib if name == self.memory else 1, dice)
+            assert entries
+            self.give(resource, entries)
+            devices |= {entry.device for entry in entries}
+        return devices
+
+    def give(self, resource: Resource, entries: list[AdvertisedDevice]) -> None:
+        self.pairs.check(resource, entries)
+        with self.ledger.reserving(resource.name, [entry.id for entry in entries]):
+            pass
+        self.pairs.given(resource, entries)
+
+    def fits(self, size_gib: int) -> bool:
+        memory = Counter(entry.device for entry in self.free(self.memory))
+        replicas = {entry.device for entry in self.free(self.gpu)}
+        return any(memory[device] >= size_gib for device in replicas)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(VENDORS),
+    st.lists(st.integers(4, 40), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 10**6)), max_size=12),
+)
+def test_every_pair_is_of_one_gpu_and_is_had_where_any_gpu_has_enough(
+    vendor: str, sizes: list[int], pods: list[tuple[int, int]]
+) -> None:
+    node = Node(vendor, *sizes)
+    for size, seed in pods:
+        dice = random.Random(seed)
+        if node.fits(size):
+            order = dice.sample([node.gpu, node.memory], 2)
+            assert len(node.admit(size, order, dice)) == 1
+        node.now += dice.random() * 3
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("first", ["gpu", "memory"])
+def test_two_containers_share_a_gpu(vendor: str, first: str) -> None:
+    node = Node(vendor, 40)
+    order = [node.gpu, node.memory] if first == "gpu" else [node.memory, node.gpu]
+    for _ in range(2):
+        assert node.admit(16, order, random.Random(1)) == {f"{vendor}-0"}
+    assert len(node.free(node.memory)) == 8
+    assert len(node.free(node.gpu)) == 2
+    assert not node.plan.decided
+
+
+def test_memory_of_another_gpu_than_the_replicas_is_refused_with_both() -> None:
+    node = Node("nvidia", 40, 40)
+    resource = node.plan.resources[node.gpu]
+    node.give(resource, [e for e in resource.devices if e.device == "nvidia-0"][:1])
+    memory = node.plan.resources[node.memory]
+    elsewhere = [e for e in memory.devices if e.device == "nvidia-1"][:16]
+    text = (
+        r"^nvidia\.com/gpu-memory: the container has nvidia\.com/gpu of GPU nvidia-0, and 16 of"
+        r" nvidia\.com/gpu-memory would be of GPU nvidia-1: nvidia-0 has not enough free$"
+    )
+    with pytest.raises(AllocationError, match=text) as refused:
+        node.give(memory, elsewhere)
+    assert refused.value.refusal is Refusal.PAIR
+    node.give(memory, elsewhere)  # of another container: the first one's pod has failed
+
+
+def test_a_half_that_was_given_long_ago_is_no_half_of_another_container() -> None:
+    node = Node("nvidia", 40, 40)
+    resource = node.plan.resources[node.gpu]
+    node.give(resource, [e for e in resource.devices if e.device == "nvidia-0"][:1])
+    node.now += PAIR_S
+    memory = node.plan.resources[node.memory]
+    node.give(memory, [e for e in memory.devices if e.device == "nvidia-1"][:16])
+
+
+def test_a_container_of_two_gpus_has_memory_of_any_of_them_and_of_no_other() -> None:
+    node = Node("nvidia", 40, 40, 40)
+    resource, memory = node.plan.resources[node.gpu], node.plan.resources[node.memory]
+    both = [e for e in resource.devices if e.replica == 0 and e.device != "nvidia-2"]
+    node.give(resource, both)
+    with pytest.raises(AllocationError, match="GPU nvidia-2"):
+        node.give(memory, [e for e in memory.devices if e.device == "nvidia-2"][:1])
+    node.give(resource, both)
+    node.give(memory, [e for e in memory.devices if e.device == "nvidia-1"][:1])
+
+
+def test_a_container_whose_halves_are_apart_is_told_of() -> None:
+    node = Node("nvidia", 40, 40)
+    held = [
+        (("n", "good", "c"), node.gpu, DeviceID("nvidia-0")),
+        (("n", "good", "c"), node.memory, DeviceID("nvidia-0")),
+        (("n", "lone", "c"), node.memory, DeviceID("nvidia-1")),
+        (("n", "bad", "c"), node.gpu, DeviceID("nvidia-0")),
+        (("n", "bad", "c"), node.memory, DeviceID("nvidia-1")),
+    ]
+    assert splits(held, node.plan.resources) == {
+        ("n", "bad", "c"): "nvidia.com/gpu of nvidia-0, nvidia.com/gpu-memory of nvidia-1"
+    }
+
+
+def test_the_names_are_those_that_the_field_knows() -> None:
+    assert [*Node("amd", 8).plan.resources] == ["amd.com/gpu", "amd.com/gpu-memory"]
+    assert Node("amd", 8).plan.choices == {}
+
+
+def test_only_the_half_with_the_memory_tells_how_much_a_container_has() -> None:
+    """The kubelet keeps one value of each variable, of either half."""
+    node = Node("nvidia", 40)
+    devices = list(node.inventory.devices.values())
+    replica = node.plan.resources[node.gpu]
+    grant = node.sharing.granted(replica, replica.devices[:1], devices)
+    assert dict(grant.edits.env) == {"GPU_SHARE_ISOLATION": "none"}
+    assert grant.grants == ()
+    memory = node.plan.resources[node.memory]
+    grant = node.sharing.granted(memory, memory.devices[:16], devices)
+    assert grant.edits.env["GPU_SHARE_MEMORY_MIB"] == "nvidia-0=16384"
+
+
+@pytest.mark.parametrize(
+    ("offers", "text"),
+    [
+        (["whole", {"memory": {}}], "found memory, whole"),
+        ([{"replicas": 2}], "found replicas"),
+        (["exclude"], "found exclude"),
+        ([{"replicas": 2}, {"memory": {}}, "whole"], "found memory, replicas, whole"),
+        ([{"replicas": 2, "sharing": "mps"}, {"memory": {}}], "must have the sharing time-slicing"),
+    ],
+    ids=["a whole GPU once", "one alone", "none", "three", "a method of its own"],
+)
+def test_joined_is_for_replicas_and_memory(offers: list[object], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        sharing({"joined": True, "offers": offers})
+
+
+def test_an_id_is_narrowed_to_nothing_that_the_kubelet_insists_on_losing() -> None:
+    node = Node("nvidia", 8, 40)
+    resource = node.plan.resources[node.gpu]
+    must = frozenset({AdvertisedID("nvidia-0::0")})
+    available = frozenset(entry.id for entry in resource.devices)
+    asked = Preference(available=available, must_include=must, size=1)
+    assert node.pairs.narrowed(resource, asked) == asked
