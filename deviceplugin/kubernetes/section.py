@@ -7,7 +7,7 @@ from deviceplugin.schema import Section
 
 
 class KubernetesSection(Section, frozen=True):
-    """What is written to the API server; each needs rights that only `deploy/overlays/events`
+    """What is written to the API server; each needs rights that only `deploy/components/events`
     gives.
 
     `events` are Events on the node and on the pods that hold an Unhealthy device, `condition` the

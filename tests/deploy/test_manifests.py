@@ -26,7 +26,7 @@ from tests.rig import run_command
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if "overlays" not in p.parts)
+FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.parent.name != "events")
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
 AGENTS = (EXPORTER, XPUMD, DEVICE_API)
@@ -261,9 +261,16 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     command = ["kubectl", "kustomize", str(path.parent)]
     built = subprocess.run(command, capture_output=True, text=True, check=True)
     objects = list(yaml.safe_load_all(built.stdout))
-    assert {o["kind"] for o in objects} == {"Namespace", "ConfigMap", "DaemonSet"}
-    spaces = {o["metadata"]["namespace"] for o in objects if o["kind"] != "Namespace"}
-    assert spaces == {"gpu-deviceplugin"}
+    here = {o["kind"]: o["metadata"].get("namespace") for o in objects}
+    everywhere = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+    assert here.keys() == everywhere | {"ConfigMap", "DaemonSet", "ServiceAccount"}
+    assert {here[kind] for kind in here.keys() - everywhere} == {"gpu-deviceplugin"}
+    (binding,) = [o for o in objects if o["kind"] == "ClusterRoleBinding"]
+    assert [one["namespace"] for one in binding["subjects"]] == ["gpu-deviceplugin"]
+    (daemonset,) = [o for o in objects if o["kind"] == "DaemonSet"]
+    assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
+    (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
+    assert settings["data"].keys() == {"config.yaml", "kubernetes.yaml"}
 
 
 def test_the_pod_asks_for_resources(container: Any) -> None:

@@ -1,4 +1,4 @@
-"""deploy/overlays/events gives the rights that the writes need, and no others."""
+"""deploy/components/events gives the rights that the writes need, and no others."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ import yaml
 
 from deviceplugin.kubernetes.section import KubernetesSection
 
-OVERLAY = Path(__file__).parents[2] / "deploy/overlays/events"
+COMPONENT = Path(__file__).parents[2] / "deploy/components/events"
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((OVERLAY / name).read_text()))
+    return list(yaml.safe_load_all((COMPONENT / name).read_text()))
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_the_configuration_is_one_that_the_daemon_takes() -> None:
     )
 
 
-def test_every_file_of_the_overlay_is_named() -> None:
+def test_every_file_of_the_component_is_named() -> None:
     (kustomization,) = documents("kustomization.yaml")
     named = {"kustomization.yaml", "taint-rbac.yaml", *kustomization["resources"]}
     named |= {patch["path"] for patch in kustomization["patches"]}
-    assert {path.name for path in OVERLAY.iterdir()} == named - {"../.."}
+    assert {path.name for path in COMPONENT.iterdir()} == named
