@@ -23,16 +23,13 @@ def state_dir_of(state_dir: str | None, config: str | None) -> Path:
     """The state directory that flags, environment and files name.
 
     An invalid configuration must not keep an operator from the daemon, which runs by its last
-    valid one: the directory is found without the files then, and said. Raises ConfigError where
-    no daemon listens there.
+    valid one: the directory is found without the files then, and said.
     """
     flags = {"state_dir": state_dir, "config": config}
     try:
         return load(flags)[0].state_dir
     except ConfigError as error:
         directory = last_good.state_dir_of(flags)
-        if not (directory / FILE).exists():
-            raise
         click.echo(f"deviceplugin: {error}; --state-dir: {directory} is used", err=True)
         return directory
 
