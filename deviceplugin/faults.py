@@ -188,7 +188,7 @@ UNHEALTHY = _common(
     "the vendor's agent calls it unhealthy: {what}",
     "see the agent's log and the kernel log for this GPU",
 )
-DRIVER_ABSENT = _common("driver_absent", FaultClass.REBOOT, "{what}", "load the driver")
+DRIVER_ABSENT = _common("driver_absent", FaultClass.SETUP, "{what}", "load the driver")
 DRIVER_FAILED = _common(
     "driver_failed", FaultClass.REBOOT, "{what}", "see the vendor's messages in the kernel log"
 )

@@ -97,12 +97,15 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         *(capability(core) for capability in capabilities),
     ]
     if start.origin is not None:
-        reload = partial(_reload, core.generations, parts)
-        reloader = Reloader(start.origin, reload, start.now)
-        core.health.note(lambda: reloader.refused)
-        parts.append(reloader)
+        parts.append(_reloader(start.origin, core, parts))
     parts += [core.kubelet, core.endpoints]
     return Daemon(parts, tables, keeper)
+
+
+def _reloader(origin: Origin, core: Core, parts: Sequence[Part[Config]]) -> Part[Config]:
+    reloader = Reloader(origin, partial(_reload, core.generations, parts), core.start.now)
+    core.health.note(lambda: reloader.refused)
+    return reloader
 
 
 def _unused_rules(core: Core) -> Part[Config]:
@@ -125,11 +128,8 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     allocator.listen("metrics", kubelet.metrics.allocated)
     allocator.listen("log", log_allocation)
     allocator.listen("placement", generations.allocated)
-    answers = Answers(
-        allocate=allocator.allocate,
-        prefer=partial(_prefer, sharing, generations),
-        held=lambda: sharing.ledger.holders,
-    )
+    prefer = partial(_prefer, sharing, generations)
+    answers = Answers(allocator.allocate, prefer, lambda: sharing.ledger.holders)
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
         start=start,

@@ -50,7 +50,7 @@ class KubeletPart(Part[object]):
             self.metrics.kubelet_restarted()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Answers:
     """What the kubelet is answered with, and the resources of which pods hold something."""
 

@@ -151,8 +151,8 @@ def test_what_a_vendor_declares_is_about_its_own_sources() -> None:
         ({"hold_s": -1}, "health.hold_s"),
         ({"hold_s": 700}, "hold_max_s"),
         ({"classes": {"nvidia.xid/79": "fatal"}}, "fatal"),
-        ({"classes": {"79": "warn"}}, "source/code"),
-        ({"disable": ["!"]}, "names no fault"),
+        ({"classes": {"79": "warn"}}, "such as nvidia.xid/79, not '79'"),
+        ({"disable": ["!"]}, "such as nvidia.xid/79, not '!'"),
         ({"repeats": {"nvidia.xid/31": {"count": 0, "window_s": 1, "class": "warn"}}}, "count"),
     ],
 )

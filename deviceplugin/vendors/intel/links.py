@@ -7,9 +7,9 @@ by what is in it: one that a container has is never changed.
 """
 
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from threading import get_ident
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device
@@ -44,7 +44,7 @@ class OwnLinks:
         links = links_of(devices)
         if not links:
             return None
-        name = sha256(repr(links).encode()).hexdigest()[:16]
+        name = _name_of(links)
         if not self._written(name, links):
             return None
         self._given[name] = links
@@ -69,13 +69,30 @@ class OwnLinks:
 def _make(folder: Path, name: str, links: Mapping[str, str]) -> None:
     """All at once: a container may be given it. Raises OSError."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as temporary:
-        new = Path(temporary)
+    new = folder / f".{name}.{get_ident()}"
+    _remove(new)  # of a process that was killed
+    try:
+        new.mkdir()
         for link, target in links.items():
             (new / link).symlink_to(target)
         new.chmod(0o755)  # for every user of a container
-        try:
-            new.rename(folder / name)
-        except OSError:
-            if not (folder / name).is_dir():  # another thread was faster
-                raise
+        new.rename(folder / name)
+    except OSError:
+        if not (folder / name).is_dir():  # another thread was faster
+            raise
+    finally:
+        _remove(new)
+
+
+def _remove(directory: Path) -> None:
+    """A directory of links, if it is there; what cannot be removed stays."""
+    with suppress(OSError):
+        for link in directory.iterdir():
+            link.unlink()
+        directory.rmdir()
+
+
+def _name_of(links: Mapping[str, str]) -> str:
+    from hashlib import sha256  # noqa: PLC0415  # it loads OpenSSL, and few nodes have such links
+
+    return sha256(repr(links).encode()).hexdigest()[:16]

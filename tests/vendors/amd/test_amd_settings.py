@@ -45,8 +45,12 @@ def test_sections_that_are_not_given_have_their_defaults() -> None:
     [
         ("amd", {"resource_naming": "both"}, r"\$\.resource_naming"),
         ("amd", {"resource_name": "single"}, "resource_name"),
-        ("mxgpu", {"instances": [{"name": "a", "memory": "four"}]}, "a memory size above zero"),
-        ("mxgpu", {"instances": [{"name": "a/b", "memory": "4GiB"}]}, "cannot be the name"),
+        ("mxgpu", {"instances": [{"name": "a", "memory": "four"}]}, "memory: a size above zero"),
+        (
+            "mxgpu",
+            {"instances": [{"name": "a/b", "memory": "4GiB"}]},
+            "after the slash",
+        ),
         ("mxgpu", {"instances": [{"name": "x" * 59, "memory": "4GiB"}]}, "63 characters"),
         (
             "mxgpu",

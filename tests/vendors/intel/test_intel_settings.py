@@ -39,9 +39,17 @@ def test_everything_has_a_default() -> None:
         ("intel", {"device_list_strategy": ["envvar"]}, "device_list_strategy"),
         ("intel", {"by-path": True}, "by-path"),
         ("intel_xe", {"instances": [{"name": "xe-4gb", "memory": "much"}]}, r"instances\[0\]"),
-        ("intel_xe", {"instances": [{"name": "xe 4", "memory": "4Gi"}]}, "xe 4"),
-        ("intel_xe", {"instances": [{"name": "gpu", "memory": "4Gi"}]}, "gpu"),
-        ("intel_xe", {"instances": [{"name": "a-vfio", "memory": "4Gi"}]}, "a-vfio"),
+        (
+            "intel_xe",
+            {"instances": [{"name": "xe 4", "memory": "4Gi"}]},
+            "after the slash",
+        ),
+        ("intel_xe", {"instances": [{"name": "gpu", "memory": "4Gi"}]}, "that no other"),
+        (
+            "intel_xe",
+            {"instances": [{"name": "a-vfio", "memory": "4Gi"}]},
+            "that no other",
+        ),
         (
             "intel_xe",
             {"instances": [{"name": "a", "memory": "4Gi"}, {"name": "b", "memory": "4.2Gi"}]},
