@@ -205,7 +205,7 @@ def demo(scenario: str, *, keep: bool) -> None:
     name = parse_choice(Setting(scenario, "--scenario"), SCENARIO_NAMES)
     from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`
 
-    configure_logs("error", "console")
+    configure_logs("critical", "console")  # the story tells what happens
     asyncio.run(run_demo(SCENARIOS[name], keep=keep))
 
 

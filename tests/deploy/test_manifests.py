@@ -138,8 +138,10 @@ def test_settings_are_variables_so_that_every_command_in_the_pod_has_them(contai
 @pytest.mark.slow
 def test_discover_in_the_pod_looks_where_run_looks(container: Any, tmp_path: Path) -> None:
     write_amd_node(tmp_path)
-    given = variables(container) | {"DEVICEPLUGIN_HOST_ROOT": str(tmp_path)}
-    found = run_command("discover", "--format", "json", **given | {"DEVICEPLUGIN_CONFIG": ""})
+    settings = tmp_path / "config.yaml"
+    settings.write_text("")
+    places = {"DEVICEPLUGIN_HOST_ROOT": str(tmp_path), "DEVICEPLUGIN_CONFIG": str(settings)}
+    found = run_command("discover", "--format", "json", **variables(container) | places)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["resources"]["amd.com/gpu"]
 
