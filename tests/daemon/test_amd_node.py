@@ -27,10 +27,10 @@ CAPACITY = {
     "gim-v620": {VM_SLICE: 8},
     "gim-mi300x": {"amd.com/mxgpu-192gb-vfio": 1},
     "gim-mi25": {VM_SLICE: 4},
-    "guest-mi300x-vf": {"amd.com/mxgpu-192gb": 1},
+    "guest-mi300x-vf": {GPU: 1},
     "guest-v620-vf": {"amd.com/mxgpu-4gb": 1},
     "no-numa": {GPU: 1},
-    "broken": {GPU: 6},
+    "broken": {GPU: 7},
 }
 
 

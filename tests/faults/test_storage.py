@@ -81,8 +81,12 @@ async def test_a_device_that_is_not_what_its_cdi_file_says_is_unhealthy(
     for gpu in GPUS[:2]:
         remove(node.rig.host_root, f"/sys/bus/pci/devices/{gpu.address}/drm")
     write_amd_node(node.rig.host_root, GPUS[1::-1])  # the same GPUs with each other's nodes
-    for device in node.ids()[AMD]:
-        await daemon.wait_event("fault", device=device, code="stale_files")
+
+    def stale() -> set[str]:
+        faults = daemon.events("fault", code="stale_files")
+        return {device for fault in faults for device in fault.get("devices", [fault["device"]])}
+
+    await daemon.until(lambda: stale() >= set(node.ids()[AMD]), stale)
     await node.lists({AMD: 0, INTEL: 1})
     node.faults.clear()
     with recovering(f"{fault} CDI directory when device nodes changed"):
