@@ -25,7 +25,9 @@ settings.load_profile("tests")
 
 # A test with one of these fixtures has a daemon, or another process, of its own.
 PROCESSES = frozenset({"rig", "shared", "probe"})
-SLOW = frozenset({"conformance", "demo", "e2e", "faults", "fuzz", "standalone"})  # whole folders
+SLOW = frozenset(
+    {"conformance", "demo", "e2e", "faults", "fuzz", "standalone", "third_party"}
+)  # whole folders
 
 
 class Processes:
@@ -44,8 +46,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Nobody finds out by a stopwatch that a quick test is none: `make test-quick` refuses it."""
-    Processes.allowed = item.config.getoption("markexpr") != "not slow"
+    """Nobody finds out by a stopwatch that a quick test is none: every run refuses it."""
+    Processes.allowed = item.get_closest_marker("slow") is not None
     try:
         return (yield)
     finally:

@@ -390,6 +390,7 @@ def test_a_driver_in_a_store_is_found_through_links(
     assert offered(make_vendor().discover()) == {"nvidia.com/gpu": 1}
 
 
+@pytest.mark.slow
 def test_a_folder_can_be_named(tmp_path: Path, make_vendor: MakeVendor) -> None:
     NvmlDouble(tmp_path, lib_dir="opt/strange", scenario=Scenario(gpus=(a100_40gb(0),)))
     with pytest.raises(UnavailableError, match=r"usr/lib64.*nvidia\.driver_library_dirs"):

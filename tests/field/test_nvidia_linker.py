@@ -243,6 +243,7 @@ def runs(root: Path) -> str:
     return f"{done.stdout}{done.stderr}"
 
 
+@pytest.mark.slow
 @needs_linker
 @pytest.mark.parametrize("layout", ["multiarch", "lib64"])
 @pytest.mark.parametrize("host", ["/usr/lib64", f"/usr/lib/{TRIPLE}", CURRENT])
@@ -268,6 +269,7 @@ def test_the_linker_of_the_image_finds_libcuda(
     assert runs(root) == ""
 
 
+@pytest.mark.slow
 @needs_linker
 @pytest.mark.parametrize("layout", ["multiarch", "lib64"])
 def test_one_folder_alone_would_not_do(tmp_path: Path, layout: str) -> None:

@@ -258,6 +258,7 @@ def test_a_method_that_is_broken_is_asked_once() -> None:
     assert method.asked == 1
 
 
+@pytest.mark.slow
 async def test_devices_wait_for_an_absent_program_with_the_reason() -> None:
     method = Absent()
     rig = Rig(method)
@@ -269,6 +270,7 @@ async def test_devices_wait_for_an_absent_program_with_the_reason() -> None:
     await asyncio.wait([following])
 
 
+@pytest.mark.slow
 async def test_a_program_that_runs_stays_while_the_new_settings_find_none() -> None:
     method = Absent()
     method.present = True

@@ -317,6 +317,7 @@ def command(tmp_path: Path, source: str, *arguments: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["example", "example_vendor"])
 def test_the_command_says_that_a_package_keeps_the_contract(tmp_path: Path, package: str) -> None:
     ended = command(tmp_path, WELL_BEHAVED, package, "--tree", "node.tree")
@@ -324,6 +325,7 @@ def test_the_command_says_that_a_package_keeps_the_contract(tmp_path: Path, pack
     assert ended.stdout == "example keeps to contract 1 (nodes looked at: 1)\n"
 
 
+@pytest.mark.slow
 def test_the_command_speaks_json(tmp_path: Path) -> None:
     ended = command(tmp_path, WELL_BEHAVED, "example", "--tree", "node.tree", "--format", "json")
     assert json.loads(ended.stdout) == {
@@ -335,6 +337,7 @@ def test_the_command_speaks_json(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
@@ -411,6 +414,7 @@ def test_the_command_names_what_a_package_breaks(tmp_path: Path, source: str, pr
     assert ended.stdout.splitlines()[-1].startswith("example breaks contract 1")
 
 
+@pytest.mark.slow
 def test_the_command_names_a_package_that_is_not_there(tmp_path: Path) -> None:
     ended = command(tmp_path, WELL_BEHAVED, "no_such_package")
     assert ended.returncode == 2

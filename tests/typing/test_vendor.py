@@ -98,6 +98,7 @@ def test_nothing_of_this_package_imports_the_interface() -> None:
     assert users == []
 
 
+@pytest.mark.slow
 def test_the_interface_loads_no_grpc_and_no_daemon() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, deviceplugin.api; print(*sys.modules)"],

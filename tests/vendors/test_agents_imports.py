@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import deviceplugin.vendors.amd.agent, deviceplugin.vendors.intel.agent
@@ -11,6 +13,7 @@ print(*(name for name in sys.modules if "exporter_" in name or name.startswith("
 """
 
 
+@pytest.mark.slow
 def test_without_an_answer_no_messages_are_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
