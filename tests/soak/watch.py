@@ -21,7 +21,9 @@ FAILURES = frozenset(
 # An id whose resource changed is in a killed daemon's list until the next one's takes its place.
 TWO_LISTS = "are also listed by"
 MIB = 1 << 20
-LIMITS = {"rss_mib": 8.0, "fds": 12, "threads": 4}  # of growth after the warm-up
+# Of growth after the warm-up. While streams of a former kubelet end, each of the eight resources has
+# a connection more, and a dropped one may linger.
+LIMITS = {"rss_mib": 8.0, "fds": 24, "threads": 4}
 SAMPLE_S = 1.0
 
 
