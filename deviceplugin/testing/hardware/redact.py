@@ -18,8 +18,11 @@ _SERIALS = (
     re.compile(r"<([a-z_]*(?:serial|guid)[a-z_]*)>([^<]+)</"),
     re.compile(r'"([a-z_]*(?:serial|guid)[a-z_]*)": *"?([^",}\n]+)'),
 )
-# sysfs's hexadecimal file (`/unique_id = 1f…` in a tree), its decimal ones, KFD's properties.
-_IDS_HEX = re.compile(r"/unique_id = (?:0x)?([0-9a-fA-F]{6,16})$", re.MULTILINE)
+# Hexadecimal: sysfs's file (`/unique_id = 1f…` in a tree), nvidia-smi's device identifier (PDI).
+# Decimal: other files of sysfs, KFD's properties.
+_IDS_HEX = re.compile(
+    rf"(?:/unique_id = |<pdi>)(?:0x)?({_HEX}{{6,16}})(?:$|</pdi>)", re.MULTILINE
+)
 _IDS_DECIMAL = re.compile(
     r"(?:\b|(?<=\\n))(?:unique_id|hive_id|xgmi_hive_id =|xgmi_device_id =) (\d{6,20})\b"
 )

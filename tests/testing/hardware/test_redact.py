@@ -56,6 +56,12 @@ def test_no_serial_number_is_none(text: str) -> None:
     assert redacted(text, "N/A null 0000000") == [text, "N/A null 0000000"]
 
 
+def test_the_identifier_of_a_device_in_nvidia_smis_xml_is_a_unique_id() -> None:
+    (text,) = redacted("<pdi>0xe3aa140f9a5f9e31</pdi>")
+    assert re.fullmatch(r"<pdi>0x[0-9a-f]{16}</pdi>", text)
+    assert "e3aa140f9a5f9e31" not in text
+
+
 def test_a_unique_id_is_the_same_in_sysfs_in_kfd_and_in_our_ids() -> None:
     number = 0xE3AA140F9A5F9E31
     tree, properties, ours = redacted(
