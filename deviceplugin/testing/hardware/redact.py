@@ -20,9 +20,7 @@ _SERIALS = (
 )
 # Hexadecimal: sysfs's file (`/unique_id = 1f…` in a tree), nvidia-smi's device identifier (PDI).
 # Decimal: other files of sysfs, KFD's properties.
-_IDS_HEX = re.compile(
-    rf"(?:/unique_id = |<pdi>)(?:0x)?({_HEX}{{6,16}})(?:$|</pdi>)", re.MULTILINE
-)
+_IDS_HEX = re.compile(rf"(?:/unique_id = |<pdi>)(?:0x)?({_HEX}{{6,16}})(?:$|</pdi>)", re.MULTILINE)
 _IDS_DECIMAL = re.compile(
     r"(?:\b|(?<=\\n))(?:unique_id|hive_id|xgmi_hive_id =|xgmi_device_id =) (\d{6,20})\b"
 )
