@@ -99,6 +99,31 @@ def test_an_image_of_either_layout_finds_the_driver_of_any_host(
         assert inside(spec)[place] == f"{folder}/{CUDA}"
 
 
+def test_a_driver_in_a_folder_of_its_own_is_found_by_the_links_to_it(
+    tmp_path: Path, make_vendor: MakeVendor
+) -> None:
+    """As on a machine with an H200: links in /usr/lib, and wrappers in /usr/bin."""
+    driver_at(tmp_path, "/opt/driver/lib64")
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        write_tree(tmp_path, f"/usr/lib/{name} -> /opt/driver/lib64/{name}")
+    found, spec = specified(make_vendor(nvidia=CDI))
+    assert found.faults == ()
+    for place in PLACES:
+        assert inside(spec)[place] == f"/opt/driver/lib64/{CUDA}"
+
+
+def test_a_program_that_is_a_script_of_the_host_gives_way_to_the_program_proper(
+    tmp_path: Path, make_vendor: MakeVendor
+) -> None:
+    driver_at(tmp_path, "/usr/local/nvidia/lib64")
+    write_tree(tmp_path, "/usr/bin/nvidia-smi = #!/bin/sh\\nexec /usr/local/nvidia/bin/nvidia-smi")
+    write_tree(tmp_path, "/usr/bin/nvidia-debugdump = #!/bin/sh")
+    write_tree(tmp_path, "/usr/local/nvidia/bin/nvidia-smi = x")
+    _, spec = specified(make_vendor(nvidia=CDI))
+    assert inside(spec)["/usr/bin/nvidia-smi"] == "/usr/local/nvidia/bin/nvidia-smi"
+    assert "/usr/bin/nvidia-debugdump" not in inside(spec)
+
+
 def test_without_libcuda_the_device_is_withdrawn_with_version_and_folders(
     tmp_path: Path, make_vendor: MakeVendor
 ) -> None:

@@ -61,7 +61,7 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
     admission = await rig.stub.admit("p", {"c": {GPU: 1}})
     answer = admission.of("c", GPU).answer
     assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
-    assert answer.envs["GPU_SHARE_ISOLATION"] == "memory"
+    assert answer.envs["GPU_SHARE_ISOLATION"] == "none"
     assert {(m.container_path, m.host_path) for m in answer.mounts} == {
         ("/mps/nvidia.com/gpu/pipe", "/run/nvidia/mps/nvidia.com/gpu/pipe"),
         ("/dev/shm", "/run/nvidia/mps/shm"),

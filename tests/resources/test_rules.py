@@ -232,7 +232,7 @@ def test_a_bad_rule_is_told_with_its_key(rule: dict[str, Any], key: str, expecte
     [
         ("whole", Isolation.HARDWARE),
         ({"replicas": 2}, Isolation.NONE),
-        ({"replicas": 2, "sharing": "mps"}, Isolation.MEMORY),
+        ({"replicas": 2, "sharing": "mps"}, Isolation.NONE),
         ({"memory": {}}, Isolation.NONE),
         ({"memory": {}, "sharing": "mps"}, Isolation.NONE),
     ],
@@ -254,7 +254,7 @@ def test_isolation_that_is_asked_for_refuses_anything_weaker() -> None:
         strict.problems[0].reason
     )
     some = sharing(rule, isolation="memory").plan(inventory(A100))
-    assert list(some.resources) == ["nvidia.com/gpu", "x.y/m"]
+    assert list(some.resources) == ["nvidia.com/gpu"]
 
 
 def test_ecc_off_on_a_shared_gpu_is_warned_of_and_on_a_whole_one_not() -> None:

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Hook, Mount
-from deviceplugin.vendors.nvidia.folders import PROGRAM_FOLDERS, library_folders, names_in
+from deviceplugin.vendors.nvidia.folders import (
+    PROGRAM_FOLDERS,
+    SONAMES,
+    library_folders,
+    names_in,
+)
 
 PROGRAMS = (
     "nvidia-smi",
@@ -19,7 +24,7 @@ PROGRAMS = (
     "nvidia-cuda-mps-server",
 )
 # What must be there under the names by which programs load it, whatever links the host has.
-REQUIRED, SONAMES = "libcuda", ("libcuda.so.1", "libnvidia-ml.so.1")
+REQUIRED = "libcuda"
 # The default folders of the dynamic linkers of Red Hat's family, and of Debian's (by machine).
 LIB64, MULTIARCH = "/usr/lib64", "/usr/lib/{machine}-linux-gnu"
 HOOK_PROGRAMS = tuple(
@@ -118,9 +123,18 @@ def _folders_inside(library: str, *, alone: bool) -> tuple[str, ...]:
 def _programs(host: Host, root: str) -> Iterator[Mount]:
     for name in PROGRAMS:
         places = (f"{root.rstrip('/')}/{folder}/{name}" for folder in PROGRAM_FOLDERS)
-        path = next((real for place in places if (real := host.read_real_path(place))), None)
+        found = (real for place in places if (real := host.read_real_path(place)))
+        path = next((path for path in found if not _is_script(host, path)), None)
         if path is not None:
             yield Mount(path=f"/usr/bin/{name}", host_path=path)
+
+
+def _is_script(host: Host, path: str) -> bool:
+    """A wrapper around the program proper; what else it needs of the host is not in the image."""
+    try:
+        return host.read_bytes(path, 2) == b"#!"
+    except VendorError:
+        return False
 
 
 def _missing(host: Host, driver: Driver, folders: Sequence[str]) -> str:

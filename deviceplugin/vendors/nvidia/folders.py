@@ -7,7 +7,7 @@ from deviceplugin.host import Host
 
 _MULTIARCH = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 # Below the driver root: Red Hat and SUSE; Debian and Ubuntu; trees of driver containers, COS;
-# Arch; NixOS; Talos.
+# Arch; NixOS; Talos; a driver in a folder of its own.
 FOLDERS = (
     "usr/lib64",
     *_MULTIARCH,
@@ -17,22 +17,42 @@ FOLDERS = (
     "usr/lib",
     "run/opengl-driver/lib",
     "usr/local/glibc/usr/lib",
+    "usr/local/nvidia/lib64",
 )
 # Folders that have subfolders for one of several drivers: Debian's nvidia/current, which links of
 # /etc/alternatives lead to, or usr/lib/nvidia-<version>.
 _PARENTS = ("usr/lib64", *_MULTIARCH, "usr/lib")
-PROGRAM_FOLDERS = ("usr/bin", "bin", "usr/lib/nvidia/current", "run/current-system/sw/bin")
+PROGRAM_FOLDERS = (
+    "usr/bin",
+    "bin",
+    "usr/lib/nvidia/current",
+    "run/current-system/sw/bin",
+    "usr/local/nvidia/bin",
+)
+# The names by which programs load the driver's libraries.
+SONAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
 def library_folders(host: Host, root: str, named: Sequence[str] = ()) -> tuple[str, ...]:
     """The host paths of the folders that can hold the driver's libraries and exist.
 
     `root` is the driver root (a host path), `named` are folders (host paths) that come first.
+    Last come the folders that the links of the others lead to: a driver can be anywhere, with
+    links to its libraries in a usual folder.
     """
     below = root.rstrip("/")
     usual = [f"{below}/{folder}" for folder in (*FOLDERS, *_subfolders(host, below))]
     paths = dict.fromkeys((*(folder.rstrip("/") for folder in named), *usual))
-    return tuple(path for path in paths if names_in(host, path))
+    usable = [path for path in paths if names_in(host, path)]
+    return tuple(dict.fromkeys((*usable, *_led_to(host, usable))))
+
+
+def _led_to(host: Host, folders: Sequence[str]) -> Iterator[str]:
+    for folder in folders:
+        for name in SONAMES:
+            path = host.read_real_path(f"{folder}/{name}")
+            if path is not None and path.rpartition("/")[0] != host.read_real_path(folder):
+                yield path.rpartition("/")[0]
 
 
 def _subfolders(host: Host, root: str) -> Iterator[str]:

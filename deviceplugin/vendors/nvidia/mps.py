@@ -53,10 +53,11 @@ class Mps:
         return "not supported for MIG devices" if device.parent else None
 
     def isolation(self, share: Share) -> Isolation:
-        """MPS holds each client of a server to the server's own limits, which fit replicas: those
-        are all alike. The limit of a memory slice is the client's own variable, which a pod can
-        set anew, so it is a request and no isolation."""
-        return Isolation.MEMORY if share.unit_bytes is None else Isolation.NONE
+        """MPS holds each client to the server's own limits, and a client cannot raise them. But a
+        container leaves MPS by a CUDA_MPS_PIPE_DIRECTORY of its own, and then has the whole GPU
+        (both seen on an H200 with driver 580.159.04), so this isolates nobody who does not want
+        it."""
+        return Isolation.NONE
 
     def prepare(self, host: Host, sections: Sections) -> Launch:
         """Find the control program; raises UnavailableError while there is none."""
