@@ -5,12 +5,12 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+from msgspec import Struct
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
@@ -22,8 +22,7 @@ REQUESTS: Mapping[str, Any] = {
 _SIZE = (("grpc.max_receive_message_length", 64 << 20),)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timed:
+class Timed(Struct, frozen=True, kw_only=True):
     """Seconds of each call, sorted; the last answer; the size of the last request."""
 
     spent: Sequence[float]

@@ -11,11 +11,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import psutil
+from msgspec.structs import replace
 
 from bench.nodes import SHIPPED
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi

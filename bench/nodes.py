@@ -3,9 +3,11 @@ finer."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.plainkubelet import PlainKubelet
 from deviceplugin.testing.amd import MI300X, SimulatedGpu, write_amd_node
@@ -20,8 +22,7 @@ SHIPPED = {"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": ""}
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True):
     """How a node is made: its GPUs and the configuration that gives `sizes` devices a resource."""
 
     name: str

@@ -8,7 +8,8 @@ import random
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import AdvertisedID, Device, LinkKind, Preference, Resource
 from deviceplugin.placement.prefer import BUILT_IN, prefer
@@ -19,8 +20,7 @@ from tests.placement.boxes import Box
 from tests.placement.churn import churn, first_fit, ours, pair_score, pairs_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(Struct, frozen=True, kw_only=True):
     """Questions about one resource; `sizes` are asked with everything free and with a part."""
 
     name: str

@@ -6,12 +6,12 @@ devices the stub's own bookkeeping would be most of what is measured.
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+from msgspec import Struct, field
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.pb import podresources_v1_pb2 as podapi
@@ -22,14 +22,13 @@ UNHEALTHY = b"Unhealthy"
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)  # one connection each
 
 
-@dataclass
 class Stream:
     """One open ListAndWatch: its newest list as bytes, and when that came."""
 
-    path: Path
-    changes: Changes
-    message: bytes = b""
-    at_s: float = 0.0
+    def __init__(self, path: Path, changes: Changes) -> None:
+        self.path, self.changes = path, changes
+        self.message = b""
+        self.at_s = 0.0
 
     @property
     def devices(self) -> dict[str, bool]:
@@ -68,8 +67,7 @@ class Stream:
             self.changes.notify()
 
 
-@dataclass
-class PlainKubelet:
+class PlainKubelet(Struct):
     """The kubelet below `kubelet_dir`; `streams` has one for each registered resource."""
 
     kubelet_dir: Path

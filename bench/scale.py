@@ -13,12 +13,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
+from msgspec import Struct
 
 from bench.calls import Timed, allocation, echo, preference, timed
 from bench.nodes import GPUS, Bench, Node, many_resources, node_of, too_many, vendors_of
@@ -34,8 +34,7 @@ SETTLE_S, IDLE_S = 3.0, 15.0
 STREAMS = (1, 10, 50)
 
 
-@dataclass
-class Running:
+class Running(Struct):
     """A daemon that serves a node, and the scratch directory beside it."""
 
     bench: Bench

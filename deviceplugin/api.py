@@ -13,6 +13,8 @@ underscore are meant. Whatever else a module of this package has is private and 
 release. Nothing of this package imports this module.
 """
 
+from msgspec.structs import replace
+
 from deviceplugin import faults
 from deviceplugin.edits import VfioFunction, kubevirt_variable, merge_edits, vfio_edits
 from deviceplugin.errors import (
@@ -196,6 +198,7 @@ __all__ = [
     "one_line",
     "parse_bytes",
     "pci",
+    "replace",
     "section_of",
     "size_class",
     "trace",

@@ -1,8 +1,9 @@
 """Container edits: merged, and what a virtual machine gets for a VFIO function; pure."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from deviceplugin.model import ContainerEdits, DeviceNode, Mount, ResourceName, frozen
 
@@ -49,8 +50,7 @@ def _mount_path(mount: Mount) -> str:
 VFIO_CONTAINER = "/dev/vfio/vfio"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VfioFunction:
+class VfioFunction(Struct, frozen=True, kw_only=True):
     """A PCI function for a guest; `nodes` are its group node and, with iommufd, its own."""
 
     address: str

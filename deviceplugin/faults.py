@@ -9,8 +9,9 @@ A code is `snake_case`. A source is `<vendor>.<part>`, where the part says what 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from deviceplugin.model import DeviceID, Fault, FaultClass
 
@@ -49,8 +50,7 @@ MAX_CODE = 63  # characters; codes and sources are label values of metrics
 MAX_SOURCE = 126
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommonFault:
+class CommonFault(Struct, frozen=True, kw_only=True):
     """A code of the table: what it means (`kind`), in what words, and what a person should do.
 
     `reason` holds `{what}`: the node, file, driver or error that the fault is about.

@@ -10,9 +10,10 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.testing.answers import Merged
 from deviceplugin.testing.kubelet import KubeletStub
@@ -42,8 +43,7 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
     )
 
 
-@dataclass
-class DaemonProcess:
+class DaemonProcess(Struct):
     """`deviceplugin run` with its log; `port` is where it serves metrics, once it does."""
 
     process: subprocess.Popen[bytes]
@@ -144,15 +144,13 @@ class DaemonProcess:
             self.process.wait()
 
 
-@dataclass
 class Rig:
     """Everything below `root`; `start` starts a daemon against it."""
 
-    root: Path
-    daemons: list[DaemonProcess] = field(default_factory=list)
-    wrapper: Sequence[str] = ()  # a command that runs the daemon
-
-    def __post_init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.daemons: list[DaemonProcess] = []
+        self.wrapper: Sequence[str] = ()  # a command that runs the daemon
         self.host_root = self.root / "host"
         self.kubelet_dir = self.root / "k"
         self.cdi_dir = self.root / "cdi"

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from deviceplugin.config.files import Source
 from deviceplugin.errors import ConfigError
@@ -23,8 +24,7 @@ _LABEL = "[0-9A-Za-z_-]{1,63}"
 _ADDRESS = re.compile(rf"(?:\[([0-9a-fA-F:.]+)\]|({_LABEL}(?:\.{_LABEL})*|)):([0-9]{{1,5}})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """The daemon's whole configuration; `vendors` None means all installed ones.
 
     `notes` name settings without effect, `unread` entries of the directory that are not read,
@@ -54,8 +54,7 @@ class Config:
     source: Source | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A value, with the name of the flag, variable or key that it came from."""
 
     value: object

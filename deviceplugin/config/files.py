@@ -4,8 +4,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from deviceplugin.config.hints import foreign_file
 from deviceplugin.config.schema import Raw, Refusals
@@ -21,8 +22,7 @@ MAX_LINKS = 40  # as many as the kernel follows
 State = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The path as given, and the fingerprint of its files just before they were read."""
 
     path: Path

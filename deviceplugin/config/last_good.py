@@ -4,11 +4,12 @@ daemon serves while the files are bad at its start."""
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.config.config import Config, Setting, parse_directory
 from deviceplugin.config.files import Source, read_state
@@ -24,8 +25,7 @@ FILE = "last-good-configuration.json"
 Flags = Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """The configuration to start with; `refused` is why it is not the one of the files, empty
     where it is, `instead` what it is then, `good_at` (Unix seconds) when that was in force."""
 

@@ -6,7 +6,6 @@ With cli/ the only reader of the environment.
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +92,11 @@ def load(
     return config, modules
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(msgspec.Struct, frozen=True):
     """Where the files are, what they say in our terms, and what of it has no effect here."""
 
     source: Source | None = None
-    raw: Raw = field(default_factory=dict)
+    raw: Raw = msgspec.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

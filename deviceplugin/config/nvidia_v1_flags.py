@@ -1,7 +1,6 @@
 """The flags of NVIDIA's own device plugin (`version: v1`, section `flags`) in our terms; pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -53,8 +52,7 @@ class Flags(Section, frozen=True, rename="camel"):
     gfd: GfdFlags | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PluginSettings:
+class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The flags as our settings: section `nvidia`, the policy of replicas, the root of MPS."""
 
     nvidia: dict[str, Any]

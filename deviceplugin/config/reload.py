@@ -4,10 +4,11 @@ refused with everything as it was. How it is taken is the daemon's.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.config.config import Config
 from deviceplugin.config.notices import notices
@@ -18,8 +19,7 @@ from deviceplugin.runtime.part import Collector, Once, Part
 from deviceplugin.vendor import VendorModule
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A key, as `rules[0].offers`, with its value before and after; None where it was not there."""
 
     key: str
@@ -53,8 +53,7 @@ def _are_alike(before: object, after: object) -> bool:
     return len(before) == len(after)
 
 
-@dataclass(frozen=True, slots=True)
-class LastReload:
+class LastReload(Struct, frozen=True):
     """Whether the configuration that is there now is the one in force, and since when (Unix
     seconds) the one in force is known to be good."""
 
@@ -103,8 +102,7 @@ Load = Callable[[], tuple[Config, Sequence[VendorModule]]]
 Use = Callable[[Config, Sequence[VendorModule]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """Where the configuration comes from: `config` is the one in force, `load` reads it again,
     `describe` gives it as one document, `asked` is set when somebody wants it read now, `keep`
     is given each one that is in force and came from files. `refused` is why the files were bad at

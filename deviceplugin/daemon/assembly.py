@@ -1,8 +1,9 @@
 """Which parts the daemon has, in which order, and what each is made with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin, Reloader
@@ -26,8 +27,7 @@ from deviceplugin.runtime.part import Part
 from deviceplugin.vendor import Vendor, VendorModule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(Struct, frozen=True, kw_only=True):
     """What a daemon is made from.
 
     `now` gives Unix seconds, `seed` the jitter of retries. An id or a resource name that two
@@ -42,8 +42,7 @@ class Start:
     origin: Origin | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Core:
+class Core(Struct, frozen=True, kw_only=True):
     """What every capability may work with; all of it outlives a reload."""
 
     start: Start

@@ -4,7 +4,9 @@ where containers are placed. What is known and what pods hold outlives it elsewh
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.cdi.files import CdiFiles
 from deviceplugin.config.config import Config
@@ -31,8 +33,7 @@ from deviceplugin.vendor import Vendor, VendorModule
 LOOK_S = 5.0  # a slow vendor's devices are listed as they were before, until it has looked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lasting:
+class Lasting(Struct, frozen=True, kw_only=True):
     """What every generation works with and what outlives it; `discovered(vendor, seconds)` is
     given each discovery's time."""
 

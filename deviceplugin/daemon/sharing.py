@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import structlog
+from msgspec import Struct
 
 from deviceplugin.config.config import Config
 from deviceplugin.host import Host
@@ -26,8 +26,7 @@ log = structlog.get_logger()
 _SPLIT_ACTION = "delete the pod; let every pod ask for both resources of a joined rule"
 
 
-@dataclass(frozen=True, slots=True)
-class SharingSettings:
+class SharingSettings(Struct, frozen=True):
     """What a configuration says of sharing; `launches` start the programs that its rules need."""
 
     sharing: Sharing

@@ -1,14 +1,14 @@
 """The parts of a demo scenario: values only."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from deviceplugin.vendor import Vendor
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Something that happens to the simulated hardware: `act` does it, `text` describes it.
 
     `allocatable` is the result; `request` is what another pod then asks for, if any.
@@ -20,16 +20,14 @@ class Step:
     request: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """The result of `prepare`: the vendors that discover the node, and what happens to it."""
 
     vendors: Sequence[Vendor]
     steps: Sequence[Step]
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(Struct, frozen=True):
     """A simulated node: `prepare(root)` creates it, `capacity` is what it then has.
 
     `request` is what the example pod asks for.

@@ -1,10 +1,11 @@
 """The simulated nodes of the demo, and what happens on each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.demo.scenario import Node, Scenario, Step

@@ -7,8 +7,10 @@ must cost its own devices only. Where two vendors report one id or one resource 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.cdi.spec import precedes
 from deviceplugin.discovery.values import device_problem, fault_problem, link_problem
@@ -19,16 +21,14 @@ from deviceplugin.names import cdi_kind_problem, cdi_name_problem
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotAdmitted:
+class NotAdmitted(Struct, frozen=True, kw_only=True):
     """A device, or something said of one, that is left out: of which device, and why."""
 
     device: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(Struct, frozen=True, kw_only=True):
     """What a vendor may have of what it reports; `displaced` has what is left to weaker vendors
     that had something of it before."""
 
@@ -206,6 +206,6 @@ def _versions(found: Discovery) -> dict[str, str | None]:
 
 def _name_of(item: object) -> str:
     """How to name something that may be anything."""
-    known = {field.name for field in fields(item)} if isinstance(item, Device | Fault) else set()
+    known = item.__struct_fields__ if isinstance(item, Device | Fault) else ()
     name = getattr(item, "id" if "id" in known else "device", item)
     return name[:80] if isinstance(name, str) else repr(name)[:80]

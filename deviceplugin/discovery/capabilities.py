@@ -6,8 +6,9 @@ all, and nobody would ever be told.
 
 import inspect
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from types import FunctionType, MethodType
+
+from msgspec import Struct
 
 from deviceplugin.vendor import OPTIONAL_ATTRIBUTES, OPTIONAL_METHODS, Vendor, VendorModule
 
@@ -17,8 +18,7 @@ _LONG = 8  # letters; of a longer name two may be wrong
 _CALLABLE = (FunctionType, MethodType, staticmethod, classmethod)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """What a vendor takes up of the contract's optional methods and its module's attributes;
     `others` are its public methods that are not a part of the contract. All in order."""
 

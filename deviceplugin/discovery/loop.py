@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.discovery.admission import NotAdmitted, admitted, checked, checked_specs
 from deviceplugin.discovery.change_check import ChangeCheck
@@ -44,8 +45,7 @@ T = TypeVar("T")
 WriteFiles = Callable[[str, Sequence[CdiSpec]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopOptions:
+class LoopOptions(Struct, frozen=True, kw_only=True):
     """Callbacks of a vendor's discovery loop, and the vendor's priority.
 
     `write_files` writes what must be there before a device is announced; it runs on the vendor's

@@ -1,8 +1,9 @@
 """Asks a vendor's GPUs for their health, each within a deadline; a probe that hangs is a fault."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from deviceplugin.discovery.values import fault_problem
 from deviceplugin.errors import CallTimeoutError, DevicePluginError, VendorError

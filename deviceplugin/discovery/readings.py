@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from math import isfinite
 from types import MappingProxyType
 
 import structlog
+from msgspec.structs import replace
 
 from deviceplugin.discovery.loop import VendorLoop
 from deviceplugin.errors import VendorError

@@ -1,7 +1,6 @@
 """Installed vendor modules, found by entry point only: third parties use the same door."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -26,8 +25,7 @@ CREATE_S = 5.0
 _OWN = "deviceplugin.vendors."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """The vendor modules that can be used, in order, and why the others of those asked for cannot
     be, by vendor."""
 

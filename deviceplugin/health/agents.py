@@ -7,7 +7,6 @@ of its reports only complaints are kept, each cut to size, about no more GPUs th
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import structlog
+from msgspec.structs import replace
 
 from deviceplugin.model import Device, Fault
 from deviceplugin.names import one_line

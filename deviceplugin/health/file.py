@@ -8,13 +8,13 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import asdict
 
 from deviceplugin.health.records import Cordon, FaultRecords, Key, Record
 from deviceplugin.model import DeviceID, Fault, FaultClass
@@ -62,12 +62,11 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     cordons: tuple[_SavedCordon, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedState:
+class SavedState(msgspec.Struct, frozen=True, kw_only=True):
     """What the file held: the records, and the document with what else stood in it."""
 
-    records: FaultRecords = field(default_factory=FaultRecords)
-    document: Document = field(default_factory=lambda: NO_DOCUMENT)
+    records: FaultRecords = msgspec.field(default_factory=FaultRecords)
+    document: Document = msgspec.field(default_factory=lambda: NO_DOCUMENT)
 
 
 def read_state(state_dir: Path) -> SavedState:
@@ -144,7 +143,7 @@ def _with_unknown(
 
 
 def _saved_fault(entry: Record) -> dict[str, Any]:
-    fault = {field.name: getattr(entry.fault, field.name) for field in fields(Fault)}
+    fault = asdict(entry.fault)
     return {**fault, "boot": entry.boot, "mark": entry.reset_counter, "times": entry.times}
 
 

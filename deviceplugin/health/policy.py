@@ -1,9 +1,11 @@
 """What the configuration makes of a fault: left out, or of another class; pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.faults import spellings
 from deviceplugin.health.section import HealthSection
@@ -12,8 +14,7 @@ from deviceplugin.model import Fault, FaultClass
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultPolicy:
+class FaultPolicy(Struct, frozen=True, kw_only=True):
     """The section `health`, and what vendors call their sources of numbered faults.
 
     `numbered` is the source by its word, `{"xids": "nvidia.xid"}`: in `disable` and `enable` the

@@ -6,9 +6,11 @@ device Unhealthy.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.health.policy import for_fault
 from deviceplugin.health.section import HealthSection
@@ -27,16 +29,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timestamp:
+class Timestamp(Struct, frozen=True, kw_only=True):
     """When something happened: Unix seconds and the kernel's boot id (None: it is not known)."""
 
     now: float
     boot: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """A fault that came as an event: in which boot, at which reading of the device's reset
     counter, and when last (Unix seconds); `times` holds as many as its repeat rule counts."""
 
@@ -46,16 +46,14 @@ class Record:
     times: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cordon:
+class Cordon(Struct, frozen=True, kw_only=True):
     """An operator's order that a device is not to be used; `since` in Unix seconds."""
 
     reason: str
     since: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultRecords:
+class FaultRecords(Struct, frozen=True, kw_only=True):
     """Every fault that came as an event and every cordon. `boots` are the boots in which a fault
     came; `reset_counters` the last reading of a counter that only a driver reload or a reset sets
     back."""

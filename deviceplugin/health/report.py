@@ -2,8 +2,9 @@
 them; pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.health.records import CORDON, OPERATOR, FaultRecords
 from deviceplugin.inventory.changes import fault_document
@@ -42,8 +43,7 @@ def _nothing() -> Listed:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class Uses:
+class Uses(Struct, frozen=True):
     """Who holds which device, and under which names devices are listed; asked at each report."""
 
     held: Callable[[], Iterable[Held]] = _nobody

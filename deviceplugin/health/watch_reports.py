@@ -5,7 +5,8 @@ stands until the next one reports, so that no device is Healthy in between for w
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import Fault
 
@@ -13,8 +14,7 @@ Put = Callable[[str, Iterable[Fault]], None]
 Key = tuple[str, str]  # vendor, source
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Run:
+class Run(Struct, kw_only=True, eq=False):
     """One run of a vendor's watch; `number` grows. `ended`: it was asked to end; `failed`: it
     raised."""
 

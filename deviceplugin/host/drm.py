@@ -1,6 +1,6 @@
 """DRM nodes of a device (Documentation/gpu/drm-uapi.rst): which /dev/dri entries it has."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from deviceplugin.host.host import Host
 from deviceplugin.host.numbers import numbered, parse_decimal
@@ -8,8 +8,7 @@ from deviceplugin.host.numbers import numbered, parse_decimal
 MINORS = "/sys/class/drm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrmNodes:
+class DrmNodes(Struct, frozen=True, kw_only=True):
     """The card and render nodes of one device as host paths, None where it has none."""
 
     card: str | None = None

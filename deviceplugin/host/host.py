@@ -5,7 +5,6 @@ Paths in arguments and results are host paths ("/sys/…"); the root never leaks
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from deviceplugin.errors import DiscoveryError, ExhaustedError, VendorError
@@ -19,7 +18,6 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO}
 
 
-@dataclass(frozen=True, slots=True)
 class Host:
     """Where we read: `root` is the directory under which the host's file tree is seen.
 
@@ -27,7 +25,8 @@ class Host:
     others call these, so that who overrides the four sees every read (`trace.TracingHost`).
     """
 
-    root: Path = Path("/")
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
 
     def path(self, host_path: str) -> str:
         """Where `host_path` is for this process; nothing is read."""

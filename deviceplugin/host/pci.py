@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
@@ -14,8 +15,7 @@ GPU_CLASSES = frozenset({0x0300, 0x0302, 0x0380, 0x1200})
 _ADDRESS = re.compile(r"([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PciFunction:
+class PciFunction(Struct, frozen=True, kw_only=True):
     """What identifies a PCI function; ids as numbers, `numa_node` None where unknown."""
 
     address: str

@@ -4,7 +4,8 @@ Sources: Documentation/ABI/testing/sysfs-bus-pci(-devices-aer_stats), Documentat
 """
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
@@ -20,8 +21,7 @@ _TEMPERATURE = re.compile(r"temp([0-9]+)_input")
 COLDEST_LIMIT, HOTTEST = 60_000, 150_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lanes:
+class Lanes(Struct, frozen=True, kw_only=True):
     """A PCIe link: lanes in use, lanes that both ends have; `address` is the lower end."""
 
     address: str
@@ -29,8 +29,7 @@ class Lanes:
     possible: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Temperature:
+class Temperature(Struct, frozen=True, kw_only=True):
     """A sensor and its limits in millidegrees Celsius, None where it has none that can be true."""
 
     name: str
@@ -39,8 +38,7 @@ class Temperature:
     emergency: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readings:
+class Readings(Struct, frozen=True, kw_only=True):
     """What can be read of one function now; None is unknown.
 
     `lanes` is the link on the way to the processor that has lost the most lanes.

@@ -1,7 +1,7 @@
 """What a discovery read of the host, so that reading it again shows whether anything changed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from deviceplugin.errors import VendorError
@@ -14,14 +14,14 @@ _Read = tuple[Callable[..., object], tuple[object, ...]]  # a method of the host
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TracingHost(Host):
     """A host that notes each read of `host` with its outcome, constant paths that can be read
     aside. The four methods here are those by which a Host reads."""
 
-    host: Host
-    is_constant: Callable[[str], bool]
-    seen: dict[_Read, object] = field(default_factory=dict)
+    def __init__(self, *, root: Path, host: Host, is_constant: Callable[[str], bool]) -> None:
+        super().__init__(root)
+        self.host, self.is_constant = host, is_constant
+        self.seen: dict[_Read, object] = {}
 
     def holds(self) -> bool:
         """Whether every noted read has the same outcome now."""

@@ -8,7 +8,8 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 NETLINK_KOBJECT_UEVENT = 15
 KERNEL_GROUP = 1
@@ -16,8 +17,7 @@ SUBSYSTEMS = frozenset({"pci", "drm", "vfio", "mdev", "platform", "module"})
 OVERRUN = "overrun"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uevent:
+class Uevent(Struct, frozen=True, kw_only=True):
     """One kernel event: `action` is add, remove, change, bind or unbind, or OVERRUN where the
     kernel dropped events because we were slow."""
 

@@ -5,10 +5,11 @@ device is held back, longer each time it fails again.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Inventory
 
@@ -60,8 +61,7 @@ class NoHold(NamedTuple):
     flap_window_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldState:
+class HoldState(Struct, frozen=True, kw_only=True):
     """What is known of a device's failures: whether it is failed now, when it failed, and the
     hold, if any: since when it is recovered and until when it is held (Unix seconds)."""
 

@@ -1,8 +1,9 @@
 """The inventory store: the only place where the state of the devices changes, on the loop only."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from deviceplugin.faults import HEALTH_UNREADABLE
 from deviceplugin.inventory.conditions import (
@@ -106,7 +107,7 @@ class InventoryStore:
         return next_change(self._states)
 
     def _publish(self, **changed: object) -> None:
-        following = replace(self.current, **changed)  # type: ignore[arg-type]  # one of its fields
+        following = replace(self.current, **changed)
         self.latest.set(replace(following, generation=self.current.generation + 1))
 
 

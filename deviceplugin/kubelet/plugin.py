@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.kubelet import wire
@@ -58,13 +58,12 @@ _CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True, eq=False):
     """A resource as it is served: its entries by id and its list as bytes."""
 
     resource: Resource
-    message: bytes = field(compare=False)
-    entries: Mapping[str, AdvertisedDevice] = field(compare=False)
+    message: bytes
+    entries: Mapping[str, AdvertisedDevice]
 
 
 def offer(resource: Resource) -> Offer:

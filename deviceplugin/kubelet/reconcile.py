@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.kubelet.lifecycle import Endpoint
 from deviceplugin.kubelet.plugin import BURST_S, ResourcePlugin
@@ -15,8 +16,7 @@ from deviceplugin.runtime.latest import Latest
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """An endpoint and the task that runs it."""
 
     endpoint: Endpoint

@@ -10,8 +10,9 @@ wrong one Allocate is refused and tried again; where this is wrong the kubelet c
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     AdvertisedDevice,

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
 from deviceplugin.kubelet.metrics import KubeletMetrics
@@ -50,8 +51,7 @@ class KubeletPart(Part[object]):
             self.metrics.kubelet_restarted()
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(Struct, frozen=True):
     """What the kubelet is answered with, and the resources of which pods hold something."""
 
     allocate: Allocate

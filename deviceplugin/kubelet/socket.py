@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from msgspec import Struct
 
 from deviceplugin.runtime.inotify import Inotify, Mask
 from deviceplugin.runtime.latest import Latest
@@ -28,8 +28,7 @@ _EVENTS = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE | Mask.DELETE_SELF | Mask.MO
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED
 
 
-@dataclass(frozen=True, slots=True)
-class SocketIdentity:
+class SocketIdentity(Struct, frozen=True):
     """Which socket file it is: the path alone is not enough, it stays when a kubelet ends.
 
     The time is that of its creation: unlike the change time it does not change with the mode, the

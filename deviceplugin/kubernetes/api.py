@@ -5,9 +5,10 @@ import json
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.names import one_line
@@ -34,8 +35,7 @@ class ApiError(DevicePluginError):
         return self.status in (0, 409, 429) or self.status >= 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """Where the API server is, and the files of the service account."""
 
     host: str

@@ -1,9 +1,10 @@
 """What is wrong with the node's devices, in the words of Kubernetes; pure."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.inventory.conditions import RECOVERING, SOURCE
 from deviceplugin.model import Device, DeviceID, Fault, Health, Inventory, ResourceName
@@ -20,8 +21,7 @@ MAX_MESSAGE = 1000  # the API server takes 1024 bytes for an Event
 MAX_NAMED = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True):
     """One thing that is wrong, the devices that are Unhealthy by it (partitions are not named
     beside their whole), since when (Unix seconds), and the pods that hold them."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -19,16 +18,13 @@ REFILL_S = 6.0
 HTTP_CONFLICT, HTTP_NOT_FOUND = 409, 404
 
 
-@dataclass
 class Bucket:
     """How many Events may be written: `now` gives seconds that only grow."""
 
-    now: Callable[[], float]
-    left: float = BURST
-    at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.at = self.now()
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.left: float = BURST
+        self.at = now()
 
     def take(self) -> bool:
         """Whether one more may be written."""

@@ -2,11 +2,11 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 import structlog
+from msgspec import Struct, field
 
 from deviceplugin.runtime.guard import outcome_of
 from deviceplugin.runtime.part import Collector, Series
@@ -29,8 +29,7 @@ _IN_LABELS = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
-@dataclass(slots=True)
-class Family:
+class Family(Struct):
     """All series of one name; that of a counter ends in `_total`."""
 
     name: str

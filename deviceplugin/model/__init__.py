@@ -5,10 +5,12 @@ PCI address), never indices.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.model.edits import (
     NOTHING,
@@ -89,8 +91,7 @@ class LinkKind(StrEnum):
     PCIE = "PCIE"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True, gc=False):
     """A connection to a peer: `width` links side by side, `weight` the driver's own cost.
 
     `kind` is a printable word. `cost` is that of a kind that LinkKind does not have, 1 to 1000,
@@ -104,8 +105,7 @@ class Link:
     cost: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Struct, frozen=True, kw_only=True, gc=False):
     """A GPU or another accelerator, or a part of one, that is there now.
 
     `resource` is the name under which it is offered (None: it is not offered as such, for instance
@@ -167,8 +167,7 @@ _WITHDRAWING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True, gc=False):
     """Something wrong with a device, for as long as its `source` reports it.
 
     `since` is Unix time in seconds, stamped by the inventory when the fault is first seen;
@@ -193,8 +192,7 @@ class Fault:
         return replace(self, since=since)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discovery:
+class Discovery(Struct, frozen=True, kw_only=True):
     """What one look at a vendor's hardware found; faults it found on the way are part of it."""
 
     devices: tuple[Device, ...] = ()
@@ -203,8 +201,7 @@ class Discovery:
     library_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VendorStatus:
+class VendorStatus(Struct, frozen=True, kw_only=True):
     """How a vendor module is doing; `error` is None while it serves."""
 
     name: str
@@ -213,8 +210,7 @@ class VendorStatus:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """Everything that is known about the node's devices at one moment."""
 
     generation: int = 0
@@ -238,8 +234,7 @@ class Inventory:
         return Health.HEALTHY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(Struct, frozen=True, kw_only=True, gc=False):
     """How one device is cut into `count` ids: replicas, or slices of `unit_bytes` each.
 
     `variables` are the limits that a container is told, `method` the vendor's way of sharing
@@ -255,8 +250,7 @@ class Share:
     partner: ResourceName | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvertisedDevice:
+class AdvertisedDevice(Struct, frozen=True, kw_only=True, gc=False):
     """One entry of a resource's list: an id that the kubelet may hand out.
 
     `share` is None for a device that is offered whole; `replica` counts the shares of a device;
@@ -272,8 +266,7 @@ class AdvertisedDevice:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
+class Resource(Struct, frozen=True, kw_only=True):
     """An extended resource and its complete list, sorted by id.
 
     A container gets at most `max_per_container` shares (None: any number) and, where `distinct`,
@@ -291,8 +284,7 @@ class Resource:
     partner: ResourceName | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preference:
+class Preference(Struct, frozen=True, kw_only=True):
     """A GetPreferredAllocation question: `size` ids of `available`, among them `must_include`."""
 
     available: frozenset[AdvertisedID]

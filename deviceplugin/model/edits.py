@@ -4,8 +4,9 @@ Everything here is of the public module `deviceplugin.model`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -15,8 +16,7 @@ def frozen(mapping: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(sorted(mapping.items())))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceNode:
+class DeviceNode(Struct, frozen=True, kw_only=True, gc=False):
     """A device node for a container; `host_path` is the node on the host."""
 
     path: str
@@ -24,8 +24,7 @@ class DeviceNode:
     permissions: str = "rw"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True, gc=False):
     """A bind mount from the host into a container."""
 
     path: str
@@ -33,8 +32,7 @@ class Mount:
     read_only: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
+class Hook(Struct, frozen=True, kw_only=True, gc=False):
     """An OCI hook of a CDI file: a program on the host that the container runtime runs."""
 
     name: str
@@ -42,8 +40,7 @@ class Hook:
     args: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerEdits:
+class ContainerEdits(Struct, frozen=True, kw_only=True):
     """What a container gets, in the shape of the Container Device Interface (CDI).
 
     The only thing that vendors and front ends exchange: the device plugin API, CDI files and
@@ -58,8 +55,7 @@ class ContainerEdits:
     cdi_devices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CdiSpec:
+class CdiSpec(Struct, frozen=True, kw_only=True):
     """One CDI file: `kind` is vendor/class, `devices` maps a device name to its edits."""
 
     kind: str

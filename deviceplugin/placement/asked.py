@@ -1,7 +1,8 @@
 """A person's question which devices a container would get, as a question to a policy; pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import AdvertisedID, Health, Preference, Resource, ResourceName
@@ -9,8 +10,7 @@ from deviceplugin.placement.narrow import narrow
 from deviceplugin.placement.view import Context
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """The question; `available` None is every healthy id that nobody holds, `policy` None the one
     that the daemon would use."""
 

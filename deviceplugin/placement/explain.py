@@ -1,8 +1,10 @@
 """Why a policy chose what it chose: the choice, its score and the runners-up; pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.placement.filling import Rank
@@ -29,8 +31,7 @@ _RANKS: Mapping[str, Callable[[View], Sequence[Rank]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """A request and the policy that is to answer it; `name` is the policy's."""
 
     resource: Resource

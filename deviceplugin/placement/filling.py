@@ -1,7 +1,8 @@
 """Ways to fill GPUs: the best by a rank, or evenly by levels; pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.placement.problem import Problem
 from deviceplugin.placement.search import best_counts
@@ -45,8 +46,7 @@ def connected(view: View, fixed: Counts, members: Sequence[int]) -> Counts:
 Tie = Callable[[Sequence[int]], Sequence[tuple[float, ...]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Levels:
+class Levels(Struct, frozen=True, kw_only=True):
     """`base` is what each GPU has before the call gives anything, `step` what one part adds."""
 
     base: Sequence[int]

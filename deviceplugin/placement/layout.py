@@ -1,7 +1,8 @@
 """A resource's list by GPU, and how much of each GPU is in use; pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -24,8 +25,7 @@ MAX_STEPS = 8
 Costs = tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """The GPUs of a resource by position, in the topology's order.
 
     `listed` are all ids in id order, `ids` those of each GPU in the order in which they are

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
 from itertools import islice
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     AdvertisedID,
@@ -17,8 +19,7 @@ from deviceplugin.resources.allocation import capacities, gpu_of, shares_of
 PACKED = "packed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class Shared(Struct, frozen=True, kw_only=True):
     """The ids of each device in a list, in its order, and which share of the device each id is,
     None for all of it.
 

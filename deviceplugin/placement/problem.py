@@ -1,14 +1,14 @@
 """A choice of parts of GPUs as numbers: what is asked, what it costs, the best so far; pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 Counts = tuple[int, ...]
 Costs = Sequence[Sequence[int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """`size` parts, at least `must` and at most `limits` of each GPU.
 
     `interchangeable` is as in Layout. `free` is what there is, which can be more than may be
@@ -29,8 +29,7 @@ class Problem:
         return [dot(row, self.free) for row in self.fragmentation_costs]
 
 
-@dataclass(slots=True)
-class Best:
+class Best(Struct):
     """The best choice so far and the steps that are left.
 
     Cost and pull are one number here, cost · `scale` less pull, so that one bound serves both;

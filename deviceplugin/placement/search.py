@@ -1,7 +1,8 @@
 """The best set of GPUs by cost: exact where that is quick, else by search; pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.placement.problem import (
     Best,
@@ -27,8 +28,7 @@ MAX_SWAP_WORK = 600
 Score = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """The best choice; `exact` says that no other of the searched form is better."""
 
     counts: Counts
@@ -143,8 +143,7 @@ def search_exactly(best: Best) -> bool:
     return best.steps > 0
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(Struct, frozen=True):
     """A partial choice: parts still to take, its value, and what a part of each GPU would add;
     `room_after[i]` is the room from GPU i on."""
 

@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
@@ -50,8 +51,7 @@ _NOBODY: Holders = MappingProxyType({})
 _NO_READINGS: Mapping[DeviceID, Reading] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What the configuration says: `policy` for the node, and every policy it names, loaded."""
 
     policy: str | None
@@ -74,8 +74,7 @@ def settings_of(sections: Sections, node_name: str) -> Settings:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class Sources(Struct, frozen=True, kw_only=True):
     """Who else knows something: which ids pods hold, and what telemetry last measured."""
 
     holders: Callable[[], Holders] = lambda: _NOBODY

@@ -1,9 +1,10 @@
 """Where GPUs are and what lies between two of them; pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Inventory, Link, LinkKind
 
@@ -42,16 +43,14 @@ _MAX_WEIGHT = 150
 _MAX_COST = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where a PCI function sits; `path` is its directory under /sys/devices, None if unknown."""
 
     path: str | None = None
     numa_node: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
+class Distance(Struct, frozen=True):
     """The cost of a pair and the words for it."""
 
     cost: int
@@ -147,8 +146,7 @@ _SEVERITY = {kind: rank for rank, kind in enumerate(FaultClass)}
 _NOTHING_KNOWN = Distance(UNKNOWN, "unknown")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PciTopology:
+class PciTopology(Struct, frozen=True, kw_only=True):
     """What only the host tells: where PCI functions sit (by address), and the place to be near.
 
     `nic` is the place of the NIC of `scheduling.proximity_to`, None where none is configured.
@@ -158,8 +156,7 @@ class PciTopology:
     nic: Place | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topology:
+class Topology(Struct, frozen=True, kw_only=True):
     """The physical GPUs in PCI address order, what they are to each other and to their parts.
 
     `gpu_of` maps every device to its GPU, `pairs` a pair in both orders to its distance,

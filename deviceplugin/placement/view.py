@@ -1,9 +1,10 @@
 """A question of the kubelet as seen by a policy: free and used parts of each physical GPU; pure."""
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from deviceplugin.model import AdvertisedID, DeviceID, Preference, Resource, ResourceName
 from deviceplugin.placement.layout import Layout, layout_of
@@ -13,8 +14,7 @@ from deviceplugin.vendor import Reading
 Counts = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Struct, frozen=True, kw_only=True):
     """What a policy may know beside the question; empty where nobody tells.
 
     `loads` is what the ledger knows to be in use of each GPU, by all resources, in billionths;
@@ -40,8 +40,7 @@ class Context:
 Policy = Callable[[Resource, Preference, Context], tuple[AdvertisedID, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Struct, frozen=True, kw_only=True):
     """Positions are those of `layout.gpus`; `free` holds the ids that may be handed out, the
     must-include ids of each GPU (`must` many) first; `load` is in use, in billionths of a GPU."""
 

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import (
@@ -20,8 +22,7 @@ from deviceplugin.names import MAX_ID, id_problem
 from deviceplugin.resources.shares import noun_text
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a front end asks for: `ids` of a resource as it is listed, `entries` by id."""
 
     resource: Resource
@@ -29,8 +30,7 @@ class Request:
     ids: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(Struct, frozen=True):
     """What one container was given, as every listener gets it: entries and the devices behind
     them in the order of their ids, and the edits of its container."""
 

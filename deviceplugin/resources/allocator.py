@@ -4,11 +4,11 @@ of the shares and of the vendor, the answer, the record."""
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import structlog
+from msgspec import Struct
 
 from deviceplugin.errors import AllocationError, CallTimeoutError, DevicePluginError, Refusal
 from deviceplugin.model import (
@@ -30,8 +30,7 @@ Reserving = Callable[[Resource, Entries], AbstractAsyncContextManager[None]]
 Listener = Callable[[Allocation], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class Sources(Struct, frozen=True, kw_only=True):
     """What an answer is made from: the devices, and the edits of shares and vendors by the
     configuration that is in force."""
 

@@ -1,7 +1,9 @@
 """A resource made of the offerings that share its name, and why it may not be offered; pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -31,8 +33,7 @@ from deviceplugin.resources.usage import Usage, children_of, in_use_as
 from deviceplugin.schema import parse_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanProblem:
+class PlanProblem(Struct, frozen=True, kw_only=True):
     """A resource, or a part of one, that is not offered: why, and what to do."""
 
     resource: ResourceName
@@ -159,8 +160,7 @@ def _replicas_problem(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryKey:
+class EntryKey(Struct, frozen=True, kw_only=True):
     """All that the entries of a device in one resource depend on."""
 
     numa_node: int | None

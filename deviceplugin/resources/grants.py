@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from deviceplugin.edits import merge_edits
 from deviceplugin.model import (
@@ -26,8 +27,7 @@ MEMORY_BYTES, MEMORY_MIB, ISOLATION = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Granted:
+class Granted(Struct, frozen=True, kw_only=True):
     """The shares of one container, and the edits that they bring whatever the vendor is.
 
     Both are empty for a container that has its devices whole.

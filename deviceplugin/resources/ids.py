@@ -6,8 +6,9 @@ are there: too much is kept away then, never too little.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from deviceplugin.model import Device, DeviceID, ResourceName, Share
 from deviceplugin.names import MAX_ID
@@ -24,8 +25,7 @@ from deviceplugin.resources.shares import (
 from deviceplugin.resources.usage import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(Struct, frozen=True):
     """The devices that are there, and the form of each that a resource offers."""
 
     devices: frozenset[DeviceID] = frozenset()

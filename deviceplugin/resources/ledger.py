@@ -6,8 +6,10 @@ PodResources API) tells what containers hold. Nothing here knows a front end.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID, DeviceID, ResourceName
@@ -44,8 +46,7 @@ class UsageSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True, gc=False, order=True):
     """The container that holds a device."""
 
     namespace: str
@@ -53,8 +54,7 @@ class Holder:
     container: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(Struct, frozen=True, kw_only=True, gc=False):
     """A device that a container holds; a device of several NUMA nodes has one for each."""
 
     resource: ResourceName
@@ -63,16 +63,14 @@ class Holding:
     holder: Holder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodResourcesReply:
+class PodResourcesReply(Struct, frozen=True, kw_only=True):
     """All active pods (namespace, name), and what their containers hold."""
 
     pods: Pods
     holdings: tuple[Holding, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
+class LedgerEntry(Struct, frozen=True, kw_only=True, gc=False):
     """An id in use: since when (monotonic seconds), whether a reply has had it since, by whom,
     on which NUMA node, and how many replies in a row spoke for its release.
 

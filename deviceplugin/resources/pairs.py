@@ -7,7 +7,9 @@ met its partner yet, is of the container that is now given something of the part
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import (
@@ -28,8 +30,7 @@ Container = tuple[str, str, str]
 Held = tuple[Container, ResourceName, DeviceID]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Half:
+class Half(Struct, frozen=True, kw_only=True):
     """What was given of a joined resource, when (monotonic seconds), and nothing of its partner."""
 
     resource: ResourceName

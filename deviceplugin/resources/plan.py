@@ -1,9 +1,10 @@
 """Planning: which extended resources an inventory makes, and which ids each lists; pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct, field
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -37,8 +38,7 @@ NO_PARTS: Parts = MappingProxyType({})
 MAX_LIST_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """The resources that an inventory makes, and those that it cannot make.
 
     `choices` has the devices that can be held in one of several forms only, with the form that
@@ -50,7 +50,7 @@ class Plan:
     problems: tuple[PlanProblem, ...] = ()
     choices: Mapping[DeviceID, ResourceName | None] = field(default_factory=dict)
     decided: Mapping[DeviceID, ResourceName] = field(default_factory=dict)
-    parts: Parts = field(default_factory=dict, repr=False, compare=False)
+    parts: Parts = field(default_factory=dict)
 
 
 def plan_resources(
@@ -121,8 +121,7 @@ def list_bytes(devices: Iterable[AdvertisedDevice]) -> int:
 SOURCE = "sharing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
+class Sharing(Struct, frozen=True, kw_only=True):
     """The sections `rules`, `sharing` and `isolation`.
 
     A resource that isolates less than `least` is refused.

@@ -5,9 +5,10 @@ names it. A device whose resource is None is not offered, whatever the rules say
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, DeviceID, Inventory, ResourceName
 from deviceplugin.resources.section import MemoryRange, Numbers, Offer, Rule, Texts
@@ -17,8 +18,7 @@ from deviceplugin.schema import parse_bytes
 WHOLE = Offer(whole=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offering:
+class Offering(Struct, frozen=True, kw_only=True):
     """A device in one of the forms in which it is offered; `partner` names the other one where
     a container can have both at once."""
 

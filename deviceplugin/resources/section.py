@@ -1,7 +1,6 @@
 """The configuration sections `isolation`, `rules` and `sharing`; decoded by msgspec."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -174,8 +173,7 @@ def _check_joined(forms: Sequence[Offer]) -> None:
         raise ValueError(f"joined: both offers must have the sharing {TIME_SLICING}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+class Method(msgspec.Struct, frozen=True, kw_only=True):
     """A vendor's sharing method as it is used here: nothing that it does ends a plan.
 
     Its parts are those of `deviceplugin.vendor.SharingMethod`.

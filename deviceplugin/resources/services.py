@@ -1,7 +1,8 @@
 """Which resources are shared by a method that needs a program, and which program that is; pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, DeviceID, ResourceName
 from deviceplugin.resources.plan import Resources
@@ -30,8 +31,7 @@ def services_of(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A program that is to run for a resource, and the method that says so."""
 
     method: str

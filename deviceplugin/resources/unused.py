@@ -1,16 +1,16 @@
 """Rules that come to nothing on this node: nobody who wrote one expects that; pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from deviceplugin.model import Inventory
 from deviceplugin.resources.rules import rules_that_decide, rules_that_fit
 from deviceplugin.resources.section import Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnusedRule:
+class UnusedRule(Struct, frozen=True, kw_only=True):
     """A rule by its place in the file, why it does nothing, and whether that is `expected`: a
     fleet has one file, and this node has no device of the vendor that the rule is about."""
 

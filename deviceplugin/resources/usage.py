@@ -1,8 +1,9 @@
 """One GPU in several forms: the form that pods hold keeps the others away; pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from deviceplugin.model import AdvertisedID, Device, DeviceID, ResourceName
 from deviceplugin.resources.shares import Meaning
@@ -16,8 +17,7 @@ Held = frozenset[AdvertisedID]
 _NONE: Mapping[Form, Held] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Which ids pods hold of each device, by form; `unlisted` are those that were given to a
     container which no reply of the kubelet has shown yet."""
 

@@ -7,18 +7,18 @@ form is PyPA's: `<name>-<version>.dist-info/entry_points.txt` in a directory of 
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 _FOLDERS = (".dist-info", ".egg-info")
 FILE = "entry_points.txt"
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPoint:
+class EntryPoint(Struct, frozen=True):
     """A name and what it stands for: `module` or `module:object`.
 
     `package` is the distribution that it belongs to, as its folder spells it, `version` that

@@ -9,11 +9,12 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name with its padding
 _READ = 64 * 1024
@@ -35,8 +36,7 @@ class Mask(IntFlag):
     ONLYDIR = 0x01000000
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One event; `name` is that of the file in the watched directory, empty for the directory
     itself and for Q_OVERFLOW, which stands for events that were too many."""
 

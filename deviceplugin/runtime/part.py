@@ -6,9 +6,10 @@ shapes of what a part gives stand here too, so that no capability needs to know 
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from msgspec import Struct
 
 ConfigT_contra = TypeVar("ConfigT_contra", contravariant=True)
 
@@ -51,8 +52,7 @@ class Response(NamedTuple):
 Page = Callable[[], Response]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """What an operator may ask for on the control socket.
 
     `request` is the msgspec Struct that a request is decoded as; it has the field `operation`.

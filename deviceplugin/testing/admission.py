@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from deviceplugin.testing.answers import Merged, merge_answers
 from deviceplugin.testing.devicemanager import DeviceManager, Endpoint, Holder
@@ -16,8 +17,7 @@ class NotAllocatedError(Exception):
     """The device manager's own refusal, with its text."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Pick:
+class Pick(Struct, kw_only=True):
     """Devices being taken for one container, random among equals; `missing` counts down."""
 
     resource: str

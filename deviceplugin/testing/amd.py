@@ -5,9 +5,11 @@ are such (MI210, MI300X and MI308X topologies), else plausible. Nothing here ran
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.testing.tree import remove, write_tree
 
@@ -17,8 +19,7 @@ COUNTS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Struct, frozen=True, kw_only=True):
     """A GPU model; `dies` is 1 where it cannot be partitioned."""
 
     device_id: int
@@ -49,8 +50,7 @@ MI300X = Model(
 MI308X = replace(MI300X, device_id=0x74A2, simds=320, dies=4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedGpu:
+class SimulatedGpu(Struct, frozen=True, kw_only=True):
     """A GPU under amdgpu; `dead` partitions got neither a DRM minor nor a KFD node."""
 
     address: str
@@ -77,8 +77,7 @@ class SimulatedGpu:
         return int(bus, 16) << 8 | int(slot, 16) << 3 | int(function)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedHostFunctions:
+class SimulatedHostFunctions(Struct, frozen=True, kw_only=True):
     """A physical function with its virtual functions on their host; `group` is the IOMMU group of
     the first, `grouped` how many share one."""
 

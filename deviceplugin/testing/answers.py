@@ -1,16 +1,16 @@
 """Merging the Allocate answers of several resources of one container. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True, kw_only=True)
-class Merged:
+class Merged(Struct, kw_only=True):
     """What the container gets. Of two values for one key the first stays, with a conflict."""
 
     envs: dict[str, str] = field(default_factory=dict)

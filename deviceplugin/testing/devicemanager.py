@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from enum import Enum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.plugin_client import Options, PluginClient
@@ -23,8 +25,7 @@ class Kind(Enum):
     SHARED = "ids of another resource"
 
 
-@dataclass(frozen=True, slots=True)
-class ListFault:
+class ListFault(Struct, frozen=True):
     """One fault of a list, with the text that names the devices."""
 
     resource: str
@@ -35,8 +36,7 @@ class ListFault:
         return f"{self.resource}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenDevice:
+class SeenDevice(Struct, frozen=True, kw_only=True):
     """A device as last listed. numa_nodes None: topology unset; (): an empty TopologyInfo."""
 
     id: str
@@ -49,8 +49,7 @@ class SeenDevice:
         return self.numa_nodes or ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """Where a resource is served. No client and no options: known from before a restart only."""
 
     client: PluginClient | None
@@ -58,8 +57,7 @@ class Endpoint:
     stopped_at_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(Struct, frozen=True, kw_only=True):
     """Devices of one resource held by one container, each with one NUMA node (None: unknown)."""
 
     devices: tuple[tuple[str, int | None], ...]
@@ -71,8 +69,7 @@ class Holding:
         return frozenset(device for device, _ in self.devices)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """The container that holds devices; pod is "namespace/name"."""
 
     pod: str
@@ -80,8 +77,7 @@ class Holder:
     resource: str
 
 
-@dataclass(slots=True, kw_only=True)
-class DeviceManager:
+class DeviceManager(Struct, kw_only=True):
     """State per resource, with the kubelet's semantics of lists, stream ends and grace period.
 
     grace_s and every time are seconds of `clock`.

@@ -1,14 +1,14 @@
 """What a kubelet stub sees of a plugin, as values, for whoever wants to judge it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """Register was called. remaining_s: the caller's deadline, None where it set none."""
 
     at_s: float
@@ -17,8 +17,7 @@ class Asked:
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(Struct, frozen=True, kw_only=True):
     """A Register failed, with what the kubelet says about it."""
 
     at_s: float
@@ -26,8 +25,7 @@ class Refused:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class Opened(Struct, frozen=True, kw_only=True):
     """A Register succeeded and ListAndWatch is called. live: streams of the resource with it."""
 
     at_s: float
@@ -36,8 +34,7 @@ class Opened:
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(Struct, frozen=True, kw_only=True):
     """A list came, waited_s after ListAndWatch was called; `stream` numbers the streams."""
 
     at_s: float
@@ -47,8 +44,7 @@ class Listed:
     message: pluginapi.ListAndWatchResponse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """A stream ended, but not by the kubelet's own end."""
 
     at_s: float

@@ -5,9 +5,10 @@ Paths, values and layouts follow docs/vendors/intel.md; nothing here is measured
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from deviceplugin.testing.tree import write_tree
 
@@ -16,8 +17,7 @@ _PCI = "/sys/bus/pci/devices"
 _TREE = "/sys/devices/pci0000:00"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntelGpu:
+class IntelGpu(Struct, frozen=True, kw_only=True):
     """A GPU of a simulated node; what its virtual functions get counts on from its own numbers.
 
     `card` and `render` are its nodes' numbers, `group` the IOMMU group before the first function's.
@@ -76,7 +76,7 @@ INTEGRATED = IntelGpu(
 def write_intel_node(root: Path, *gpus: IntelGpu) -> None:
     """Make the files of `gpus`, none of them divided, below `root`.
 
-    Raises ValueError for two GPUs with the same nodes; `dataclasses.replace` gives others.
+    Raises ValueError for two GPUs with the same nodes; `msgspec.structs.replace` gives others.
     """
     for numbers in ([gpu.card for gpu in gpus], [gpu.render for gpu in gpus]):
         if len(set(numbers)) < len(numbers):

@@ -6,11 +6,11 @@ real pynvml over a C double instead.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pynvml
+from msgspec import Struct, field
 
 NVMLError = pynvml.NVMLError
 GIB = 1 << 30
@@ -26,8 +26,7 @@ A100_PROFILES: Mapping[str, tuple[int, int, int, int, int]] = {
 }
 
 
-@dataclass(slots=True)
-class SimulatedGpu:
+class SimulatedGpu(Struct):
     """One A100 of the simulated node; `instances` None means MIG mode is off."""
 
     index: int
@@ -46,14 +45,12 @@ class SimulatedGpu:
         return f"0000:{7 + 8 * self.index:02x}:00.0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Mig:
+class _Mig(Struct, frozen=True):
     gpu: SimulatedGpu
     slot: int
 
 
-@dataclass(slots=True)
-class SimulatedNvml:
+class SimulatedNvml(Struct):
     """An object with pynvml's functions; changing `gpus` is what happens to the hardware."""
 
     gpus: list[SimulatedGpu]

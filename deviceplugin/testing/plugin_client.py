@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
@@ -39,8 +39,7 @@ class DialError(Exception):
     """Nobody accepted on the plugin's socket in time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """What GetDevicePluginOptions answered."""
 
     pre_start_required: bool

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
+from msgspec import Struct
 
 from deviceplugin.pb import podresources_v1_pb2 as podapi
 from deviceplugin.testing.admission import Admissions
@@ -15,8 +15,7 @@ from deviceplugin.testing.pods import Kind, Pod
 from deviceplugin.testing.stalesocket import Handler
 
 
-@dataclass(slots=True, kw_only=True)
-class PodResourcesKnobs:
+class PodResourcesKnobs(Struct, kw_only=True):
     """How the service misbehaves: seconds before each answer; RESOURCE_EXHAUSTED to every call."""
 
     delay_s: float = 0.0

@@ -1,9 +1,10 @@
 """Values that describe pods and their admission. No behaviour beyond reading them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
@@ -19,8 +20,7 @@ class Kind(Enum):
     MAIN = "main"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
+class Pod(Struct, frozen=True, kw_only=True):
     """A pod: per container the number of devices per resource. Order: init, sidecars, main."""
 
     name: str
@@ -46,8 +46,7 @@ class Pod:
                 yield kind, name, wanted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
+class Allocation(Struct, frozen=True, kw_only=True):
     """One Allocate call that succeeded; device_ids are sorted, elapsed_s is the call's time."""
 
     container: str
@@ -57,8 +56,7 @@ class Allocation:
     elapsed_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(Struct, frozen=True, kw_only=True):
     """A pod that was let in, with every Allocate call made for it."""
 
     pod: Pod

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from math import isinf
 from os.path import normpath
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+from msgspec import Struct, field
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.devicemanager import DeviceManager
@@ -34,8 +34,7 @@ class RegistrationRefusedError(Exception):
     """Register fails with this text, as gRPC code UNKNOWN."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
+class Registration(Struct, frozen=True, kw_only=True):
     """A Register that succeeded. at_s: when it arrived, on the stub's clock."""
 
     resource: str
@@ -46,8 +45,7 @@ class Registration:
     generation: int
 
 
-@dataclass(slots=True, kw_only=True)
-class RegisterKnobs:
+class RegisterKnobs(Struct, kw_only=True):
     """How the next Register calls misbehave.
 
     refuse_next: one text per call to fail. hang: while set, Register never answers.
@@ -60,8 +58,7 @@ class RegisterKnobs:
     delay_s: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
-class RegistrationLog:
+class RegistrationLog(Struct, kw_only=True):
     """What happened over all generations of the kubelet; `listeners` are told at once."""
 
     listeners: list[Listener] = field(default_factory=list)

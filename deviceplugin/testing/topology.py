@@ -1,8 +1,9 @@
 """Which NUMA nodes a container's devices come from: a small pure model of the topology manager."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
+
+from msgspec import Struct
 
 from deviceplugin.testing.devicemanager import SeenDevice
 
@@ -11,8 +12,7 @@ class NotAlignedError(Exception):
     """The policy refuses the container."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(Struct, frozen=True, kw_only=True):
     """A number of devices wanted of one resource, from those free, out of all it has."""
 
     needed: int

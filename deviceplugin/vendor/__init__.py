@@ -6,13 +6,13 @@ optional Protocols below as the hardware allows. `docs/vendors.md` tells how to 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
 from threading import Event
 from types import MappingProxyType
 from typing import Annotated, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery, Fault, FaultClass
@@ -152,8 +152,7 @@ class Repeat(Section, frozen=True):
     kind: FaultClass = msgspec.field(name="class")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthDefaults:
+class HealthDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """What a vendor module may declare as `HEALTH_DEFAULTS`; every source is the vendor's own.
 
     `repeats` are the default rules of `health.repeats`, by `source/code`. `numbered` gives a word
@@ -163,9 +162,9 @@ class HealthDefaults:
     variables that replace one of these two keys: `{"DP_DISABLE_HEALTHCHECKS": "disable"}`.
     """
 
-    repeats: Mapping[str, Repeat] = field(default_factory=lambda: MappingProxyType({}))
-    numbered: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    repeats: Mapping[str, Repeat] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    numbered: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    variables: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
 
 class HealthReport(Protocol):
@@ -226,8 +225,7 @@ class HealthMonitor(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What a probe of one GPU found: its whole set of faults, partitions included.
 
     `events` happened since the last probe and cannot be asked again. `reset_counter` is a reading
@@ -239,12 +237,13 @@ class Finding:
     events: tuple[Fault, ...] = ()
     reset_counter: int | None = None
     reset: bool = False
-    mark: InitVar[int | None] = None
+    mark: int | None = None
 
-    def __post_init__(self, mark: int | None) -> None:
-        """Take the counter by its old name too."""
-        if mark is not None:
-            object.__setattr__(self, "reset_counter", mark)
+    def __post_init__(self) -> None:
+        """Take the counter by its old name too, which then has no value of its own."""
+        if self.mark is not None:
+            force_setattr(self, "reset_counter", self.mark)
+            force_setattr(self, "mark", None)
 
 
 @runtime_checkable

@@ -1,16 +1,16 @@
 """The contract's part about agents: programs beside a driver that report the health of its GPUs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, FaultClass
 
 MAX_COMPLAINTS = 16  # of an agent about one GPU; further ones are not kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complaint:
+class Complaint(Struct, frozen=True, kw_only=True):
     """One thing that an agent reports about a GPU, as the fault that it becomes.
 
     `code` is cut to 63 characters and `reason` to one line; `action` says what a person should do,
@@ -23,8 +23,7 @@ class Complaint:
     action: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentReport:
+class AgentReport(Struct, frozen=True, kw_only=True):
     """Everything that an agent has against one GPU now; a GPU without complaints needs no report.
 
     `name` is the agent's own name for the GPU, `identity` that by which `AgentProtocol.resolve`
@@ -57,8 +56,7 @@ class AgentProtocol(Protocol):
         of this node."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
+class Agent(Struct, frozen=True, kw_only=True):
     """A program of the vendor beside its driver that reports health on a unix socket by gRPC.
 
     `source` is that of its faults (`<vendor>.<part>`), `socket` a path on the host that root or the

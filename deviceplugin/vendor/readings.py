@@ -4,14 +4,14 @@ Everything here is of the public module `deviceplugin.vendor`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, DeviceID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """What was last measured of a device; None is unknown."""
 
     utilisation_percent: float | None = None

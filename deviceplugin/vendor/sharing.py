@@ -4,7 +4,6 @@ Everything here is of the public module `deviceplugin.vendor`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -13,8 +12,7 @@ from deviceplugin.host import Host
 from deviceplugin.model import NOTHING, ContainerEdits, Device, Isolation, ResourceName, Share
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a container has of one shared device: `count` of its shares.
 
     `memory_bytes` is the memory that they stand for, `percent` their part of the device, rounded
@@ -41,8 +39,7 @@ class ShareLimits(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedResource:
+class SharedResource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource that is shared by a vendor's method, with its devices in PCI address order.
 
     `replicas` is how many containers share a device; None where slices have sizes of their own.
@@ -53,16 +50,14 @@ class SharedResource:
     replicas: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A program that is run to its end with `text` as its input; it succeeds with status 0."""
 
     arguments: tuple[str, ...]
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(msgspec.Struct, frozen=True, kw_only=True):
     """A program that the daemon runs for one resource, as its child, for as long as it is shared.
 
     `arguments` start it in the foreground, `env` is the whole environment of it and of all
@@ -73,7 +68,7 @@ class Program:
     """
 
     arguments: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    env: Mapping[str, str] = msgspec.field(default_factory=lambda: NOTHING)
     folders: tuple[str, ...] = ()
     probe: Command | None = None
     setup: tuple[Command, ...] = ()

@@ -10,7 +10,6 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePath
@@ -241,12 +240,11 @@ WITHOUT_EFFECT: Mapping[str, str] = {
 }
 
 
-@dataclass
-class Settings:
+class Settings(msgspec.Struct):
     """All plain values that an object leads to, by path; what changes by itself is left out."""
 
-    values: dict[str, object] = field(default_factory=dict)
-    seen: dict[int, object] = field(default_factory=dict)
+    values: dict[str, object] = msgspec.field(default_factory=dict)
+    seen: dict[int, object] = msgspec.field(default_factory=dict)
 
     def walk(self, thing: object, path: str) -> None:
         if thing is None or isinstance(thing, str | int | float | bytes | Enum | PurePath):
@@ -298,12 +296,11 @@ def _slots(kind: type) -> Iterable[str]:
     return (slots,) if isinstance(slots, str) else slots
 
 
-@dataclass
-class Node:
+class Node(msgspec.Struct):
     """Places for daemons, one after the other; `document` is the configuration file's content."""
 
     root: Path
-    document: Document = field(default_factory=dict)
+    document: Document = msgspec.field(default_factory=dict)
 
     def load(self) -> tuple[Config, Sequence[VendorModule]]:
         path = self.root / "config.yaml"
@@ -335,8 +332,7 @@ class Node:
             structlog.reset_defaults()
 
 
-@dataclass
-class Running:
+class Running(msgspec.Struct):
     """A daemon that serves, and what it holds."""
 
     node: Node

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from threading import Event, Lock, Thread
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+from msgspec import Struct
 
 from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.kubelet.socket import is_listening, read_identity
@@ -37,8 +37,7 @@ Requests = RepeatedCompositeFieldContainer[pluginapi.ContainerAllocateRequest]
 NOT_UTF8 = b"\x0a\x03\x0a\x01\xff"
 
 
-@dataclass(frozen=True)
-class Defect:
+class Defect(Struct, frozen=True):
     """A plugin that fails `fails`, may fail `may`; `stage` is a line of the stage that shows it.
 
     The suite waits for it for `timeout_s`, and for each of its answers for `call_timeout_s`.

@@ -5,8 +5,9 @@ import random
 import shlex
 import socket
 import sys
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import V620_HOST, amd_tree
 from deviceplugin.testing.conformance.settings import Settings

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import V620_HOST, amd_tree
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
@@ -134,8 +135,7 @@ def test_a_third_partys_section_is_checked_like_ours(node: Rig) -> None:
     assert "did you mean 'greeting'?" in ended.stderr
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bad:
+class Bad(Struct, frozen=True, kw_only=True):
     """A vendor that misbehaves: what the log tells of it, and what is left of its things (None:
     it depends on who came first)."""
 

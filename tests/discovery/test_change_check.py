@@ -1,9 +1,10 @@
 """A look at an unchanged node is a glance; whatever may have changed is discovered."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.discovery.change_check import FULL_S
 from deviceplugin.discovery.loop import LoopOptions, VendorLoop
@@ -23,8 +24,7 @@ from deviceplugin.vendor import Finding
 GPU = Device(id=DeviceID("gpu-0"), vendor="acme")
 
 
-@dataclass
-class Quiet:
+class Quiet(Struct):
     """A vendor of one GPU that counts what it is asked."""
 
     name: str = "acme"
@@ -55,15 +55,13 @@ class Quiet:
         return ()
 
 
-@dataclass
 class Scene:
     """The vendor, its loop, a clock in our hands, and what writing files raises."""
 
-    vendor: Quiet = field(default_factory=Quiet)
-    now_s: float = 1000.0
-    files: FilesError | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, vendor: Quiet | None = None) -> None:
+        self.vendor = vendor or Quiet()
+        self.now_s = 1000.0
+        self.files: FilesError | None = None
         self.store = InventoryStore(lambda: 0.0)
         around = LoopOptions(
             write_files=self._write, clock=lambda: self.now_s, order=("best", "acme")

@@ -3,9 +3,9 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
+from msgspec import Struct, field
 from structlog.testing import capture_logs
 
 from deviceplugin.discovery.loop import LoopOptions, VendorLoop
@@ -29,8 +29,7 @@ def fault(device: str = GPU.id, source: str = "v7.agent", code: str = "sick") ->
     return Fault(device=DeviceID(device), source=source, code=code, reason="r", kind=kind)
 
 
-@dataclass
-class Plain:
+class Plain(Struct):
     """A vendor without a health watch."""
 
     name: str = "v7"
@@ -51,7 +50,6 @@ def quiet(report: HealthReport, stop: threading.Event) -> None:
     stop.wait(WAIT_S)
 
 
-@dataclass
 class Watched(Plain):
     """A vendor whose watch does what the test says."""
 

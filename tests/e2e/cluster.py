@@ -5,11 +5,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from msgspec import Struct
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE, NAME = "kube-system", "deviceplugin"
@@ -67,8 +67,7 @@ def manifests(image: str, node: str) -> list[Object]:
     return objects
 
 
-@dataclass(frozen=True)
-class ClusterNode:
+class ClusterNode(Struct, frozen=True):
     """The node under test; `pod_image` has a shell, for pods that are looked into."""
 
     name: str

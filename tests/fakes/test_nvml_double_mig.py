@@ -1,9 +1,9 @@
 """Facts about MIG on the NVML double, as the real pynvml sees them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.fakes.nvml import (
     GiProfile,

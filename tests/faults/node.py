@@ -3,8 +3,9 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from deviceplugin.runtime.control import ControlError, ask_daemon
 from deviceplugin.testing.amd import MI210, SimulatedGpu, write_amd_node
@@ -30,8 +31,7 @@ scheduling: {{policy: round_robin}}
 """
 
 
-@dataclass
-class Node:
+class Node(Struct):
     """Two MI210 and a B60 below `rig`; `faults` are those of each daemon that `start` starts."""
 
     rig: Rig

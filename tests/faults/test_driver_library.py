@@ -9,12 +9,13 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import amd_tree
 from deviceplugin.testing.tree import write_tree
@@ -33,8 +34,7 @@ Spoil = Callable[[NvmlDouble], None]
 RecordProperty = Callable[[str, object], None]
 
 
-@dataclass
-class Node:
+class Node(Struct):
     """The node, its daemon, and what is true of it whatever the library says."""
 
     rig: Rig
@@ -142,7 +142,7 @@ def lie(function: str, gpu: int | None = None, **told: Any) -> Spoil:
 
 def gpu_is(index: int, **values: int) -> Spoil:
     def change(gpu: Gpu) -> Gpu:
-        return replace(gpu, **values)  # type: ignore[arg-type]
+        return replace(gpu, **values)
 
     return lambda nvml: nvml.update_gpu(index, change)
 

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import MI210, MI300X, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
@@ -57,8 +58,7 @@ OF_THE_NODE = (
 )
 
 
-@dataclass(frozen=True)
-class Looks:
+class Looks(Struct, frozen=True):
     """What was listed of the whole node, and for each read that was hurt."""
 
     whole: dict[str, Any]

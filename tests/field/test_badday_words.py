@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.cli.health import health_text, in_colour, is_unhealthy, show_health
 from deviceplugin.cli.tables import report_text

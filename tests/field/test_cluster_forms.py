@@ -1,11 +1,11 @@
 """One predicate decides what is listed and what is allocated."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deviceplugin.errors import AllocationError
 from deviceplugin.model import (

@@ -4,11 +4,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.errors import UnavailableError

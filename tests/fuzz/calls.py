@@ -5,13 +5,13 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.model import AdvertisedID, Preference, Resource
@@ -29,8 +29,7 @@ REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
 POLICIES = (None, *(BUILT_IN[name] for name in sorted(BUILT_IN)))
 
 
-@dataclass
-class Served:
+class Served(Struct):
     """A plugin, a channel to it, and the policy that it prefers by."""
 
     plugin: ResourcePlugin

@@ -5,18 +5,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+from msgspec import Struct
 
 T = TypeVar("T")
 MAX_LINE = 2000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surface:
+class Surface(Struct, frozen=True, kw_only=True):
     """A target with what it is started from: whole inputs, and words that its inputs are made of.
 
     `examples` is how many inputs the tests try.

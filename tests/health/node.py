@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,12 @@ from tests.fakes.nvml import NvmlDouble
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, boot, run_command
 
 
-@dataclass
 class Node:
     """NVIDIA GPUs below `base`; `daemon` is the newest process."""
 
-    base: Path
-    double: NvmlDouble
-    kubelet: KubeletStub
-    daemon: DaemonProcess | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, base: Path, double: NvmlDouble, kubelet: KubeletStub) -> None:
+        self.base, self.double, self.kubelet = base, double, kubelet
+        self.daemon: DaemonProcess | None = None
         self.rig = Rig(self.base)
         self.rig.host_root, self.rig.stub = self.root, self.kubelet
 

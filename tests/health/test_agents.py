@@ -3,12 +3,13 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from deviceplugin.health.agents import (
@@ -209,8 +210,7 @@ NPU_AGENT = Agent(
 )
 
 
-@dataclass
-class Npu:
+class Npu(Struct):
     """As much of a third party's vendor as its agents need."""
 
     given: Any
@@ -230,7 +230,7 @@ class Npu:
         (replace(NPU_AGENT, source="nvidia.agent"), "does not start with 'npu.'"),
         (replace(NPU_AGENT, socket="run/npu.sock"), "is not an absolute path"),
         (replace(NPU_AGENT, method="npu.Health.Ask"), "is not '/package.Service/Method'"),
-        (replace(NPU_AGENT, socket=None), "are not all text"),  # type: ignore[arg-type]  # wrong
+        (replace(NPU_AGENT, socket=None), "are not all text"),
         (replace(NPU_AGENT, stale_s=0), "its stale_s is 0"),
     ],
     ids=["right", "none", "source", "socket", "method", "text", "stale"],
@@ -265,8 +265,7 @@ def socket_path(short_dir: Path) -> Path:
     return short_dir / "agent.sock"
 
 
-@dataclass
-class Garbage:
+class Garbage(Struct):
     """A message that serialises to bytes which are none."""
 
     data: bytes

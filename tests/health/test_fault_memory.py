@@ -1,10 +1,10 @@
 """What is remembered of events, for how long, and what ends it; and the file that keeps it."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from deviceplugin.health.file import (

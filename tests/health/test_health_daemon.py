@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import MI210, SimulatedGpu, amd_tree
 from deviceplugin.testing.tree import write_tree

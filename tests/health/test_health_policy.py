@@ -1,10 +1,10 @@
 """The operator's policy: classes, disabled and enabled faults, and the field's two variables."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.config.load import CORE_SECTIONS
 from deviceplugin.config.schema import decode_sections

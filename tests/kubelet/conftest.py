@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec import Struct, field
 
 from deviceplugin.errors import Refusal
 from deviceplugin.kubelet.lifecycle import Endpoint
@@ -73,8 +73,7 @@ class Recorded(KubeletMetrics):
         self.lists += 1
 
 
-@dataclass
-class Served:
+class Served(Struct):
     """A plugin and the endpoint that keeps it registered with `stub`."""
 
     stub: KubeletStub
@@ -84,8 +83,7 @@ class Served:
     answer: "Answer"
 
 
-@dataclass
-class Answer:
+class Answer(Struct):
     """What Allocate gives; `gate` holds it back, `error` is raised instead."""
 
     gate: asyncio.Event | None = None

@@ -3,11 +3,11 @@
 import asyncio
 import random
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog.testing
+from msgspec.structs import replace
 
 from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.lifecycle import Backoff, Endpoint, check_socket_path, endpoint_of

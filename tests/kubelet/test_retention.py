@@ -1,9 +1,8 @@
 """Ids whose device is gone stay listed for as long as a pod may hold them."""
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deviceplugin.kubelet.retention import Retention, with_tombstones
 from deviceplugin.model import (

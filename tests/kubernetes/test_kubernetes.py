@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from deviceplugin.config.config import Config
 from deviceplugin.inventory.store import InventoryStore

@@ -5,9 +5,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
+from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -41,8 +41,7 @@ def pages(registry: Registry, ready: str = "", *, alive: bool = True) -> App:
     return application(pages_of(registry, lambda: alive, lambda: ready))
 
 
-@dataclass
-class Source:
+class Source(Struct):
     """A collector of one family."""
 
     family: Family
@@ -231,8 +230,7 @@ def test_a_scrape_shows_devices_by_health_vendors_faults_and_the_process() -> No
     assert threading.active_count() < threads + MAX_REQUESTS
 
 
-@dataclass
-class Broken:
+class Broken(Struct):
     """A collector that raises while `problem` is set, before or after its first family."""
 
     problem: str

@@ -6,8 +6,9 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tests.mutation import rooms, runs
 from tests.mutation.equivalent import equivalents
@@ -17,8 +18,7 @@ LIMIT_S = 30.0  # for the start of a child on a busy machine
 SLOWER = 10  # tests may take so many times what they took without a fault
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     """What became of the faults of a module."""
 
     module: str

@@ -7,8 +7,9 @@ more than one word, and `strict` of zip.
 import ast
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 _COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -41,8 +42,7 @@ _SKIPPED = {"annotation", "returns", "decorator_list", "ctx", "type_comment"}
 _IMPORTS = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
+class Mutant(Struct, frozen=True):
     """One fault: where, what stood there, what stands there now, and the module with it."""
 
     line: int

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import coverage
 import pytest
 from hypothesis import Phase, settings
+from msgspec import Struct, field
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.rooms import PACKAGE, ROOT
@@ -40,8 +40,7 @@ REACH_S = 1800.0  # all tests of a few folders, on a busy machine
 _PASSED, _NO_TESTS = 0, 5
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """Which tests run each line, and what each test takes in seconds."""
 
     seconds: Mapping[str, float] = field(default_factory=dict)

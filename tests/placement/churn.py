@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
+
+from msgspec import Struct
 
 from deviceplugin.model import LinkKind
 from tests.placement.boxes import Box
@@ -13,8 +14,7 @@ Choose = Callable[[tuple[str, ...], int], tuple[str, ...]]
 Pairs = frozenset[frozenset[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """Over the steps: the bridged pairs that were free as pairs, of those that could have been,
     and the requests of two or more that got GPUs joined by bridges as far as their size allows."""
 

@@ -1,9 +1,9 @@
 """Golden tables of the policies that go by use, order, readings and place."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import AdvertisedID, DeviceID, Health
 from deviceplugin.placement.layout import WHOLE, loads_of
@@ -68,7 +68,7 @@ def test_partitions_are_chosen_with_knowledge_of_their_gpus(
 
 
 def with_(box: Box, **known: object) -> Context:
-    return replace(box.context, **known)  # type: ignore[arg-type]  # one of its fields
+    return replace(box.context, **known)
 
 
 def g(*numbers: int) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def test_whole_gpus_are_chosen_by_what_is_known(
     context = WHOLE_GPUS.context
     for name, value in known.items():
         given = {NAME: DeviceID(f"g{value:02d}")} if name == "last" else by_gpu(value)  # type: ignore[arg-type]
-        context = replace(context, **{name: given})  # type: ignore[arg-type]
+        context = replace(context, **{name: given})
     assert WHOLE_GPUS.ask(size, g(*available), policy=policy, context=context) == answer
 
 

@@ -1,9 +1,9 @@
 """The figures by which policies decide, each by its value: a choice may be right by chance."""
 
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     AdvertisedID,
@@ -227,7 +227,7 @@ def test_of_gpus_alike_in_priority_the_healthiest_is_first(
 def test_what_is_unknown_of_a_gpu_is_worse_than_what_is_known_and_better_than_bad(
     readings: dict[int, Reading], available: list[int], answer: int
 ) -> None:
-    context = replace(WHOLE_GPUS.context, readings=by_gpu(readings))  # type: ignore[arg-type]
+    context = replace(WHOLE_GPUS.context, readings=by_gpu(readings))
     found = WHOLE_GPUS.ask(1, g(*available), policy="real_time", context=context)
     assert found == g(answer)
 
@@ -373,7 +373,7 @@ def test_a_priority_is_explained_by_the_place_of_each_rank() -> None:
 
 def test_a_choice_says_what_is_in_use_of_its_gpus_before() -> None:
     box = Box(boxes.parts(boxes.pcie_only(4), 4))
-    box.context = replace(box.context, loads=by_gpu({0: WHOLE // 4, 1: WHOLE // 8}))  # type: ignore[arg-type]
+    box.context = replace(box.context, loads=by_gpu({0: WHOLE // 4, 1: WHOLE // 8}))
     chosen = explained(box, 8, "packed")["chosen"]
     assert {gpu["gpu"]: gpu["in_use_before_percent"] for gpu in chosen["gpus"]} == {
         "g00": 25.0,

@@ -1,9 +1,9 @@
 """Policies of others, through their entry point as an installed package has it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from deviceplugin.errors import ConfigError

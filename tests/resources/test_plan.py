@@ -1,10 +1,9 @@
 """Planning: names, sizes, order."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deviceplugin.kubelet.wire import list_message
 from deviceplugin.model import (

@@ -8,6 +8,7 @@ from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deviceplugin.errors import AllocationError
 from deviceplugin.model import (
@@ -52,7 +53,8 @@ class Kubelet:
 
     def plan(self) -> Plan:
         plan = RULES.plan(NODE, self.ledger.usage.value, self.last)
-        assert plan == RULES.plan(NODE, self.ledger.usage.value)
+        whole = RULES.plan(NODE, self.ledger.usage.value)
+        assert replace(plan, parts={}) == replace(whole, parts={})
         self.last = plan
         return plan
 

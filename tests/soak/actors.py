@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -33,24 +32,21 @@ EXPECTED = re.compile(
 Act = Callable[[random.Random], Awaitable[None]]
 
 
-@dataclass
 class Scene:
     """What the actors act on, and what they did: counts, and seconds that recoveries took."""
 
-    rig: Rig
-    node: SoakNode
-    watch: Watch
-    daemon: DaemonProcess = field(init=False)
-    done: Counter[str] = field(default_factory=Counter)
-    refusals: Counter[str] = field(default_factory=Counter)
-    took: dict[str, list[float]] = field(default_factory=dict)
-    up: bool = True
-    restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    pods: int = 0
-    running: set[str] = field(default_factory=set)
-    given: str = ""
-    addresses: dict[Path, str] = field(default_factory=dict)
+    def __init__(self, rig: Rig, node: SoakNode, watch: Watch) -> None:
+        self.rig, self.node, self.watch = rig, node, watch
+        self.daemon: DaemonProcess
+        self.done: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.took: dict[str, list[float]] = {}
+        self.up = True
+        self.restarting, self.ended = asyncio.Lock(), asyncio.Event()
+        self.pods = 0
+        self.running: set[str] = set()
+        self.given = ""
+        self.addresses: dict[Path, str] = {}
 
     def start(self) -> None:
         """A daemon with the node's configuration."""

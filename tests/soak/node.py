@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import V620_HOST, SimulatedGpu, amd_tree, switch_mode
 from deviceplugin.testing.intel import B60, set_vfs, vf_address, write_intel_node

@@ -5,11 +5,11 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from msgspec import Struct, field
 
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.nodeview import NodeView
@@ -27,8 +27,7 @@ LIMITS = {"rss_mib": 8.0, "fds": 64, "threads": 4}
 SAMPLE_S = 1.0
 
 
-@dataclass
-class LogTail:
+class LogTail(Struct):
     """The new lines of a log that is being written."""
 
     path: Path
@@ -48,8 +47,7 @@ class LogTail:
                 yield event
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """What the daemon holds of the machine at one moment."""
 
     rss_mib: float

@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.model import (
@@ -42,8 +43,7 @@ GPU = Device(
 FAULT = Fault(device=GPU.id, source="acme.x", code="c", reason="r", action="a")
 
 
-@dataclass
-class Scripted:
+class Scripted(Struct):
     """A vendor that gives what it is told to; a list of several gives one after the other."""
 
     discoveries: list[Any]  # what it should not be, too
@@ -182,7 +182,6 @@ def test_the_root_that_is_read_below_is_never_told(host: Host) -> None:
     ]
 
 
-@dataclass
 class Complete(Scripted):
     """A vendor with every optional method; each does what it is told to."""
 

@@ -1,11 +1,11 @@
 """One rule for every vendor: a device that cannot be given is listed Unhealthy, in its resource."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.host import Host

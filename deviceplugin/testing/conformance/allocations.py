@@ -4,7 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.conformance.judge_answers import Answer, judge_answers, same_for_all
@@ -21,8 +22,7 @@ ANSWER_S = 0.1
 ROUNDS = 4
 
 
-@dataclass(slots=True)
-class Answers:
+class Answers(Struct):
     """What one resource answered to requests for one device each, and how it refused.
 
     refuses: it survived the requests that it has to refuse.

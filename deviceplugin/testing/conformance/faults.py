@@ -5,8 +5,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.conformance.allocations import ANSWER_S
@@ -27,8 +28,7 @@ MOST_REFUSALS = 16
 Healths: TypeAlias = dict[str, dict[str, str]]
 
 
-@dataclass(slots=True)
-class Witness:
+class Witness(Struct):
     """A second stream of one resource: the healths of its last list."""
 
     resource: str

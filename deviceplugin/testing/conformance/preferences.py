@@ -3,8 +3,9 @@
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from deviceplugin.testing.conformance.losses import questioned
 from deviceplugin.testing.conformance.session import Session
@@ -20,8 +21,7 @@ STRANGER = "conformance-unknown-id"
 Preferred: TypeAlias = list[str] | RpcError
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One request to a resource."""
 
     available: tuple[str, ...]
@@ -32,8 +32,7 @@ class Question:
         return f"{self.size} of {len(self.available)} with {len(self.must)} set"
 
 
-@dataclass(slots=True)
-class Asking:
+class Asking(Struct):
     """The questions to one resource and what came of them: an answer each while it lives."""
 
     session: Session

@@ -6,10 +6,10 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from msgspec import Struct
 
 # A crash of Go ends with its registers or a line of source, one of klog with all goroutines.
 _REASON = re.compile(
@@ -18,8 +18,7 @@ _REASON = re.compile(
 CANNOT_START = 127
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a process and its children hold open."""
 
     files: int
@@ -29,8 +28,7 @@ class Usage:
         return f"{self.files} open files, {self.threads} threads"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Struct, frozen=True, kw_only=True):
     """The plugin's process ended though nobody told it to.
 
     status: the exit status, or less than 0 the number of the signal. words: why, from its output.

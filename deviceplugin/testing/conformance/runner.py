@@ -4,7 +4,8 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.testing.conformance import allocations, faults, preferences
 from deviceplugin.testing.conformance.ending import change_instances, end_plugin
@@ -36,8 +37,7 @@ from deviceplugin.testing.conformance.verdict import (
 Probe = Callable[[Session], AsyncIterator[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """What is done to the plugin, and which lines are not seen where it cannot be done.
 
     blame: the line that fails where the plugin ends meanwhile and no question was to blame. None:
@@ -65,8 +65,7 @@ STAGES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """The resources that were judged, and a verdict for each line."""
 
     resources: tuple[str, ...]

@@ -1,11 +1,11 @@
 """What a person chooses for a run of the suite."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+
+class Settings(Struct, frozen=True, kw_only=True):
     """How to run. Times are seconds; `slack` stretches every limit of the checklist.
 
     timeout_s: to wait for anything. call_timeout_s: after which a call of the plugin hangs.

@@ -2,10 +2,11 @@
 
 import tomllib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
 from statistics import median
+
+from msgspec import Struct
 
 SHOWN = 3
 
@@ -23,8 +24,7 @@ class Outcome(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """A statement of the checklist; the fields are explained in checklist.toml."""
 
     number: int
@@ -36,8 +36,7 @@ class Line:
     hidden: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What was seen of one line, once."""
 
     line: int
@@ -45,8 +44,7 @@ class Finding:
     seen: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What all findings about a line come to."""
 
     line: Line

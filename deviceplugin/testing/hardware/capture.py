@@ -7,9 +7,10 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.testing.hardware.redact import Redactor, identities
 from deviceplugin.testing.hardware.replay import replay_problems
@@ -19,8 +20,7 @@ FORMAT = 1
 Document = Mapping[str, Any]  # JSON
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """All that a capture keeps.
 
     `records` are those of `record` by vendor, `discover` the document of that command, `answers`

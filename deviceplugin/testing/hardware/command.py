@@ -6,9 +6,10 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
@@ -79,8 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(slots=True)
-class Machine:
+class Machine(Struct):
     """What the machine says of itself, from all sides."""
 
     host_root: Path

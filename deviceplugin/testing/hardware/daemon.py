@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.testing.hardware.tools import Output
 from deviceplugin.testing.kubelet import KubeletStub
@@ -23,8 +24,7 @@ LIMIT_S = 40.0
 END_S = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(Struct, frozen=True, kw_only=True):
     """`deviceplugin run` and the kubelet that it registers with."""
 
     stub: KubeletStub

@@ -1,12 +1,12 @@
 """NVML's recorded answers again, behind pynvml's functions, for tests without a GPU."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pynvml
+from msgspec import Struct, field
 
 from deviceplugin.testing.hardware.nvml_record import argument_text, call_text
 
@@ -14,15 +14,13 @@ from deviceplugin.testing.hardware.nvml_record import argument_text, call_text
 _SYMMETRIC = frozenset({"nvmlDeviceGetTopologyCommonAncestor"})
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(Struct, frozen=True):
     """What a recorded handle is now."""
 
     name: str
 
 
-@dataclass(slots=True)
-class ReplayedNvml:
+class ReplayedNvml(Struct):
     """pynvml's functions over `answers` of an NvmlRecorder. A call that was not recorded answers
     as an older driver would, FUNCTION_NOT_FOUND, and is noted in `unknown`."""
 

@@ -8,7 +8,8 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _HEX = "[0-9a-fA-F]"
 _UUID = re.compile(rf"\b{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}\b")
@@ -29,8 +30,7 @@ _NO_SERIAL = frozenset({"n/a", "none", "unknown", "[n/a]", "null", "not supporte
 _SHORTEST = 6  # a shorter text is found by chance everywhere
 
 
-@dataclass(slots=True)
-class Redactor:
+class Redactor(Struct):
     """Replaces what identifies a machine; `key` makes the replacement of a value.
 
     The same key and value give the same replacement: two captures of one machine can be compared,

@@ -6,9 +6,10 @@ import importlib.util
 import stat
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.answers import Merged, merge_answers
@@ -29,8 +30,7 @@ _TELEMETRY = ("temperature", "power", "energy", "utilization", "memory_used")
 _BAD_LEVELS = frozenset({"error", "critical"})
 
 
-@dataclass(slots=True)
-class Steps:
+class Steps(Struct):
     """The steps with a daemon that runs; `planned` is `resources` of the document of `discover`.
 
     `answers` is what each resource's containers were given, for the capture.

@@ -9,10 +9,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree as ET
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.host.pci import parse_address
 from deviceplugin.testing.hardware.topology import parse_topology
@@ -21,8 +23,7 @@ LIMIT_S = 30.0
 _MIB = re.compile(r"(\d+) MiB")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolGpu:
+class ToolGpu(Struct, frozen=True, kw_only=True):
     """A GPU as a tool tells of it; what it does not tell is None.
 
     `parts` are its MIG devices (GPU instance, compute instance), or partitions (number, 0).
@@ -40,16 +41,14 @@ class ToolGpu:
     links: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(Struct, frozen=True, kw_only=True):
     """What a command printed; `problem` says in one line why there is nothing."""
 
     text: str = ""
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class Tool(Struct, frozen=True, kw_only=True):
     """A vendor's tool: `command` prints what `parse` reads, raising ValueError."""
 
     vendor: str

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from deviceplugin.errors import VendorError
@@ -14,12 +13,13 @@ _TEXTS = ("/sys/", "/proc/", "/etc/ld.so")  # of other files only that they are 
 _MAX_LINKS = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingHost(Host):
     """A host that notes each path that is looked at, and each directory that is listed."""
 
-    seen: set[str] = field(default_factory=set, compare=False)
-    listed: set[str] = field(default_factory=set, compare=False)
+    def __init__(self, root: Path = Path("/")) -> None:
+        super().__init__(root)
+        self.seen: set[str] = set()
+        self.listed: set[str] = set()
 
     def read_names(self, host_path: str) -> tuple[str, ...]:
         """As Host's."""

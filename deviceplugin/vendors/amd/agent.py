@@ -5,7 +5,8 @@ answer: a node without the exporter does not pay for it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.host.pci import devices_at
 from deviceplugin.model import Device, FaultClass
@@ -16,8 +17,7 @@ UNHEALTHY = Complaint(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ExporterProtocol:
+class ExporterProtocol(Struct, frozen=True):
     """Each answer has all GPUs, by PCI address."""
 
     def parse(self, message: bytes, _: Reports) -> Reports:

@@ -1,7 +1,8 @@
 """One look at all AMD GPUs of the node, whole and from scratch; only links are kept in between."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host

@@ -5,8 +5,9 @@ documentation), and every variable below is set only where the configuration ask
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from deviceplugin.edits import VfioFunction, merge_edits, vfio_edits
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceNode, ResourceName, frozen

@@ -1,7 +1,8 @@
 """What the parts of AMD discovery hand to each other; pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName
 from deviceplugin.names import size_class
@@ -12,8 +13,7 @@ NAME = "amd"
 WHOLE = ResourceName(f"{DOMAIN}/gpu")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """Devices, the faults found with them, and the KFD node number behind each device."""
 
     devices: tuple[Device, ...] = ()

@@ -9,8 +9,9 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol, cast
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
@@ -32,8 +33,7 @@ GRANULE_BYTES = 16 * MIB
 _SETTING = re.compile(r"\s*([\w.]+)\s*=\s*(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10})\s*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameBuffer:
+class FrameBuffer(Struct, frozen=True, kw_only=True):
     """The size of a frame buffer and where it is from."""
 
     memory_bytes: int

@@ -1,7 +1,8 @@
 """One PCI function bound to amdgpu: what its own sysfs files say (Documentation/gpu/amdgpu)."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -23,8 +24,7 @@ _UNIQUE_ID = re.compile(r"[0-9a-f]{1,16}")
 _MEMORY_MODE = re.compile(r"NPS[1-9]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AmdGpu:
+class AmdGpu(Struct, frozen=True, kw_only=True):
     """A GPU under amdgpu; `compute_mode` is None where it cannot be partitioned, and where
     `mode_problem` says why the mode is not known (it reads UNKNOWN or fails while it is
     switched). `memory_problem` says why the memory is not; `shared_bytes` is the host's memory

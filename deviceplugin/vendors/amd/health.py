@@ -1,7 +1,9 @@
 """How an AMD GPU is: RAS counters and bad pages (Documentation/gpu/amdgpu/ras.rst), bus, heat."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -19,8 +21,7 @@ BAD_PAGES = "gpu_vram_bad_pages"
 _RESET = "drain the node and reset the GPU; if it returns, have it replaced"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthReading:
+class HealthReading(Struct, frozen=True, kw_only=True):
     """What was read of one GPU: uncorrectable and correctable errors by block, bad pages."""
 
     hardware: Readings = field(default_factory=Readings)

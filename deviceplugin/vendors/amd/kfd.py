@@ -4,9 +4,11 @@ KFD renumbers its nodes at every rebuild: a node number means something within o
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -18,8 +20,7 @@ FIRST_RENDER_MINOR = 128
 _LINK_KINDS = {2: LinkKind.PCIE, 11: LinkKind.XGMI}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KfdLink:
+class KfdLink(Struct, frozen=True, kw_only=True):
     """A way to another node; `weight` is the kernel's distance, None where it has none."""
 
     peer: int
@@ -27,8 +28,7 @@ class KfdLink:
     weight: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KfdNode:
+class KfdNode(Struct, frozen=True, kw_only=True):
     """A GPU, or a partition of one, as KFD sees it; `domain` is None on kernels that lack it."""
 
     number: int
@@ -56,8 +56,7 @@ def _place(address: str) -> tuple[int, int, int]:
     return int(domain, 16), int(bus, 16), int(rest.partition(".")[0], 16)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topology:
+class Topology(Struct, frozen=True, kw_only=True):
     """All GPU nodes that can be read; `problems` name the files that cannot.
 
     `generation` is the kernel's count of rebuilds as it writes it, None where it cannot be read;

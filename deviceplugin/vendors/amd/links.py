@@ -6,8 +6,10 @@ a full node have 4,000 link files.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Link, LinkKind
@@ -17,13 +19,12 @@ from deviceplugin.vendors.amd.kfd import KfdLink, Topology, read_links
 RENEWED_LOOKS = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class _View(Struct, frozen=True, kw_only=True, eq=False):
     """The links as one device (the first of its PCI function) sees them, by the peer's id."""
 
     first: DeviceID
     links: Mapping[DeviceID, KfdLink]
-    made: dict[DeviceID, tuple[Link, ...]] = field(default_factory=dict, compare=False)
+    made: dict[DeviceID, tuple[Link, ...]] = field(default_factory=dict)
 
     def links_of(self, device: DeviceID) -> tuple[Link, ...]:
         """A device's links in the order of ids, made once."""

@@ -5,14 +5,14 @@ the same, it only has no product name of ours and no arithmetic for its virtual 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 VENDOR_ID = 0x1002
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """A GPU model: name, memory in GiB, number of compute dies (None: cannot be partitioned)."""
 
     name: str

@@ -6,7 +6,8 @@ every mode, so only KFD shows which are in use: those whose render minor is that
 """
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -37,8 +38,7 @@ _INHERITED = frozenset({"driver", "unique_id", "compute_partition", "memory_part
 _XCP = re.compile(r"amdgpu_xcp[._][0-9]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Divided:
+class Divided(Struct, frozen=True, kw_only=True):
     """A GPU whose mode makes partitions of it, the device made of it, and whether the partitions
     are advertised: they are not while virtual functions of the GPU are."""
 

@@ -5,7 +5,6 @@ that no GPU driver has a switch for are accepted and do nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -94,13 +93,12 @@ class RocmSection(Section, frozen=True):
     runtime: RocmRuntime = RocmRuntime()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The three sections together."""
 
-    amd: AmdSection = field(default_factory=AmdSection)
-    mxgpu: MxgpuSection = field(default_factory=MxgpuSection)
-    rocm: RocmSection = field(default_factory=RocmSection)
+    amd: AmdSection = msgspec.field(default_factory=AmdSection)
+    mxgpu: MxgpuSection = msgspec.field(default_factory=MxgpuSection)
+    rocm: RocmSection = msgspec.field(default_factory=RocmSection)
 
 
 def parse_sections(sections: Mapping[str, msgspec.Struct]) -> Settings:

@@ -1,7 +1,8 @@
 """MxGPU virtual functions under vfio-pci: for virtual machines, one unit for each IOMMU group."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from deviceplugin.edits import VFIO_CONTAINER
 from deviceplugin.errors import DiscoveryError, LibraryError

@@ -4,7 +4,9 @@ Under amdgpu a VF is for containers; `vfio.py` has those that virtual machines g
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -38,8 +40,7 @@ VFIO = "vfio-pci"
 _WHOLE_SHARE = 0.7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualFunction:
+class VirtualFunction(Struct, frozen=True, kw_only=True):
     """A VF and, on its host, the physical function (PF) it is a part of.
 
     `physical` is the PF's address, `parent` the device made of it, `ordinal` the place of the VF
@@ -63,8 +64,7 @@ class VirtualFunction:
         return DeviceID(self.function.address)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VfReading:
+class VfReading(Struct, frozen=True, kw_only=True):
     """All that was read of a VF, or of several that a virtual machine gets together.
 
     `is_whole` is true in a guest whose VF is a whole GPU, as clouds give them out.

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -36,8 +38,7 @@ from deviceplugin.vendors.amd.settings import Settings
 _INTENDED = frozenset({GIM, "vfio-pci"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Physical:
+class Physical(Struct, frozen=True, kw_only=True):
     """The physical functions of a node: GPUs under amdgpu with their indices, and the others,
     which are never advertised."""
 
@@ -51,8 +52,7 @@ class Physical:
         return others | {gpu.function.address: (gpu.id, index) for index, gpu in self.gpus}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeReading:
+class WholeReading(Struct, frozen=True, kw_only=True):
     """All that was read of one GPU; `serves` means that virtual functions of it can be allocated,
     so that it cannot itself: they are the same memory."""
 

@@ -5,9 +5,10 @@ answer: a node without the daemon does not pay for it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.host.pci import devices_at
 from deviceplugin.model import Device, FaultClass
@@ -18,8 +19,7 @@ from deviceplugin.vendor import MAX_COMPLAINTS, Agent, AgentReport, Complaint, R
 _SEVERITIES = {2: FaultClass.WARN, 3: FaultClass.RESET, 4: FaultClass.HARDWARE}
 
 
-@dataclass(frozen=True, slots=True)
-class XpumdProtocol:
+class XpumdProtocol(Struct, frozen=True):
     """Each answer has all devices, by PCI address."""
 
     def parse(self, message: bytes, _: Reports) -> Reports:

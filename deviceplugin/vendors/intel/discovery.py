@@ -1,8 +1,9 @@
 """One discovery of a node's Intel GPUs: every function is read again and made a device."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host

@@ -1,7 +1,8 @@
 """What one look at the node carries from function to function, and what it gives back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Fault, ResourceName
@@ -13,8 +14,7 @@ from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 NAME = "intel"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
+class Scan(Struct, frozen=True, kw_only=True):
     """One scan: where and how to read, the settings, all functions by address, udev's links."""
 
     host: Host
@@ -33,8 +33,7 @@ class Scan:
         return tuple(node for node in nodes if not self.host.exists(node))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
+class Board(Struct, frozen=True, kw_only=True):
     """A whole GPU or physical function with its memory, and the reads that failed on the way."""
 
     gpu: IntelGpu
@@ -43,16 +42,14 @@ class Board:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """A device and what is wrong with it."""
 
     device: Device
     faults: tuple[Fault, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advertisement:
+class Advertisement(Struct, frozen=True, kw_only=True):
     """What becomes of a function: its resource (None: not offered), profile and nodes."""
 
     resource: ResourceName | None = None

@@ -1,7 +1,8 @@
 """One Intel GPU function as sysfs shows it, whole, physical or virtual."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -19,8 +20,7 @@ _DISPLAY_CLASSES = frozenset({0x0300, 0x0302, 0x0380})
 _INTEGRATED_SLOT = "0000:00:02.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntelGpu:
+class IntelGpu(Struct, frozen=True, kw_only=True):
     """A function with what it is made of; `virtual` holds its enabled virtual functions in order.
 
     `may_be_guest` is true of a function that shows neither a physical function nor the SR-IOV

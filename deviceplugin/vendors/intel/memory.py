@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.host.modules import DRM_DEBUGFS
 from deviceplugin.host.numbers import parse_hexadecimal
@@ -22,8 +23,7 @@ _WHOLE_SHARE = 0.7
 _VRAM_SIZE = re.compile(r"^\s*size:\s*([0-9]{1,18})\s*$", re.ASCII | re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Struct, frozen=True, kw_only=True):
     """A size in bytes and where it was learnt."""
 
     bytes: int

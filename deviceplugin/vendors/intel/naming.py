@@ -1,7 +1,8 @@
 """Names of Intel's resources, profiles and attributes; pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import Fault, ResourceName, frozen
 from deviceplugin.names import size_class
@@ -45,8 +46,7 @@ def monitoring_name(settings: IntelSettings) -> ResourceName:
 _INTEGRATED_PROFILE = "gpu-vf"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceOffer:
+class SliceOffer(Struct, frozen=True, kw_only=True):
     """A slice's profile and pinned instance; `offered` is whether it is advertised at all."""
 
     offered: bool

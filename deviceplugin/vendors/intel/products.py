@@ -5,12 +5,12 @@ the memory is the board's nominal size, the driver's own answer is always better
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
+
+class Product(Struct, frozen=True, kw_only=True):
     """A product: `memory_gib` holds every size it is sold with and is empty if integrated.
 
     `sriov` means that it can have virtual functions, so that one may be seen in a guest.

@@ -5,8 +5,10 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -127,8 +129,7 @@ _QUERIES: Mapping[str, Callable[[Exchange], int | None]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
+class Reader(Struct, frozen=True, kw_only=True):
     """A host, the DRM query and a notebook; `problems` name the file that could not be read."""
 
     host: Host

@@ -1,7 +1,8 @@
 """The vendor object that the daemon talks to; the work is done in the modules beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
@@ -18,21 +19,22 @@ from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
 
 
-@dataclass(slots=True, kw_only=True)
 class IntelVendor:
     """Intel's GPUs as sysfs shows them; `query` is the one thing that files cannot stand for."""
 
-    host: Host
-    query: MemoryQuery
-    settings: IntelSettings
-    xe: XeSettings
-    health: IntelHealth
-    _trace: TracingHost | None = None
-    _links: OwnLinks = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Nothing is written before a device is first offered."""
-        self._links = OwnLinks(self.host)
+    def __init__(
+        self,
+        *,
+        host: Host,
+        query: MemoryQuery,
+        settings: IntelSettings,
+        xe: XeSettings,
+        health: IntelHealth,
+    ) -> None:
+        self.host, self.query, self.settings, self.xe = host, query, settings, xe
+        self.health = health
+        self._trace: TracingHost | None = None
+        self._links = OwnLinks(host)  # writes nothing before a device is first offered
 
     @property
     def name(self) -> str:

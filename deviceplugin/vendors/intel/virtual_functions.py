@@ -1,7 +1,9 @@
 """SR-IOV virtual functions of a host: for containers by their driver, for machines by VFIO."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.edits import VFIO_CONTAINER
 from deviceplugin.host.pci import read_function
@@ -19,8 +21,7 @@ from deviceplugin.vendors.intel.quota import read_quota
 _HARMLESS_DRIVERS = VFIO_DRIVERS | {None, "pcieport", "pci-stub"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualFunction:
+class VirtualFunction(Struct, frozen=True, kw_only=True):
     """A virtual function, the physical one it is of, its memory and failed reads."""
 
     gpu: IntelGpu

@@ -1,6 +1,6 @@
 """GPUs other than a host's virtual functions: whole ones, divided ones, and slices in a guest."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host

@@ -5,17 +5,17 @@ answer: a node without the device API does not pay for it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.model import Device, FaultClass
 from deviceplugin.names import one_line
 from deviceplugin.vendor import MAX_COMPLAINTS, Agent, AgentReport, Complaint, Reports
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceApiProtocol:
+class DeviceApiProtocol(Struct, frozen=True):
     """Each answer is about one GPU, by UUID; a GPU has one name, the last used for it."""
 
     def parse(self, message: bytes, reports: Reports) -> Reports:

@@ -5,8 +5,9 @@ XID catalogue does for XID 79; what else a driver that fails needs stands in the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import FaultClass
@@ -19,8 +20,7 @@ MEMORY, NOT_READY, GPU_NOT_FOUND, UNKNOWN = 20, 27, 28, 999
 MINOR_NUMBER = "nvmlDeviceGetMinorNumber"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meaning:
+class Meaning(Struct, frozen=True, kw_only=True):
     """What a return code means for the GPU: its class, what is the matter (in words that follow
     the driver's own) and what a person should do; `name` is the code of the fault."""
 

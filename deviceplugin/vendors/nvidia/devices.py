@@ -3,7 +3,8 @@ looking which device nodes exist."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from deviceplugin.faults import NODE_MISSING
 from deviceplugin.host import Host
@@ -35,8 +36,7 @@ CONTROL_NODES = (
 Found = tuple[tuple[Device, ...], tuple[Fault, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Naming:
+class Naming(Struct, frozen=True, kw_only=True):
     """How GPUs become resources on this node now.
 
     `single_profile` is the profile that `nvidia.com/gpu` stands for under the strategy single
@@ -88,8 +88,7 @@ def naming_for(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Locality:
+class Locality(Struct, frozen=True, kw_only=True):
     """Where a GPU is: its NUMA node, and its links to the other GPUs."""
 
     numa_node: int | None = None

@@ -5,7 +5,8 @@ GPUs that do not answer are told of in `missing`.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.host import Host
@@ -26,8 +27,7 @@ from deviceplugin.vendors.nvidia.mig import read_mig_minors
 MAX_GPUS = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
+class Scan(Struct, frozen=True, kw_only=True):
     """The GPUs that answered, and the error of each that did not: by PCI address in `failed`, by
     NVML's index in `nameless` where not even the address is known. `displays` are the addresses
     of display adapters, which are left out.

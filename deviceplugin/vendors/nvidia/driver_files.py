@@ -4,7 +4,8 @@ the host's links, and the places inside where an image's linker looks for them."
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
@@ -36,8 +37,7 @@ _ELF, _CLASS_32 = b"\x7fELF", 1
 _MAX_NAMED = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Driver:
+class Driver(Struct, frozen=True, kw_only=True):
     """Which driver is wanted: `root` and `library_dirs` are host paths. `hook` is the program
     that refreshes the linker's cache: None for one that is found, empty for none."""
 
@@ -47,8 +47,7 @@ class Driver:
     hook: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriverFiles:
+class DriverFiles(Struct, frozen=True, kw_only=True):
     """What every container gets of the driver; `problem` says why that is not enough for CUDA."""
 
     edits: ContainerEdits

@@ -1,9 +1,10 @@
 """NVML events: one set for all GPUs; each event becomes a fault of a GPU or of a MIG instance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from threading import Event
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
@@ -60,8 +61,7 @@ _LOOK_AGAIN_XIDS = frozenset({79, 154, 167})
 WANTED = XID_CRITICAL | MIG_CONFIG_CHANGE | RECOVERY_ACTION | sum(_EVENTS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvmlEvent:
+class NvmlEvent(Struct, frozen=True, kw_only=True):
     """An event as NVML reports it; the instance ids are None where it cannot be attributed."""
 
     gpu: DeviceID
@@ -144,8 +144,7 @@ def watch_events(nvml: Nvml, devices: Sequence[Device], report: HealthReport, st
         _free(nvml, event_set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
+class _Scene(Struct, frozen=True):
     devices: Sequence[Device]
     handles: Mapping[int, DeviceID]
     report: HealthReport

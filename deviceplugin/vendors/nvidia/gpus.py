@@ -1,8 +1,9 @@
 """One GPU as NVML reports it, read call by call; nothing about how it is offered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.vendors.nvidia.codes import (
@@ -38,8 +39,7 @@ DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 FATAL = frozenset({UNINITIALIZED, GPU_IS_LOST, RESET_REQUIRED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvidiaGpu:
+class NvidiaGpu(Struct, frozen=True, kw_only=True):
     """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG.
 
     `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t, `compute_mode` its nvmlComputeMode_t,
@@ -79,8 +79,7 @@ def read_pci_address(nvml: Nvml, handle: Any) -> str:
     return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class _Reader(Struct, frozen=True):
     """Asks one GPU for the facts without which it can be offered all the same."""
 
     nvml: Nvml

@@ -5,9 +5,10 @@ Source of the tables: nvml.h, NVML_GPU_INSTANCE_PROFILE_* and NVML_COMPUTE_INSTA
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
@@ -49,8 +50,7 @@ MAX_INSTANCES = 64  # of a GPU: today's drivers cut seven
 PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us is still read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigInstance:
+class MigInstance(Struct, frozen=True, kw_only=True):
     """A MIG device as NVML reports it; memory in MiB, minors None where the node has none."""
 
     uuid: str

@@ -6,7 +6,6 @@ write.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import msgspec
@@ -82,8 +81,7 @@ class Mps:
         return ContainerEdits(env=frozen({"CUDA_MPS_PIPE_DIRECTORY": pipe}), mounts=mounts)
 
 
-@dataclass(frozen=True, slots=True)
-class MpsLaunch:
+class MpsLaunch(msgspec.Struct, frozen=True):
     """The control daemon of a resource: `control` the program, `root` as this process sees it."""
 
     control: str

@@ -7,8 +7,9 @@ perhaps in another process; `Probes` remembers and judges, and knows no library.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
@@ -46,8 +47,7 @@ Faults = tuple[Fault, ...]
 Check = Callable[[Nvml, Any, Device], Faults | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuReadings:
+class GpuReadings(Struct, frozen=True, kw_only=True):
     """What one GPU answered now; a check that got no answer is not among `checks`."""
 
     energy: int | None

@@ -6,10 +6,11 @@ with a reset, after which a uevent or the regular look reads them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
@@ -66,8 +67,7 @@ def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
     return (nvml.uuid(handle), slices, found.memorySizeMB)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """All GPUs now, with their links and versions; `driver_root` is a host path."""
 
     scan: Scan

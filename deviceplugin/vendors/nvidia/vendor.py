@@ -1,8 +1,9 @@
 """The NVIDIA vendor: finds GPUs through an NVML session, makes container edits."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from threading import Event
+
+from msgspec.structs import replace
 
 from deviceplugin.edits import merge_edits
 from deviceplugin.errors import UnavailableError

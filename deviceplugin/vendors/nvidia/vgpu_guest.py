@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.model import ContainerEdits, Device, ResourceName, frozen
 from deviceplugin.names import size_class
@@ -26,8 +27,7 @@ def type_of(product: str | None) -> str | None:
     return match[1] if match else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestVgpu:
+class GuestVgpu(Struct, frozen=True, kw_only=True):
     """What a guest's vGPU is called; a container gets `attributes` in variables."""
 
     profile: str

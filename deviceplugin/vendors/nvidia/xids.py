@@ -6,8 +6,9 @@ explain is reported, and the device stays Healthy.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from deviceplugin.model import FaultClass
 
@@ -27,8 +28,7 @@ _SUPPORT = "ask NVIDIA support; the device stays Healthy"
 _WATCH = "plan a reset at the next drain"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Xid:
+class Xid(Struct, frozen=True, kw_only=True):
     """One entry of the catalogue; `action` says in one line what a person should do."""
 
     code: int

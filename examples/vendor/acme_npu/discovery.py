@@ -1,7 +1,5 @@
 """NPUs from sysfs: PCI functions of Acme with a directory `npu/npu<N>` of the driver's."""
 
-from dataclasses import replace
-
 from acme_npu.section import NAME, AcmeSection
 from deviceplugin.api import (
     Device,
@@ -17,6 +15,7 @@ from deviceplugin.api import (
     modules,
     numbers,
     pci,
+    replace,
 )
 
 PCI_VENDOR = 0x1AC3

@@ -6,11 +6,11 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from deviceplugin.pb import podresources_v1_pb2 as podresources
@@ -87,8 +87,7 @@ class Containerd:
         return self.ctr("containers", "list", "-q").split() if self.listens() else []
 
 
-@dataclass(frozen=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """A pod that was not admitted, and how long after the kubelet's socket was there."""
 
     pod: str

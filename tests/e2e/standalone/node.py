@@ -7,9 +7,11 @@ import json
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import DEMO_GPUS, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
@@ -27,8 +29,7 @@ _EXPERIMENTAL_MAJOR = 120  # no driver of any machine has it
 _CONTROLLERS = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True)
-class Inside:
+class Inside(Struct, frozen=True):
     """What a program in a container sees: variables, nodes, and why a node cannot be opened."""
 
     environment: Mapping[str, str]

@@ -8,8 +8,9 @@ the first process of the namespace is killed, the kernel ends all others and und
 import signal
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _SETUP = """
 set -e
@@ -29,8 +30,7 @@ _NODES = (
 _END_S = 30.0
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Struct, frozen=True):
     """A character device that the sandbox's /dev has."""
 
     path: str
@@ -102,8 +102,7 @@ class Sandbox:
         self._first.stdout.close()
 
 
-@dataclass
-class Service:
+class Service(Struct):
     """A program in the sandbox with its log."""
 
     sandbox: Sandbox

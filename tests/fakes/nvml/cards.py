@@ -1,7 +1,8 @@
 """The data-centre cards tests speak of: memory, engines and the MIG profiles each offers."""
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from tests.fakes.nvml.model import CiProfile, EccCounter, GiProfile, Gpu
 
@@ -20,8 +21,7 @@ _CI_INDEX = {1: 0, 2: 1, 3: 2, 4: 3, 7: 4}
 _CI_INDEX_ME = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Card:
+class _Card(Struct, frozen=True, kw_only=True):
     """Memory sizes and names by eighths; multiprocessors and decoders by NVML profile index."""
 
     memory_mb: dict[int, int]

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+from msgspec.structs import replace
 
 from tests.fakes.nvml.library import build_library
 from tests.fakes.nvml.model import GPU_IS_LOST, Fault, Gpu, Scenario

@@ -1,7 +1,8 @@
 """NVLink layouts: every GPU to the switches, or chosen pairs wired directly."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tests.fakes.nvml.model import LINK_TO_SWITCH, Gpu, NvLink
 

@@ -1,16 +1,17 @@
 """The values of a scenario: GPUs, MIG devices, links, faults. Nothing here touches a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 GPU_IS_LOST = 15
 LINK_TO_GPU, LINK_TO_SWITCH = 0, 2
 ANCESTOR_SINGLE, ANCESTOR_NODE, ANCESTOR_SYSTEM = 10, 40, 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiProfile:
+class GiProfile(Struct, frozen=True, kw_only=True):
     """A GPU instance profile as the driver offers it: `id` is the driver's, `index` NVML's."""
 
     index: int
@@ -30,8 +31,7 @@ class GiProfile:
     starts: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CiProfile:
+class CiProfile(Struct, frozen=True, kw_only=True):
     """A compute instance profile of the GPU instances whose profile id is `gi_profile`."""
 
     gi_profile: int
@@ -49,8 +49,7 @@ class CiProfile:
     ofa: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigInstance:
+class MigInstance(Struct, frozen=True, kw_only=True):
     """One MIG device: a compute instance `ci` in a GPU instance `gi`; `slot` is its NVML index."""
 
     slot: int
@@ -76,8 +75,7 @@ class MigInstance:
     memory_used_bytes: int | None = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvLink:
+class NvLink(Struct, frozen=True, kw_only=True):
     """One link of a GPU: the PCI address at its other end and what sits there (0 GPU, 2 switch)."""
 
     link: int
@@ -87,16 +85,14 @@ class NvLink:
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemappedRows:
+class RemappedRows(Struct, frozen=True, kw_only=True):
     corrected: int = 0
     uncorrected: int = 0
     pending: bool = False
     failure: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowHistogram:
+class RowHistogram(Struct, frozen=True, kw_only=True):
     """Memory banks by spare rows left: all, most, some, few, none."""
 
     max: int = 640
@@ -106,8 +102,7 @@ class RowHistogram:
     none: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SramErrors:
+class SramErrors(Struct, frozen=True, kw_only=True):
     aggregate_uncorrected: int = 0
     aggregate_corrected: int = 0
     volatile_uncorrected: int = 0
@@ -115,8 +110,7 @@ class SramErrors:
     threshold_exceeded: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EccCounter:
+class EccCounter(Struct, frozen=True, kw_only=True):
     """Type 0 corrected, 1 uncorrected; counter 0 volatile, 1 aggregate; no location: the total."""
 
     type: int
@@ -125,8 +119,7 @@ class EccCounter:
     location: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fabric:
+class Fabric(Struct, frozen=True, kw_only=True):
     """State 0 unsupported, 1 not started, 2 in progress, 3 completed; cluster as 32 hex digits."""
 
     cluster: str = "7b968a6dc8aa45e19e07e1e51be99c31"
@@ -137,16 +130,14 @@ class Fabric:
     health_summary: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     pid: int
     memory: int
     gi: int | None = None
     ci: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class Gpu(Struct, frozen=True, kw_only=True):
     """One GPU. A value that is None is one NVML answers NOT_SUPPORTED for.
 
     `index` names the GPU within the scenario; NVML's index is its place among those present.
@@ -232,8 +223,7 @@ class Gpu:
         return f"{self.pci_domain:08X}:{self.pci_bus:02X}:{self.pci_device:02X}.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """What befalls calls whose name matches `function` (a shell pattern) on a GPU, or on any."""
 
     kind: Literal["error", "hang", "slow", "crash", "lie"]
@@ -247,8 +237,7 @@ class Fault:
     number: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class Scenario(Struct, frozen=True, kw_only=True):
     """One machine as NVML sees it. `ancestors` overrides what NUMA nodes say of a pair of GPUs."""
 
     gpus: tuple[Gpu, ...] = ()

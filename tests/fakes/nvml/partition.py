@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tests.fakes.nvml.model import CiProfile, GiProfile, Gpu, MigInstance
 
@@ -11,8 +13,7 @@ _FIRST_GI = {7: 0, 4: 1, 3: 1, 2: 3, 1: 7}
 _SLICES_OF_A_GPU = 8
 
 
-@dataclass(slots=True)
-class _Instance:
+class _Instance(Struct):
     """A GPU instance in the making, and the compute instances (slot, profile) put into it."""
 
     profile: GiProfile

@@ -1,9 +1,10 @@
 """Scenario to the text that the C side reads: `keyword key=value key="two words"` per line."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import combinations
 from typing import Any
+
+from msgspec.structs import asdict
 
 from tests.fakes.nvml.model import ANCESTOR_NODE, ANCESTOR_SYSTEM, Fault, Gpu, Scenario
 
@@ -107,8 +108,8 @@ def _fault_line(fault: Fault) -> str:
 
 
 def _plain_values(part: Any, skip: set[str] | None = None) -> dict[str, Any]:
-    """The fields of a dataclass that are one number or text each."""
-    values = {f.name: getattr(part, f.name) for f in fields(part) if f.name not in (skip or ())}
+    """The fields of a struct that are one number or text each."""
+    values = {name: value for name, value in asdict(part).items() if name not in (skip or ())}
     return {name: value for name, value in values.items() if isinstance(value, int | str)}
 
 

@@ -6,9 +6,10 @@ that both sides map.
 
 import mmap
 import struct
-from dataclasses import dataclass
 from enum import IntFlag, auto
 from pathlib import Path
+
+from msgspec import Struct
 
 from tests.fakes.compiled import compiled
 
@@ -50,8 +51,7 @@ CHANGING = (
 SOCKETS = Call.BIND | Call.CONNECT | Call.ACCEPT | Call.SEND | Call.RECEIVE
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(Struct, frozen=True):
     """Which calls are met: those about paths that begin with `prefix`, all from number `skip` on,
     or `times` of them."""
 

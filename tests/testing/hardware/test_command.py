@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.testing.amd import DEMO_GPUS, write_amd_node
 from deviceplugin.testing.hardware.command import NO_GPU_STATUS, main

@@ -2,11 +2,11 @@
 
 import ctypes
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.discovery.registry import load_vendors

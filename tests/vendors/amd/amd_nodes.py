@@ -97,11 +97,9 @@ NODES: Mapping[str, str] = {
 class Denied(Host):
     """A host that denies some files: chmod does not stop tests that root runs."""
 
-    denied: Sequence[str] = ()
-
     def __init__(self, root: Path, denied: Sequence[str]) -> None:
         super().__init__(root)
-        object.__setattr__(self, "denied", denied)
+        self.denied = denied
 
     def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
         """As EPERM from the kernel arrives at a vendor."""

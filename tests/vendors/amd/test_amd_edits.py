@@ -1,9 +1,9 @@
 """What a container gets: nodes, variables only where asked for, CDI from the same edits."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.vendors.amd.amd_nodes import NODES, offered, vendor_at
 

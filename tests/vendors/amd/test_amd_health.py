@@ -1,9 +1,9 @@
 """How AMD GPUs are, from their files in sysfs: appears, and clears."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, FaultClass, ResourceName

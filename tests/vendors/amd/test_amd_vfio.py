@@ -1,9 +1,9 @@
 """MxGPU virtual functions: for virtual machines, on a GIM host."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.host import Host

@@ -1,9 +1,9 @@
 """MxGPU virtual functions: for containers, in a guest and on their host; the list of sizes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import FaultClass
 from deviceplugin.testing.amd import MI210, V620_HOST, SimulatedGpu, amd_tree

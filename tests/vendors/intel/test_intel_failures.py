@@ -1,6 +1,5 @@
 """Nodes on which something is missing or may not be read: what it costs, and what is told."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,12 @@ QUOTA = 4227858432
 PCI = "/sys/devices/pci0000:00"
 
 
-@dataclass(frozen=True)
 class DeniedHost(Host):
     """A host on which every path that ends in `denied` may not be read."""
 
-    denied: str = ""
+    def __init__(self, root: Path, denied: str = "") -> None:
+        super().__init__(root)
+        self.denied = denied
 
     def _check(self, host_path: str) -> None:
         if host_path.endswith(self.denied):

@@ -1,10 +1,10 @@
 """An Intel vendor sees by a glance what has changed, without a word of the kernel."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.tree import remove

@@ -4,8 +4,9 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, Fault
@@ -16,8 +17,7 @@ from tests.fakes.nvml import NvmlDouble, write_host_tree
 from tests.rig import WAIT_S, two_a100
 
 
-@dataclass
-class Report:
+class Report(Struct):
     """Fulfils HealthReport."""
 
     events: "queue.SimpleQueue[Fault]" = field(default_factory=queue.SimpleQueue)
@@ -36,8 +36,7 @@ class Report:
         self.looks.put(None)
 
 
-@dataclass
-class Machine:
+class Machine(Struct):
     """A double and the vendor that looks at it."""
 
     root: Path

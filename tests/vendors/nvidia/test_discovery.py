@@ -1,10 +1,10 @@
 """What is found on a node, strategy by strategy and failure by failure."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host

@@ -1,8 +1,7 @@
 """NVML events become faults of the right class, of the right device."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import DeviceID, FaultClass
 from deviceplugin.vendors.nvidia.events import NvmlEvent, faults_of

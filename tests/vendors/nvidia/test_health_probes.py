@@ -1,9 +1,9 @@
 """What NVML's counters and states say of a GPU, and what is made of answers that fail."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import FaultClass

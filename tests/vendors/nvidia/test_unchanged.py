@@ -1,10 +1,10 @@
 """An NVIDIA vendor sees by a glance what has changed, without an event of NVML."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.testing.tree import remove, write_tree
 from tests.fakes.nvml import NvmlDouble

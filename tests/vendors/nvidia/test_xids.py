@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from msgspec import field
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, FaultClass, frozen
@@ -112,14 +113,12 @@ class Recorder:
 class Ending(Report):
     """Ends the watch when it asks for a look the second time: after its registration it failed."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        super().__init__()
-        self._stop = stop
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def rediscover(self) -> None:
         super().rediscover()
         if self.looks.qsize() == 2:
-            self._stop.set()
+            self.stop.set()
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["stopped", "failed"])
@@ -133,7 +132,7 @@ def test_the_event_set_is_freed_however_the_watch_ends(machine: Machine, *, fail
         machine.double.fail("nvmlEventSetWait*", 999)
     else:
         stop.set()
-    report = Ending(stop)
+    report = Ending(stop=stop)
     watch_events(Nvml(recorder, "/"), devices, report, stop)
     nvml.close()
     assert recorder.called.count("nvmlEventSetCreate") == 1
