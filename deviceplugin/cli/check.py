@@ -15,6 +15,7 @@ def node_remarks(config: Config, report: Mapping[str, Any]) -> Iterator[str]:
     for vendor in report["vendors"]:
         if vendor["error"] and vendor["name"] in (config.vendors or ()):
             yield f"vendors: {vendor['name']}: {vendor['error']}"
+        yield from (f"{vendor['name']}: {note}" for note in vendor["notes"])
     yield from absent_programs(sharing_of(config.sections), Host(config.host_root), config.sections)
     for rule in report["unused_rules"]:
         yield f"{rule['rule']}: {rule['reason']}"

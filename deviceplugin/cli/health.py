@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from deviceplugin.cli.tables import blocks_of
+from deviceplugin.cli.tables import blocks_of, vendor_notes
 from deviceplugin.runtime.tables import table
 
 Answer = dict[str, Any]
@@ -80,7 +80,7 @@ def health_text(answer: Answer) -> str:
     if devices:
         head = ("DEVICE", "PRODUCT", "PCI", "RESOURCE", "CONDITION", "HELD BY")
         parts.append(table(head, [_row(device) for device in devices]))
-    parts += _vendor_lines(answer, devices)
+    parts += [*_vendor_lines(answer, devices), *vendor_notes(answer)]
     parts += [_fault_text(faults, devices) for faults in blocks_of(devices)]
     return "\n\n".join(parts)
 

@@ -21,6 +21,7 @@ def _sections(report: Report) -> Iterator[str]:
             for v in report["vendors"]
         ],
     )
+    yield from vendor_notes(report)
     if report["devices"]:
         yield table(
             ("DEVICE", "PRODUCT", "PROFILE", "PCI", "NUMA", "MEMORY", "HEALTH", "RESOURCE"),
@@ -32,6 +33,12 @@ def _sections(report: Report) -> Iterator[str]:
         yield _resource_table(report)
     yield from _unavailable(report)
     yield from _troubles(report)
+
+
+def vendor_notes(report: Report) -> Iterator[str]:
+    """What vendors say of how they serve; a daemon of another version may say nothing."""
+    for vendor in report["vendors"]:
+        yield from (f"{vendor['name']}: {note}" for note in vendor.get("notes", ()))
 
 
 def _resource_table(report: Report) -> str:

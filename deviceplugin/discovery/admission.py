@@ -16,7 +16,9 @@ from deviceplugin.cdi.spec import precedes
 from deviceplugin.discovery.values import device_problem, fault_problem, link_problem
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.model import MAX_NUMA_NODES, CdiSpec, Device, DeviceID, Discovery, Fault
-from deviceplugin.names import cdi_kind_problem, cdi_name_problem
+from deviceplugin.names import cdi_kind_problem, cdi_name_problem, one_line
+
+MAX_NOTES, MAX_NOTE = 8, 400  # characters of one
 
 T = TypeVar("T")
 
@@ -49,7 +51,14 @@ def checked(vendor: str, found: object) -> tuple[Discovery, tuple[NotAdmitted, .
     devices = _each(found.devices, lambda device: device_problem(vendor, device), refused)
     kept = _related([_with_numa(d, refused) for d in _distinct(devices, refused)], refused)
     faults = tuple(_each(found.faults, lambda fault: fault_problem(fault, vendor), refused))
-    return replace(found, devices=kept, faults=faults, **_versions(found)), tuple(refused)
+    checked_one = Discovery(
+        devices=kept,
+        faults=faults,
+        driver_version=_text_or_none(found.driver_version),
+        library_version=_text_or_none(found.library_version),
+        notes=_notes(found.notes),
+    )
+    return checked_one, tuple(refused)
 
 
 def checked_specs(found: object) -> tuple[tuple[CdiSpec, ...], tuple[NotAdmitted, ...]]:
@@ -197,11 +206,14 @@ def _with_names(spec: CdiSpec, refused: list[NotAdmitted]) -> CdiSpec:
     return replace(spec, devices={n: e for n, e in spec.devices.items() if not problems[n]})
 
 
-def _versions(found: Discovery) -> dict[str, str | None]:
-    return {
-        name: str(value) if (value := getattr(found, name)) is not None else None
-        for name in ("driver_version", "library_version")
-    }
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _notes(found: object) -> tuple[str, ...]:
+    """Lines for people: what is none, is left out."""
+    notes = found if isinstance(found, tuple) else ()
+    return tuple(one_line(note, MAX_NOTE) for note in notes[:MAX_NOTES] if isinstance(note, str))
 
 
 def _name_of(item: object) -> str:

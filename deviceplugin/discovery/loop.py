@@ -216,6 +216,7 @@ class VendorLoop:
                 driver_version=discovery.driver_version,
                 library_version=discovery.library_version,
                 error=str(problem) if problem else self._prober.problem,
+                notes=discovery.notes,
             )
         )
         self._devices = devices

@@ -63,7 +63,8 @@ def health_report(inventory: Inventory, records: FaultRecords, uses: Uses | None
     gone = {d for _, name, d in held if d not in inventory.devices and name in listed}
     return {
         "vendors": [
-            {"name": status.name, "error": status.error} for status in inventory.vendors.values()
+            {"name": status.name, "error": status.error, "notes": list(status.notes)}
+            for status in inventory.vendors.values()
         ],
         "devices": [*devices, *(_gone(device, holders[device]) for device in sorted(gone))],
     }

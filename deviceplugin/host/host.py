@@ -102,16 +102,22 @@ class Host:
         """The last part of a symbolic link's target, None where there is no link."""
         return os.path.basename(self.read_link(host_path) or "") or None
 
-    def read_real_path(self, host_path: str) -> str | None:
+    def read_real_path(self, host_path: str, root: str = "") -> str | None:
         """Where `host_path` leads when every link in it is followed, None where nothing is.
 
-        As for a process whose root is ours: absolute targets are host paths, `..` stays below.
+        As for a process whose root is ours, or `root` (a host path) for a path below it: absolute
+        targets are below the root, `..` stays there.
         """
-        found, left, links = "", host_path.split("/")[::-1], 0
+        below = root.rstrip("/")
+        inside = bool(below) and host_path.startswith(f"{below}/")
+        base = self.read_real_path(below) if inside else ""
+        if base is None:
+            return None
+        found, left, links = base, host_path.removeprefix(below * inside).split("/")[::-1], 0
         while left:
             part = left.pop()
             if part == "..":
-                found = found.rpartition("/")[0]
+                found = base if found == base else found.rpartition("/")[0]
             elif part not in ("", "."):
                 target = self._target(f"{found}/{part}")
                 if target is None:
@@ -120,7 +126,7 @@ class Host:
                 links += 1
                 if links > MAX_LINKS:
                     return None
-                found = "" if target.startswith("/") else found
+                found = base if target.startswith("/") else found
                 left += target.split("/")[::-1]
         return found if self.exists(found) else None
 

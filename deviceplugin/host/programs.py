@@ -37,7 +37,7 @@ def read_go_program(host: Host, host_path: str) -> GoProgram | None:
         return None
     try:
         return _program(_build_info(descriptor))
-    except (OSError, struct.error, IndexError):
+    except (OSError, OverflowError, struct.error, IndexError):
         return None
     finally:
         os.close(descriptor)

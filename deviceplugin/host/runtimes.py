@@ -125,7 +125,7 @@ def _judge_containerd(host: Host, program: GoProgram) -> CdiSupport:
     if False in told or not (second or (told and told[-1])):
         remedy = f"enable_cdi = true in {CONTAINERD_FILE}"
         return CdiSupport(honoured=False, reason=f"{what} has CDI turned off", remedy=remedy)
-    return _with_directory(what, tables, CONTAINERD_FILE)
+    return _judge_tables(what, tables, CONTAINERD_FILE)
 
 
 def _judge_crio(host: Host, program: GoProgram) -> CdiSupport:
@@ -139,11 +139,16 @@ def _judge_crio(host: Host, program: GoProgram) -> CdiSupport:
         ]
     except VendorError as error:
         return _unknown(f"{what}: {error}")
-    return _with_directory(what, tables, CRIO_FILE)
+    return _judge_tables(what, tables, CRIO_FILE)
 
 
-def _with_directory(what: str, tables: Sequence[Mapping[str, Any]], file: str) -> CdiSupport:
+def _judge_tables(what: str, tables: Sequence[Mapping[str, Any]], file: str) -> CdiSupport:
     """Every list of directories must have ours: which one counts is the runtime's own matter."""
+    defaults = [str(table.get("default_runtime", "")) for table in tables]
+    defaults += [str(_table(table, "containerd").get("default_runtime_name")) for table in tables]
+    if any("nvidia" in name for name in defaults):
+        reason = f"{what} runs every container by NVIDIA's runtime"
+        return CdiSupport(honoured=False, reason=reason, remedy=f"another default in {file}")
     for folders in (table["cdi_spec_dirs"] for table in tables if "cdi_spec_dirs" in table):
         if not _CDI_DIRS & {folder.rstrip("/") for folder in _list(folders)}:
             remedy = f"/var/run/cdi in cdi_spec_dirs of {file}"

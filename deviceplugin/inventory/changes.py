@@ -116,6 +116,9 @@ def _vendor_events(before: Inventory, after: Inventory) -> Iterator[Event]:
             yield "vendor_waits", {**waits, "served": True} if served else waits
         elif not status.error and (was is None or was.error):
             yield "vendor_serves", {"vendor": name, "driver_version": status.driver_version}
+        for note in status.notes:
+            if was is None or note not in was.notes:
+                yield "vendor_note", {"vendor": name, "note": note}
 
 
 def _fault_events(before: Inventory, after: Inventory) -> Iterator[Event]:

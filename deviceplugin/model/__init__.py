@@ -193,12 +193,13 @@ class Fault(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Discovery(Struct, frozen=True, kw_only=True):
-    """What one look at a vendor's hardware found; faults it found on the way are part of it."""
+    """What one look at a vendor's hardware found; `notes` are what a person should know of it."""
 
     devices: tuple[Device, ...] = ()
     faults: tuple[Fault, ...] = ()
     driver_version: str | None = None
     library_version: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class VendorStatus(Struct, frozen=True, kw_only=True):
@@ -208,6 +209,7 @@ class VendorStatus(Struct, frozen=True, kw_only=True):
     driver_version: str | None = None
     library_version: str | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Inventory(Struct, frozen=True, kw_only=True):
@@ -251,10 +253,8 @@ class Share(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AdvertisedDevice(Struct, frozen=True, kw_only=True, gc=False):
-    """One entry of a resource's list: an id that the kubelet may hand out.
-
-    `share` is None for a device that is offered whole; `replica` counts the shares of a device;
-    `reason` says why an id is Unhealthy although its device is not.
+    """An id that the kubelet may hand out: `share` is None for a device that is offered whole,
+    `replica` counts a device's shares, `reason` is why it is Unhealthy although its device is not.
     """
 
     id: AdvertisedID

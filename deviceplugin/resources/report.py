@@ -45,6 +45,7 @@ def _vendor(status: VendorStatus) -> Report:
         "driver_version": status.driver_version,
         "library_version": status.library_version,
         "error": status.error,
+        "notes": list(status.notes),
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from deviceplugin.cli import cli
+from deviceplugin.host.runtimes import CRIO_FILE
 from deviceplugin.metrics import http as metrics_server
 from deviceplugin.names import name_problem
 from deviceplugin.testing.amd import write_amd_node
@@ -38,6 +39,8 @@ NOT_MOUNTED = (
     *(agent.socket for agent in AGENTS),
     *("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id"),
     *("/proc/self", "/proc/stat"),
+    # In a runtime's own words and in our own mounts, never opened; CRI-O's comes with its patch.
+    *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio"),
 )
 
 
@@ -111,14 +114,14 @@ def read_paths() -> Iterator[tuple[str, str]]:
     """Host paths that stand in the code of vendors and host reads, with the file's name."""
     for folder in ("vendors", "host"):
         for path in sorted((ROOT / "deviceplugin" / folder).rglob("*.py")):
-            for found in re.findall(r'"(/(?:sys|proc|dev|run|usr)/[^"…]+)"', path.read_text()):
+            for found in re.findall(r'"(/(?:sys|proc|dev|run|usr|etc)/[^"…]+)"', path.read_text()):
                 yield found, path.name
 
 
 @pytest.mark.parametrize(("path", "file"), sorted(set(read_paths())))
 def test_every_path_that_is_read_is_mounted(path: str, file: str, container: Any) -> None:
     mounted = [m["mountPath"] for m in container["volumeMounts"]]
-    ways = [f"{HOST_ROOT}{path}".startswith(f"{m}/") for m in mounted]
+    ways = [f"{HOST_ROOT}{path}/".startswith(f"{m}/") for m in mounted]
     assert any(ways) or path.startswith(NOT_MOUNTED), f"{file} reads {path}"
 
 
@@ -376,6 +379,18 @@ def test_the_patch_for_links_mounts_where_the_daemon_writes_them() -> None:
     folder = str(Path(FOLDER).parent)
     assert [volume["hostPath"]["path"] for volume in pod["volumes"]] == [folder]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == [HOST_ROOT + folder]
+
+
+def test_the_patch_for_crio_mounts_the_directory_that_is_read() -> None:
+    pod, container = patched("crio.yaml")
+    folder = str(Path(CRIO_FILE).parent)
+    assert pod.keys() == {"containers", "volumes"}
+    assert pod["volumes"] == [
+        {"name": "etc-crio", "hostPath": {"path": folder, "type": "Directory"}}
+    ]
+    assert container["volumeMounts"] == [
+        {"name": "etc-crio", "mountPath": HOST_ROOT + folder, "readOnly": True}
+    ]
 
 
 def test_all_patches_together_are_mounts_that_do_not_meet(pod: Any, container: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, Discovery, FaultClass
 from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
@@ -302,3 +303,41 @@ def test_one_folder_alone_would_not_do(tmp_path: Path, layout: str) -> None:
     other.mkdir(parents=True)
     shutil.copy(SYSTEM / "libc.so.6", other / "libcuda.so.1")
     assert "libcuda.so.1: cannot open shared object file" in runs(root)
+
+
+@pytest.mark.parametrize("root", ["/run/nvidia/driver", "/opt/driver/rootfs/"])
+def test_absolute_links_of_a_driver_container_begin_at_its_own_root(
+    tmp_path: Path, make_vendor: MakeVendor, root: str
+) -> None:
+    inner = root.rstrip("/")
+    debian(tmp_path / inner[1:], alternatives=True)
+    write_tree(tmp_path, f"{inner}/usr/bin/nvidia-smi -> /opt/bin/../bin/nvidia-smi")
+    write_tree(tmp_path, f"{inner}/opt/bin/nvidia-smi = x")
+    found, spec = specified(make_vendor(nvidia=CDI | {"driver_root": root}))
+    assert found.faults == ()
+    for place in PLACES:
+        assert inside(spec)[place] == f"{inner}{CURRENT}/{CUDA}"
+    assert inside(spec)["/usr/bin/nvidia-smi"] == f"{inner}/opt/bin/nvidia-smi"
+
+
+def test_a_driver_root_that_is_a_folder_of_the_host_may_have_links_of_the_host(
+    tmp_path: Path, make_vendor: MakeVendor
+) -> None:
+    root = "/home/kubernetes/bin/nvidia"
+    driver_at(tmp_path, "/opt/driver")
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1", CUDA):
+        write_tree(tmp_path, f"{root}/lib64/{name} -> /opt/driver/{name}")
+    found, spec = specified(make_vendor(nvidia=CDI | {"driver_root": root}))
+    assert found.faults == ()
+    assert inside(spec)[PLACES[0]] == f"/opt/driver/{CUDA}"
+
+
+def test_links_that_climb_stay_in_the_root(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    write_tree(tmp_path, "/run/driver/a -> ../../../../etc/b\n/run/driver/etc/b = x\n/etc/b = y")
+    assert host.read_real_path("/run/driver/a", "/run/driver") == "/run/driver/etc/b"
+    assert host.read_real_path("/run/driver/a") == "/etc/b"
+    assert host.read_real_path("/etc/b", "/run/driver") == "/etc/b"
+    write_tree(tmp_path, "/run/link -> driver")
+    assert host.read_real_path("/run/link/a", "/run/link") == "/run/driver/etc/b"
+    assert host.read_real_path("/run/none/a", "/run/none") is None

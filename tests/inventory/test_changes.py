@@ -52,7 +52,13 @@ def test_the_report_is_plain_json_with_the_keys_that_are_promised() -> None:
     assert json.loads(json.dumps(document)) == document
     assert document["node"] == "node-1"
     assert document["vendors"] == [
-        {"name": "example", "driver_version": "1.2", "library_version": None, "error": None}
+        {
+            "name": "example",
+            "driver_version": "1.2",
+            "library_version": None,
+            "error": None,
+            "notes": [],
+        }
     ]
     (device,) = document["devices"]
     assert {"id", "vendor", "product", "parent", "profile", "pci_address", "numa_node"} <= set(

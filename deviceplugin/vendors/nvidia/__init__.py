@@ -6,9 +6,11 @@ from functools import partial
 import msgspec
 
 from deviceplugin.host import Host
+from deviceplugin.host.runtimes import read_cdi_support
 from deviceplugin.model import FaultClass
 from deviceplugin.schema import section_of
 from deviceplugin.vendor import HealthDefaults, Repeat, Sections, SharingMethod
+from deviceplugin.vendors.nvidia.delivery import Delivery, Support
 from deviceplugin.vendors.nvidia.library import OpenNvml, open_nvml
 from deviceplugin.vendors.nvidia.limits import VARIABLES
 from deviceplugin.vendors.nvidia.mps import Mps
@@ -40,16 +42,22 @@ SHARE_VARIABLES = VARIABLES
 SHARING: Mapping[str, SharingMethod] = {"mps": Mps()}
 
 
-def create(host: Host, sections: Sections, open_library: OpenNvml = open_nvml) -> NvidiaVendor:
+def create(
+    host: Host,
+    sections: Sections,
+    open_library: OpenNvml = open_nvml,
+    support: Support = read_cdi_support,
+) -> NvidiaVendor:
     """The vendor for `host`; loads no library before it is asked to discover.
 
-    `open_library` is the seam for a simulated NVML in this process.
+    `open_library` is the seam for a simulated NVML in this process, `support` for a container
+    runtime whose container this process is not in.
     """
     settings = section_of(sections, "nvidia", NvidiaSection)
     mig = section_of(sections, "mig", MigSection)
     vgpu = section_of(sections, "vgpu", VgpuSection)
     session = _session(host, settings, open_library)
-    return NvidiaVendor(host, settings, mig, session, vgpu)
+    return NvidiaVendor(host, Delivery(settings, support), mig, session, vgpu)
 
 
 def _session(host: Host, settings: NvidiaSection, open_library: OpenNvml) -> Session:

@@ -13,8 +13,8 @@ from deviceplugin.model import ContainerEdits, Hook, Mount
 from deviceplugin.vendors.nvidia.folders import (
     PROGRAM_FOLDERS,
     SONAMES,
+    DriverTree,
     library_folders,
-    names_in,
 )
 
 PROGRAMS = (
@@ -63,28 +63,29 @@ def read_driver_files(host: Host, driver: Driver) -> DriverFiles:
     if driver.version is None:
         return DriverFiles(edits=ContainerEdits(), problem="NVML does not say the driver's version")
     folders = library_folders(host, driver.root, driver.library_dirs)
-    real = _libraries(host, folders, driver.version)
+    tree = DriverTree(host, driver.root)
+    real = _libraries(tree, folders, driver.version)
     if f"{REQUIRED}.so.{driver.version}" not in real:
-        return DriverFiles(edits=ContainerEdits(), problem=_missing(host, driver, folders))
+        return DriverFiles(edits=ContainerEdits(), problem=_missing(tree, driver, folders))
     hook = _hook_program(host) if driver.hook is None else driver.hook
     inside = _folders_inside(real[f"{REQUIRED}.so.{driver.version}"], alone=bool(hook))
-    names = {**_links(host, folders, real), **real}
+    names = {**_links(tree, folders, real), **real}
     mounts = (
         *(Mount(path=f"{f}/{n}", host_path=names[n]) for f in inside for n in sorted(names)),
-        *_programs(host, driver.root),
+        *_programs(tree),
     )
     hooks = (_cache_hook(hook, inside),) if hook else ()
     return DriverFiles(edits=ContainerEdits(mounts=mounts, hooks=hooks), problem=None)
 
 
-def _libraries(host: Host, folders: Sequence[str], version: str) -> Mapping[str, str]:
+def _libraries(tree: DriverTree, folders: Sequence[str], version: str) -> Mapping[str, str]:
     """The real files of the version by their names; the first folder that has a name counts."""
     wanted = re.compile(rf"lib[\w.+-]+\.so\.{re.escape(version)}")
     found: dict[str, str] = {}
     for folder in folders:
-        for name in filter(wanted.fullmatch, names_in(host, folder)):
-            path = host.read_real_path(f"{folder}/{name}")
-            if path is not None and name not in found and not _is_32_bit(host, path):
+        for name in filter(wanted.fullmatch, tree.names(folder)):
+            path = tree.real(f"{folder}/{name}")
+            if path is not None and name not in found and not _is_32_bit(tree.host, path):
                 found[name] = path
     return found
 
@@ -98,15 +99,15 @@ def _is_32_bit(host: Host, path: str) -> bool:
     return start[:4] == _ELF and start[4:5] == bytes([_CLASS_32])
 
 
-def _links(host: Host, folders: Sequence[str], real: Mapping[str, str]) -> Mapping[str, str]:
+def _links(tree: DriverTree, folders: Sequence[str], real: Mapping[str, str]) -> Mapping[str, str]:
     """The other names by which the host's links lead to the real files."""
     stems = {name.partition(".so")[0]: path for name, path in real.items()}
     files = frozenset(real.values())
     found = {name: stems[stem] for name in SONAMES if (stem := name.partition(".so")[0]) in stems}
     for folder in folders:
-        for name in names_in(host, folder):
+        for name in tree.names(folder):
             if name not in real and name not in found and name.partition(".so")[0] in stems:
-                path = host.read_real_path(f"{folder}/{name}")
+                path = tree.real(f"{folder}/{name}")
                 if path in files:
                     found[name] = path
     return found
@@ -119,11 +120,11 @@ def _folders_inside(library: str, *, alone: bool) -> tuple[str, ...]:
     return (multiarch,) if "-linux-gnu/" in library else (LIB64,)
 
 
-def _programs(host: Host, root: str) -> Iterator[Mount]:
+def _programs(tree: DriverTree) -> Iterator[Mount]:
     for name in PROGRAMS:
-        places = (f"{root.rstrip('/')}/{folder}/{name}" for folder in PROGRAM_FOLDERS)
-        found = (real for place in places if (real := host.read_real_path(place)))
-        path = next((path for path in found if not _is_script(host, path)), None)
+        places = (f"{tree.root.rstrip('/')}/{folder}/{name}" for folder in PROGRAM_FOLDERS)
+        found = (real for place in places if (real := tree.real(place)))
+        path = next((path for path in found if not _is_script(tree.host, path)), None)
         if path is not None:
             yield Mount(path=f"/usr/bin/{name}", host_path=path)
 
@@ -136,28 +137,28 @@ def _is_script(host: Host, path: str) -> bool:
         return False
 
 
-def _missing(host: Host, driver: Driver, folders: Sequence[str]) -> str:
+def _missing(tree: DriverTree, driver: Driver, folders: Sequence[str]) -> str:
     """What was looked for and where, and what was found in its place."""
     looked = ", ".join(folders[:_MAX_NAMED]) or f"no folder for libraries below {driver.root}"
     others = sorted(
         f"{folder}/{name}"
         for folder in folders
-        for name in names_in(host, folder)
+        for name in tree.names(folder)
         if name.startswith(f"{REQUIRED}.so")
     )
     text = f"{REQUIRED}.so.{driver.version} is not on the host, looked for in: {looked}"
-    return text + "".join(f"; {_other(host, path)}" for path in others[:2])
+    return text + "".join(f"; {_other(tree, path)}" for path in others[:2])
 
 
-def _other(host: Host, path: str) -> str:
-    target = host.read_link(path)
-    if target is not None and host.read_real_path(path) is None:
+def _other(tree: DriverTree, path: str) -> str:
+    target = tree.host.read_link(path)
+    if target is not None and tree.real(path) is None:
         return f"{path} leads to {target}, which is not to be seen"
     return f"{path} is there"
 
 
 def _hook_program(host: Host) -> str | None:
-    return next((path for path in HOOK_PROGRAMS if host.exists(path)), None)
+    return next((path for path in HOOK_PROGRAMS if host.read_real_path(path)), None)
 
 
 def _cache_hook(path: str, folders: Sequence[str]) -> Hook:

@@ -1,6 +1,7 @@
 """Where the driver's libraries and programs are on the host, distribution by distribution."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
@@ -33,6 +34,29 @@ PROGRAM_FOLDERS = (
 SONAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
+@dataclass(frozen=True, slots=True)
+class DriverTree:
+    """Files below a driver root (a host path), reached by links as the programs there follow them.
+
+    The root of a driver container is what its absolute links begin at; where such a path leads
+    nowhere, as in a root that is a mere folder of the host, they begin at the host's root.
+    """
+
+    host: Host
+    root: str
+
+    def real(self, path: str) -> str | None:
+        """The file behind all links (host paths), None where there is none."""
+        return self.host.read_real_path(path, self.root) or self.host.read_real_path(path)
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """The names in a folder; one that cannot be read has nothing for us."""
+        try:
+            return self.host.read_names(self.real(folder) or folder)
+        except VendorError:
+            return ()
+
+
 def library_folders(host: Host, root: str, named: Sequence[str] = ()) -> tuple[str, ...]:
     """The host paths of the folders that can hold the driver's libraries and exist.
 
@@ -40,36 +64,27 @@ def library_folders(host: Host, root: str, named: Sequence[str] = ()) -> tuple[s
     Last come the folders that the links of the others lead to: a driver can be anywhere, with
     links to its libraries in a usual folder.
     """
-    below = root.rstrip("/")
-    usual = [f"{below}/{folder}" for folder in (*FOLDERS, *_subfolders(host, below))]
+    below, tree = root.rstrip("/"), DriverTree(host, root)
+    usual = [f"{below}/{folder}" for folder in (*FOLDERS, *_subfolders(tree, below))]
     paths = dict.fromkeys((*(folder.rstrip("/") for folder in named), *usual))
-    usable = [path for path in paths if names_in(host, path)]
-    return tuple(dict.fromkeys((*usable, *_led_to(host, usable))))
+    usable = [path for path in paths if tree.names(path)]
+    return tuple(dict.fromkeys((*usable, *_led_to(tree, usable))))
 
 
-def _led_to(host: Host, folders: Sequence[str]) -> Iterator[str]:
+def _led_to(tree: DriverTree, folders: Sequence[str]) -> Iterator[str]:
     for folder in folders:
         for name in SONAMES:
-            path = host.read_real_path(f"{folder}/{name}")
-            if path is not None and path.rpartition("/")[0] != host.read_real_path(folder):
+            path = tree.real(f"{folder}/{name}")
+            if path is not None and path.rpartition("/")[0] != tree.real(folder):
                 yield path.rpartition("/")[0]
 
 
-def _subfolders(host: Host, root: str) -> Iterator[str]:
+def _subfolders(tree: DriverTree, root: str) -> Iterator[str]:
     for parent in _PARENTS:
-        for name in names_in(host, f"{root}/{parent}"):
+        for name in tree.names(f"{root}/{parent}"):
             if name == "nvidia":
                 yield f"{parent}/nvidia"
-                inner = names_in(host, f"{root}/{parent}/nvidia")
+                inner = tree.names(f"{root}/{parent}/nvidia")
                 yield from (f"{parent}/nvidia/{one}" for one in inner if ".so" not in one)
             elif name.startswith("nvidia-") and ".so" not in name:
                 yield f"{parent}/{name}"
-
-
-def names_in(host: Host, folder: str) -> tuple[str, ...]:
-    """The names in a folder, reached by links as the host follows them; one that cannot be read
-    has nothing for us."""
-    try:
-        return host.read_names(host.read_real_path(folder) or folder)
-    except VendorError:
-        return ()

@@ -6,14 +6,9 @@ from typing import Any, TypeVar
 from msgspec import Struct, field
 
 from deviceplugin.errors import LibraryError
-from deviceplugin.vendors.nvidia.codes import (
-    GPU_IS_LOST,
-    MINOR_NUMBER,
-    RESET_REQUIRED,
-    UNINITIALIZED,
-)
+from deviceplugin.vendors.nvidia.codes import FATAL, MINOR_NUMBER
 from deviceplugin.vendors.nvidia.library import Nvml, implausible
-from deviceplugin.vendors.nvidia.mig import MigInstance, read_instances
+from deviceplugin.vendors.nvidia.mig import Instances, MigInstance, UnreadInstance, read_instances
 
 T = TypeVar("T")
 # nvmlDeviceArchitecture_t
@@ -35,16 +30,13 @@ MAX_MEMORY_BYTES = 1 << 46
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
 
-# Answers of a GPU of which nothing else can be asked either.
-FATAL = frozenset({UNINITIALIZED, GPU_IS_LOST, RESET_REQUIRED})
-
-
 class NvidiaGpu(Struct, frozen=True, kw_only=True):
     """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG.
 
     `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t, `compute_mode` its nvmlComputeMode_t,
     `fabric` the state (nvmlGpuFabricState_t) and status of its registration with the NVLink fabric.
-    `unknown` has the errors of the facts that could not be read, by the name of the fact.
+    `unread` are the MIG devices that could not be read; `unknown` has the errors of the facts that
+    could not be read, by the name of the fact.
     """
 
     uuid: str
@@ -60,6 +52,7 @@ class NvidiaGpu(Struct, frozen=True, kw_only=True):
     ecc: bool | None = None
     virtualization: int | None = None
     instances: tuple[MigInstance, ...] = ()
+    unread: tuple[UnreadInstance, ...] = ()
     compute_mode: int | None = None
     fabric: tuple[int, int] | None = None
     unknown: tuple[tuple[str, LibraryError], ...] = ()
@@ -100,6 +93,17 @@ class _Reader(Struct, frozen=True):
             self._failed("name", error)
             return None
 
+    def capability(self) -> tuple[int, int] | None:
+        found = self.ask("compute capability", "nvmlDeviceGetCudaComputeCapability")
+        return (found[0], found[1]) if found else None
+
+    def ecc(self) -> bool | None:
+        mode = self.ask("ECC mode", "nvmlDeviceGetEccMode")
+        return bool(mode[0]) if mode is not None else None
+
+    def architecture(self) -> str | None:
+        return _ARCHITECTURES.get(self.ask("architecture", "nvmlDeviceGetArchitecture"))
+
     def memory_bytes(self) -> int | None:
         function = "nvmlDeviceGetMemoryInfo"
         memory = self.ask("memory", function)
@@ -118,8 +122,10 @@ class _Reader(Struct, frozen=True):
             raise self.unknown["MIG mode"]
         return mig
 
-    def instances(self, memory_bytes: int | None) -> tuple[MigInstance, ...]:
-        """All MIG devices; raises LibraryError where they cannot be read or named."""
+    def instances(self, memory_bytes: int | None, mig: tuple[int, int] | None) -> Instances:
+        """All MIG devices; raises LibraryError where none can be read or named."""
+        if mig is None or not mig[0]:
+            return (), ()
         if "memory" in self.unknown:
             raise self.unknown["memory"]
         return read_instances(self.nvml, self.handle, memory_bytes)
@@ -160,11 +166,10 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
     its UUID, its device number, its MIG mode and its MIG devices."""
     reader = _Reader(nvml, handle)
     uuid, minor = nvml.uuid(handle), nvml.call(MINOR_NUMBER, handle)
-    memory_bytes = reader.memory_bytes()
-    capability = reader.ask("compute capability", "nvmlDeviceGetCudaComputeCapability")
+    memory_bytes, capability = reader.memory_bytes(), reader.capability()
     mig = reader.mig(capability)
-    ecc = reader.ask("ECC mode", "nvmlDeviceGetEccMode")
     compute_mode, fabric = read_state(nvml, handle)
+    instances, unread = reader.instances(memory_bytes, mig)
     return NvidiaGpu(
         uuid=uuid,
         index=index,
@@ -173,12 +178,13 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
         product=reader.product(),
         memory_bytes=memory_bytes,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        architecture=_ARCHITECTURES.get(reader.ask("architecture", "nvmlDeviceGetArchitecture")),
+        architecture=reader.architecture(),
         mig=bool(mig[0]) if mig is not None else None,
         mig_pending=bool(mig[1]) if mig is not None else None,
-        ecc=bool(ecc[0]) if ecc is not None else None,
+        ecc=reader.ecc(),
         virtualization=reader.ask("virtualization mode", "nvmlDeviceGetVirtualizationMode"),
-        instances=reader.instances(memory_bytes) if mig and mig[0] else (),
+        instances=instances,
+        unread=unread,
         compute_mode=compute_mode,
         fabric=fabric,
         unknown=tuple(reader.unknown.items()),

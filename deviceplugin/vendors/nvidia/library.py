@@ -17,7 +17,7 @@ from deviceplugin.vendors.nvidia.codes import (
     NOT_SUPPORTED,
     UNKNOWN,
 )
-from deviceplugin.vendors.nvidia.folders import FOLDERS, library_folders
+from deviceplugin.vendors.nvidia.folders import FOLDERS, DriverTree, library_folders
 
 FILE = "libnvidia-ml.so.1"
 # Where driver containers put the driver's file tree.
@@ -159,7 +159,7 @@ def find_library(host: Host, driver_root: str, library_dirs: Sequence[str] = ())
         for folder in library_folders(host, root, named):
             # The real file: a replaced driver has another one, which dlopen must not take for
             # the library it has already.
-            path = host.read_real_path(f"{folder}/{FILE}")
+            path = DriverTree(host, root).real(f"{folder}/{FILE}")
             if path is not None:
                 return host.path(path), root
     return FILE, driver_root

@@ -14,6 +14,7 @@ from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.numbers import parse_decimal
 from deviceplugin.vendors.nvidia.codes import (
+    FATAL,
     FUNCTION_NOT_FOUND,
     INVALID_ARGUMENT,
     NOT_FOUND,
@@ -62,6 +63,19 @@ class MigInstance(Struct, frozen=True, kw_only=True):
     multiprocessors: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadInstance:
+    """A MIG device that NVML has in a slot and does not describe; `uuid` None where not even that
+    could be read."""
+
+    slot: int
+    uuid: str | None
+    error: LibraryError
+
+
+Instances = tuple[tuple[MigInstance, ...], tuple[UnreadInstance, ...]]
+
+
 def profile_name(
     *, total_bytes: int, memory_mib: int, slices: tuple[int, int], suffix: str = ""
 ) -> str:
@@ -83,16 +97,38 @@ def resource_suffix(profile: str) -> str:
     return "mig-" + profile.replace("+", ".")
 
 
-def read_instances(nvml: Nvml, gpu: Any, total_bytes: int | None) -> tuple[MigInstance, ...]:
-    """All MIG devices of a GPU; slots without one are holes and are skipped.
+def read_instances(nvml: Nvml, gpu: Any, total_bytes: int | None) -> Instances:
+    """All MIG devices of a GPU, and those that cannot be read; slots without one are skipped.
 
-    Raises LibraryError for what no GPU can be: profiles are named by shares of its memory.
+    Raises LibraryError where none can be read, and for what no GPU can be: profiles are named by
+    shares of its memory.
     """
     slots = nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, gpu)
     if slots and not total_bytes:
         raise implausible("nvmlDeviceGetMemoryInfo", "no memory for a GPU in MIG mode")
-    found = (_read_instance(nvml, gpu, index, total_bytes or 0) for index in range(slots))
-    return tuple(instance for instance in found if instance is not None)
+    found = [_read_slot(nvml, gpu, index, total_bytes or 0) for index in range(slots)]
+    instances = tuple(one for one in found if isinstance(one, MigInstance))
+    unread = tuple(one for one in found if isinstance(one, UnreadInstance))
+    if unread and not instances:  # it is the GPU then, or a right that we lack
+        raise unread[0].error
+    return instances, unread
+
+
+def _read_slot(
+    nvml: Nvml, gpu: Any, index: int, total_bytes: int
+) -> MigInstance | UnreadInstance | None:
+    """One that fails costs itself alone; raises LibraryError where the GPU fails."""
+    uuid = None
+    try:
+        handle = read_instance_handle(nvml, gpu, index)
+        if handle is None:
+            return None
+        uuid = nvml.uuid(handle)
+        return _read_instance(nvml, gpu, (index, handle, uuid), total_bytes)
+    except LibraryError as error:
+        if error.code in FATAL:
+            raise
+        return UnreadInstance(slot=index, uuid=uuid, error=error)
 
 
 def read_instance_handle(nvml: Nvml, gpu: Any, index: int) -> Any | None:
@@ -105,10 +141,10 @@ def read_instance_handle(nvml: Nvml, gpu: Any, index: int) -> Any | None:
         raise
 
 
-def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigInstance | None:
-    handle = read_instance_handle(nvml, gpu, index)
-    if handle is None:
-        return None
+def _read_instance(
+    nvml: Nvml, gpu: Any, slot: tuple[int, Any, str], total_bytes: int
+) -> MigInstance:
+    index, handle, uuid = slot
     attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)
     gpu_instance = nvml.call("nvmlDeviceGetGpuInstanceId", handle)
     slices = (attributes.gpuInstanceSliceCount, attributes.computeInstanceSliceCount)
@@ -122,7 +158,7 @@ def _read_instance(nvml: Nvml, gpu: Any, index: int, total_bytes: int) -> MigIns
         suffix=_suffix(nvml, gpu, gpu_instance),
     )
     return MigInstance(
-        uuid=nvml.uuid(handle),
+        uuid=uuid,
         index=index,
         gpu_instance=gpu_instance,
         compute_instance=nvml.call("nvmlDeviceGetComputeInstanceId", handle),

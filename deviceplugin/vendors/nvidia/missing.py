@@ -5,6 +5,7 @@ offered as nothing. One that left the bus is not missing but gone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.faults import NOT_BOUND
@@ -15,6 +16,8 @@ from deviceplugin.host.sriov import read_physical_function
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass
 from deviceplugin.vendors.nvidia.codes import meaning_of, severity_of
 from deviceplugin.vendors.nvidia.discovery import Scan
+from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
+from deviceplugin.vendors.nvidia.mig import UnreadInstance
 
 VENDOR_ID = 0x10DE
 SOURCE, DISCOVERY = "nvidia.nvml", "nvidia.discovery"
@@ -43,6 +46,36 @@ def missing_devices(host: Host, scan: Scan, known: Known) -> Found:
         found += [_unaddressed(index, error, scan) for index, error in scan.nameless.items()]
     devices = tuple(device for part, _ in found for device in part)
     return devices, tuple(fault for _, fault in found)
+
+
+def unread_instances(scan: Scan, known: Known) -> Found:
+    """The MIG devices that NVML does not describe, each with a fault: as they were last, else
+    under their UUID and offered as nothing; of one without a UUID the GPU has a warning."""
+    devices: list[Device] = []
+    faults: list[Fault] = []
+    for gpu in scan.gpus:
+        for one in gpu.unread:
+            device = _instance(gpu, one, known.get(gpu.pci_address, ()))
+            devices += [device] if device else []
+            who = f"MIG device {one.slot} of the GPU at {gpu.pci_address}"
+            fault = _failure(device.id if device else DeviceID(gpu.uuid), who, [one.error])
+            faults.append(fault if device else replace(fault, kind=FaultClass.WARN))
+    return tuple(devices), tuple(faults)
+
+
+def _instance(gpu: NvidiaGpu, one: UnreadInstance, known: Sequence[Device]) -> Device | None:
+    slots = {device.index: device for device in known if device.parent == gpu.uuid}
+    ids = {device.id: device for device in slots.values()}
+    if one.uuid is None:
+        return slots.get(one.slot)
+    return ids.get(DeviceID(one.uuid)) or Device(
+        id=DeviceID(one.uuid),
+        vendor="nvidia",
+        product=gpu.product,
+        index=one.slot,
+        parent=DeviceID(gpu.uuid),
+        pci_address=gpu.pci_address,
+    )
 
 
 def _served(known: Known, address: str) -> tuple[Device, ...]:

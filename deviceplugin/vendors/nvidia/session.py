@@ -16,9 +16,10 @@ from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import HealthReport
+from deviceplugin.vendors.nvidia.codes import FATAL
 from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Scan, read_gpus
 from deviceplugin.vendors.nvidia.events import watch_events
-from deviceplugin.vendors.nvidia.gpus import FATAL, read_handle, read_state
+from deviceplugin.vendors.nvidia.gpus import read_handle, read_state
 from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
@@ -58,13 +59,19 @@ def _answer(
 
 
 def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
-    """Its UUID comes from the numbers of its parts, its attributes from its profile."""
-    handle = read_instance_handle(nvml, gpu, slot)
-    if handle is None:
-        return None
-    found = nvml.call("nvmlDeviceGetAttributes_v2", handle)
-    slices = (found.gpuInstanceSliceCount, found.computeInstanceSliceCount)
-    return (nvml.uuid(handle), slices, found.memorySizeMB)
+    """Its UUID comes from the numbers of its parts, its attributes from its profile; of one that
+    fails the code, as it costs itself alone."""
+    try:
+        handle = read_instance_handle(nvml, gpu, slot)
+        if handle is None:
+            return None
+        found = nvml.call("nvmlDeviceGetAttributes_v2", handle)
+        slices = (found.gpuInstanceSliceCount, found.computeInstanceSliceCount)
+        return (nvml.uuid(handle), slices, found.memorySizeMB)
+    except LibraryError as error:
+        if error.code in FATAL:
+            raise
+        return f"code {error.code}"
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

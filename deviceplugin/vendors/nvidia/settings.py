@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section
 
 MigStrategy = Literal["none", "single", "mixed"]
-ListStrategy = Literal["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
+ListStrategy = Literal["auto", "envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
 IdStrategy = Literal["uuid", "index"]
 
 TENSOR_CORES = "the driver knows them, nothing is compared"
@@ -16,11 +16,12 @@ CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
 
 
 class NvidiaSection(Section, frozen=True):
-    """Technical switches; `driver_root`, `dev_root` and `driver_library_dirs` are host paths as
+    """Technical switches; `device_list_strategy` is made by the node where it is auto;
+    `driver_root`, `dev_root` and `driver_library_dirs` are host paths as
     answers name them; an empty `cdi_hook_path` means no hook, none that one is looked for."""
 
     mig_strategy: MigStrategy = "mixed"
-    device_list_strategy: tuple[ListStrategy, ...] = ("envvar",)
+    device_list_strategy: tuple[ListStrategy, ...] = ("auto",)
     device_id_strategy: IdStrategy = "uuid"
     pass_device_specs: bool = False
     driver_root: str = "/"
@@ -34,12 +35,19 @@ class NvidiaSection(Section, frozen=True):
         """Refuse what msgspec cannot express, where it still knows the key's path."""
         if not self.device_list_strategy:
             raise ValueError("device_list_strategy: at least one strategy")
+        if self.is_auto and len(self.device_list_strategy) > 1:
+            raise ValueError("device_list_strategy: auto stands alone")
         for key in ("driver_root", "dev_root", "cdi_hook_path"):
             path = getattr(self, key)
             if path is not None and not path.startswith("/") and (key, path) != _NO_HOOK:
                 raise ValueError(f"{key}: an absolute path on the host")
         if not all(path.startswith("/") for path in self.driver_library_dirs):
             raise ValueError("driver_library_dirs: absolute paths of folders on the host")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the strategy is chosen on the node."""
+        return "auto" in self.device_list_strategy
 
     @property
     def uses_cdi(self) -> bool:

@@ -21,12 +21,18 @@ from deviceplugin.model import (
 from deviceplugin.vendor import Agent, Finding, Grant, HealthReport
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
+from deviceplugin.vendors.nvidia.delivery import Delivery
 from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
 from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
 from deviceplugin.vendors.nvidia.faults import driver_missing, unnameable
 from deviceplugin.vendors.nvidia.limits import limit_edits
-from deviceplugin.vendors.nvidia.missing import by_address, is_placeholder, missing_devices
+from deviceplugin.vendors.nvidia.missing import (
+    by_address,
+    is_placeholder,
+    missing_devices,
+    unread_instances,
+)
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Snapshot
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
@@ -49,12 +55,13 @@ class NvidiaVendor:
     def __init__(
         self,
         host: Host,
-        settings: NvidiaSection,
+        delivery: Delivery,
         mig: MigSection,
         session: Session,
         vgpu: VgpuSection | None = None,
     ) -> None:
-        self._host, self._settings, self._mig = host, settings, mig
+        self._host, self._delivery, self._mig = host, delivery, mig
+        self._settings = settings = delivery.in_force
         self._vgpu = vgpu or VgpuSection()
         self._trace: TracingHost | None = None
         self._vgpu_names: dict[int, str] = {}
@@ -132,22 +139,31 @@ class NvidiaVendor:
         self._driver_version = snapshot.driver_version or self._driver_version
         scan = snapshot.scan
         vgpus = self._vgpus(host, {gpu.pci_address: DeviceID(gpu.uuid) for gpu in scan.gpus})
-        naming = self._naming(host, scan, {vgpu.parent for vgpu in vgpus})
-        gpus, faults = self._described(host, healthy_devices(host, scan, naming, snapshot.links))
+        divided = {vgpu.parent for vgpu in vgpus}
+
+        def look(settings: NvidiaSection) -> Found:
+            naming = self._naming(host, scan, divided, settings)
+            found = healthy_devices(host, scan, naming, snapshot.links)
+            return self._described(host, found, settings)
+
+        gpus, faults = self._delivery.found(host, look)
+        self._settings = self._delivery.in_force  # at once: answers are made on another thread
+        unread, failures = unread_instances(scan, self._known)
         missing, losses = missing_devices(host, scan, self._known)
-        devices = (*gpus, *vgpus)
+        devices = (*gpus, *unread, *vgpus)
         self._known = by_address((*devices, *missing))
         return Discovery(
             devices=(*devices, *missing),
-            faults=(*faults, *node_faults(host, devices), *losses),
+            faults=(*faults, *failures, *node_faults(host, devices), *losses),
             driver_version=self._driver_version,
             library_version=snapshot.library_version,
+            notes=(self._delivery.note,) if self._delivery.note else (),
         )
 
-    def _described(self, host: Host, found: Found) -> Found:
+    def _described(self, host: Host, found: Found, settings: NvidiaSection) -> Found:
         """With what the CDI file needs of the driver. The attribute tells devices apart whose file
         has other mounts: the file is written again when devices change."""
-        if not self._settings.uses_cdi:
+        if not settings.uses_cdi:
             self._driver_files = None
             return found
         files = self._driver_files = read_driver_files(host, self._driver)
@@ -155,15 +171,7 @@ class NvidiaVendor:
         devices = tuple(
             replace(d, attributes=frozen({**d.attributes, "driver_files": told})) for d in found[0]
         )
-        return devices, (*found[1], *self._cdi_faults(devices, files))
-
-    def _cdi_faults(self, devices: Sequence[Device], files: DriverFiles) -> Iterator[Fault]:
-        for device in filter(edits.is_described, devices):
-            name = edits.visible_name(self._settings, device)
-            if not edits.is_cdi_name(name):
-                yield unnameable(device, name)
-            if files.problem is not None:
-                yield driver_missing(device, files.problem)
+        return devices, (*found[1], *_cdi_faults(devices, files, settings))
 
     @property
     def _driver(self) -> Driver:
@@ -175,11 +183,28 @@ class NvidiaVendor:
             hook=settings.cdi_hook_path,
         )
 
-    def _naming(self, host: Host, scan: Scan, divided: Collection[DeviceID | None]) -> Naming:
+    def _naming(
+        self,
+        host: Host,
+        scan: Scan,
+        divided: Collection[DeviceID | None],
+        settings: NvidiaSection,
+    ) -> Naming:
         """The naming of what was found; a GPU that has vGPUs for virtual machines is not whole."""
-        naming = naming_for(self._settings, self._mig, self._dev_root(host), scan.gpus, self._vgpu)
+        naming = naming_for(settings, self._mig, self._dev_root(host), scan.gpus, self._vgpu)
         addresses = {gpu.pci_address for gpu in scan.gpus if gpu.uuid in divided}
         return replace(naming, divided=frozenset(addresses))
 
     def _vgpus(self, host: Host, gpus: Mapping[str, DeviceID]) -> tuple[Device, ...]:
         return HostVgpus(host, self._vgpu_names).read(gpus) if self._vgpu.enabled else ()
+
+
+def _cdi_faults(
+    devices: Sequence[Device], files: DriverFiles, settings: NvidiaSection
+) -> Iterator[Fault]:
+    for device in filter(edits.is_described, devices):
+        name = edits.visible_name(settings, device)
+        if not edits.is_cdi_name(name):
+            yield unnameable(device, name)
+        if files.problem is not None:
+            yield driver_missing(device, files.problem)

@@ -270,7 +270,8 @@ def test_nodes_of_a_driver_root_are_below_dev_inside_whatever_was_discovered_sin
     root = "/run/nvidia/driver"
     nodes = (f"{root}/dev/nvidia-caps/nvidia-cap3", f"{root}/dev/nvidia0")
     device = Device(id=DeviceID("GPU-1"), vendor="nvidia", nodes=nodes)
-    found = edits.container_edits(NvidiaSection(pass_device_specs=True), [device])
+    settings = NvidiaSection(device_list_strategy=("envvar",), pass_device_specs=True)
+    found = edits.container_edits(settings, [device])
     assert [(n.path, n.host_path) for n in found.device_nodes] == [
         ("/dev/nvidia-caps/nvidia-cap3", nodes[0]),
         ("/dev/nvidia0", nodes[1]),
