@@ -75,7 +75,8 @@ def run(**flags: str | None) -> None:
 
 @cli.command(
     help="Show this node's GPUs, their resources and their faults: as the running daemon has them,"
-    " else, or with other flags than --state-dir, as they are now."
+    " else, or with other flags than --state-dir, as they are now.",
+    short_help="Show this node's GPUs, their resources and their faults.",
 )
 @settings_options((*_LOOK_FLAGS, "state_dir"))
 @format_option()
@@ -149,8 +150,11 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
 
 @cli.command("explain", help="Show which devices a container would get, why, and the runners-up.")
 @settings_options((*_LOOK_FLAGS, "state_dir"))
-@click.option("--resource", metavar="NAME", required=True, help="Name of the resource.")
-@click.option("--size", metavar="NUMBER", required=True, help="Number of devices.")
+@click.argument("resource", required=False)
+@click.option(
+    "--resource", "named", metavar="NAME", help="The resource, if it is not the argument."
+)
+@click.option("--size", metavar="NUMBER", default="1", help="Number of devices. Default 1.")
 @click.option(
     "--available",
     metavar="IDS",
@@ -163,19 +167,20 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
     help="Placement policy; by default the one that the daemon would use.",
 )
 @format_option()
-def explain_choice(size: str, form: str | None, **flags: str | None) -> None:
+def explain_choice(resource: str | None, size: str, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.cli.explain import (  # noqa: PLC0415
         explain_once,
         explanation_text,
         request_of,
+        resource_named,
     )
     from deviceplugin.placement.asked import Asked  # noqa: PLC0415
 
     form = parse_format(form)
     available = flags.pop("available")
     asked = Asked(
-        resource=str(flags.pop("resource")),
+        resource=resource_named(resource, flags.pop("named")),
         size=parse_number(size, "--size"),
         available=None if available is None else _ids(available),
         must_include=_ids(flags.pop("must_include") or ""),

@@ -7,6 +7,7 @@ from typing import Any
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
@@ -46,6 +47,16 @@ async def explain_once(
             policy=load_policy(name, "--policy"),
         )
     )
+
+
+def resource_named(argument: str | None, flag: str | None) -> str:
+    """The resource, given as argument or by `--resource`; raises ConfigError."""
+    if argument and flag and argument != flag:
+        raise ConfigError("--resource", flag, f"the resource of the argument, {argument}, or none")
+    name = argument or flag
+    if not name:
+        raise ConfigError("RESOURCE", name or "", "the name of a resource, such as nvidia.com/gpu")
+    return name
 
 
 def request_of(asked: Asked) -> dict[str, str]:

@@ -72,7 +72,7 @@ class Commands(click.Group):
 def _short(command: click.Command) -> str:
     """A whole sentence: cut off it says nothing."""
     text = command.short_help or (command.help or "").partition(".")[0]
-    return " ".join(text.split())
+    return " ".join(text.split()).rstrip(".")
 
 
 def settings_options(names: Iterable[str]) -> Callable[[F], F]:

@@ -80,8 +80,9 @@ def health_text(answer: Answer) -> str:
     if devices:
         head = ("DEVICE", "PRODUCT", "PCI", "RESOURCE", "CONDITION", "HELD BY")
         parts.append(table(head, [_row(device) for device in devices]))
-    parts += [*_vendor_lines(answer, devices), *vendor_notes(answer)]
+    parts += _vendor_lines(answer, devices)
     parts += [_fault_text(faults, devices) for faults in blocks_of(devices)]
+    parts += vendor_notes(answer)
     return "\n\n".join(parts)
 
 

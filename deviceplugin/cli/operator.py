@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from deviceplugin.cli.frame import settings_options
+from deviceplugin.cli.frame import format_option, parse_format, settings_options
+from deviceplugin.runtime.control import NoDaemonError
 
+_WITHOUT_DAEMON = "without a daemon `deviceplugin discover` shows this node's GPUs and their faults"
 _common = settings_options(("state_dir", "config"))
 Answer = dict[str, Any]
 Ask = Callable[[str | None, str | None, dict[str, str]], Answer]
@@ -59,16 +61,21 @@ def _health(ask: Ask) -> click.Command:
         help="Show every device, who holds it, its faults, and what clears them. "
         "Ends with status 1 while a device is Unhealthy.",
     )
-    @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+    @format_option(("table", "json"))
     @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
     @_common
-    def health(form: str, *, watch: bool, state_dir: str | None, config: str | None) -> None:
+    def health(form: str | None, *, watch: bool, state_dir: str | None, config: str | None) -> None:
         from deviceplugin.cli.health import show_health  # noqa: PLC0415  # not a part of `run`
 
-        def answer() -> Answer:
-            return ask(state_dir, config, {"operation": "health"})
+        shown = parse_format(form, ("table", "json"))
 
-        if not show_health(answer, form, watch=watch):
+        def answer() -> Answer:
+            try:
+                return ask(state_dir, config, {"operation": "health"})
+            except NoDaemonError as error:
+                raise NoDaemonError(f"{error}; {_WITHOUT_DAEMON}") from error
+
+        if not show_health(answer, shown, watch=watch):
             sys.exit(1)
 
     return health

@@ -1,7 +1,7 @@
 """The frozen Config, and how each of its own settings is parsed."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -94,16 +94,27 @@ def parse_directory(setting: Setting) -> Path:
 
 
 def parse_vendors(setting: Setting, installed: Iterable[str]) -> tuple[str, ...]:
-    """Vendor names as a list or comma-separated text, each installed and named once."""
+    """Vendor names as a list or comma-separated text, each installed; once each."""
+    names = _names(setting)
+    for name in names:
+        if name not in installed:
+            raise ConfigError(setting.label, name, "one of " + ", ".join(installed))
+    return tuple(dict.fromkeys(names))
+
+
+def repeated_vendors(setting: Setting) -> Iterator[str]:
+    """A line for each vendor that is named again: one entry of two was meant to be another."""
+    names = _names(setting)
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield f"{setting.label}: {name} is named {names.count(name)} times and counts once"
+
+
+def _names(setting: Setting) -> list[str]:
     value = setting.value
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not names:
         raise ConfigError(setting.label, value, "a list of vendors such as nvidia,amd")
-    stripped = tuple(dict.fromkeys(str(name).strip() for name in names))
-    for name in stripped:
-        if name not in installed:
-            raise ConfigError(setting.label, name, "one of " + ", ".join(installed))
-    return stripped
+    return [str(name).strip() for name in names]
 
 
 def parse_node_name(setting: Setting) -> str:

@@ -22,6 +22,7 @@ from deviceplugin.config.config import (
     parse_directory,
     parse_node_name,
     parse_vendors,
+    repeated_vendors,
 )
 from deviceplugin.config.files import Source, read_config_files, read_state, unread_entries
 from deviceplugin.config.notices import without_effect
@@ -84,7 +85,7 @@ def load(
     config = Config(
         **{"node_name": platform.node().lower(), **values},
         **document,
-        notes=(*read.notes, *without_effect(raw, document["sections"])),
+        notes=_notes(read, settings, document["sections"]),
         ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
         unread=_unread(read.source),
         source=read.source,
@@ -98,6 +99,14 @@ class _Read(msgspec.Struct, frozen=True):
     source: Source | None = None
     raw: Raw = msgspec.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def _notes(
+    read: _Read, settings: Mapping[str, Setting], sections: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """What of the configuration has no effect."""
+    again = repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
+    return (*read.notes, *again, *without_effect(read.raw, sections))
 
 
 def _read(path: Setting | None) -> _Read:

@@ -1,5 +1,7 @@
 """The command line's frame: help, formats, exit statuses and what a slip is answered with."""
 
+from pathlib import Path
+
 import pytest
 
 from deviceplugin.cli import SCENARIO_NAMES, cli
@@ -91,6 +93,9 @@ def test_the_format_of_the_variable_is_for_the_commands_that_have_it(
             "explain --resource a/b --size -1",
             "--size: '-1' is not valid, expected a whole number from 0",
         ),
+        ("explain", "RESOURCE: '' is not valid, expected the name of a resource, such as nvidia"),
+        ("explain a/b --resource c/d", "--resource: 'c/d' is not valid, expected the resource of"),
+        ("health --format xml", "--format: 'xml' is not valid, expected one of table, json"),
         (
             "demo --scenario nope",
             "--scenario: 'nope' is not valid, expected one of nvidia, amd, intel, mixed",
@@ -109,6 +114,35 @@ def test_a_slip_is_one_line_with_status_2(
     (printed,) = ended.err.splitlines()
     assert printed.startswith("deviceplugin: ")
     assert line in printed
+
+
+@pytest.mark.parametrize("words", ["nvidia.com/gpu", "--resource nvidia.com/gpu"])
+def test_explain_takes_the_resource_as_argument_or_option(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str
+) -> None:
+    where = ("--state-dir", str(tmp_path), "--host-root", str(tmp_path))
+    ended = Ended(capsys, "explain", *words.split(), *where)
+    assert ended.status == 2
+    assert "'nvidia.com/gpu' is not valid, expected nothing: this node has no resource" in ended.err
+
+
+def test_health_without_a_daemon_says_what_shows_the_node(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ended = Ended(capsys, "health", "--state-dir", str(tmp_path))
+    assert ended.status == 1
+    assert "no daemon answers on " in ended.err
+    assert "without a daemon `deviceplugin discover` shows this node's GPUs" in ended.err
+
+
+@pytest.mark.parametrize("given", ["nvidia,nvidia", "nvidia, amd ,nvidia"])
+def test_a_vendor_that_is_named_again_is_told_and_costs_nothing(
+    capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    ended = Ended(capsys, "check", "--vendors", given)
+    assert ended.status == 0
+    line = "without effect: --vendors: nvidia is named 2 times and counts once"
+    assert line in ended.err.splitlines()
 
 
 def test_every_mistake_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
