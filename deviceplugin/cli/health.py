@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from deviceplugin.cli.tables import blocks_of, vendor_notes
+from deviceplugin.cli.tables import blocks_of, problem_lines, vendor_notes
 from deviceplugin.runtime.tables import table
 
 Answer = dict[str, Any]
@@ -82,8 +82,20 @@ def health_text(answer: Answer) -> str:
         parts.append(table(head, [_row(device) for device in devices]))
     parts += _vendor_lines(answer, devices)
     parts += [_fault_text(faults, devices) for faults in blocks_of(devices)]
-    parts += vendor_notes(answer)
+    parts += [*problem_lines(answer), *_kept_lines(answer), *vendor_notes(answer)]
     return "\n\n".join(parts)
+
+
+def _kept_lines(answer: Answer) -> Iterator[str]:
+    """Why a node's capacity is more than its devices, where no fault says it."""
+    lines = [f"{k['resource']}: {k['ids']} not allocatable: {k['reason']}" for k in _kept(answer)]
+    if lines:
+        yield "\n".join(lines)
+
+
+def _kept(answer: Answer) -> Sequence[Answer]:
+    kept: Sequence[Answer] = answer.get("kept", ())
+    return kept
 
 
 def _row(device: Answer) -> tuple[str, ...]:

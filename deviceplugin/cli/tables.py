@@ -96,10 +96,15 @@ def _troubles(report: Report) -> Iterator[str]:
         named = ids[0] if len(ids) == 1 else f"{len(ids)} devices ({', '.join(ids)})"
         name = f"{fault['source']}/{fault['code']}"
         yield f"{fault['class']}: {named}: {fault['reason']} ({name})\n  do: {fault['action']}"
-    for problem in report["problems"]:
-        yield f"refused: {problem['resource']}: {problem['reason']}\n  do: {problem['action']}"
+    yield from problem_lines(report)
     if report.get("unused_rules"):
         yield "\n".join(f"{rule['rule']} {rule['reason']}" for rule in report["unused_rules"])
+
+
+def problem_lines(report: Report) -> Iterator[str]:
+    """What the rules name and cannot be offered; a daemon of another version may not say."""
+    for problem in report.get("problems", ()):
+        yield f"refused: {problem['resource']}: {problem['reason']}\n  do: {problem['action']}"
 
 
 def blocks_of(devices: Sequence[Report]) -> Sequence[Sequence[Report]]:

@@ -135,6 +135,10 @@ class Reloader(Part[Config]):
             return ""
         return f"the changed configuration is refused, the last good one stays: {self._reason}"
 
+    def remark(self) -> str:
+        """That another configuration than that of the files is served."""
+        return self.refused
+
     def tasks(self) -> Mapping[str, Once]:
         """What runs for as long as the daemon serves, by name."""
         return {"reload_watch": self._watch, "reload_asked": self._follow_asked}

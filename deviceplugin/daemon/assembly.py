@@ -121,7 +121,8 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
     sharing, kubelet = SharingPart(config, health.store), KubeletPart(config.kubelet_dir)
     lasting = _lasting(health, sharing, keeper, metrics)
-    health.show(Uses(sharing.ledger.held, lambda: sharing.retention.listed.value))
+    listed = sharing.retention.listed
+    health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
     generations = Generations(config, start.vendors, lasting)
     allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
     allocator.listen("metrics", kubelet.metrics.allocated)

@@ -47,7 +47,7 @@ class Daemon:
     def __init__(self, parts: Sequence[Part[Config]], tables: Tables, keeper: Keeper) -> None:
         self.parts, self._keeper = tuple(parts), keeper
         alive = partial(loop_alive, asyncio.get_running_loop())
-        tables.routes |= pages_of(tables.registry, alive, self.problem)
+        tables.routes |= pages_of(tables.registry, alive, self.problem, self.remarks)
         for part in self.parts:
             tables.take(part)
 
@@ -72,6 +72,10 @@ class Daemon:
     def problem(self) -> str:
         """Why the daemon is not ready, empty when it is; from any thread."""
         return next((text for part in self.parts if (text := part.problem())), "")
+
+    def remarks(self) -> Sequence[str]:
+        """What who asks a daemon that is ready should know; from any thread."""
+        return [text for part in self.parts if (text := part.remark())]
 
 
 async def use_all(parts: Sequence[Part[Config]], config: Config) -> None:

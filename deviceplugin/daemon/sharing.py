@@ -19,6 +19,7 @@ from deviceplugin.resources.pairs import Container, Pairs, splits
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
 from deviceplugin.resources.programs import Programs
+from deviceplugin.resources.report import Report, kept_of, problems_of
 from deviceplugin.runtime.part import Collector, Once, Part
 
 log = structlog.get_logger()
@@ -88,6 +89,14 @@ class SharingPart(Part[Config]):
         self.sharing = settings.sharing
         self._programs.use(settings.launches)
         self.planner.use(settings.sharing)
+
+    def problems(self) -> list[Report]:
+        """What the rules name and cannot be offered."""
+        return problems_of(self.planner.current)
+
+    def kept(self) -> list[Report]:
+        """Ids that are listed although nothing is behind them."""
+        return kept_of(self._store.current, self.retention.listed.value)
 
     def collectors(self) -> Mapping[str, Collector]:
         """Devices and vendors, isolation and what containers hold."""

@@ -95,6 +95,7 @@ async def _step(stub: KubeletStub, step: Step) -> None:
     for name, count in step.allocatable.items():
         click.echo(f"allocatable {name} {before.get(name, 0)} -> {count}")
     click.echo(f"{spent_s:.2f} s after it happened")
+    _explain_capacity(stub)
     if step.request:
         await _allocation(stub, "bystander", step.request)
 
@@ -127,6 +128,18 @@ def _show_capacity(stub: KubeletStub) -> None:
         for name, count in sorted(stub.capacity().items())
     ]
     click.echo(table(("RESOURCE", "CAPACITY", "ALLOCATABLE"), rows))
+    _explain_capacity(stub)
+
+
+def _explain_capacity(stub: KubeletStub) -> None:
+    """Nobody expects a node to count what it cannot give."""
+    allocatable = stub.allocatable()
+    more = [name for name, count in stub.capacity().items() if count > allocatable[name]]
+    if more:
+        click.echo(
+            f"Capacity of {', '.join(sorted(more))} counts what is Unhealthy, and ids of devices\n"
+            "that are gone: these stay until no pod can hold them any more (about two minutes)."
+        )
 
 
 def _say(text: str) -> None:

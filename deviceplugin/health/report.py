@@ -1,7 +1,7 @@
 """What `deviceplugin health` shows: devices, who holds them, faults, since when, what clears
 them; pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -43,11 +43,21 @@ def _nothing() -> Listed:
     return {}
 
 
+def _no_lines() -> Sequence[Report]:
+    return ()
+
+
 class Uses(Struct, frozen=True):
-    """Who holds which device, and under which names devices are listed; asked at each report."""
+    """Who holds which device, and under which names devices are listed; asked at each report.
+
+    `problems` are what the rules name and cannot be offered, `kept` the ids that are listed
+    although nothing is behind them, as `discover` shows them.
+    """
 
     held: Callable[[], Iterable[Held]] = _nobody
     listed: Callable[[], Listed] = _nothing
+    problems: Callable[[], Sequence[Report]] = _no_lines
+    kept: Callable[[], Sequence[Report]] = _no_lines
 
 
 def health_report(inventory: Inventory, records: FaultRecords, uses: Uses | None = None) -> Report:
@@ -67,6 +77,8 @@ def health_report(inventory: Inventory, records: FaultRecords, uses: Uses | None
             for status in inventory.vendors.values()
         ],
         "devices": [*devices, *(_gone(device, holders[device]) for device in sorted(gone))],
+        "problems": list(uses.problems()),
+        "kept": list(uses.kept()),
     }
 
 

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
@@ -154,13 +154,17 @@ def application(routes: Mapping[str, Page]) -> App:
 
 
 def pages_of(
-    registry: Registry, alive: Callable[[], bool], ready: Callable[[], str]
+    registry: Registry,
+    alive: Callable[[], bool],
+    ready: Callable[[], str],
+    remarks: Callable[[], Sequence[str]] = tuple,
 ) -> Mapping[str, Page]:
-    """/metrics, /healthz and /readyz; `ready` gives an empty text, or what is being waited for."""
+    """/metrics, /healthz and /readyz; `ready` gives an empty text, or what is being waited for,
+    `remarks` are lines for a daemon that is ready."""
     return {
         "/metrics": lambda: Response("200 OK", CONTENT_TYPE, registry.text()),
         "/healthz": lambda: _probe("" if alive() else "the event loop does not answer"),
-        "/readyz": lambda: _probe(ready()),
+        "/readyz": lambda: _probe(ready(), remarks()),
     }
 
 
@@ -178,6 +182,6 @@ def loop_alive(loop: asyncio.AbstractEventLoop) -> bool:
     return answered.wait(LOOP_S)
 
 
-def _probe(problem: str) -> Response:
+def _probe(problem: str, remarks: Sequence[str] = ()) -> Response:
     status = "503 Service Unavailable" if problem else "200 OK"
-    return Response(status, _PLAIN, f"{problem or 'ok'}\n")
+    return Response(status, _PLAIN, "\n".join((problem or "ok", *remarks, "")))

@@ -1,13 +1,24 @@
 """What `discover` shows: the node's devices and resources as plain data; pure."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deviceplugin.inventory.changes import fault_document
-from deviceplugin.model import AdvertisedDevice, Device, Health, Inventory, Resource, VendorStatus
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    Device,
+    DeviceID,
+    Health,
+    Inventory,
+    Resource,
+    VendorStatus,
+)
 from deviceplugin.resources.plan import Plan, Resources
 
 Report = dict[str, Any]
+MAX_NAMED = 2  # of the devices that are gone
 
 
 def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None = None) -> Report:
@@ -33,10 +44,31 @@ def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None
             for name, resource in sorted(resources.items())
             if (reasons := _unavailable(inventory, resource))
         },
-        "problems": [
-            {"resource": p.resource, "reason": p.reason, "action": p.action} for p in plan.problems
-        ],
+        "problems": problems_of(plan),
     }
+
+
+def problems_of(plan: Plan) -> list[Report]:
+    """What the rules name and cannot be offered: resources, and devices that come to nothing."""
+    return [{"resource": p.resource, "reason": p.reason, "action": p.action} for p in plan.problems]
+
+
+def kept_of(inventory: Inventory, resources: Resources) -> list[Report]:
+    """The ids that are listed although nothing is behind them any more, by resource: these are in
+    a node's capacity and not in what is allocatable, and no fault says why."""
+    found = []
+    for name, resource in sorted(resources.items()):
+        kept = [e for e in resource.devices if _is_kept(inventory, e)]
+        tally = Counter(reason for reason in _reasons(inventory, kept).values())
+        found += [{"resource": name, "ids": n, "reason": text} for text, n in sorted(tally.items())]
+    return found
+
+
+def _is_kept(inventory: Inventory, entry: AdvertisedDevice) -> bool:
+    if entry.health is Health.HEALTHY:
+        return False
+    device = inventory.devices.get(entry.device)
+    return device is None or not (inventory.health_of(device) is Health.UNHEALTHY or entry.reason)
 
 
 def _vendor(status: VendorStatus) -> Report:
@@ -52,13 +84,30 @@ def _vendor(status: VendorStatus) -> Report:
 def _unavailable(inventory: Inventory, resource: Resource) -> list[Report]:
     """Why ids are listed and cannot be had: so capacity is more than is allocatable."""
     unhealthy = [entry for entry in resource.devices if entry.health is Health.UNHEALTHY]
-    tally = Counter(_reason(inventory, entry) for entry in unhealthy)
+    tally = Counter(_reasons(inventory, unhealthy).values())
     return [{"ids": count, "reason": reason} for reason, count in sorted(tally.items())]
 
 
+def _reasons(
+    inventory: Inventory, entries: Sequence[AdvertisedDevice]
+) -> Mapping[AdvertisedID, str]:
+    """Why each cannot be had; devices that are gone have one reason together."""
+    gone = sorted({e.device for e in entries if e.device not in inventory.devices})
+    text = _gone(gone)
+    return {
+        e.id: text if e.device not in inventory.devices else _reason(inventory, e) for e in entries
+    }
+
+
+def _gone(devices: Sequence[DeviceID]) -> str:
+    if len(devices) < 2:
+        return f"{''.join(devices)} is gone; its id stays until no pod can hold it any more"
+    more = f" and {len(devices) - MAX_NAMED} more" if len(devices) > MAX_NAMED else ""
+    named = f"{', '.join(devices[:MAX_NAMED])}{more}"
+    return f"{named} are gone; their ids stay until no pod can hold them any more"
+
+
 def _reason(inventory: Inventory, entry: AdvertisedDevice) -> str:
-    if entry.device not in inventory.devices:
-        return f"{entry.device} is gone; its id stays until no pod can hold it any more"
     device = inventory.devices[entry.device]
     if inventory.health_of(device) is Health.UNHEALTHY:
         return f"{device.parent or device.id} is Unhealthy"

@@ -103,3 +103,7 @@ class Part(Generic[ConfigT_contra]):
     def problem(self) -> str:
         """Why the daemon is not ready, empty when it is; from any thread."""
         return ""
+
+    def remark(self) -> str:
+        """What who asks a daemon that is ready should know, empty for nothing; from any thread."""
+        return ""

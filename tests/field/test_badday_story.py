@@ -141,14 +141,38 @@ async def test_mps_that_does_not_start(rig: Rig, nvml: NvmlDouble) -> None:
     check("mps-not-ready", await story(rig, daemon))
 
 
+async def test_mps_whose_program_is_not_on_the_node(rig: Rig, nvml: NvmlDouble) -> None:
+    nvml.clear_mig(1)
+    write_host_tree(rig.host_root, nvml.scenario)
+    await rig.stub.start()
+    daemon = start(rig, RULES)
+    await rig.stub.wait_registered(GPU)
+    await rig.allocatable({GPU: 0})
+    await daemon.wait_event("fault", code="mps_not_ready")
+    check("mps-program-missing", await story(rig, daemon))
+
+
+async def test_a_rule_that_comes_to_nothing(rig: Rig, nvml: NvmlDouble) -> None:
+    rules = {"rules": [{"match": {"vendor": "nvidia"}, "offers": [{"memory": {"unit": "1TiB"}}]}]}
+    await rig.stub.start()
+    daemon = rig.start("--vendors", "nvidia", "--config", str(rig.config(json.dumps(rules))))
+    await daemon.wait_event("resource_refused")
+    check("rule-without-slices", await story(rig, daemon))
+
+
 async def test_a_wrong_configuration(rig: Rig, nvml: NvmlDouble) -> None:
     daemon = await serving(rig)
     rig.config("health: {hold_s: 0}\nnonsense: 1\n")
     await daemon.wait_event("configuration_refused")
     check("wrong-configuration", await story(rig, daemon))
+    ready = await daemon.answers("/readyz")
+    assert ready.splitlines()[0] == "ok"
+    assert "the changed configuration is refused, the last good one stays: " in ready
+    assert "nonsense" in ready
     rig.config(json.dumps({"health": {"hold_s": 0}, "log_level": "info"}))
     await daemon.until(lambda: not daemon.events("never") and reloaded(daemon))
     assert "refused" not in (await command(rig, "health"))[1]
+    assert await daemon.answers("/readyz") == "ok\n"
 
 
 def reloaded(daemon: DaemonProcess) -> bool:

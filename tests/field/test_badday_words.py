@@ -38,7 +38,7 @@ from deviceplugin.model import (
 from deviceplugin.placement.asked import Asked, preference_asked
 from deviceplugin.placement.view import Context
 from deviceplugin.resources.plan import Plan
-from deviceplugin.resources.report import report
+from deviceplugin.resources.report import kept_of, report
 from deviceplugin.runtime.control import ControlError, NoDaemonError, ask_daemon
 
 NAME = ResourceName("nvidia.com/gpu")
@@ -304,6 +304,35 @@ def test_discover_says_why_capacity_is_more_than_allocatable() -> None:
     assert "nvidia.com/gpu: 1 not allocatable: GPU-1 is Unhealthy" in text
     assert "GPU-2 is in use as nvidia.com/gpu-memory" in text
     assert "GPU-9 is gone; its id stays until no pod can hold it any more" in text
+
+
+def kept_ids(*devices: str) -> dict[ResourceName, Resource]:
+    entries = tuple(
+        AdvertisedDevice(id=AdvertisedID(d), device=DeviceID(d), health=Health.UNHEALTHY)
+        for d in devices
+    )
+    return {NAME: Resource(name=NAME, vendor="nvidia", devices=entries)}
+
+
+def test_many_devices_that_are_gone_are_one_line() -> None:
+    resources = kept_ids(*(f"MIG-{number}" for number in range(7)))
+    text = report_text(report("node-1", having(), Plan(resources=resources), resources))
+    line = "nvidia.com/gpu: 7 not allocatable: MIG-0, MIG-1 and 5 more are gone; their ids stay"
+    assert f"{line} until no pod can hold them any more" in text
+
+
+def test_health_has_what_no_fault_says() -> None:
+    inventory = having(LOST)
+    listed = kept_ids(GPU.id, TWO.id, "GPU-9")
+    kept = kept_of(inventory, listed)
+    assert [(k["resource"], k["ids"]) for k in kept] == [(NAME, 1), (NAME, 1)]
+    problems = [{"resource": "a/b", "reason": "no slice", "action": "a smaller unit"}]
+    uses = Uses(problems=lambda: problems, kept=lambda: kept)
+    text = health_text(health_report(inventory, FaultRecords(), uses))
+    assert "refused: a/b: no slice\n  do: a smaller unit" in text
+    assert "nvidia.com/gpu: 1 not allocatable: GPU-9 is gone; its id stays" in text
+    assert "GPU-2 is not offered as this any more" in text
+    assert "not allocatable: GPU-1" not in text
 
 
 def test_explain_takes_what_is_healthy_and_free() -> None:
