@@ -6,7 +6,8 @@ debug/buildinfo, the form since Go 1.18: the texts stand behind a head of 32 byt
 
 import os
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.host.host import Host
 
@@ -20,8 +21,7 @@ _FILE_HEADER, _SECTION = struct.Struct("<40xQ10xHHH"), struct.Struct("<II8x8xQQ"
 _SECTION_BYTES, _MAX_SECTIONS = 64, 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoProgram:
+class GoProgram(Struct, frozen=True, kw_only=True):
     """`package` is what was built (`github.com/containerd/containerd/v2/cmd/containerd`), `text`
     all of its build information, as `go version -m` shows it."""
 

@@ -12,9 +12,10 @@ passes over in silence; CRI-O has no switch.
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
+
+from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError, VendorError
 from deviceplugin.host.host import Host
@@ -48,8 +49,7 @@ _IN_DOCKER = re.compile(r".*/docker/volumes/[^/]+/_data")
 _OWN = ("/", "/etc/resolv.conf", "/etc/hostname")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CdiSupport:
+class CdiSupport(Struct, frozen=True, kw_only=True):
     """Whether CDI names are `honoured`, why that is said, and what would change a no."""
 
     honoured: bool

@@ -315,9 +315,9 @@ def kept_ids(*devices: str) -> dict[ResourceName, Resource]:
 
 
 def test_many_devices_that_are_gone_are_one_line() -> None:
-    resources = kept_ids(*(f"MIG-{number}" for number in range(7)))
+    resources = kept_ids(*(f"MIG-9{number}" for number in range(7)))
     text = report_text(report("node-1", having(), Plan(resources=resources), resources))
-    line = "nvidia.com/gpu: 7 not allocatable: MIG-0, MIG-1 and 5 more are gone; their ids stay"
+    line = "nvidia.com/gpu: 7 not allocatable: MIG-90, MIG-91 and 5 more are gone; their ids stay"
     assert f"{line} until no pod can hold them any more" in text
 
 

@@ -1,7 +1,8 @@
 """Where the driver's libraries and programs are on the host, distribution by distribution."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
@@ -34,8 +35,7 @@ PROGRAM_FOLDERS = (
 SONAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
-@dataclass(frozen=True, slots=True)
-class DriverTree:
+class DriverTree(Struct, frozen=True):
     """Files below a driver root (a host path), reached by links as the programs there follow them.
 
     The root of a driver container is what its absolute links begin at; where such a path leads

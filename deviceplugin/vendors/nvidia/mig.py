@@ -63,8 +63,7 @@ class MigInstance(Struct, frozen=True, kw_only=True):
     multiprocessors: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnreadInstance:
+class UnreadInstance(Struct, frozen=True, kw_only=True):
     """A MIG device that NVML has in a slot and does not describe; `uuid` None where not even that
     could be read."""
 

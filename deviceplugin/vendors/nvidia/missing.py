@@ -5,7 +5,8 @@ offered as nothing. One that left the bus is not missing but gone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.faults import NOT_BOUND

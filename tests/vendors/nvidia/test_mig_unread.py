@@ -1,9 +1,9 @@
 """A MIG device that NVML does not describe costs itself, and not the others of its GPU."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import Device, Discovery, Fault, FaultClass
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
