@@ -142,6 +142,27 @@ def refusals(tmp_path: Path, text: str) -> list[str]:
             ),
         ),
         (
+            "mxgpu: {instances: [{name: a, memory: 4Gi}, {name: b, memory: 4Gi}]}",
+            (
+                "mxgpu.instances: [...] is not valid,"
+                " expected each size and each name once; 4gb is listed twice"
+            ),
+        ),
+        (
+            "intel_xe: {instances: [{name: xe-4gb, memory: 4Gi}, {name: xe-4gb, memory: 4Gi}]}",
+            (
+                "intel_xe.instances: [...] is not valid,"
+                " expected each size of memory once; 4gb is listed twice"
+            ),
+        ),
+        (
+            "vgpu: {profiles: [{name: a, memory: 4Gi}, {name: b, memory: 4Gi}]}",
+            (
+                "vgpu.profiles: [...] is not valid,"
+                " expected each size of memory once; 4gb is listed twice"
+            ),
+        ),
+        (
             "health: {hold_s: -1}",
             "health.hold_s: -1 is not valid, expected a number from 0 to 2592000",
         ),

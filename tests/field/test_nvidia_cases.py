@@ -15,6 +15,7 @@ from deviceplugin.errors import UnavailableError
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, Discovery, Fault, FaultClass
 from deviceplugin.testing.tree import write_tree
+from deviceplugin.vendors.nvidia.mig import profile_name
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
 from tests.fakes.nvml import (
     Fabric,
@@ -493,3 +494,51 @@ def test_sixteen_gpus_of_which_one_is_lost(tmp_path: Path, make_vendor: MakeVend
     found = make_vendor().discover()
     assert offered(found) == {"nvidia.com/gpu": 15}
     assert [device.id for device in lost(found)] == ["0000:07:00.0"]
+
+
+# Memory of the whole and of instances in MiB; those of the RTX PRO 6000 are a report's, the others are
+# sizes that these names stand for.
+PROFILES = {
+    "RTX PRO 6000": (97887, {(1, 24192): "1g.24gb", (2, 48512): "2g.48gb", (4, 97280): "4g.96gb"}),
+    "RTX PRO 5000": (48935, {(1, 12096): "1g.12gb", (2, 24256): "2g.24gb"}),
+    "B200": (183359, {(1, 22912): "1g.23gb", (2, 45824): "2g.45gb", (4, 91648): "4g.90gb"}),
+    "H20": (97871, {(1, 11904): "1g.12gb", (2, 24064): "2g.24gb", (4, 48128): "4g.48gb"}),
+    "A30": (24576, {(1, 5952): "1g.6gb", (2, 11968): "2g.12gb"}),
+    "A100 80GB": (81920, {(1, 9728): "1g.10gb", (3, 40192): "3g.40gb"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("whole", "memory", "slices", "name"),
+    [
+        (whole, memory, slices, name)
+        for whole, parts in PROFILES.values()
+        for (slices, memory), name in parts.items()
+    ],
+    ids=[f"{board}-{name}" for board, (_, parts) in PROFILES.items() for name in parts.values()],
+)
+def test_profiles_have_the_names_that_nvidia_gives_them(
+    whole: int, memory: int, slices: int, name: str
+) -> None:
+    found = profile_name(total_bytes=whole << 20, memory_mib=memory, slices=(slices, slices))
+    assert found == name
+
+
+@pytest.mark.parametrize(("pending", "wanted"), [(1, "on"), (0, "off")])
+def test_a_change_of_mig_mode_that_waits_for_a_reset_is_told_and_costs_nothing(
+    tmp_path: Path, make_vendor: MakeVendor, pending: int, wanted: str
+) -> None:
+    gpu = a100_40gb(0, mig_current=1 - pending, mig_pending=pending)
+    node_of(tmp_path, gpu if pending else replace(with_mig(gpu, ["1g.5gb"]), mig_pending=0))
+    found = make_vendor().discover()
+    (fault,) = (f for f in found.faults if f.code == "mig_mode_pending")
+    assert (fault.kind, fault.action) == (FaultClass.WARN, "reset the GPU")
+    assert f"is to be turned {wanted}" in fault.reason
+    assert offered(found) == {"nvidia.com/gpu" if pending else "nvidia.com/mig-1g.5gb": 1}
+
+
+def test_mig_mode_without_instances_is_told(tmp_path: Path, make_vendor: MakeVendor) -> None:
+    node_of(tmp_path, a100_40gb(0, mig_current=1, mig_pending=1), a100_40gb(1))
+    found = make_vendor().discover()
+    assert [f.code for f in found.faults] == ["mig_without_instances"]
+    assert offered(found) == {"nvidia.com/gpu": 1}

@@ -65,7 +65,9 @@ class MxgpuSection(Section, frozen=True):
             [size_class(instance.memory_bytes) for instance in self.instances],
         ):
             if twice := {value for value in values if values.count(value) > 1}:
-                raise ValueError(f"instances: {min(twice)} is listed twice")
+                raise ValueError(
+                    f"instances: each size and each name once; {min(twice)} is listed twice"
+                )
 
 
 class RocmRuntime(Section, frozen=True):

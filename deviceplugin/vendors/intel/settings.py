@@ -57,11 +57,10 @@ class XeSettings(Section, frozen=True):
     scheduling: Scheduling = Scheduling()
 
     def __post_init__(self) -> None:
-        """Refuse two instances of one size or one name."""
+        """Refuse two instances of one size: the first would hide the second."""
         sizes = [size_class(instance.memory_bytes) for instance in self.instances]
-        for size, instance in zip(sizes, self.instances, strict=True):
-            if sizes.count(size) > 1:
-                raise ValueError(f"{instance.memory} is a {size} slice as another instance is")
+        if twice := {size for size in sizes if sizes.count(size) > 1}:
+            raise ValueError(f"instances: each size of memory once; {min(twice)} is listed twice")
 
     def instance_of(self, memory_bytes: int | None) -> XeInstance | None:
         """The pinned slice of the size class of `memory_bytes`, None where none is."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+from deviceplugin.names import size_class
 from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section
 
 MigStrategy = Literal["none", "single", "mixed"]
@@ -119,3 +120,9 @@ class VgpuSection(Section, frozen=True):
     features: tuple[VgpuFeature, ...] = ()
     profiles: tuple[VgpuProfile, ...] = ()
     scheduling: Scheduling = Scheduling()
+
+    def __post_init__(self) -> None:
+        """Refuse a second profile of one size: the first would hide it."""
+        sizes = [size_class(profile.memory_bytes) for profile in self.profiles]
+        if twice := {size for size in sizes if sizes.count(size) > 1}:
+            raise ValueError(f"profiles: each size of memory once; {min(twice)} is listed twice")
