@@ -496,8 +496,8 @@ def test_sixteen_gpus_of_which_one_is_lost(tmp_path: Path, make_vendor: MakeVend
     assert [device.id for device in lost(found)] == ["0000:07:00.0"]
 
 
-# Memory of the whole and of instances in MiB; those of the RTX PRO 6000 are a report's, the others are
-# sizes that these names stand for.
+# Memory of the whole and of instances in MiB; those of the RTX PRO 6000 are a report's, the others
+# are sizes that these names stand for.
 PROFILES = {
     "RTX PRO 6000": (97887, {(1, 24192): "1g.24gb", (2, 48512): "2g.48gb", (4, 97280): "4g.96gb"}),
     "RTX PRO 5000": (48935, {(1, 12096): "1g.12gb", (2, 24256): "2g.24gb"}),
