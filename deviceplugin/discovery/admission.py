@@ -18,7 +18,7 @@ from deviceplugin.errors import DiscoveryError
 from deviceplugin.model import MAX_NUMA_NODES, CdiSpec, Device, DeviceID, Discovery, Fault
 from deviceplugin.names import cdi_kind_problem, cdi_name_problem, one_line
 
-MAX_NOTES, MAX_NOTE = 8, 400  # characters of one
+MAX_NOTES, MAX_NOTE = 8, 1000  # characters of one
 
 T = TypeVar("T")
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
+from deviceplugin.faults import NODE_MISSING
 from deviceplugin.host import Host
 from deviceplugin.host.runtimes import CdiSupport
 from deviceplugin.model import Device, Fault
 from deviceplugin.vendors.nvidia.devices import Found
 from deviceplugin.vendors.nvidia.edits import is_described
+from deviceplugin.vendors.nvidia.faults import CDI
 from deviceplugin.vendors.nvidia.settings import ListStrategy, NvidiaSection
 
 Support = Callable[[Host], CdiSupport]
@@ -70,4 +72,4 @@ def _withdrawn(device: Device, faults: Collection[Fault]) -> Fault | None:
 
 
 def _is_of_cdi(fault: Fault) -> bool:
-    return fault.source == "nvidia.cdi" or fault.code == "node_missing"
+    return fault.source == CDI or fault.code == NODE_MISSING.code
