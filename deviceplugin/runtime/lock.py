@@ -35,7 +35,8 @@ async def only_daemon(state_dir: Path) -> AsyncIterator[None]:
 
 def _open(state_dir: Path) -> int:
     state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-    return os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(state_dir / "lock", flags, 0o600)
 
 
 async def _wait(descriptor: int, state_dir: Path) -> None:

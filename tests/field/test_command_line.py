@@ -161,8 +161,20 @@ def test_check_ends_with_its_verdict(capsys: pytest.CaptureFixture[str]) -> None
     assert Ended(capsys, "check", "--format", "json").out.startswith("{")
 
 
-def test_the_scenarios_are_those_of_the_demo() -> None:
+def test_the_scenarios_are_those_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(SCENARIOS) == SCENARIO_NAMES
+    assert f"--scenario [{'|'.join(SCENARIO_NAMES)}]" in Ended(capsys, "demo", "--help").out
+
+
+def test_a_node_without_gpus_is_said_to_have_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = ("--host-root", str(tmp_path), "--state-dir", str(tmp_path), "--vendors", "amd,intel")
+    ended = Ended(capsys, "discover", *where)
+    assert ended.status == 0
+    assert "No GPU was found." in ended.out
+    assert "RESOURCE" not in ended.out
+    assert "no AMD GPU" in ended.out
 
 
 def test_every_setting_is_a_flag() -> None:

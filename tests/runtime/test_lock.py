@@ -38,3 +38,12 @@ async def test_without_a_place_for_the_lock_the_daemon_serves_all_the_same(tmp_p
         async with only_daemon(tmp_path / "file"):
             pass
     assert [entry["event"] for entry in logs] == ["no_lock"]
+
+
+async def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with capture_logs() as logs:
+        async with only_daemon(tmp_path):
+            pass
+    assert [entry["event"] for entry in logs] == ["no_lock"]
+    assert not (tmp_path / "elsewhere").exists()
