@@ -228,10 +228,10 @@ def test_a_request_for_two_replicas_is_refused_where_that_plugin_does(
         check_request(resource, two)
 
 
-def test_replicas_by_mps_isolate_memory_and_mps_wins_over_time_slicing(loaded: Loaded) -> None:
+def test_replicas_by_mps_isolate_nobody_and_mps_wins_over_time_slicing(loaded: Loaded) -> None:
     config = loaded(f"version: v1\nsharing: {{mps: {{{TEN}}}, timeSlicing: {{{TEN}}}}}")
     (resource,) = sharing_of(config.sections).plan(EIGHT).resources.values()
-    assert resource.isolation is Isolation.MEMORY
+    assert resource.isolation is Isolation.NONE
     assert config.notes == ("sharing.timeSlicing: sharing.mps is there too and wins",)
 
 
