@@ -10,7 +10,14 @@ from deviceplugin.config.reload import Origin, Reloader
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all
 from deviceplugin.daemon.generation import Generations, Lasting
 from deviceplugin.daemon.metrics import DaemonMetrics
-from deviceplugin.daemon.parts import ControlPart, HttpPart, LockPart, LogsPart, UeventsPart
+from deviceplugin.daemon.parts import (
+    ControlPart,
+    HttpPart,
+    LivenessPart,
+    LockPart,
+    LogsPart,
+    UeventsPart,
+)
 from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.views import ViewsPart
@@ -82,6 +89,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
     core = _core(start, keeper, metrics)
     config, host = start.config, Host(start.config.host_root)
     parts: list[Part[Config]] = [
+        LivenessPart(),
         HttpPart(config, tables.routes, keeper),
         LockPart(config.state_dir),
         LogsPart(),

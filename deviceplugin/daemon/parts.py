@@ -1,4 +1,4 @@
-"""Small parts of the daemon: HTTP endpoint, control socket, lock, log, the kernel's events."""
+"""Small parts of the daemon: HTTP endpoint, liveness, control socket, lock, log, the kernel's events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from deviceplugin.host.uevents import Uevent, watch_uevents
 from deviceplugin.metrics.http import App, HttpServer, application
 from deviceplugin.runtime.control import Control
 from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.liveness import answering_liveness
 from deviceplugin.runtime.lock import only_daemon
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.runtime.part import Once, Operation, Page, Part
@@ -63,6 +64,16 @@ async def _serve_http(app: App, address: tuple[str, int]) -> None:
         await asyncio.Future()
     finally:
         server.close()
+
+
+class LivenessPart(Part[Config]):
+    """Answers the liveness probe, from before everything else until after it."""
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The socket."""
+        with answering_liveness():
+            yield
 
 
 class LockPart(Part[Config]):

@@ -37,7 +37,21 @@ _RETRY_S, _RETRY_MAX_S = 0.1, 5.0
 _LASTING_S = 5.0
 _SERVER_OPTIONS = (
     # Allocate and GetPreferredAllocation carry id lists that may pass gRPC's 4 MiB.
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    ("grpc.max_metadata_size", 4096),
+    ("grpc.absolute_max_metadata_size", 8192),
+    ("grpc.max_concurrent_streams", 32),
+    ("grpc.http.max_concurrent_streams_reject_on_client", 0),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", 60000),
+    ("grpc.http2.max_requests_per_read", 8),
+    ("grpc.http2.max_frame_size", 16384),
+    ("grpc.http2.max_security_frame_size", 0),
+    ("grpc.max_allowed_incoming_connections", 8),
+    ("grpc.server.max_pending_requests", 32),
+    ("grpc.server.max_pending_requests_hard_limit", 64),
+    ("grpc.server_max_unrequested_time_in_server", 5),
+    ("grpc.http2.max_deallocating_streams", 64),
     ("grpc.so_reuseport", 0),
     # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake for a while.
     ("grpc.http2.bdp_probe", 0),

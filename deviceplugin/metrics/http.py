@@ -1,124 +1,65 @@
 """A small HTTP server for a table of pages, and the pages that every daemon has."""
 
 import asyncio
-import contextlib
-import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
+from deviceplugin.metrics.connections import END, Connections, Wrap
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
-from deviceplugin.runtime.guard import guarded, start_guarded
+from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.part import Page, Response
 
-MAX_REQUESTS = 8
+
+class Request(NamedTuple):
+    """What a peer asks for, with the whole head for who needs more of it than the path."""
+
+    path: str
+    head: str
+
+    def header(self, name: str) -> str:
+        """The first header of that name, empty without one."""
+        wanted = name.lower()
+        for line in self.head.split("\r\n")[1:]:
+            key, _, value = line.partition(":")
+            if key.strip().lower() == wanted:
+                return value.strip()
+        return ""
 
 
-REQUEST_S = 5.0
+App = Callable[[Request], Response]
 
 
-MAX_HEAD_BYTES = 16 * 1024
+class HttpServer(Connections):
+    """Answers GET and HEAD by `app`, one request a connection, until `close`.
 
-
-RETRY_S = 1.0
-
-
-_BACKLOG = 16
-
-
-_END = b"\r\n\r\n"
-
-
-App = Callable[[str], Response]
-
-
-class HttpServer:
-    """Answers GET and HEAD by `app`, a path at a time and connection, until `close`.
-
-    At most MAX_REQUESTS at a time: a further one waits in the listen queue. The time for a whole
-    request is bounded, not that for each of its bytes. Raises OSError if it cannot bind.
+    `wrap` makes a TLS connection of one that does not block. Raises OSError if it cannot bind.
     """
 
-    def __init__(self, app: App, address: tuple[str, int]) -> None:
-        self._app = app
-        self._free = threading.Semaphore(MAX_REQUESTS)
-        self._closing = threading.Event()
-        self._listener = _listen(address)
-        self.port: int = self._listener.getsockname()[1]
-        start_guarded("http", self._accept)
-
-    def close(self) -> None:
-        """Answer no more; what is being answered is finished."""
-        self._closing.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() does not
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            self._free.acquire()
-            try:
-                peer, _ = self._listener.accept()
-                start_guarded("http-request", partial(self._serve, peer))
-            except (OSError, RuntimeError):  # closed; no file descriptor or no thread to be had
-                self._free.release()
-                self._closing.wait(RETRY_S)
-
-    def _serve(self, peer: socket.socket) -> None:
-        try:
-            with peer:
-                self._answer(peer)
-        finally:
-            self._free.release()
-
-    def _answer(self, peer: socket.socket) -> None:
-        """A peer that goes away or says nothing is no event."""
-        try:
-            head = _read_head(peer)
-        except OSError:
-            return
-        method, path = _parse_request(head)
-        if not path:
-            response = Response("400 Bad Request", "text/plain", "no HTTP/1 request\n")
-        elif method not in ("GET", "HEAD"):
-            response = Response("405 Method Not Allowed", "text/plain", "read-only\n")
-        else:
-            response = self._app(path)
-        with contextlib.suppress(OSError):
-            peer.settimeout(REQUEST_S)
-            peer.sendall(_encode(response, with_body=method != "HEAD"))
+    def __init__(
+        self, app: App, address: tuple[str, int], wrap: Wrap = lambda plain: plain
+    ) -> None:
+        super().__init__(partial(_answer, app), address, wrap)
 
 
-def _listen(address: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _read_head(peer: socket.socket) -> bytes:
-    """Everything up to the empty line, or what came instead; raises OSError when time is up."""
-    deadline, head = time.monotonic() + REQUEST_S, b""
-    while _END not in head and len(head) < MAX_HEAD_BYTES:
-        peer.settimeout(max(deadline - time.monotonic(), 0.001))
-        part = peer.recv(MAX_HEAD_BYTES)
-        if not part:
-            break
-        head += part
-    return head
+def _answer(app: App, head: bytes) -> bytes:
+    method, path = _parse_request(head)
+    if not path:
+        response = Response("400 Bad Request", "text/plain", "no HTTP/1 request\n")
+    elif method not in ("GET", "HEAD"):
+        response = Response("405 Method Not Allowed", "text/plain", "read-only\n")
+    else:
+        response = app(Request(path, head.partition(END)[0].decode("latin-1")))
+    return _encode(response, with_body=method != "HEAD")
 
 
 def _parse_request(head: bytes) -> tuple[str, str]:
     """Method and path of a complete head, else nothing (RFC 9112, 3)."""
     words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
-    if _END not in head or len(words) != 3 or not words[2].startswith("HTTP/1."):
+    if END not in head or len(words) != 3 or not words[2].startswith("HTTP/1."):
         return "", ""
     return words[0], words[1].partition("?")[0]
 
@@ -138,16 +79,47 @@ LOOP_S = 2.0
 _PLAIN = "text/plain; charset=utf-8"
 
 
+PAGES_S = 1.0
+PAGES = 4
+
+
+class Shared:
+    """A page that is made once for all who wait for it, and no more than PAGES times in PAGES_S:
+    whoever asks more often gets the last one again. What strangers ask for costs no more."""
+
+    def __init__(self, page: Page, clock: Callable[[], float] = time.monotonic) -> None:
+        self._page, self._clock = page, clock
+        self._one = threading.Lock()
+        self._made: deque[tuple[float, Response]] = deque(maxlen=PAGES)
+
+    def __call__(self) -> Response:
+        """The page as it is now, or as it was when PAGES were made within the last PAGES_S."""
+        asked_at = self._clock()
+        with self._one:
+            if self._made and self._is_new(asked_at):
+                return self._made[-1][1]
+            started_at = self._clock()
+            response = self._page()
+            self._made.append((started_at, response))
+            return response
+
+    def _is_new(self, asked_at: float) -> bool:
+        """Made since it was asked for, or the last of many."""
+        if self._made[-1][0] >= asked_at:
+            return True
+        return len(self._made) == PAGES and self._clock() - self._made[0][0] < PAGES_S
+
+
 def application(routes: Mapping[str, Page]) -> App:
     """Answers by the table of pages; a page that fails costs itself, and any other path is told
     what there is."""
-    pages = {path: guarded(f"page {path}", page, _failed) for path, page in routes.items()}
+    pages = {path: Shared(guarded(f"page {path}", page, _failed)) for path, page in routes.items()}
     *most, last = sorted(pages) or [""]
     there = f"{', '.join(most)} and {last}" if most else last or "nothing"
 
-    def answer(path: str) -> Response:
-        if path in pages:
-            return pages[path]()
+    def answer(request: Request) -> Response:
+        if request.path in pages:
+            return pages[request.path]()
         return Response("404 Not Found", _PLAIN, f"there is {there}\n")
 
     return answer

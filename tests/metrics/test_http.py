@@ -12,9 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from deviceplugin.kubelet.metrics import KubeletMetrics
+from deviceplugin.metrics.connections import MAX_HEAD_BYTES, MAX_REQUESTS
 from deviceplugin.metrics.http import (
-    MAX_HEAD_BYTES,
-    MAX_REQUESTS,
     App,
     HttpServer,
     application,
