@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -40,6 +41,7 @@ file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
 SCENARIO_NAMES = ("nvidia", "amd", "intel", "mixed")
+THREADS_S = 2.0  # for them to end; the kubelet kills 5 s after SIGTERM
 _LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
 
 
@@ -238,8 +240,21 @@ async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])
+    _end_without_threads()
     if not serving.cancelled():
         serving.result()
+
+
+def _end_without_threads() -> None:
+    """A thread that a file or a driver holds up keeps no process: Python would wait for it."""
+
+    def end() -> None:
+        structlog.get_logger().warning("ended_without_threads", after_s=THREADS_S)
+        os._exit(0)
+
+    timer = threading.Timer(THREADS_S, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _raise_descriptor_limit() -> None:

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from deviceplugin.config.hints import foreign_file
@@ -90,7 +91,11 @@ def _parents(path: Path) -> Iterator[Path]:
             return
 
 
-MAX_FILE_BYTES = 1 << 20
+# Of all files together; what is read takes many times its size, and the time of all allocations.
+# A real configuration has less than 4 KiB.
+MAX_BYTES = 64 * 1024
+MAX_FILES = 100
+MAX_KEPT_BYTES = 4 << 20  # of the daemon's own copy, in which every default is spelled out
 _MEANT = "a file *.yaml, *.yml or *.json in it (an empty one stands for the defaults)"
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -108,17 +113,30 @@ def read_config_files(path: Path) -> Raw:
     a mapping, have a key twice, are another program's, or are two of NVIDIA's plugin.
     """
     merged: Raw = {}
-    refusals, v1 = Refusals(), []
+    refusals, v1, left = Refusals(), [], MAX_BYTES
     for file in _listed(path):
         with refusals.collect():
-            content = _read_file(file)
+            text = _read_bytes(file, left)
+            left -= len(text)
+            content = _parse_file(file, text)
             merged = _merge(merged, content)
             v1 += [file.name] if "version" in content else []
     if len(v1) > 1:
-        text = f"one file with `version` in it: {' and '.join(v1)} have one, each is complete"
-        refusals.errors.append(ConfigError("--config", str(path), text))
+        meant = f"one file with `version` in it: {' and '.join(v1)} have one, each is complete"
+        refusals.errors.append(ConfigError("--config", str(path), meant))
     refusals.check()
     return merged
+
+
+def read_kept(path: Path) -> Raw:
+    """The daemon's own copy, which is JSON; raises ConfigError."""
+    try:
+        content = msgspec.json.decode(_read_bytes(path, MAX_KEPT_BYTES))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError("--config", str(path), f"JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError("--config", str(path), "a mapping of keys to values")
+    return content
 
 
 def unread_entries(path: Path) -> tuple[str, ...]:
@@ -140,6 +158,8 @@ def _listed(path: Path) -> Sequence[Path]:
     except OSError as error:
         text = f"a readable directory ({error.strerror})"
         raise ConfigError("--config", str(path), text) from error
+    if len(files) > MAX_FILES:
+        raise ConfigError("--config", str(path), f"a directory of at most {MAX_FILES} files")
     if files:
         return files
     text = _MEANT
@@ -149,8 +169,7 @@ def _listed(path: Path) -> Sequence[Path]:
     raise ConfigError("--config", str(path), text)
 
 
-def _read_file(path: Path) -> Raw:
-    text = _read_bytes(path)
+def _parse_file(path: Path, text: bytes) -> Raw:
     try:
         content = parse_yaml(text)
     except ValueError as error:
@@ -164,19 +183,20 @@ def _read_file(path: Path) -> Raw:
     return content
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, size: int) -> bytes:
     """Of a regular file only: opening a pipe would wait for its other end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _check_regular(path, os.fstat(descriptor).st_mode)
-            text = _up_to(descriptor, MAX_FILE_BYTES + 1)
+            text = _up_to(descriptor, size + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise ConfigError("--config", str(path), f"a readable file ({error.strerror})") from error
-    if len(text) > MAX_FILE_BYTES:
-        raise ConfigError("--config", str(path), f"a file of at most {MAX_FILE_BYTES} bytes")
+    if len(text) > size:
+        limit = f"at most {MAX_BYTES} bytes in all files together"
+        raise ConfigError("--config", str(path), limit)
     return text
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from deviceplugin.config.config import Config, Setting, parse_directory
-from deviceplugin.config.files import Source, read_state
+from deviceplugin.config.files import Source, read_kept, read_state
 from deviceplugin.config.load import effective, load
 from deviceplugin.config.origins import given_settings
 from deviceplugin.errors import ConfigError
@@ -63,7 +63,7 @@ def _kept(flags: Flags, source: Source) -> Started | None:
     try:
         path = state_dir_of(flags) / FILE
         good_at = path.stat().st_mtime
-        config, modules = load({**flags, "config": str(path)})
+        config, modules = load({**flags, "config": str(path)}, read_files=read_kept)
     except (ConfigError, OSError):
         return None
     when = datetime.fromtimestamp(good_at, UTC).strftime("%F %TZ")

@@ -60,7 +60,9 @@ _PARSERS: Mapping[str, Callable[[Setting], object]] = {
 
 
 def load(
-    flags: Mapping[str, str | None], capabilities: Sequence[Mapping[str, Any]] | None = None
+    flags: Mapping[str, str | None],
+    capabilities: Sequence[Mapping[str, Any]] | None = None,
+    read_files: Callable[[Path], Raw] = read_config_files,
 ) -> tuple[Config, Sequence[VendorModule]]:
     """The configuration of all origins and the vendor modules that it names.
 
@@ -73,7 +75,7 @@ def load(
     given = given_settings(flags, os.environ)
     read = _Read()
     with refusals.collect():
-        read = _read(given.get("config"))
+        read = _read(given.get("config"), read_files)
     raw = read.raw
     settings = {name: Setting(raw[name], name) for name in SETTINGS if name in raw} | given
     loaded, values = load_installed(RESERVED), _values(settings, refusals)
@@ -109,11 +111,11 @@ def _notes(
     return (*read.notes, *again, *without_effect(read.raw, sections))
 
 
-def _read(path: Setting | None) -> _Read:
+def _read(path: Setting | None, read_files: Callable[[Path], Raw]) -> _Read:
     if path is None:
         return _Read()
     source = _source(Path(str(path.value)))
-    raw = read_config_files(source.path)
+    raw = read_files(source.path)
     return _Read(source, *(translate(raw) if is_v1(raw) else (raw, ())))
 
 

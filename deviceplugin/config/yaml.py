@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 MAX_NUMBER = 100
+MAX_VALUES = 5000  # keys, values, lists and mappings: what is read takes time for each
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 
@@ -35,6 +36,8 @@ class _Loader(yaml.SafeLoader):
     """YAML without aliases (they can grow without bound), without repeated keys, without text
     that no path or message can contain; what looks like a date is text."""
 
+    values = 0
+
     yaml_constructors = yaml.SafeLoader.yaml_constructors | {
         "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_str
     }
@@ -43,6 +46,9 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML
             raise _refused(f"alias *{event.anchor} is not allowed", event)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise _refused(f"more than {MAX_VALUES} keys and values", self.peek_event())  # type: ignore[no-untyped-call]  # PyYAML
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

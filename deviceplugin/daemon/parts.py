@@ -1,4 +1,4 @@
-"""Small parts of the daemon: HTTP endpoint, liveness, control socket, lock, log, the kernel's events."""
+"""Small parts of the daemon: HTTP, liveness, control socket, lock, log, the kernel's events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence

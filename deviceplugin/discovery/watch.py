@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 from deviceplugin.discovery.values import fault_problem
 from deviceplugin.errors import VendorError
@@ -17,6 +18,10 @@ from deviceplugin.vendor import HealthMonitor, Vendor
 
 SETTLE_S = 10.0  # what a new run has not reported by then is dropped
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
+# A storm of events is taken in steps: the first at once, the next ones together after this pause.
+STORM_S = 0.05
+STEP = 256  # kinds of events that are taken together
+MAX_KINDS = 4096  # that wait: no hardware has so many
 
 
 class HealthWatch:
@@ -42,6 +47,7 @@ class HealthWatch:
         self._devices: Sequence[Device] = ()
         self._retries = _Retries(clock)
         self._ended = False
+        self._events = _Events()
 
     def follow(self, devices: Sequence[Device]) -> None:
         """Watch exactly these devices, none of them while the driver cannot be asked."""
@@ -89,6 +95,11 @@ class HealthWatch:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(call)
 
+    def add_event(self, fault: Fault) -> None:
+        """An event; however many come, the loop is asked once to take them."""
+        if self._events.add(fault):
+            self.tell(self.take_events)
+
     def check(self, fault: object) -> None:
         """Raise VendorError for what is not a Fault."""
         if problem := fault_problem(fault):
@@ -101,16 +112,45 @@ class HealthWatch:
         own = self._tracker.own(self._vendor.name, faults)
         self._tracker.watches.report(run, source, own)
 
-    def take_event(self, fault: Fault) -> None:
-        """An event."""
+    def take_events(self) -> None:
+        """The events that wait; those that come meanwhile wait for STORM_S."""
+        taken = self._events.take()
+        if not taken:
+            return
         if not self._ended:
-            for own in self._tracker.own(self._vendor.name, (fault,)):
-                self._tracker.record_event(own)
+            own = partial(self._tracker.own, self._vendor.name)
+            self._tracker.record_events([(f, count) for f, count in taken if own((f,))])
+        self._loop.call_later(STORM_S, self.take_events)
 
     def rediscover(self) -> None:
         """Look now."""
         if not self._ended:
             self._wake.set()
+
+
+class _Events:
+    """Events on their way from the thread to the loop: each kind once, with how often it came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[str, str, str], tuple[Fault, int]] = {}
+        self._asked = False
+
+    def add(self, fault: Fault) -> bool:
+        """Whether the loop must be asked to take them."""
+        with self._lock:
+            known, count = self._waiting.get(fault.key, (fault, 0))
+            if count or len(self._waiting) < MAX_KINDS:
+                self._waiting[fault.key] = (known, count + 1)
+            asked, self._asked = self._asked, True
+            return not asked
+
+    def take(self) -> Sequence[tuple[Fault, int]]:
+        """What waits; after nothing did, the loop must be asked again."""
+        with self._lock:
+            kinds = tuple(islice(self._waiting, STEP))
+            self._asked = bool(kinds)
+            return [self._waiting.pop(kind) for kind in kinds]
 
 
 class _Report:
@@ -127,7 +167,7 @@ class _Report:
 
     def event(self, fault: Fault) -> None:
         self._watch.check(fault)
-        self._watch.tell(partial(self._watch.take_event, fault))
+        self._watch.add_event(fault)
 
     def happened(self, fault: Fault) -> None:
         self.event(fault)

@@ -37,6 +37,10 @@ RETRY_S = 10.0
 # Room for 512 GPUs with 1 KiB each; what is read of a message takes many times its size.
 MAX_ANSWER_BYTES = 512 * 1024
 MAX_REPORTS = 256
+# An agent that begins, or a change of all GPUs, is many answers at once; over time one a second.
+BURST = 32.0
+RATE_S = 1.0
+COST_BYTES = 16 * 1024  # a long answer counts as several, and is not read on the loop
 MAX_NAME = 253  # characters; what Kubernetes allows a name to have
 MAX_CODE = 63
 NO_REPORTS: Reports = {}
@@ -131,6 +135,21 @@ def _cut(report: AgentReport) -> AgentReport:
     return replace(report, complaints=report.complaints[:MAX_COMPLAINTS])
 
 
+class Pace:
+    """How long to wait before the next answer: none for BURST of them, then RATE_S each. What an
+    agent sends meanwhile waits in its own process."""
+
+    def __init__(self, now: float) -> None:
+        self._left, self._at = BURST, now
+
+    def wait_s(self, size: int, now: float) -> float:
+        """Counts an answer of that many bytes; seconds until the next may be read."""
+        self._left = min(BURST, self._left + (now - self._at) / RATE_S)
+        self._left -= 1 + size / COST_BYTES
+        self._at = now
+        return max(0.0, -self._left * RATE_S)
+
+
 class Listener:
     """Passes what an agent reports to `tell` as the whole set of faults of its source."""
 
@@ -154,9 +173,10 @@ class Listener:
     async def _listen(self) -> None:
         try:
             async with grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
-                self._reports = NO_REPORTS
+                self._reports, pace = NO_REPORTS, Pace(_now())
                 async for message in self._messages(channel):
-                    self._read(message)
+                    await self._read(message)
+                    await asyncio.sleep(pace.wait_s(len(message), _now()))
             self._lost("the agent ended its answers")
         except grpc.aio.AioRpcError as error:
             self._lost(f"{error.code().name}: {error.details()}")
@@ -174,12 +194,13 @@ class Listener:
             yield await ask(agent.request, timeout=CALL_S)
             await asyncio.sleep(POLL_S)
 
-    def _read(self, message: bytes) -> None:
+    async def _read(self, message: bytes) -> None:
         agent, protocol = self._agent, self._agent.protocol
-        reports = usable(protocol.parse(message, self._reports))
+        parse = partial(protocol.parse, message, self._reports)
+        reports = usable(parse() if len(message) < COST_BYTES else await asyncio.to_thread(parse))
         if self._heard_at is None or self._problem is not None:
             log.info("health_agent_answers", agent=agent.source, socket=str(self._path))
-        self._problem, self._heard_at = None, asyncio.get_running_loop().time()
+        self._problem, self._heard_at = None, _now()
         own = [device for device in self._devices() if device.vendor == self._vendor]
         self._reports = bounded(reports, protocol, own)
         if len(self._reports) < len(reports):
@@ -203,11 +224,15 @@ class Listener:
         self._problem = problem
 
     def _forget_stale(self) -> None:
-        now, after_s = asyncio.get_running_loop().time(), self._agent.stale_s
+        now, after_s = _now(), self._agent.stale_s
         if self._heard_at is not None and now - self._heard_at >= after_s:
             log.warning("health_agent_stale", agent=self._agent.source, after_s=after_s)
             self._heard_at = None
             self._tell(self._agent.source, ())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _is_trusted(path: Path) -> bool:

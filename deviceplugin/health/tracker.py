@@ -16,7 +16,7 @@ from deviceplugin.errors import DevicePluginError
 from deviceplugin.health import records as recording
 from deviceplugin.health.file import NO_DOCUMENT, read_state, saved, write_state
 from deviceplugin.health.ownership import Ownership
-from deviceplugin.health.policy import FaultPolicy, apply_policy
+from deviceplugin.health.policy import FaultPolicy, apply_policy, for_fault
 from deviceplugin.health.records import Cordon, FaultRecords, Timestamp
 from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.inventory.store import InventoryStore
@@ -78,15 +78,31 @@ class FaultTracker:
 
     def record_event(self, fault: Fault) -> None:
         """Something happened once: it is recorded until what its class says ends it."""
-        kept = apply_policy(fault, self._policy)
-        if kept is None:
-            return
-        known = kept.key in self.event_counts or len(self.event_counts) < MAX_COUNTED
-        self.event_counts[kept.key if known else OTHERS] += 1
-        at = Timestamp(now=self._now(), boot=self._boot)
-        records = recording.with_event(self.records.value, kept, at, self._policy.section)
-        self._log_full(kept, records)
+        self.record_events([(fault, 1)])
+
+    def record_events(self, events: Iterable[tuple[Fault, int]]) -> None:
+        """Events and how often each came: a storm of them is one change of what is recorded."""
+        records = self.records.value
+        for fault, count in events:
+            kept = apply_policy(fault, self._policy)
+            if kept is not None:
+                self._count(kept, count)
+                records = self._with_event(records, kept, count)
+                self._log_full(kept, records)
         self._record(records)
+
+    def _count(self, fault: Fault, count: int) -> None:
+        known = fault.key in self.event_counts or len(self.event_counts) < MAX_COUNTED
+        self.event_counts[fault.key if known else OTHERS] += count
+
+    def _with_event(self, records: FaultRecords, fault: Fault, count: int) -> FaultRecords:
+        """As often as its repeat rule counts."""
+        section = self._policy.section
+        rule = for_fault(section.repeats, fault)
+        at = Timestamp(now=self._now(), boot=self._boot)
+        for _ in range(min(count, rule.count if rule else 1)):
+            records = recording.with_event(records, fault, at, section)
+        return records
 
     def _log_full(self, fault: Fault, records: FaultRecords) -> None:
         """Once, until there is room again."""

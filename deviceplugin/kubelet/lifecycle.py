@@ -17,6 +17,7 @@ import grpc.aio
 import structlog
 
 from deviceplugin.errors import RegistrationError
+from deviceplugin.kubelet.limits import server_options
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
@@ -35,27 +36,6 @@ STREAM_S = 10.0  # a registered kubelet opens its stream within milliseconds
 STOP_S = 0.5
 _RETRY_S, _RETRY_MAX_S = 0.1, 5.0
 _LASTING_S = 5.0
-_SERVER_OPTIONS = (
-    # Allocate and GetPreferredAllocation carry id lists that may pass gRPC's 4 MiB.
-    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
-    ("grpc.max_metadata_size", 4096),
-    ("grpc.absolute_max_metadata_size", 8192),
-    ("grpc.max_concurrent_streams", 32),
-    ("grpc.http.max_concurrent_streams_reject_on_client", 0),
-    ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.http2.min_ping_interval_without_data_ms", 60000),
-    ("grpc.http2.max_requests_per_read", 8),
-    ("grpc.http2.max_frame_size", 16384),
-    ("grpc.http2.max_security_frame_size", 0),
-    ("grpc.max_allowed_incoming_connections", 8),
-    ("grpc.server.max_pending_requests", 32),
-    ("grpc.server.max_pending_requests_hard_limit", 64),
-    ("grpc.server_max_unrequested_time_in_server", 5),
-    ("grpc.http2.max_deallocating_streams", 64),
-    ("grpc.so_reuseport", 0),
-    # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake for a while.
-    ("grpc.http2.bdp_probe", 0),
-)
 
 
 def endpoint_of(name: ResourceName) -> str:
@@ -138,7 +118,7 @@ class Endpoint:
             while True:
                 async with self._server():
                     own = read_identity(self._path)
-                    while read_identity(self._path) == own:
+                    while read_identity(self._path) == own and not self.plugin.outgrown:
                         await self._once()
 
     async def _once(self) -> None:
@@ -231,7 +211,7 @@ class Endpoint:
         self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if is_listening(self._path):
             raise RegistrationError(f"{self._path}: another process listens on it")
-        server = grpc.aio.server(options=_SERVER_OPTIONS)
+        server = grpc.aio.server(options=server_options(self.plugin.begin()))
         server.add_generic_rpc_handlers((self.plugin.handler(),))
         try:
             server.add_insecure_port(f"unix:{self._path}")

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.kubelet import wire
+from deviceplugin.kubelet.limits import message_limit
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -83,6 +84,7 @@ class ResourcePlugin:
         self.lost = asyncio.Event()
         self._allocate_one, self._prefer, self._metrics = allocate, prefer, metrics
         self._state = Latest((0, offer(resource)))
+        self._limit = self._needed()
 
     @property
     def resource(self) -> Resource:
@@ -94,6 +96,21 @@ class ResourcePlugin:
         epoch, current = self._state.value
         if resource != current.resource:
             self._state.set((epoch, offer(resource)))
+            if self.outgrown:
+                self.lost.set()
+
+    def begin(self) -> int:
+        """The bytes that a request may have from now on: those of a new server."""
+        self._limit = self._needed()
+        return self._limit
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether a request about all of the list is longer than this server takes."""
+        return self._needed() > self._limit
+
+    def _needed(self) -> int:
+        return message_limit(len(self._state.value[1].message))
 
     async def end_streams(self) -> None:
         """End every ListAndWatch stream, and know that a later end was not asked for."""

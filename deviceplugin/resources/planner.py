@@ -1,10 +1,12 @@
 """From the inventory to the plan, and the log of what changed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from deviceplugin.inventory.changes import levelled
+from deviceplugin.inventory.log_limit import LINES, Line, LogLimit
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault, Inventory
 from deviceplugin.resources.build import PlanProblem
@@ -52,11 +54,15 @@ class Planner:
 
     async def plan(self) -> None:
         """Turn each newest inventory into log events and a plan; runs until cancelled."""
-        before = Inventory()
+        before, limit = Inventory(), LogLimit()
         async for inventory in self._store.latest.changes():
             self.set_faults()
             for level, (event, fields) in levelled(before, inventory):
-                getattr(log, level)(event, **fields)
+                line = limit.line(fields, self._store.now())
+                if line is Line.LOGGED:
+                    getattr(log, level)(event, **fields)
+                elif line is Line.LIMIT:
+                    _log_limited(fields)
             before = inventory
             self._replan()
 
@@ -110,3 +116,9 @@ class Planner:
                 name = after.get(device)
                 event = "form_free" if name is None else "form_decided"
                 log.info(event, device=device, resource=name or before[device])
+
+
+def _log_limited(fields: Mapping[str, Any]) -> None:
+    named = {name: fields[name] for name in ("device", "source") if name in fields}
+    reason = f"more than {LINES} lines within a minute; the others are left out"
+    log.warning("health_log_limited", **named, reason=reason, action="see deviceplugin health")
