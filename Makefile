@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults conformance hardware fuzz mutation soak coverage check format protos bench clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,11 @@ hardware: $(VENV)/.installed
 # Only the faults, every point of them, and the time to recover from each.
 faults: $(VENV)/.installed
 	FAULTS_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults
+
+# What strangers, broken agents and hostile files can do to it: a table, and 1 where a target is
+# missed. ATTACKS_FLAGS='--seconds 3 scrapes "ping flood"' for some of them.
+attacks: $(VENV)/.installed
+	$(BIN)/python -m tests.attacks $(ATTACKS_FLAGS)
 
 # Branches too, and what the daemons do that tests start (pyproject.toml, tool.coverage). Whether
 # tests pass is for `make test` to say: measured processes are slower, and miss limits of time.

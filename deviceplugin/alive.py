@@ -13,15 +13,15 @@ ANSWER = b"ok\n"
 WAIT_S = 3.0
 
 
-def problem(pid: int) -> str:
+def problem(pid: int, wait_s: float = WAIT_S) -> str:
     """Why the daemon of that process id is not alive, empty where it is."""
     peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        peer.settimeout(WAIT_S)
+        peer.settimeout(wait_s)
         peer.connect(ADDRESS % pid)
         answered = peer.recv(len(ANSWER)) == ANSWER
     except TimeoutError:
-        return f"the event loop of process {pid} does not answer within {WAIT_S:g} s"
+        return f"the event loop of process {pid} does not answer within {wait_s:g} s"
     except OSError as error:
         return f"no daemon answers as process {pid}: {error.strerror}"
     finally:

@@ -136,25 +136,31 @@ def _cut(report: AgentReport) -> AgentReport:
 
 
 class Pace:
-    """How long to wait before the next answer: none for BURST of them, then RATE_S each. What an
-    agent sends meanwhile waits in its own process."""
+    """How long to wait before the next answer: not at all for BURST of them, then `rate_s` seconds
+    each. What an agent sends meanwhile waits in its own process."""
 
-    def __init__(self, now: float) -> None:
-        self._left, self._at = BURST, now
+    def __init__(self, rate_s: float, now: float) -> None:
+        self._rate_s, self._left, self._at = rate_s, BURST, now
 
     def wait_s(self, size: int, now: float) -> float:
         """Counts an answer of that many bytes; seconds until the next may be read."""
-        self._left = min(BURST, self._left + (now - self._at) / RATE_S)
+        self._left = min(BURST, self._left + (now - self._at) / self._rate_s)
         self._left -= 1 + size / COST_BYTES
         self._at = now
-        return max(0.0, -self._left * RATE_S)
+        return max(0.0, -self._left * self._rate_s)
 
 
 class Listener:
-    """Passes what an agent reports to `tell` as the whole set of faults of its source."""
+    """Passes what an agent reports to `tell` as the whole set of faults of its source.
 
-    def __init__(self, vendor: str, agent: Agent, path: Path, tell: Tell) -> None:
+    In the long run one answer is read in `rate_s` seconds.
+    """
+
+    def __init__(
+        self, vendor: str, agent: Agent, path: Path, tell: Tell, rate_s: float = RATE_S
+    ) -> None:
         self._vendor, self._agent, self._path, self._tell = vendor, agent, path, tell
+        self._rate_s = rate_s
         self._devices: Callable[[], Sequence[Device]] = tuple
         self._reports = NO_REPORTS
         self._crowded = False
@@ -173,7 +179,7 @@ class Listener:
     async def _listen(self) -> None:
         try:
             async with grpc.aio.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
-                self._reports, pace = NO_REPORTS, Pace(_now())
+                self._reports, pace = NO_REPORTS, Pace(self._rate_s, _now())
                 async for message in self._messages(channel):
                     await self._read(message)
                     await asyncio.sleep(pace.wait_s(len(message), _now()))

@@ -27,7 +27,7 @@ class LogLimit:
 
     def __init__(self) -> None:
         self._logged: dict[Key, list[float]] = {}
-        self._limited: set[Key] = set()
+        self._limited: dict[Key, float] = {}  # when it was said
 
     def line(self, fields: Mapping[str, Any], now: float) -> Line:
         """What becomes of an event with these fields; one without a device is always logged."""
@@ -38,15 +38,15 @@ class LogLimit:
         self._logged[key] = logged
         if len(logged) < LINES:
             logged.append(now)
-            self._limited.discard(key)
             self._forget_oldest()
             return Line.LOGGED
-        first = key not in self._limited
-        self._limited.add(key)
-        return Line.LIMIT if first else Line.DROPPED
+        if self._limited.get(key, now - WINDOW_S) > now - WINDOW_S:
+            return Line.DROPPED
+        self._limited[key] = now
+        return Line.LIMIT
 
     def _forget_oldest(self) -> None:
         if len(self._logged) > MAX_KEYS:
             oldest = next(iter(self._logged))
             del self._logged[oldest]
-            self._limited.discard(oldest)
+            self._limited.pop(oldest, None)

@@ -1,8 +1,8 @@
 """What one peer of a plugin's socket may send and hold, as options of its gRPC server.
 
-The kubelet has one connection, with one stream for the list and one call at a time. Whoever else can
-connect is root, or has the kubelet's directory of sockets; the daemon must not end by it: beyond
-its container's limit of memory the kernel kills it, and all resources of the node with it.
+The kubelet has one connection, with one stream for the list and one call at a time. Whoever else
+can connect is root, or has the kubelet's directory of sockets. The daemon must not end by it:
+beyond its container's limit of memory the kernel kills it, and all resources of the node with it.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def server_options(message_bytes: int) -> Sequence[Option]:
     return (
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.so_reuseport", 0),
-        # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake for a while.
+        # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake a while.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_allowed_incoming_connections", CONNECTIONS),
         ("grpc.server_handshake_timeout_ms", 2_000),  # for a peer that says nothing at all

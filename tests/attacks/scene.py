@@ -5,20 +5,19 @@ Attackers are processes of their own: one in ours would slow the measurement and
 
 import asyncio
 import contextlib
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
+from deviceplugin import alive
 from deviceplugin.testing.plugin_client import RpcError
+from tests.attacks import http2
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, two_a100
 
 PATIENCE_S = 60.0  # ends a call of a daemon that has failed
-RECOVERY_S = 60.0
 
 
 @dataclass
@@ -56,11 +55,6 @@ class Scene:
             self.rig.kubelet_dir / "device-plugins/deviceplugin" / f"{GPU.replace('/', '_')}.sock"
         )
 
-    async def port(self) -> int:
-        """Of /metrics."""
-        address = (await self.daemon.wait_event("metrics_served"))["address"]
-        return int(address.rpartition(":")[2])
-
     def rss_mib(self, name: str = "VmRSS") -> float:
         """Resident memory, or its peak (VmHWM)."""
         for line in Path(f"/proc/{self.daemon.pid}/status").read_text().splitlines():
@@ -71,7 +65,7 @@ class Scene:
     async def allocate(self) -> float:
         """One Allocate by the kubelet; seconds. Its answer must be the right one."""
         started = time.perf_counter()
-        (wanted, *_) = sorted(self.rig.stub.devices(GPU))
+        wanted = min(self.rig.healthy(GPU))
         answer = await self.rig.stub.allocate(GPU, [wanted], PATIENCE_S)
         took = time.perf_counter() - started
         given = answer.container_responses[0]
@@ -81,15 +75,9 @@ class Scene:
     async def alive(self) -> float:
         """Seconds until liveness is answered."""
         started = time.perf_counter()
-        await asyncio.wait_for(asyncio.to_thread(self._ask_alive), PATIENCE_S)
+        problem = await asyncio.to_thread(alive.problem, self.daemon.pid, PATIENCE_S)
+        assert not problem
         return time.perf_counter() - started
-
-    def _ask_alive(self) -> None:
-        from tests.rig import fetch
-
-        address = self.daemon.events("metrics_served")[0]["address"]
-        status, text = fetch(f"http://{address}/healthz")
-        assert status == 200, text
 
     async def measure(self, while_: Callable[[], bool], at_least: int = 5) -> Figures:
         """Ask again and again for as long as that holds, and so many times at least."""
@@ -108,10 +96,21 @@ class Scene:
                 figures.failed.append(f"{error!r:.200}")
         figures.rss_mib.append(self.rss_mib())
 
-    async def under(self, *attack: str) -> Figures:
-        """Measure while `python -m tests.attacks.attacker …` runs."""
+    def target(self, attack: str) -> str:
+        """What that attack is against."""
+        if attack in http2.FLOODS or attack == "large messages":
+            return str(self.plugin_socket)
+        if attack == "configurations":
+            return str(self.rig.root / "config.yaml")
+        if attack == "events":
+            return str(self.double.folder / "nvml-events")
+        return str(self.daemon.events("metrics_served")[0]["address"]).rpartition(":")[2]
+
+    async def under(self, attack: str, seconds: float) -> Figures:
+        """Measure while an attacker is at work."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.attacks.attacker", *attack
+            *(sys.executable, "-m", "tests.attacks.attacker"),
+            *(attack, self.target(attack), str(seconds)),
         )
         try:
             figures = await self.measure(lambda: process.returncode is None)
@@ -123,21 +122,21 @@ class Scene:
         return figures
 
     async def recovers(self, quiet: Figures) -> float:
-        """Seconds until an Allocate and a probe are as fast as three times the slowest quiet one."""
+        """Seconds until an Allocate and a probe are within three times the slowest quiet one."""
         started = time.perf_counter()
         slow_s = 3 * max(*quiet.allocate_s, *quiet.alive_s, 0.01)
         async with asyncio.timeout(WAIT_S):
             while max(await self.allocate(), await self.alive()) > slow_s:
-                await asyncio.sleep(0.01)
+                continue
         return time.perf_counter() - started
 
 
 @contextlib.asynccontextmanager
-async def scene_below(rig: Rig, *arguments: str) -> AsyncIterator[Scene]:
+async def scene_below(rig: Rig) -> AsyncIterator[Scene]:
     """The rig's node, served."""
     double = two_a100(rig.host_root)
     await rig.stub.start()
-    daemon = rig.start(*arguments)
-    scene = Scene(rig, double, daemon)
+    daemon = rig.start("--config", str(rig.config("log_level: info\n")))
+    await daemon.wait_event("metrics_served")
     await rig.allocatable({GPU: 2})
-    yield scene
+    yield Scene(rig, double, daemon)

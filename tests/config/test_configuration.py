@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.config.config import Setting, parse_address
-from deviceplugin.config.files import read_config_files
+from deviceplugin.config.files import MAX_BYTES, read_config_files
 from deviceplugin.errors import ConfigError
 from tests.rig import run_command
 
@@ -182,7 +182,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    assert "bytes" in refused("--config", config_file(tmp_path, "#" * (1 << 20) + "\nx"))
+    assert "bytes" in refused("--config", config_file(tmp_path, "#" * MAX_BYTES + "\nx"))
 
 
 def test_help_names_every_setting() -> None:

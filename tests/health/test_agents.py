@@ -379,7 +379,7 @@ async def test_an_agent_that_goes_on_inventing_gpus_is_told_once_and_costs_littl
     answers = [nvidia_answer("ADDED", "Ready", "False", name) for name in names]
     server = await serve(agent, socket_path, *answers)
     with capture_logs() as logs:
-        listener = Listener(vendor, agent, socket_path, told)
+        listener = Listener(vendor, agent, socket_path, told, rate_s=1e-6)
         listening = asyncio.create_task(listener.run(lambda: DEVICES))
         for _ in names:
             faults = await asyncio.wait_for(told.sets.get(), WAIT_S)

@@ -1,0 +1,67 @@
+"""Liveness is asked for inside the pod: no stranger has part in it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from deviceplugin import alive
+from deviceplugin.runtime.liveness import answering_liveness
+from tests.rig import WAIT_S
+
+PID = os.getpid()
+
+
+async def test_a_loop_that_runs_is_alive() -> None:
+    assert await asyncio.to_thread(alive.problem, PID, WAIT_S) != ""
+    with answering_liveness():
+        assert await asyncio.to_thread(alive.problem, PID, WAIT_S) == ""
+    assert "no daemon answers" in await asyncio.to_thread(alive.problem, PID, WAIT_S)
+
+
+async def test_a_loop_that_hangs_is_not() -> None:
+    found: list[str] = []
+
+    def ask() -> None:
+        found.append(alive.problem(PID, 0.2))
+
+    with answering_liveness():
+        asker = threading.Thread(target=ask)
+        asker.start()
+        asker.join()  # this is the loop's own thread
+    assert found == [f"the event loop of process {PID} does not answer within 0.2 s"]
+
+
+async def test_many_peers_that_say_nothing_hold_nothing() -> None:
+    with answering_liveness():
+        for _ in range(1000):
+            assert await asyncio.to_thread(alive.problem, PID, WAIT_S) == ""
+
+
+async def test_a_socket_that_is_taken_costs_the_socket_alone() -> None:
+    with answering_liveness(), capture_logs() as logs, answering_liveness():
+        assert await asyncio.to_thread(alive.problem, PID, WAIT_S) == ""
+    assert [entry["event"] for entry in logs] == ["no_liveness_socket"]
+
+
+@pytest.mark.slow
+async def test_the_probe_needs_nothing_of_the_package() -> None:
+    """As the manifest starts it: without `site`, so without the folder of packages."""
+    command = [sys.executable, "-I", "-S", str(Path(alive.__file__))]
+    with answering_liveness():
+        for pid, status, text in ((PID, 0, "ok"), (1 << 22, 1, "no daemon answers")):
+            done = await asyncio.to_thread(
+                subprocess.run,
+                [*command, str(pid)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=WAIT_S,
+            )
+            assert (done.returncode, done.stderr) == (status, "")
+            assert text in done.stdout
