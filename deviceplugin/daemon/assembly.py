@@ -62,6 +62,8 @@ class Core(Struct, frozen=True, kw_only=True):
     endpoints: EndpointsPart
 
 
+PRIVATE = "sockets"  # in the state directory
+
 Capability = Callable[[Core], Part[Config]]
 
 
@@ -127,7 +129,8 @@ def _unused_rules(core: Core) -> Part[Config]:
 def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     config = start.config
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
-    sharing, kubelet = SharingPart(config, health.store), KubeletPart(config.kubelet_dir)
+    sharing = SharingPart(config, health.store)
+    kubelet = KubeletPart(config.kubelet_dir, config.state_dir / PRIVATE)
     lasting = _lasting(health, sharing, keeper, metrics)
     listed = sharing.retention.listed
     health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import grpc
@@ -17,6 +17,7 @@ import grpc.aio
 import structlog
 
 from deviceplugin.errors import RegistrationError
+from deviceplugin.kubelet.gate import Gate, inner_socket
 from deviceplugin.kubelet.limits import server_options
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
@@ -83,7 +84,12 @@ class Backoff:
 
 
 class Endpoint:
-    """Serves one resource on its own socket and keeps it registered; `registered` says whether."""
+    """Serves one resource on its own socket and keeps it registered; `registered` says whether.
+
+    `private` is a directory for the sockets that only the gate reaches.
+    """
+
+    private: Path | None = None
 
     def __init__(
         self,
@@ -211,16 +217,31 @@ class Endpoint:
         self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if is_listening(self._path):
             raise RegistrationError(f"{self._path}: another process listens on it")
+        inner = self.private and inner_socket(self.private, self._path.name)
+        try:
+            async with self._gate(inner), self._grpc(inner or self._path):
+                yield
+        except OSError as error:
+            text = f"{self._path}: cannot be bound ({error.strerror})"
+            raise RegistrationError(text) from error
+        finally:
+            self._path.unlink(missing_ok=True)
+
+    def _gate(self, inner: Path | None) -> AbstractAsyncContextManager[None]:
+        """Without a place for gRPC's own socket its limits are all that there is."""
+        return Gate(self._path, inner).open() if inner else nullcontext()
+
+    @asynccontextmanager
+    async def _grpc(self, path: Path) -> AsyncIterator[None]:
         server = grpc.aio.server(options=server_options(self.plugin.begin()))
         server.add_generic_rpc_handlers((self.plugin.handler(),))
         try:
-            server.add_insecure_port(f"unix:{self._path}")
+            server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
-            raise RegistrationError(f"{self._path}: cannot be bound ({error})") from error
+            raise RegistrationError(f"{path}: cannot be bound ({error})") from error
         await server.start()
         try:
             yield
         finally:
             await self.plugin.end_streams()
             await server.stop(STOP_S)
-            self._path.unlink(missing_ok=True)

@@ -35,11 +35,7 @@ def server_options(message_bytes: int) -> Sequence[Option]:
         ("grpc.http2.settings_timeout", 5_000),
         ("grpc.max_connection_idle_ms", 30_000),  # the kubelet's has its stream, and is never idle
         ("grpc.max_concurrent_streams", STREAMS),
-        # Refused at once, and not kept until there is a place for them.
         ("grpc.http2.max_requests_per_read", STREAMS),
-        ("grpc.server.max_pending_requests", STREAMS),
-        ("grpc.server.max_pending_requests_hard_limit", 4 * STREAMS),
-        ("grpc.server_max_unrequested_time_in_server", 5),
         ("grpc.max_metadata_size", 4 * 1024),
         ("grpc.absolute_max_metadata_size", 8 * 1024),
         ("grpc.http2.max_frame_size", 16 * 1024),

@@ -21,9 +21,13 @@ from deviceplugin.runtime.part import Collector, Once, Part
 
 
 class KubeletPart(Part[object]):
-    """Watches which kubelet listens at `kubelet_dir`, and counts what goes on with it."""
+    """Watches which kubelet listens at `kubelet_dir`, and counts what goes on with it.
 
-    def __init__(self, kubelet_dir: Path) -> None:
+    `private` is a directory of ours for sockets that nobody else reaches.
+    """
+
+    def __init__(self, kubelet_dir: Path, private: Path | None = None) -> None:
+        self.private = private
         self.socket = KubeletSocket(kubelet_dir / DEVICE_PLUGINS / "kubelet.sock")
         self.metrics = KubeletMetrics()
 
@@ -95,7 +99,9 @@ class EndpointsPart(Part[object]):
     def _make(self, resource: Resource) -> Endpoint:
         metrics = self._kubelet.metrics
         plugin = ResourcePlugin(resource, self._answers.allocate, self._answers.prefer, metrics)
-        return Endpoint(plugin, self._kubelet.socket, metrics, self._seed, self._turns)
+        endpoint = Endpoint(plugin, self._kubelet.socket, metrics, self._seed, self._turns)
+        endpoint.private = self._kubelet.private
+        return endpoint
 
     def _run(self, endpoint: Endpoint) -> "asyncio.Task[None]":
         return self._keeper.start(endpoint.plugin.name, endpoint.run)

@@ -1,0 +1,239 @@
+"""The door of a plugin's socket: what a peer sends goes to gRPC as it is while it is in bounds.
+
+gRPC's own limits hold most of what a hostile peer can send. They do not hold a header block that
+never ends (CONTINUATION): it writes each field that it refuses into the text of an error, which
+grows until the container's limit of memory ends the daemon. Nor do they hold how fast calls and
+pings come, which all share the server with the kubelet's: here that peer waits, and no other.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from deviceplugin.kubelet.frames import Frames
+from deviceplugin.names import socket_path_problem
+
+log = structlog.get_logger()
+
+PEERS = 16  # the kubelet is one
+DRAIN_S = 0.5
+READ_BYTES = 16 * 1024
+_BACKLOG = 16
+
+
+class _Peer(asyncio.BufferedProtocol):
+    """A connection from outside; `inner` is its other half.
+
+    Its own buffer keeps a step on the loop short, however small the frames are that come.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, gate: "Gate") -> None:
+        self._gate, self.inner = gate, _Inner(self)
+        self._frames = Frames(gate.now())
+        self._buffer = bytearray(READ_BYTES)
+        self._is_held = self._is_full = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # a stream's
+        try:
+            if self._gate.admits(self):
+                self.transport.pause_reading()
+                self._joining = asyncio.ensure_future(self._join())
+                return
+        except OSError:  # it is gone
+            pass
+        self.transport.abort()
+
+    async def _join(self) -> None:
+        """Not by the loop's own connect: that asks first whether the socket is one of TLS, and so
+        loads OpenSSL."""
+        half = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        half.setblocking(False)
+        try:
+            half.connect(self._gate.inner)
+            loop = asyncio.get_running_loop()
+            await loop.create_unix_connection(lambda: self.inner, sock=half)
+        except OSError:  # gRPC ends, or has enough to do
+            half.close()
+            self.transport.abort()
+            return
+        self._is_held = self._is_full = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not (self._is_held or self._is_full or self.transport.is_closing()):
+            self.transport.resume_reading()
+
+    def _release(self) -> None:
+        self._is_held = False
+        self._go_on()
+
+    def get_buffer(self, _: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._buffer[:nbytes])
+        if problem := self._frames.problem(data, self._gate.now()):
+            self._gate.refused(problem)
+            self.transport.abort()
+            return
+        self.inner.transport.write(data)
+        if wait_s := self._frames.wait_s():
+            self._is_held = True
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait_s, self._release)
+
+    def pause_writing(self) -> None:
+        """It does not read what gRPC says."""
+        self.inner.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.inner.transport.resume_reading()
+
+    def full(self, *, is_full: bool) -> None:
+        """Whether gRPC does not read what it says."""
+        self._is_full = is_full
+        if is_full:
+            self.transport.pause_reading()
+        else:
+            self._go_on()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._gate.left(self)
+        self.inner.end()
+
+
+class _Inner(asyncio.Protocol):
+    """The connection to gRPC of a peer."""
+
+    def __init__(self, peer: _Peer) -> None:
+        self._peer = peer
+        self._is_made = self._has_ended = False
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport, self._is_made = cast("asyncio.Transport", transport), True
+        if self._has_ended:
+            self.transport.abort()
+
+    def end(self) -> None:
+        self._has_ended = True
+        if self._is_made:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._peer.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._peer.full(is_full=True)
+
+    def resume_writing(self) -> None:
+        self._peer.full(is_full=False)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._peer.transport.close()  # after what is still to be sent
+
+
+class Gate:
+    """Lets root's and our own connections to `path` through to gRPC's socket `inner`."""
+
+    def __init__(self, path: Path, inner: Path) -> None:
+        self._path, self.inner = path, str(inner)
+        self.peers: set[_Peer] = set()
+        self.now = asyncio.get_running_loop().time
+        self._told = ""
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Let peers in; raises OSError where the socket cannot be made."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: _Peer(self), sock=_bind(self._path))
+        try:
+            yield
+        finally:
+            server.close()
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """gRPC has ended: what it said last is still on its way."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._empty.wait()
+        for peer in tuple(self.peers):
+            peer.transport.abort()
+
+    def admits(self, peer: _Peer) -> bool:
+        """Whether there is a place for it, and it is root's or ours."""
+        uid = _uid(peer.transport)
+        if uid not in (0, os.getuid()):
+            self.refused(f"user {uid}")
+        elif len(self.peers) >= PEERS:
+            self.refused(f"more than {PEERS} connections")
+        else:
+            self.peers.add(peer)
+            self._empty.clear()
+            return True
+        return False
+
+    def left(self, peer: _Peer) -> None:
+        """Its place is free."""
+        self.peers.discard(peer)
+        if not self.peers:
+            self._empty.set()
+
+    def refused(self, reason: str) -> None:
+        """Each reason once, until another: such a peer comes again."""
+        if reason != self._told:
+            log.warning("plugin_peer_refused", socket=str(self._path), reason=reason)
+        self._told = reason
+
+
+def _bind(path: Path) -> socket.socket:
+    """In place of the socket of a daemon that was killed; nothing else is removed."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _uid(transport: asyncio.Transport) -> int:
+    """The peer's user as the kernel knows it (man 7 unix, SO_PEERCRED)."""
+    peer = transport.get_extra_info("socket")
+    size = struct.calcsize("3i")
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def inner_socket(directory: Path, name: str) -> Path | None:
+    """Where gRPC may listen so that nobody else reaches it: in a directory that is ours alone. None
+    where there can be none."""
+    path = directory / name
+    if socket_path_problem(str(path)):
+        return None
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.lstat(directory)
+    except OSError:
+        return None
+    closed = status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return path if closed and stat.S_ISDIR(status.st_mode) else None
