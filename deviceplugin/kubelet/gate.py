@@ -63,7 +63,7 @@ class _Peer(asyncio.BufferedProtocol):
             half.connect(self._gate.inner)
             loop = asyncio.get_running_loop()
             await loop.create_unix_connection(lambda: self.inner, sock=half)
-        except OSError:  # gRPC ends, or has enough to do
+        except (OSError, asyncio.CancelledError):  # gRPC ends, or has enough to do
             half.close()
             self.transport.abort()
             return
