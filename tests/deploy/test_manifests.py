@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deviceplugin import alive
 from deviceplugin.cli import cli
 from deviceplugin.host.runtimes import CRIO_FILE
 from deviceplugin.metrics import http as metrics_server
@@ -162,22 +163,32 @@ def test_variables_of_the_daemon_exist(container: Any) -> None:
 PROBES = ["startupProbe", "livenessProbe", "readinessProbe"]
 
 
-@pytest.mark.parametrize("probe", PROBES)
-def test_a_probe_asks_for_a_path_that_is_served(probe: str, container: Any) -> None:
+def test_readiness_asks_for_a_path_that_is_served(container: Any) -> None:
     (port,) = container["ports"]
     address = variables(container)["DEVICEPLUGIN_METRICS_ADDRESS"]
     assert address.endswith(f":{port['containerPort']}")
-    request = container[probe]["httpGet"]
+    request = container["readinessProbe"]["httpGet"]
     assert request["port"] == port["name"]
     assert f'"{request["path"]}"' in Path(metrics_server.__file__).read_text()
-    assert container[probe]["timeoutSeconds"] > metrics_server.LOOP_S
+    assert container["readinessProbe"]["timeoutSeconds"] > metrics_server.LOOP_S
+
+
+@pytest.mark.parametrize("probe", PROBES[:2])
+def test_what_the_kubelet_kills_for_is_asked_where_no_stranger_is(
+    probe: str, container: Any
+) -> None:
+    """Sixteen silent connections once kept `httpGet` from its answer, on any node."""
+    command = container[probe]["exec"]["command"]
+    assert command[1:3] == ["-I", "-S"]
+    assert f"cp deviceplugin/alive.py {command[3]}\n" in Path("Dockerfile").read_text()
+    assert container[probe]["timeoutSeconds"] > alive.WAIT_S
 
 
 def test_nothing_is_asked_before_a_normal_start_is_over(container: Any) -> None:
     """Other probes wait for this one, which waits for 5 s: serving took 3 s in a pod."""
     startup = container["startupProbe"]
     assert startup["initialDelaySeconds"] == 5
-    assert startup["httpGet"] == container["livenessProbe"]["httpGet"]
+    assert startup["exec"] == container["livenessProbe"]["exec"]
     assert startup["failureThreshold"] * startup["periodSeconds"] >= 120
     assert all("initialDelaySeconds" not in container[probe] for probe in PROBES[1:])
 
@@ -439,13 +450,13 @@ def test_an_example_asks_for_one_device(path: Path) -> None:
 
 def test_the_build_context_has_what_the_image_is_built_from() -> None:
     ignored = (ROOT / ".dockerignore").read_text().split()
-    copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text())
+    copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", Path("Dockerfile").read_text())
     for name in " ".join(copied).split():
         assert f"!{name}" in ignored
         assert (ROOT / name).exists()
 
 
 def test_all_bytecode_of_the_image_is_what_its_python_looks_for() -> None:
-    text = (ROOT / "Dockerfile").read_text()
+    text = Path("Dockerfile").read_text()
     (level,) = re.findall(r"PYTHONOPTIMIZE=(\d)", text)
     assert re.findall(r"-m compileall -q -o (\d)", text) == [level, level]
