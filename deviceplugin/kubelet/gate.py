@@ -208,6 +208,7 @@ def _bind(path: Path) -> socket.socket:
             path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        os.fchmod(listener.fileno(), 0o600)  # before anyone can connect: the file gets it
         listener.bind(str(path))
         listener.listen(_BACKLOG)
     except OSError:

@@ -4,6 +4,7 @@ Open to root and to the daemon's own user only, checked by what the kernel says 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -27,6 +28,7 @@ MAX_REQUEST_BYTES = 1 << 16  # a question may name many ids
 MAX_ERROR = 4096
 MAX_PEERS = 8
 PATIENCE_S = 5.0
+UNHEARD_S = 0.5
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -82,11 +84,11 @@ class Control:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         if self._peers > MAX_PEERS:
-            return _refusal("too many at a time, try again")
+            return await _unheard(reader, "too many at a time, try again")
         uid = _peer_uid(writer.get_extra_info("socket"))
         if uid not in (0, os.getuid()):
             log.warning("operator_refused", uid=uid)
-            return _refusal(f"user {uid} may not do this, root may")
+            return await _unheard(reader, f"user {uid} may not do this, root may")
         try:
             return {"ok": True, **await self._answer(await reader.readline())}
         except ValueError:  # a line over the limit
@@ -116,8 +118,9 @@ def _bind(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)  # of a daemon that was killed: we hold the lock
+        # The file gets the mode of the socket; by its path it could be another file already.
+        os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
-        path.chmod(0o600)
     except OSError as error:
         listener.close()
         raise DevicePluginError(f"{path}: {error.strerror}") from error
@@ -129,6 +132,14 @@ def _peer_uid(peer: Any) -> int:  # asyncio's TransportSocket has no type of its
     size = struct.calcsize("3i")
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("3i", credentials)[1])
+
+
+async def _unheard(reader: asyncio.StreamReader, text: str) -> Reply:
+    """A refusal, once the request is read: what is not read takes the answer back."""
+    with contextlib.suppress(ValueError, TimeoutError):
+        async with asyncio.timeout(UNHEARD_S):
+            await reader.readline()
+    return _refusal(text)
 
 
 def _refusal(text: str) -> Reply:

@@ -122,6 +122,7 @@ async def test_what_is_in_bounds_passes_as_it_is(short_dir: Path) -> None:
     data = PREFACE + frame(DATA, 0, 1, b"abc" * 5000) * 100
     async with gate(short_dir):
         assert await exchange(short_dir, data) == data.upper()
+        assert (short_dir / "door").stat().st_mode & 0o777 == 0o600
 
 
 async def test_what_is_not_ends_the_connection_alone_and_is_said_once(short_dir: Path) -> None:

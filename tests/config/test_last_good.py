@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deviceplugin.config.files import MAX_BYTES
 from deviceplugin.config.last_good import FILE, Started, keep_copy, load_or_last_good
 from deviceplugin.config.load import effective
 from deviceplugin.errors import ConfigError
@@ -114,3 +115,12 @@ async def test_a_daemon_that_starts_with_a_bad_file_serves_by_the_last_good_one(
     await rig.capacity({GPU: 24})
     assert "deviceplugin_config_last_reload_successful 1" in await second.answers("/metrics")
     assert len(second.events("configuration_refused")) == 1
+
+
+def test_a_copy_spells_everything_out_and_may_be_longer_than_files(place: Place) -> None:
+    rules = "".join(f"- offers: [{{replicas: 2, name: a.b/c{n}}}]\n" for n in range(400))
+    keep_copy(place.start(f"rules:\n{rules}").config)
+    assert (place.state / FILE).stat().st_size > MAX_BYTES
+    started = place.start("a: [")
+    assert started.refused
+    assert len(json.loads((place.state / FILE).read_text())["rules"]) == 400
