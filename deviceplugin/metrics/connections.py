@@ -171,6 +171,8 @@ class Connections:
                 plain, address = self._listener.accept()
             except BlockingIOError:
                 return
+            except ConnectionError:  # it is gone again
+                continue
             except OSError:  # closed, or no descriptor is to be had
                 if not self._make_room():
                     self._closing.wait(RETRY_S)
@@ -251,9 +253,13 @@ class Connections:
     def _work(self) -> None:
         while self._asked and self._working < MAX_REQUESTS:
             peer = self._asked.popleft()
-            if self._is_here(peer):
-                self._working += 1
+            if not self._is_here(peer):
+                continue
+            try:
                 start_guarded("http-request", partial(self._serve, peer))
+                self._working += 1
+            except RuntimeError:  # no thread is to be had
+                self._drop(peer)
 
     def _begin_answer(self, peer: Peer, data: bytes) -> None:
         peer.stage, peer.rest = Stage.SENDING, memoryview(data)
