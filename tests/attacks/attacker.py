@@ -9,17 +9,22 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import grpc
 
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.pb import exporter_nvidia_pb2 as exporter_nvidia
+from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from tests.attacks import http2
+from tests.fakes.nvml import a100_40gb
 
 THREADS = 2
 HELD = 200  # connections
+FOUND_S = 30.0  # the daemon looks for agents every 10 s
 
 Attack = Callable[[str, float], None]  # target, until when (monotonic)
 
@@ -97,6 +102,49 @@ def events(path: str, until: float) -> None:
                 return
 
 
+def agent(path: str, until: float) -> None:
+    """Answers of 400 KB with ever new complaints, as fast as they are read, once it is found."""
+    seconds, found = until - time.monotonic(), threading.Event()
+    answers = [_complaints(number) for number in range(20)]
+    service, method = DEVICE_API.method.strip("/").split("/")
+
+    def stream(_: object, __: object) -> Iterator[bytes]:
+        found.set()
+        end = time.monotonic() + seconds
+        for answer in itertools.cycle(answers):
+            if time.monotonic() > end:
+                return
+            yield answer
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    handler = grpc.unary_stream_rpc_method_handler(stream)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {method: handler}),)
+    )
+    with contextlib.suppress(RuntimeError):  # the other thread has it
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        server.add_insecure_port(f"unix:{path}")
+        server.start()
+        found.wait(FOUND_S)
+        time.sleep(seconds)
+        server.stop(None)
+
+
+def _complaints(number: int) -> bytes:
+    conditions = [
+        exporter_nvidia.Condition(
+            type=f"Broken{number}-{n}", status="True", reason="r" * 60, message="m" * 60
+        )
+        for n in range(2500)
+    ]
+    gpu = exporter_nvidia.Gpu(
+        metadata=exporter_nvidia.GpuMetadata(name="gpu-1"),
+        spec=exporter_nvidia.GpuSpec(uuid=a100_40gb(1).uuid),
+        status=exporter_nvidia.GpuStatus(conditions=conditions),
+    )
+    return exporter_nvidia.WatchGpusResponse(type="MODIFIED", object=gpu).SerializeToString()
+
+
 ATTACKS: dict[str, Attack] = {
     "silent connections": silent,
     "dribbled heads": dribbling,
@@ -104,6 +152,7 @@ ATTACKS: dict[str, Attack] = {
     "large messages": large_messages,
     "configurations": configurations,
     "events": events,
+    "agent": agent,
 } | {
     name: lambda path, until, frames=frames: http2.flood(Path(path), frames, until)  # type: ignore[misc]
     for name, frames in http2.FLOODS.items()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deviceplugin import alive
 from deviceplugin.testing.plugin_client import RpcError
+from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from tests.attacks import http2
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, two_a100
@@ -102,6 +103,8 @@ class Scene:
             return str(self.plugin_socket)
         if attack == "configurations":
             return str(self.rig.root / "config.yaml")
+        if attack == "agent":
+            return f"{self.rig.host_root}{DEVICE_API.socket}"
         if attack == "events":
             return str(self.double.folder / "nvml-events")
         return str(self.daemon.events("metrics_served")[0]["address"]).rpartition(":")[2]
