@@ -240,17 +240,17 @@ async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])
-    _end_without_threads()
+    _end_without_threads(0 if serving.cancelled() else 1)
     if not serving.cancelled():
         serving.result()
 
 
-def _end_without_threads() -> None:
+def _end_without_threads(status: int) -> None:
     """A thread that a file or a driver holds up keeps no process: Python would wait for it."""
 
     def end() -> None:
         structlog.get_logger().warning("ended_without_threads", after_s=THREADS_S)
-        os._exit(0)
+        os._exit(status)
 
     timer = threading.Timer(THREADS_S, end)
     timer.daemon = True

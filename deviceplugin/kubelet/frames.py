@@ -51,7 +51,7 @@ class Frames:
     def _frame(self, head: bytes) -> str:
         self._skip = int.from_bytes(head[:3], "big")
         if self._skip > MAX_FRAME_BYTES:
-            return f"a frame of {self._skip} bytes"
+            return f"a frame of more than {MAX_FRAME_BYTES} bytes"
         self._left -= 1
         if head[3] in (_HEADERS, _CONTINUATION):
             self._block += self._skip

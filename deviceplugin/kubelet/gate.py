@@ -18,13 +18,15 @@ from typing import cast
 
 import structlog
 
+from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.frames import Frames
+from deviceplugin.kubelet.limits import CONNECTIONS
 from deviceplugin.names import socket_path_problem
 
 log = structlog.get_logger()
 
-PEERS = 16  # the kubelet is one
 DRAIN_S = 0.5
+MAX_TOLD = 10
 READ_BYTES = 16 * 1024
 _BACKLOG = 16
 
@@ -152,20 +154,26 @@ class Gate:
         self._path, self.inner = path, str(inner)
         self.peers: set[_Peer] = set()
         self.now = asyncio.get_running_loop().time
-        self._told = ""
+        self._told: set[str] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Let peers in; raises OSError where the socket cannot be made."""
+        """Let peers in, and remove the socket at the end; raises RegistrationError."""
+        try:
+            listener = _bind(self._path)
+        except OSError as error:
+            text = f"{self._path}: cannot be bound ({error.strerror})"
+            raise RegistrationError(text) from error
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: _Peer(self), sock=_bind(self._path))
+        server = await loop.create_unix_server(lambda: _Peer(self), sock=listener)
         try:
             yield
         finally:
             server.close()
             await self._drained()
+            self._path.unlink(missing_ok=True)
 
     async def _drained(self) -> None:
         """gRPC has ended: what it said last is still on its way."""
@@ -180,8 +188,8 @@ class Gate:
         uid = _uid(peer.transport)
         if uid not in (0, os.getuid()):
             self.refused(f"user {uid}")
-        elif len(self.peers) >= PEERS:
-            self.refused(f"more than {PEERS} connections")
+        elif len(self.peers) >= CONNECTIONS:
+            self.refused(f"more than {CONNECTIONS} connections")
         else:
             self.peers.add(peer)
             self._empty.clear()
@@ -195,10 +203,10 @@ class Gate:
             self._empty.set()
 
     def refused(self, reason: str) -> None:
-        """Each reason once, until another: such a peer comes again."""
-        if reason != self._told:
+        """Each reason once, and not many of them: such a peer comes again."""
+        if reason not in self._told and len(self._told) < MAX_TOLD:
             log.warning("plugin_peer_refused", socket=str(self._path), reason=reason)
-        self._told = reason
+            self._told.add(reason)
 
 
 def _bind(path: Path) -> socket.socket:
@@ -225,16 +233,17 @@ def _uid(transport: asyncio.Transport) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
-def inner_socket(directory: Path, name: str) -> Path | None:
-    """Where gRPC may listen so that nobody else reaches it: in a directory that is ours alone. None
-    where there can be none."""
+def inner_socket(directory: Path, name: str) -> Path:
+    """Where gRPC may listen so that nobody else reaches it: in a directory that is ours alone, in
+    which a socket can be made. Raises OSError where there can be none."""
     path = directory / name
-    if socket_path_problem(str(path)):
-        return None
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = os.lstat(directory)
-    except OSError:
-        return None
+    if problem := socket_path_problem(str(path)):
+        raise OSError(f"{path}: {problem}")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = os.lstat(directory)
     closed = status.st_uid == os.getuid() and not status.st_mode & 0o077
-    return path if closed and stat.S_ISDIR(status.st_mode) else None
+    if not (closed and stat.S_ISDIR(status.st_mode)):
+        raise OSError(f"{directory} is not a directory of ours that is closed to others")
+    _bind(path).close()
+    path.unlink()
+    return path

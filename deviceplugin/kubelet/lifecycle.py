@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import grpc
@@ -35,6 +35,7 @@ OWN_DIRECTORY = "deviceplugin"
 REGISTER_S = 12.0  # the kubelet dials back inside Register, for up to 10 s
 STREAM_S = 10.0  # a registered kubelet opens its stream within milliseconds
 STOP_S = 0.5
+PRIVATE_S = 1.0
 _RETRY_S, _RETRY_MAX_S = 0.1, 5.0
 _LASTING_S = 5.0
 
@@ -217,19 +218,24 @@ class Endpoint:
         self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if is_listening(self._path):
             raise RegistrationError(f"{self._path}: another process listens on it")
-        inner = self.private and inner_socket(self.private, self._path.name)
-        try:
-            async with self._gate(inner), self._grpc(inner or self._path):
-                yield
-        except OSError as error:
-            text = f"{self._path}: cannot be bound ({error.strerror})"
-            raise RegistrationError(text) from error
-        finally:
-            self._path.unlink(missing_ok=True)
+        inner = await self._inner()
+        gate = Gate(self._path, inner).open() if inner else nullcontext()
+        async with gate, self._grpc(inner or self._path):
+            yield
 
-    def _gate(self, inner: Path | None) -> AbstractAsyncContextManager[None]:
-        """Without a place for gRPC's own socket its limits are all that there is."""
-        return Gate(self._path, inner).open() if inner else nullcontext()
+    async def _inner(self) -> Path | None:
+        """Where gRPC listens behind a gate. Without such a place it listens itself: its own limits
+        are then all that there is, and no resource is lost by it."""
+        if self.private is None:
+            return None
+        find = asyncio.to_thread(inner_socket, self.private, self._path.name)
+        try:
+            async with asyncio.timeout(PRIVATE_S):
+                return await find
+        except (OSError, TimeoutError) as error:
+            reason = str(error) or f"{self.private} does not answer"
+            log.warning("no_gate", resource=self.plugin.name, reason=reason)
+            return None
 
     @asynccontextmanager
     async def _grpc(self, path: Path) -> AsyncIterator[None]:
@@ -245,3 +251,9 @@ class Endpoint:
         finally:
             await self.plugin.end_streams()
             await server.stop(STOP_S)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """One call, at the end."""
+    path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ beyond its container's limit of memory the kernel kills it, and all resources of
 
 from collections.abc import Sequence
 
-CONNECTIONS = 16
+CONNECTIONS = 16  # the kubelet's is one
 STREAMS = 8  # of one connection
 MIN_MESSAGE_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # twice what the kubelet takes as a list
@@ -30,7 +30,8 @@ def server_options(message_bytes: int) -> Sequence[Option]:
         ("grpc.so_reuseport", 0),
         # Pings that measure a network's bandwidth; each keeps gRPC's idle threads awake a while.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+        # The gate counts them; of one that it has just ended gRPC may not know yet.
+        ("grpc.max_allowed_incoming_connections", 2 * CONNECTIONS),
         ("grpc.server_handshake_timeout_ms", 2_000),  # for a peer that says nothing at all
         ("grpc.http2.settings_timeout", 5_000),
         ("grpc.max_connection_idle_ms", 30_000),  # the kubelet's has its stream, and is never idle

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.frames import (
     BURST,
     FRAMES_PER_S,
@@ -17,7 +18,8 @@ from deviceplugin.kubelet.frames import (
     MAX_FRAME_BYTES,
     Frames,
 )
-from deviceplugin.kubelet.gate import PEERS, Gate, inner_socket
+from deviceplugin.kubelet.gate import Gate, inner_socket
+from deviceplugin.kubelet.limits import CONNECTIONS
 from tests.attacks.http2 import (
     CONTINUATION,
     DATA,
@@ -72,7 +74,7 @@ def test_a_header_block_that_never_ends_is_refused_and_many_small_ones_are_not()
 
 def test_a_frame_that_no_server_must_take_is_refused() -> None:
     head = frame(DATA, 0, 1, b"x" * (MAX_FRAME_BYTES + 1))[:9]
-    assert begun().problem(head, 0.0) == f"a frame of {MAX_FRAME_BYTES + 1} bytes"
+    assert begun().problem(head, 0.0) == f"a frame of more than {MAX_FRAME_BYTES} bytes"
 
 
 def test_frames_that_come_too_fast_are_read_as_fast_as_others() -> None:
@@ -95,11 +97,12 @@ async def gate(directory: Path) -> AsyncIterator[Gate]:
                 await writer.drain()
 
     inner = inner_socket(directory / "sockets", "s.sock")
-    assert inner is not None
     server = await asyncio.start_unix_server(echo, inner)
     gate = Gate(directory / "door", inner)
-    async with gate.open():
-        yield gate
+    try:
+        async with gate.open():
+            yield gate
+    finally:
         server.close()
 
 
@@ -139,7 +142,7 @@ async def test_peers_beyond_the_places_are_refused_and_a_place_that_is_left_is_f
     short_dir: Path,
 ) -> None:
     async with gate(short_dir) as door:
-        held = [await asyncio.open_unix_connection(short_dir / "door") for _ in range(PEERS)]
+        held = [await asyncio.open_unix_connection(short_dir / "door") for _ in range(CONNECTIONS)]
         for _, writer in held:
             writer.write(PREFACE)
         for reader, _ in held:
@@ -147,7 +150,7 @@ async def test_peers_beyond_the_places_are_refused_and_a_place_that_is_left_is_f
         assert await exchange(short_dir, PREFACE) == b""
         held[0][1].close()
         async with asyncio.timeout(WAIT_S):
-            while len(door.peers) == PEERS:  # noqa: ASYNC110  # it tells nobody
+            while len(door.peers) == CONNECTIONS:  # noqa: ASYNC110  # it tells nobody
                 await asyncio.sleep(0.001)
         assert await exchange(short_dir, PREFACE) == PREFACE.upper()
         for _, writer in held:
@@ -176,13 +179,22 @@ def test_grpc_listens_where_nobody_else_reaches_it(tmp_path: Path, short_dir: Pa
     (short_dir / "open").chmod(0o755)
     (short_dir / "link").symlink_to(short_dir / "sockets")
     (short_dir / "file").touch()
-    for bad in ("open", "link", "file"):
-        assert inner_socket(short_dir / bad, "s.sock") is None
-    assert inner_socket(short_dir / ("x" * 100), "s.sock") is None
+    for bad in ("open", "link", "file", "x" * 100):
+        with pytest.raises(OSError, match=bad):
+            inner_socket(short_dir / bad, "s.sock")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="it needs a directory of another user")
 def test_grpc_listens_in_no_directory_of_another_user(short_dir: Path) -> None:
     (short_dir / "theirs").mkdir(mode=0o700)
     os.chown(short_dir / "theirs", 1000, 1000)
-    assert inner_socket(short_dir / "theirs", "s.sock") is None
+    with pytest.raises(OSError, match="directory of ours"):
+        inner_socket(short_dir / "theirs", "s.sock")
+
+
+async def test_what_stands_at_the_sockets_path_is_not_removed(short_dir: Path) -> None:
+    (short_dir / "door").write_text("a file")
+    with pytest.raises(RegistrationError, match="door: cannot be bound"):
+        async with gate(short_dir):
+            pass
+    assert (short_dir / "door").read_text() == "a file"

@@ -207,7 +207,7 @@ import asyncio, threading
 from deviceplugin.cli import _end_without_threads
 async def main():
     asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
-    _end_without_threads()
+    _end_without_threads(0)
 asyncio.run(main())
 """
 

@@ -123,13 +123,14 @@ async def stub(short_dir: Path) -> AsyncIterator[KubeletStub]:
         yield kubelet
 
 
-@pytest.fixture
-async def served(stub: KubeletStub) -> AsyncIterator[Served]:
-    """Three devices, registered."""
+@pytest.fixture(params=["gate", "direct"])
+async def served(stub: KubeletStub, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    """Three devices, registered; behind a gate, or where there can be none."""
     recorded, answer = Recorded(), Answer()
     plugin = ResourcePlugin(resource("a", "b", "c"), answer, prefer, recorded)
     kubelet = KubeletSocket(stub.kubelet_socket)
     endpoint = Endpoint(plugin, kubelet, recorded, seed=1)
+    endpoint.private = stub.kubelet_dir / "own" if request.param == "gate" else None
     tasks = [asyncio.create_task(kubelet.watch()), asyncio.create_task(endpoint.run())]
     await stub.wait_for(lambda: stub.allocatable().get(GPU) == 3, what="the first list")
     yield Served(stub, plugin, endpoint, recorded, answer)

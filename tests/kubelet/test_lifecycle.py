@@ -266,3 +266,32 @@ async def test_a_refusal_is_logged_once_for_each_reason(stub: KubeletStub) -> No
         await asyncio.wait([serving, watch])
     refused = [line for line in lines if line["event"] == "not_registered"]
     assert [line["log_level"] for line in refused] == ["warning", "debug", "warning", "warning"]
+
+
+async def test_a_list_that_grows_beyond_what_its_requests_may_have_is_served_anew(
+    served: Served,
+) -> None:
+    """Whoever has few devices takes no long request: a message costs memory before it is read."""
+    ids = [f"device-{number:0100d}" for number in range(3000)]
+    served.plugin.show(resource(*ids))
+    await served.stub.wait_for(lambda: served.stub.capacity()[GPU] == len(ids), WAIT_S)
+    await registered(served.stub, 2)
+    await served.stub.wait_for(lambda: served.stub.allocatable().get(GPU) == len(ids), WAIT_S)
+    assert not served.plugin.outgrown
+    answer = await served.stub.allocate(GPU, ids)  # over MIN_MESSAGE_BYTES
+    assert len(answer.container_responses) == 1
+
+
+async def test_a_resource_is_served_where_no_gate_can_be(stub: KubeletStub) -> None:
+    (stub.kubelet_dir / "own").write_text("no directory")
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    kubelet = KubeletSocket(stub.kubelet_socket)
+    endpoint = Endpoint(plugin, kubelet, Recorded(), seed=1)
+    endpoint.private = stub.kubelet_dir / "own"
+    with structlog.testing.capture_logs() as logs:
+        tasks = [asyncio.create_task(kubelet.watch()), asyncio.create_task(endpoint.run())]
+        await stub.wait_for(lambda: stub.allocatable().get(GPU) == 1, WAIT_S)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["no_gate"]
+    for task in reversed(tasks):
+        task.cancel()
+        await asyncio.wait([task])
