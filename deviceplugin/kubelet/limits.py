@@ -8,7 +8,7 @@ beyond its container's limit of memory the kernel kills it, and all resources of
 from collections.abc import Sequence
 
 CONNECTIONS = 16  # the kubelet's is one
-STREAMS = 8  # of one connection
+STREAMS = 16  # of one connection
 MIN_MESSAGE_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # twice what the kubelet takes as a list
 Option = tuple[str, int]
@@ -36,7 +36,7 @@ def server_options(message_bytes: int) -> Sequence[Option]:
         ("grpc.http2.settings_timeout", 5_000),
         ("grpc.max_connection_idle_ms", 30_000),  # the kubelet's has its stream, and is never idle
         ("grpc.max_concurrent_streams", STREAMS),
-        ("grpc.http2.max_requests_per_read", STREAMS),
+        ("grpc.http2.max_requests_per_read", 8),
         ("grpc.max_metadata_size", 4 * 1024),
         ("grpc.absolute_max_metadata_size", 8 * 1024),
         ("grpc.http2.max_frame_size", 16 * 1024),

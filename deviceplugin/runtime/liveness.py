@@ -15,6 +15,8 @@ from deviceplugin.alive import ADDRESS, ANSWER
 
 log = structlog.get_logger()
 
+RETRY_S = 1.0
+
 
 @contextlib.contextmanager
 def answering_liveness() -> Iterator[None]:
@@ -29,17 +31,38 @@ def answering_liveness() -> Iterator[None]:
             yield
             return
         listener.setblocking(False)
-        loop.add_reader(listener, _answer, listener)
+        answers = _Answers(loop, listener)
+        answers.begin()
         try:
             yield
         finally:
-            loop.remove_reader(listener)
+            answers.end()
 
 
-def _answer(listener: socket.socket) -> None:
-    """A peer that has gone again, or a descriptor that is not to be had, is no event."""
-    with contextlib.suppress(OSError):
-        peer, _ = listener.accept()
-        with peer:
+class _Answers:
+    """Answers each peer in one step."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        self._loop, self._listener = loop, listener
+        self._again: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self._loop.add_reader(self._listener, self._answer)
+
+    def end(self) -> None:
+        self._loop.remove_reader(self._listener)
+        if self._again is not None:
+            self._again.cancel()
+
+    def _answer(self) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):  # it is gone again
+            return
+        except OSError:  # no descriptor is to be had
+            self._loop.remove_reader(self._listener)
+            self._again = self._loop.call_later(RETRY_S, self.begin)
+            return
+        with peer, contextlib.suppress(OSError):
             peer.setblocking(False)
             peer.send(ANSWER)

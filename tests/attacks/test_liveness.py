@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import resource
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from deviceplugin import alive
-from deviceplugin.runtime.liveness import answering_liveness
+from deviceplugin.runtime.liveness import RETRY_S, answering_liveness
 from tests.rig import WAIT_S
 
 PID = os.getpid()
@@ -65,3 +68,28 @@ async def test_the_probe_needs_nothing_of_the_package() -> None:
             )
             assert (done.returncode, done.stderr) == (status, "")
             assert text in done.stdout
+
+
+async def test_without_descriptors_it_waits_and_does_not_spin() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with answering_liveness(), socket.socket(socket.AF_UNIX) as peer:
+        peer.setblocking(False)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            peer.connect(alive.ADDRESS % PID)
+            before = time.process_time()
+            await asyncio.sleep(RETRY_S / 2)
+            assert time.process_time() - before < RETRY_S / 4
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        async with asyncio.timeout(WAIT_S):
+            while (answer := _received(peer)) is None:  # noqa: ASYNC110  # a socket
+                await asyncio.sleep(0.01)
+    assert answer == alive.ANSWER
+
+
+def _received(peer: socket.socket) -> bytes | None:
+    try:
+        return peer.recv(10)
+    except BlockingIOError:
+        return None

@@ -14,6 +14,7 @@ import grpc.aio
 import psutil
 import pytest
 
+from deviceplugin.kubelet.limits import STREAMS
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from tests.faults.node import AMD, EACH, INTEL, MEMORY, Node
 from tests.faults.recovery import Recovering
@@ -182,7 +183,7 @@ async def test_floods_of_calls_and_streams_leave_one_registration_and_no_leak(
         )
         assert set(answered) == {1}
         streams = [watch(channel) for _ in range(300)]
-        first = await asyncio.gather(*(stream.read() for stream in streams[:100]))
+        first = await asyncio.gather(*(stream.read() for stream in streams[:STREAMS]))
         assert {len(message.devices) for message in first} == {2}
         await node.rig.one_of_each([INTEL])
         for stream in streams:
@@ -205,7 +206,8 @@ async def test_streams_that_are_never_read_hold_nobody_up(
     peers = [socket.socket(socket.AF_UNIX) for _ in range(200)]
     for peer in peers:
         peer.connect(str(path))
-        peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        with suppress(OSError):  # there is a place for some of them alone
+            peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     for _ in range(20):
         assert await node.order("cordon", device) == ""
         await node.lists({**node.full, AMD: 1})
