@@ -11,93 +11,36 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from enum import IntEnum
+from collections.abc import Callable
 from functools import partial
 
+from deviceplugin.metrics.peer import ANSWER_S, HEAD_S, MAX_HEAD_BYTES, Peer, Stage
 from deviceplugin.runtime.guard import start_guarded
 
 MAX_PEERS = 64
 MAX_REQUESTS = 8  # answered at a time, each on a thread
-HEAD_S = 1.0
-ANSWER_S = 5.0
 RETRY_S = 1.0
-MAX_HEAD_BYTES = 16 * 1024
 MAX_UNREAD_BYTES = 64 * 1024
 END = b"\r\n\r\n"
 _BACKLOG = 256
-# Of a TLS socket, whose handshake goes on as it is read and written; `ssl` is not loaded for them.
-_WANTS = frozenset({"SSLWantReadError", "SSLWantWriteError"})
 
-# The bytes that come back for the bytes of a head, which may be no whole one.
-Answer = Callable[[bytes], bytes]
-Wrap = Callable[[socket.socket], socket.socket]
-
-
-class Stage(IntEnum):
-    """What a peer waits for; where places are short, an earlier one is given up first."""
-
-    HEAD = 0
-    UNREAD = 1  # it has its answer; closing now would take it back (RST) before it is read
-    SENDING = 2
-    ASKED = 3
-
-
-class Peer:
-    """One connection."""
-
-    def __init__(self, connection: socket.socket, address: str) -> None:
-        self.connection, self.address = connection, address
-        self.stage = Stage.HEAD
-        self.deadline = time.monotonic() + HEAD_S
-        self.head = b""
-        self.rest = memoryview(b"")
-        self.unread = 0
-        self.watched = 0  # selector events
-
-    def await_answer(self) -> None:
-        """It has asked."""
-        self.stage, self.deadline = Stage.ASKED, time.monotonic() + ANSWER_S
-
-    def received(self) -> Iterator[bytes]:
-        """What is there now; an empty part is its end. Raises OSError."""
-        while True:
-            try:
-                part = self.connection.recv(MAX_HEAD_BYTES)
-            except OSError as error:
-                if _would_block(error):
-                    return
-                raise
-            yield part
-            if not part:
-                return
-
-    def send(self) -> bool:
-        """Whether everything is sent. Raises OSError."""
-        try:
-            while self.rest:
-                self.rest = self.rest[self.connection.send(self.rest) :]
-        except OSError as error:
-            if not _would_block(error):
-                raise
-            return False
-        return True
-
-
-def _would_block(error: OSError) -> bool:
-    return isinstance(error, BlockingIOError) or type(error).__name__ in _WANTS
+# The bytes that come back for those of a head, which may be no whole one, on that connection.
+Answer = Callable[[bytes, socket.socket], bytes]
+# The connection to talk on, once a first byte may have come: a plain one, or one of TLS that does
+# not block either. Raises OSError; BlockingIOError for one that is asked for again.
+Enter = Callable[[socket.socket], socket.socket]
 
 
 class Connections:
     """Gives every peer what `answer` makes of its head, until `close`.
 
-    `wrap` makes a TLS connection of one that does not block. Raises OSError if it cannot bind.
+    Raises OSError if it cannot bind.
     """
 
     def __init__(
-        self, answer: Answer, address: tuple[str, int], wrap: Wrap = lambda plain: plain
+        self, answer: Answer, address: tuple[str, int], enter: Enter = lambda plain: plain
     ) -> None:
-        self._answer, self._wrap = answer, wrap
+        self._answer, self._enter = answer, enter
         self._peers: dict[int, Peer] = {}
         self._asked: deque[Peer] = deque()
         self._answered: deque[tuple[Peer, bytes]] = deque()
@@ -183,13 +126,8 @@ class Connections:
 
     def _welcome(self, plain: socket.socket, address: str) -> None:
         plain.setblocking(False)
-        try:
-            connection = self._wrap(plain)
-        except (OSError, ValueError):
-            plain.close()
-            return
-        peer = Peer(connection, address)
-        self._peers[connection.fileno()] = peer
+        peer = Peer(plain, address)
+        self._peers[peer.number] = peer
         self._watch(peer, selectors.EVENT_READ)
         self._guarded(peer, self._read_head)
 
@@ -211,7 +149,7 @@ class Connections:
             self._drop(peer)
 
     def _is_here(self, peer: Peer) -> bool:
-        return self._peers.get(peer.connection.fileno()) is peer
+        return self._peers.get(peer.number) is peer
 
     def _watch(self, peer: Peer, events: int) -> None:
         """Have `_go_on` called at these events, at none for 0."""
@@ -228,7 +166,7 @@ class Connections:
     def _drop(self, peer: Peer) -> None:
         if self._is_here(peer):
             self._watch(peer, 0)
-            del self._peers[peer.connection.fileno()]
+            del self._peers[peer.number]
             peer.connection.close()
 
     def _go_on(self, peer: Peer) -> None:
@@ -240,6 +178,8 @@ class Connections:
             self._read_rest(peer)
 
     def _read_head(self, peer: Peer) -> None:
+        if not peer.has_entered and not self._entered(peer):
+            return
         for part in peer.received():
             peer.head += part
             if not peer.head:
@@ -249,6 +189,17 @@ class Connections:
                 self._watch(peer, 0)
                 self._asked.append(peer)
                 return
+
+    def _entered(self, peer: Peer) -> bool:
+        """Whether it has; not watched meanwhile, as TLS is another object for the same file."""
+        self._watch(peer, 0)
+        try:
+            peer.connection = self._enter(peer.connection)
+            peer.has_entered = True
+        except BlockingIOError:
+            pass
+        self._watch(peer, selectors.EVENT_READ)
+        return peer.has_entered
 
     def _work(self) -> None:
         while self._asked and self._working < MAX_REQUESTS:
@@ -287,7 +238,7 @@ class Connections:
     def _serve(self, peer: Peer) -> None:
         data = b""
         try:
-            data = self._answer(peer.head)
+            data = self._answer(peer.head, peer.connection)
         finally:
             self._answered.append((peer, data))
             self._stir()

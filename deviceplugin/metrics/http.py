@@ -1,58 +1,39 @@
 """A small HTTP server for a table of pages, and the pages that every daemon has."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
-from deviceplugin.metrics.connections import END, Connections, Wrap
+from deviceplugin.metrics.connections import END, Connections
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.part import Page, Response
 
-
-class Request(NamedTuple):
-    """What a peer asks for, with the whole head for who needs more of it than the path."""
-
-    path: str
-    head: str
-
-    def header(self, name: str) -> str:
-        """The first header of that name, empty without one."""
-        wanted = name.lower()
-        for line in self.head.split("\r\n")[1:]:
-            key, _, value = line.partition(":")
-            if key.strip().lower() == wanted:
-                return value.strip()
-        return ""
-
-
-App = Callable[[Request], Response]
+App = Callable[[str], Response]
 
 
 class HttpServer(Connections):
-    """Answers GET and HEAD by `app`, one request a connection, until `close`.
+    """Answers GET and HEAD by `app`, a path at a time and connection, until `close`.
 
-    `wrap` makes a TLS connection of one that does not block. Raises OSError if it cannot bind.
+    Raises OSError if it cannot bind.
     """
 
-    def __init__(
-        self, app: App, address: tuple[str, int], wrap: Wrap = lambda plain: plain
-    ) -> None:
-        super().__init__(partial(_answer, app), address, wrap)
+    def __init__(self, app: App, address: tuple[str, int]) -> None:
+        super().__init__(partial(_answer, app), address)
 
 
-def _answer(app: App, head: bytes) -> bytes:
+def _answer(app: App, head: bytes, _: socket.socket) -> bytes:
     method, path = _parse_request(head)
     if not path:
         response = Response("400 Bad Request", "text/plain", "no HTTP/1 request\n")
     elif method not in ("GET", "HEAD"):
         response = Response("405 Method Not Allowed", "text/plain", "read-only\n")
     else:
-        response = app(Request(path, head.partition(END)[0].decode("latin-1")))
+        response = app(path)
     return _encode(response, with_body=method != "HEAD")
 
 
@@ -117,9 +98,9 @@ def application(routes: Mapping[str, Page]) -> App:
     *most, last = sorted(pages) or [""]
     there = f"{', '.join(most)} and {last}" if most else last or "nothing"
 
-    def answer(request: Request) -> Response:
-        if request.path in pages:
-            return pages[request.path]()
+    def answer(path: str) -> Response:
+        if path in pages:
+            return pages[path]()
         return Response("404 Not Found", _PLAIN, f"there is {there}\n")
 
     return answer

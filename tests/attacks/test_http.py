@@ -8,14 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from deviceplugin.metrics.connections import (
-    ANSWER_S,
-    HEAD_S,
-    MAX_HEAD_BYTES,
-    MAX_PEERS,
-    MAX_UNREAD_BYTES,
-)
-from deviceplugin.metrics.http import PAGES, PAGES_S, HttpServer, Request, Shared, application
+from deviceplugin.metrics.connections import MAX_PEERS, MAX_UNREAD_BYTES
+from deviceplugin.metrics.http import PAGES, PAGES_S, HttpServer, Shared, application
+from deviceplugin.metrics.peer import HEAD_S, MAX_HEAD_BYTES
 from deviceplugin.runtime.part import Response
 from tests.rig import WAIT_S, fetch
 
@@ -199,22 +194,3 @@ def test_a_page_that_hangs_holds_its_own_askers_only() -> None:
     finally:
         go_on.set()
         server.close()
-
-
-def test_a_request_knows_its_headers() -> None:
-    seen: list[Request] = []
-
-    def app(request: Request) -> Response:
-        seen.append(request)
-        return OK
-
-    server = HttpServer(app, ("127.0.0.1", 0))
-    with connect(server) as peer:
-        peer.sendall(b"GET /x?y HTTP/1.1\r\nAuthorization:  Bearer t\r\n\r\n")
-        assert answer(peer)
-    server.close()
-    (request,) = seen
-    assert request.path == "/x"
-    assert request.header("authorization") == "Bearer t"
-    assert request.header("absent") == ""
-    assert ANSWER_S > HEAD_S

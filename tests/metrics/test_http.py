@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from deviceplugin.kubelet.metrics import KubeletMetrics
-from deviceplugin.metrics.connections import MAX_HEAD_BYTES, MAX_REQUESTS
+from deviceplugin.metrics.connections import MAX_REQUESTS
 from deviceplugin.metrics.http import (
     App,
     HttpServer,
@@ -20,6 +20,7 @@ from deviceplugin.metrics.http import (
     loop_alive,
     pages_of,
 )
+from deviceplugin.metrics.peer import MAX_HEAD_BYTES
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.metrics.registry import CONTENT_TYPE, Counter, Family, Histogram, Registry
 from deviceplugin.model import Device, DeviceID, Fault, Inventory, ResourceName, VendorStatus
