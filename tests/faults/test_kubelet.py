@@ -177,6 +177,7 @@ async def test_floods_of_calls_and_streams_leave_one_registration_and_no_leak(
     device = node.ids()[AMD][0]
     usage, accepted = Usage(daemon, record_property), len(node.rig.stub.log.accepted)
     async with plugin(node, AMD) as channel:
+        await allocate(channel, device)  # then the client knows how many streams it may have
         answered = await asyncio.gather(
             *(allocate(channel, device) for _ in range(300)),
             *(prefer(channel, device) for _ in range(300)),
