@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from deviceplugin.metrics.connections import END, Connections
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
@@ -45,7 +45,9 @@ def _parse_request(head: bytes) -> tuple[str, str]:
     return words[0], words[1].partition("?")[0]
 
 
+@lru_cache(maxsize=4)
 def _encode(response: Response, *, with_body: bool) -> bytes:
+    """The same bytes for all who are given the same page, however slowly they read."""
     body = response.text.encode()
     head = (
         f"HTTP/1.1 {response.status}\r\nContent-Type: {response.content_type}\r\n"
