@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -32,6 +31,7 @@ from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good
 from deviceplugin.config.load import check_host_root, effective, load
 from deviceplugin.config.notices import notice_lines, notices
 from deviceplugin.runtime.logs import configure_logs
+from deviceplugin.runtime.threads import end_without_threads
 from deviceplugin.vendor import VendorModule
 
 _ABOUT = """Offers all NVIDIA, AMD and Intel GPUs of a Kubernetes node to pods.
@@ -41,7 +41,6 @@ file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
 SCENARIO_NAMES = ("nvidia", "amd", "intel", "mixed")
-THREADS_S = 2.0  # for them to end; the kubelet kills 5 s after SIGTERM
 _LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
 
 
@@ -240,21 +239,9 @@ async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])
-    _end_without_threads(0 if serving.cancelled() else 1)
+    end_without_threads(0 if serving.cancelled() else 1)
     if not serving.cancelled():
         serving.result()
-
-
-def _end_without_threads(status: int) -> None:
-    """A thread that a file or a driver holds up keeps no process: Python would wait for it."""
-
-    def end() -> None:
-        structlog.get_logger().warning("ended_without_threads", after_s=THREADS_S)
-        os._exit(status)
-
-    timer = threading.Timer(THREADS_S, end)
-    timer.daemon = True
-    timer.start()
 
 
 def _raise_descriptor_limit() -> None:

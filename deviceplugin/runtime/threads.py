@@ -1,7 +1,8 @@
-"""Blocking calls on a thread of their own, each with a deadline."""
+"""Blocking calls on a thread of their own, each with a deadline, and an end without them."""
 
 import asyncio
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -164,3 +165,19 @@ def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(call)
+
+
+THREADS_S = 2.0  # for them to end; the kubelet kills 5 s after SIGTERM
+
+
+def end_without_threads(status: int) -> None:
+    """End the process in THREADS_S, if it has not ended by then: Python waits for every thread of
+    its executors, even for one that a file or a driver holds up."""
+
+    def end() -> None:
+        log.warning("ended_without_threads", after_s=THREADS_S)
+        os._exit(status)
+
+    timer = threading.Timer(THREADS_S, end)
+    timer.daemon = True
+    timer.start()

@@ -204,10 +204,10 @@ def test_a_request_may_name_every_id_twice_and_no_more(list_bytes: int, limit: i
 
 HUNG = """
 import asyncio, threading
-from deviceplugin.cli import _end_without_threads
+from deviceplugin.runtime.threads import end_without_threads
 async def main():
     asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
-    _end_without_threads(0)
+    end_without_threads(0)
 asyncio.run(main())
 """
 
