@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import resource
 import signal
 import time
@@ -13,7 +12,6 @@ from typing import Any
 
 import click
 import structlog
-import yaml
 
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
@@ -233,7 +231,7 @@ async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
     )
     config, vendors = await with_vendors(started.config, started.modules)
     _raise_descriptor_limit()
-    seed = random.SystemRandom().getrandbits(32)
+    seed = int.from_bytes(os.urandom(4))
     start = Start(config=config, vendors=vendors, now=_steady_clock(), seed=seed, origin=origin)
     serving = asyncio.create_task(assemble(start).run())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -268,6 +266,8 @@ def _render(
 
 
 def _yaml(document: dict[str, Any]) -> str:
+    import yaml  # noqa: PLC0415  # not a part of `run`
+
     plain = json.loads(json.dumps(document))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from deviceplugin.config.hints import foreign_file
 from deviceplugin.config.schema import Raw, Refusals
-from deviceplugin.config.yaml import parse_yaml
 from deviceplugin.errors import ConfigError
 
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
@@ -170,6 +169,8 @@ def _listed(path: Path) -> Sequence[Path]:
 
 
 def _parse_file(path: Path, text: bytes) -> Raw:
+    from deviceplugin.config.yaml import parse_yaml  # noqa: PLC0415  # PyYAML, where there is a file
+
     try:
         content = parse_yaml(text)
     except ValueError as error:

@@ -26,7 +26,6 @@ from deviceplugin.config.config import (
 )
 from deviceplugin.config.files import Source, read_config_files, read_state, unread_entries
 from deviceplugin.config.notices import without_effect
-from deviceplugin.config.nvidia_v1 import is_v1, translate
 from deviceplugin.config.origins import given_settings, unknown_variables
 from deviceplugin.config.schema import Raw, Refusals, check_keys, decode_sections
 from deviceplugin.discovery.registry import (
@@ -116,7 +115,11 @@ def _read(path: Setting | None, read_files: Callable[[Path], Raw]) -> _Read:
         return _Read()
     source = _source(Path(str(path.value)))
     raw = read_files(source.path)
-    return _Read(source, *(translate(raw) if is_v1(raw) else (raw, ())))
+    if "version" not in raw:
+        return _Read(source, raw)
+    from deviceplugin.config.nvidia_v1 import translate  # noqa: PLC0415  # for such a file alone
+
+    return _Read(source, *translate(raw))
 
 
 def _unread(source: Source | None) -> tuple[str, ...]:

@@ -105,20 +105,14 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def is_v1(raw: Raw) -> bool:
-    """Whether the file is one of NVIDIA's plugin; raises ConfigError for another version of it."""
-    if "version" not in raw:
-        return False
-    if raw["version"] != "v1":
-        raise ConfigError("version", raw["version"], "v1, the version of NVIDIA's plugin, or none")
-    return True
-
-
 def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     """Our configuration for such a file, and which of its settings have no effect here.
 
-    Our own keys (a directory may have several files) override it. Raises ConfigError.
+    Our own keys (a directory may have several files) override it. Raises ConfigError, also for
+    another version of such a file.
     """
+    if raw["version"] != "v1":
+        raise ConfigError("version", raw["version"], "v1, the version of NVIDIA's plugin, or none")
     ours = {key: value for key, value in raw.items() if key not in KEYS}
     theirs = {key: without_nulls(raw.get(key) or {}) for key in SCHEMAS}
     decoded = decode_sections(theirs, SCHEMAS)

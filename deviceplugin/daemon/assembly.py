@@ -12,6 +12,7 @@ from deviceplugin.daemon.generation import Generations, Lasting
 from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.daemon.parts import (
     ControlPart,
+    GarbagePart,
     HttpPart,
     LivenessPart,
     LockPart,
@@ -100,6 +101,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         core.sharing,
         _unused_rules(core),
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
+        GarbagePart(core.generations.current.looked),
         UeventsPart([core.health.uevent, core.generations.uevent]),
         ControlPart(config.state_dir, tables.operations),
         ViewsPart(config, core.health, core.sharing, core.generations),

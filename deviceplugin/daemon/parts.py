@@ -1,7 +1,8 @@
-"""Small parts of the daemon: HTTP, liveness, control socket, lock, log, the kernel's events."""
+"""Small parts of the daemon: HTTP, liveness, control socket, lock, log, the kernel's events, the
+garbage collector."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from deviceplugin.config.config import Config, address_text
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.host.uevents import Uevent, watch_uevents
 from deviceplugin.metrics.http import App, HttpServer, application
+from deviceplugin.runtime import garbage
 from deviceplugin.runtime.control import Control
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.liveness import answering_liveness
@@ -133,3 +135,20 @@ class UeventsPart(Part[Config]):
     def _pass_on(self, event: Uevent) -> None:
         for listener in self._listeners:
             listener(event)
+
+
+class GarbagePart(Part[Config]):
+    """Lets the garbage collector work again after `looked`, which has a deadline of its own."""
+
+    def __init__(self, looked: Callable[[], Awaitable[None]], settle_s: float = 1.0) -> None:
+        self._looked, self._settle_s = looked, settle_s
+
+    def tasks(self) -> Mapping[str, Once]:
+        return {"garbage_collector": self._resume}
+
+    async def _resume(self) -> None:
+        """A collection takes tens of milliseconds: the first lists go out before."""
+        await self._looked()
+        await asyncio.sleep(self._settle_s)
+        garbage.resume()
+        await asyncio.Future()

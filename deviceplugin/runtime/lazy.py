@@ -57,6 +57,6 @@ def _spec_of(name: str) -> ModuleSpec | None:
     package, _, _ = name.rpartition(".")
     if not package:
         return PathFinder.find_spec(name)
-    parent = PathFinder.find_spec(package)
+    parent = _spec_of(package)
     places = parent.submodule_search_locations if parent else None
     return PathFinder.find_spec(name, places) if places else None

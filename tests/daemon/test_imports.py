@@ -42,6 +42,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
+        *("yaml", "deviceplugin.config.yaml", "deviceplugin.config.nvidia_v1"),
+        *("google.protobuf.text_format", "google.protobuf.internal.encoder"),
     ],
 )
 def test_run_does_not_load_what_it_does_not_need(module: str, loaded: set[str]) -> None:

@@ -100,3 +100,23 @@ def test_a_module_that_is_not_there_stays_absent() -> None:
     print(importlib.util.find_spec("no_such_module"), json.dumps(1))
     """
     assert run(program).strip() == "None 1"
+
+
+def test_protobuf_and_msgspec_do_without_what_waits_and_have_it_when_asked() -> None:
+    program = """
+    names = ("google.protobuf.internal.python_message", "msgspec.inspect")
+    for name in names:
+        load_at_first_use(name)
+    from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+    import msgspec
+    device = pluginapi.Device.FromString(pluginapi.Device(ID="gpu-0").SerializeToString())
+    print("google.protobuf.text_format" in sys.modules)
+    from google.protobuf import text_format
+    print(text_format.MessageToString(device).strip())
+    print(msgspec.inspect.type_info(int))
+    print(hasattr(sys.modules[names[0]], "GeneratedProtocolMessageType"))
+    """
+    assert run(program).splitlines() == [
+        *("False", 'ID: "gpu-0"', "IntType(gt=None, ge=None, lt=None, le=None, multiple_of=None)"),
+        "True",
+    ]
