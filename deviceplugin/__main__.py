@@ -5,10 +5,13 @@ import sys
 from deviceplugin.runtime import garbage
 from deviceplugin.runtime.lazy import load_at_first_use
 
-# What is imported at the start of asyncio (OpenSSL: 4 MiB in a process that may never speak TLS,
-# decision 12), of protobuf (its messages in Python and as text: 0.7 MiB beside those in C) and of
-# msgspec (descriptions of types), and then seldom or never used.
-_SELDOM = ("ssl", "asyncio.sslproto", "google.protobuf.internal.python_message", "msgspec.inspect")
+# What others import and seldom or never use.
+_SELDOM = (
+    *("ssl", "asyncio.sslproto"),  # asyncio; OpenSSL is 4 MiB: decision 12
+    "google.protobuf.internal.python_message",  # messages in Python, beside those in C: 0.7 MiB
+    "msgspec.inspect",
+    *("shutil", "tempfile"),  # ctypes.util, which NVIDIA's bindings import; bz2 and lzma with it
+)
 
 
 def main() -> None:

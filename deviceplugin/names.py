@@ -1,6 +1,10 @@
 """Names of resources, ids of devices, paths of sockets, lines of text: what can be used; pure."""
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
 
 __all__ = [
     "MAX_ID",
@@ -12,6 +16,7 @@ __all__ = [
     "id_problem",
     "name_problem",
     "one_line",
+    "short_digest",
     "size_class",
     "socket_path_problem",
 ]
@@ -124,3 +129,16 @@ def one_line(text: str, length: int = MAX_LINE) -> str:
     if joined.isprintable():
         return joined
     return "".join(c if c.isprintable() else "\ufffd" for c in joined)
+
+
+def short_digest(text: str) -> str:
+    """16 hexadecimal digits that are always the same for the same text (SHA-256)."""
+    return str(_sha256()(text.encode()).hexdigest()[:16])
+
+
+def _sha256() -> Callable[[bytes], Any]:
+    """Python's own, as the module `random` takes it: hashlib loads OpenSSL, which is 4 MiB."""
+    for module in ("_sha2", "_sha256"):  # from 3.12 on, before
+        with suppress(ImportError):
+            return import_module(module).sha256  # type: ignore[no-any-return]
+    return import_module("hashlib").sha256  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
 from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
-from deviceplugin.names import socket_path_problem
+from deviceplugin.names import short_digest, socket_path_problem
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
 log = structlog.get_logger()
@@ -47,9 +47,7 @@ def endpoint_of(name: ResourceName) -> str:
     """
     file = name.replace("/", "_")
     if len(file) > 50:
-        import hashlib  # noqa: PLC0415  # it loads OpenSSL, which nothing else needs
-
-        file = f"{file[:33]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        file = f"{file[:33]}-{short_digest(name)}"
     return f"{OWN_DIRECTORY}/{file}.sock"
 
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from deviceplugin.inventory.conditions import RECOVERING, SOURCE
 from deviceplugin.model import Device, DeviceID, Fault, Health, Inventory, ResourceName
+from deviceplugin.names import short_digest
 
 Document = dict[str, Any]
 # Namespace, pod and container, then the resource and the device of an id that it holds.
@@ -118,11 +119,9 @@ def event(node: str, about: Pod | None, cause: Cause, *, well: bool, now: float)
 
     Where the pod's uid is known it is added to `involvedObject`: kubectl describe asks by it.
     """
-    from hashlib import sha256  # noqa: PLC0415  # takes memory, and few nodes write Events
-
     reason = HEALTHY if well else UNHEALTHY
     object_key = "/".join(about) if about else node
-    digest = sha256(f"{object_key}|{reason}|{cause.key}".encode()).hexdigest()[:16]
+    digest = short_digest(f"{object_key}|{reason}|{cause.key}")
     named: Document = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node}
     if about:
         named = {"apiVersion": "v1", "kind": "Pod", "namespace": about[0], "name": about[1]}

@@ -15,7 +15,8 @@ names = ("kubelet-dir", "state-dir", "host-root", "cdi-dir")
 folders = [f"--{name}={sys.argv[1]}" for name in names]
 sys.argv = ["deviceplugin", "run", *folders, "--metrics-address=127.0.0.1:0"]
 import atexit
-atexit.register(lambda: print("\\n".join(sorted(sys.modules)), flush=True))
+atexit.register(lambda: print(*(name for name, module in sorted(sys.modules.items())
+    if type(module).__name__ != "_AtFirstUse"), sep="\\n", flush=True))
 __main__.main()
 """
 

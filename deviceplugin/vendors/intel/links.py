@@ -13,6 +13,7 @@ from threading import get_ident
 
 from deviceplugin.host import Host
 from deviceplugin.model import Device
+from deviceplugin.names import short_digest
 from deviceplugin.vendors.intel import naming as attributes
 
 # Of the host, in memory: they are made again after a reboot.
@@ -93,6 +94,4 @@ def _remove(directory: Path) -> None:
 
 
 def _name_of(links: Mapping[str, str]) -> str:
-    from hashlib import sha256  # noqa: PLC0415  # it loads OpenSSL, and few nodes have such links
-
-    return sha256(repr(links).encode()).hexdigest()[:16]
+    return short_digest(repr(links))
