@@ -20,7 +20,13 @@ def main() -> None:
         garbage.pause()  # until the first lists: GarbagePart
     for name in _SELDOM:
         load_at_first_use(name)
-    from deviceplugin.cli import main as command_line  # noqa: PLC0415  # after the above
+    if sys.argv[1:2] == ["run"]:
+        from deviceplugin import run  # noqa: PLC0415  # after the above
+
+        if (flags := run.plain_flags(sys.argv[2:])) is not None:
+            run.main(flags)
+            return
+    from deviceplugin.cli import main as command_line  # noqa: PLC0415
 
     command_line()
 

@@ -3,15 +3,11 @@
 import asyncio
 import json
 import os
-import resource
-import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import click
-import structlog
 
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
@@ -25,11 +21,10 @@ from deviceplugin.cli.frame import (
 )
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
-from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good
 from deviceplugin.config.load import check_host_root, effective, load
-from deviceplugin.config.notices import notice_lines, notices
+from deviceplugin.config.notices import notice_lines
+from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
-from deviceplugin.runtime.threads import end_without_threads
 from deviceplugin.vendor import VendorModule
 
 _ABOUT = """Offers all NVIDIA, AMD and Intel GPUs of a Kubernetes node to pods.
@@ -59,17 +54,7 @@ def cli(ctx: click.Context) -> None:
 @cli.command(help="Serve this node's GPUs to the kubelet until SIGTERM.")
 @settings_options(DAEMON_FLAGS)
 def run(**flags: str | None) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until we listen to it: it would end us
-    started = load_or_last_good(flags)
-    config = started.config
-    check_host_root(config)
-    configure_logs(config.log_level, config.log_format)
-    log = structlog.get_logger()
-    if started.refused:
-        log.error("configuration_refused", reason=started.refused, instead=started.instead)
-    for event, fields in notices(config):
-        log.warning(event, **fields)
-    asyncio.run(_serve(started, flags))
+    serve(flags)
 
 
 @cli.command(
@@ -211,47 +196,6 @@ def demo(scenario: str, *, keep: bool) -> None:
 
     configure_logs("critical", "console")  # the story tells what happens
     asyncio.run(run_demo(SCENARIOS[name], keep=keep))
-
-
-async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
-    loop, asked = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
-    from deviceplugin.config.reload import Origin  # noqa: PLC0415
-    from deviceplugin.daemon.assembly import Start, assemble  # noqa: PLC0415  # gRPC is slow
-    from deviceplugin.daemon.generation import with_vendors  # noqa: PLC0415
-
-    origin = Origin(
-        config=started.config,
-        load=partial(load, flags),
-        describe=effective,
-        asked=asked,
-        keep=keep_copy,
-        refused=started.refused,
-        good_at=started.good_at,
-    )
-    config, vendors = await with_vendors(started.config, started.modules)
-    _raise_descriptor_limit()
-    seed = int.from_bytes(os.urandom(4))
-    start = Start(config=config, vendors=vendors, now=_steady_clock(), seed=seed, origin=origin)
-    serving = asyncio.create_task(assemble(start).run())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    await asyncio.wait([serving])
-    end_without_threads(0 if serving.cancelled() else 1)
-    if not serving.cancelled():
-        serving.result()
-
-
-def _raise_descriptor_limit() -> None:
-    """Each client is a descriptor; nobody else gets less by it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _steady_clock() -> Callable[[], float]:
-    """Unix seconds that do not jump when the clock is set: what they are for is how long ago."""
-    offset_s = time.time() - time.monotonic()
-    return lambda: offset_s + time.monotonic()
 
 
 def _render(

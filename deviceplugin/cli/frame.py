@@ -11,6 +11,7 @@ import click
 from deviceplugin.config.config import Setting, parse_choice
 from deviceplugin.config.origins import PREFIX
 from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.run import FLAGS, lines_of, status_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS = (
@@ -41,7 +42,7 @@ _HELP = {
     "log_level": ("[debug|info|warning|error]", "What is logged. Default info."),
     "log_format": ("[json|console]", "How it is logged. Default json."),
 }
-DAEMON_FLAGS = tuple(_HELP)
+DAEMON_FLAGS = FLAGS
 FORMATS = ("table", "json", "yaml")
 # What people type by habit, and what does it here.
 _HABITS = {
@@ -118,10 +119,8 @@ def end_in_words(command: Callable[[], object]) -> None:
     """Run the command line: status 2, and one line for each thing that the person got wrong."""
     try:
         command()
-    except ConfigError as error:
-        _end([*map(str, error.errors), *(["there is more"] if error.more else [])])
     except DevicePluginError as error:
-        _end([str(error)], 1)
+        _end(lines_of(error), status_of(error))
     except click.ClickException as error:
         _end([" ".join(f"{error.format_message()} {_advice(error)}".split())])
     except click.exceptions.Abort:

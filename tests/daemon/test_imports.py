@@ -43,6 +43,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
+        *("click", "deviceplugin.cli", "gettext"),
         *("yaml", "deviceplugin.config.yaml", "deviceplugin.config.nvidia_v1"),
         *("google.protobuf.text_format", "google.protobuf.internal.encoder"),
     ],

@@ -9,6 +9,7 @@ from deviceplugin.cli.frame import DAEMON_FLAGS, end_in_words, parse_format
 from deviceplugin.config.load import SETTINGS
 from deviceplugin.demo import SCENARIOS
 from deviceplugin.errors import ConfigError
+from deviceplugin.run import FLAGS, plain_flags
 
 
 class Ended:
@@ -179,3 +180,43 @@ def test_a_node_without_gpus_is_said_to_have_none(
 
 def test_every_setting_is_a_flag() -> None:
     assert sorted(DAEMON_FLAGS) == sorted(("config", *SETTINGS))
+
+
+def by_click(arguments: list[str]) -> dict[str, str | None]:
+    command = cli.commands["run"]
+    context = command.make_context("run", list(arguments))
+    return {name: context.params[name] for name in FLAGS}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--config", "/etc/deviceplugin"],
+        ["--config=/etc/deviceplugin", "--vendors", "amd,intel", "--host-root=/host"],
+        ["--metrics-address=", "--log-level", ""],
+        ["--node-name", "a=b", "--node-name=c=d"],
+        [part for name in FLAGS for part in (f"--{name.replace('_', '-')}", name)],
+    ],
+    ids=["none", "value", "both", "empty", "twice", "all"],
+)
+def test_plain_flags_of_run_are_what_click_makes_of_them(arguments: list[str]) -> None:
+    assert plain_flags(arguments) == by_click(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--help"], ["--bogus", "1"], ["--config"], ["--config", "--vendors", "amd"], ["--"]),
+        *(["--conf", "x"], ["-f", "x"], ["--log-level", "-1"], ["--=x"], ["--node_name=x"]),
+        ["amd"],
+    ],
+    ids=" ".join,
+)
+def test_whatever_else_stands_there_is_left_to_click(arguments: list[str]) -> None:
+    assert plain_flags(arguments) is None
+
+
+def test_run_has_the_flags_that_its_help_names() -> None:
+    assert {option.name for option in cli.commands["run"].params} == {*FLAGS}
+    assert FLAGS == DAEMON_FLAGS
