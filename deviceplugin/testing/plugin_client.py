@@ -159,8 +159,17 @@ async def _translated(call: Awaitable[Any]) -> Any:
     except grpc.aio.AioRpcError as error:
         raise RpcError(error.code(), error.details() or "") from error
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if _is_cancelled():
             raise
         # the channel was closed under the call: for the caller an answer, not its own end
         raise RpcError(grpc.StatusCode.CANCELLED, "the connection is closing") from error
+
+
+def _is_cancelled() -> bool:
+    """Whether the caller itself is to end.
+
+    The task is a name in no frame that its error passes: task, error and frame would keep each
+    other, and the call with its connection, until the garbage collector comes by.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

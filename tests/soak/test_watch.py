@@ -98,11 +98,14 @@ def test_only_what_may_not_fall_is_a_counter() -> None:
     assert counters(text) == {'a_total{x="y z"}': 1, 'b_bucket{le="1"}': 2, "d_sum": 4}
 
 
-@pytest.mark.parametrize(("grown", "told"), [(1.0, False), (40.0, True)])
-def test_memory_that_grows_is_told(rig: Rig, node: SoakNode, grown: float, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("mib", "fds", "told"), [(1.0, 4, False), (40.0, 4, True), (1.0, 40, True)]
+)
+def test_what_grows_is_told(rig: Rig, node: SoakNode, mib: float, fds: int, *, told: bool) -> None:
     watch = watch_of(rig, node, rig.root / "log")
     for second in range(90):
-        sample = Sample(rss_mib=60 + grown * second / 90, fds=40, threads=20)
+        grown = second / 90
+        sample = Sample(rss_mib=60 + mib * grown, fds=int(40 + fds * grown), threads=20)
         watch.note(rig.root / "log", sample)
     watch.is_bounded()
     assert bool(watch.broken) is told
