@@ -4,7 +4,6 @@ import argparse
 import os
 import random
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from msgspec import Struct
 from tests.mutation import rooms, runs
 from tests.mutation.equivalent import equivalents
 from tests.mutation.mutants import Mutant, mutants
-
-LIMIT_S = 30.0  # for the start of a child on a busy machine
-SLOWER = 10  # tests may take so many times what they took without a fault
+from tests.mutation.tries import Tries
 
 
 class Score(Struct, frozen=True):
@@ -63,45 +60,27 @@ def _arguments() -> argparse.Namespace:
 
 
 def _scores(modules: Sequence[Path], asked: argparse.Namespace) -> Iterator[Score]:
-    reaches: dict[tuple[str, ...], runs.Reach] = {}
+    groups: dict[tuple[str, ...], dict[Path, list[Mutant]]] = {}
     for module in modules:
-        name = str(module.relative_to(rooms.PACKAGE))
-        folders = tuple(rooms.tests_of(module))
-        if folders not in reaches:
-            reaches[folders] = runs.reach(folders)
-        picked = _picked(name, module, asked)
-        survivors = _survivors(module, picked, reaches[folders], asked.jobs)
-        yield Score(name, len(picked), tuple(f"{m.line} {m.name}" for m in survivors))
+        groups.setdefault(tuple(rooms.tests_of(module)), {})[module] = _picked(module, asked)
+    for folders, faults in groups.items():
+        tries = Tries(folders, runs.reach(folders), asked.jobs)
+        for module, survivors in tries.survivors(faults):
+            names = tuple(f"{fault.line} {fault.name}" for fault in survivors)
+            yield Score(_name(module), len(faults[module]), names)
 
 
-def _picked(name: str, module: Path, asked: argparse.Namespace) -> list[Mutant]:
+def _name(module: Path) -> str:
+    return str(module.relative_to(rooms.PACKAGE))
+
+
+def _picked(module: Path, asked: argparse.Namespace) -> list[Mutant]:
+    name = _name(module)
     known = equivalents(name)
     found = [mutant for mutant in mutants(module.read_text()) if mutant.name not in known]
     if asked.count and asked.count < len(found):
         found = random.Random(f"{asked.seed} {name}").sample(found, asked.count)
     return sorted(found, key=lambda mutant: (mutant.line, mutant.name))
-
-
-def _survivors(
-    module: Path, picked: Sequence[Mutant], reach: runs.Reach, jobs: int
-) -> list[Mutant]:
-    waiting, survivors = list(picked), list[Mutant]()
-    running: dict[int, tuple[Mutant, float]] = {}
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            mutant = waiting.pop(0)
-            tests = reach.tests(module, mutant.line)
-            if not tests:
-                survivors.append(mutant)
-                continue
-            limit_s = LIMIT_S + SLOWER * sum(reach.seconds[test] for test in tests)
-            child = runs.start_tests(module, mutant, tests)
-            running[child] = (mutant, time.monotonic() + limit_s)
-        if running:
-            ended, passed = runs.wait([(child, limit) for child, (_, limit) in running.items()])
-            mutant, _ = running.pop(ended)
-            survivors += [mutant] if passed else []
-    return sorted(survivors, key=lambda mutant: (mutant.line, mutant.name))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Mutants of a module: its syntax tree with one small fault each; pure.
 
 Left alone is what no behaviour depends on: annotations, decorators, imports, docstrings, texts of
-more than one word, and `strict` of zip.
+more than one word with their pieces, and `strict` of zip.
 """
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -43,13 +44,13 @@ _IMPORTS = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 
 
 class Mutant(Struct, frozen=True):
-    """One fault: where, what stood there, what stands there now, and the module with it."""
+    """One fault: where, what stood there, what stands there now; `tree` is the module with it."""
 
     line: int
     scope: str
     before: str
     after: str
-    tree: ast.Module
+    tree: Callable[[], ast.Module]  # made for the few that are tried: it is a copy of it all
 
     @property
     def name(self) -> str:
@@ -72,7 +73,7 @@ def _below(tree: ast.Module, node: ast.AST, scope: tuple[str, ...]) -> Iterator[
             yield from _at(tree, value, scope, (node, name))
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                if isinstance(item, ast.AST):
+                if isinstance(item, ast.AST) and not _is_piece(node, item):
                     yield from _at(tree, item, scope, (value, index))
 
 
@@ -85,17 +86,22 @@ def _at(
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         scope = (*scope, node.name)
     for other in _replacements(node):
-        _put(place, other)
-        changed = copy.deepcopy(tree)
-        _put(place, node)
         yield Mutant(
             getattr(node.target if isinstance(node, ast.comprehension) else node, "lineno", 0),
             ".".join(scope) or "module",
             _text(node),
             _text(other),
-            ast.fix_missing_locations(changed),
+            partial(_changed, tree, place, node, other),
         )
     yield from _below(tree, node, scope)
+
+
+def _changed(tree: ast.Module, place: tuple[Any, Any], node: ast.AST, other: ast.AST) -> ast.Module:
+    """A copy of the tree with another node in the place of one."""
+    _put(place, other)
+    changed = copy.deepcopy(tree)
+    _put(place, node)
+    return ast.fix_missing_locations(changed)
 
 
 def _put(place: tuple[Any, Any], node: ast.AST) -> None:
@@ -117,6 +123,13 @@ def _is_left_alone(node: ast.AST) -> bool:
     if isinstance(node, ast.keyword):
         return node.arg == "strict"
     return isinstance(node, ast.Assign) and "__all__" in _text(node.targets[0])
+
+
+def _is_piece(text: ast.AST, item: ast.AST) -> bool:
+    """Of an f-string that is a sentence; the values in it are none."""
+    if not (isinstance(text, ast.JoinedStr) and isinstance(item, ast.Constant)):
+        return False
+    return any(isinstance(piece, ast.Constant) and " " in piece.value for piece in text.values)
 
 
 def _replacements(node: ast.AST) -> Iterator[ast.AST]:

@@ -25,6 +25,8 @@ CORE = (
     "edits.py",
     "cdi/spec.py",
 )
+# What it starts are processes, and so do its tests.
+PROCESSES = ("resources/programs.py",)
 # What else a vendor has reads the host or asks a driver.
 VENDORS = (
     "vendors/nvidia/edits.py",
@@ -51,13 +53,15 @@ _TESTS = {
 
 
 def modules(patterns: Sequence[str]) -> list[Path]:
-    """The files that the patterns name below the package, without those that only hold a docstring.
+    """The files that the patterns name below the package, without those that only hold a docstring
+    or start processes.
 
     ValueError: a pattern names none.
     """
     found: list[Path] = []
+    processes = {PACKAGE / name for name in PROCESSES}
     for pattern in patterns:
-        paths = sorted(PACKAGE.glob(pattern))
+        paths = sorted(set(PACKAGE.glob(pattern)) - processes)
         if not paths:
             raise ValueError(f"{pattern}: no such file below {PACKAGE}")
         found += [path for path in paths if len(ast.parse(path.read_text()).body) > 1]

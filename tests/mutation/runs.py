@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -51,19 +52,29 @@ class Reach(Struct, frozen=True):
         at import, whichever test happened to come first then."""
         lines = self.lines.get(str(module.relative_to(ROOT)), {})
         found = {test for test in lines.get(str(line), ()) if test}
-        if not found or _is_at_import(module, line):
+        if not found or is_at_import(module, line):
             found = {test for tests in lines.values() for test in tests if test}
         return sorted(found, key=lambda test: (self.seconds[test], test))
 
+    def is_only_in_tests(self, module: Path, line: int) -> bool:
+        """Whether no module runs the line while it is imported."""
+        lines = self.lines.get(str(module.relative_to(ROOT)), {})
+        return "" not in lines.get(str(line), [""]) and not is_at_import(module, line)
 
-def _is_at_import(module: Path, line: int) -> bool:
+
+def is_at_import(module: Path, line: int) -> bool:
     """Outside of every function."""
     return not any(
         node.body[0].lineno <= line <= (node.end_lineno or 0)
-        for node in ast.walk(ast.parse(module.read_text()))
+        for node in ast.walk(_parsed(module))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         and isinstance(node.body, list)
     )
+
+
+@cache
+def _parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
 
 
 def preload() -> None:
@@ -73,7 +84,7 @@ def preload() -> None:
             __import__(name)
 
 
-class _Quickly:
+class Quickly:
     """Failures are not made smaller: nobody reads them."""
 
     @pytest.hookimpl(trylast=True)
@@ -159,8 +170,8 @@ def start_tests(module: Path, mutant: Mutant, tests: Sequence[str]) -> int:
 
 
 def _run(module: Path, mutant: Mutant, tests: Sequence[str]) -> int:
-    sys.meta_path.insert(0, _Finder(module, compile(mutant.tree, str(module), "exec")))
-    return int(pytest.main([*OPTIONS, *tests], plugins=[_Quickly()]))
+    sys.meta_path.insert(0, _Finder(module, compile(mutant.tree(), str(module), "exec")))
+    return int(pytest.main([*OPTIONS, *tests], plugins=[Quickly()]))
 
 
 def start(work: Callable[[], int]) -> int:

@@ -1,0 +1,85 @@
+"""Tries the faults of modules: in copies of one process where possible, or from the start."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutation import runs, warm
+from tests.mutation.mutants import Mutant
+
+LIMIT_S = 30.0  # for the start of a child on a busy machine
+SLOWER = 10  # tests may take so many times what they took without a fault
+Faults = Mapping[Path, Sequence[Mutant]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """Which tests notice a fault of the modules that these folders of tests are about."""
+
+    folders: tuple[str, ...]
+    reach: runs.Reach
+    jobs: int
+
+    def survivors(self, faults: Faults) -> Iterator[tuple[Path, list[Mutant]]]:
+        """Module by module what no test notices."""
+        for module, (hot, left) in self._in_copies(faults):
+            cold = [fault for n, fault in enumerate(faults[module]) if n not in hot]
+            found = [faults[module][n] for n in left]
+            found += self._left(runs.start_tests, module, cold)
+            yield module, sorted(found, key=lambda fault: (fault.line, fault.name))
+
+    def _in_copies(self, faults: Faults) -> Iterator[tuple[Path, tuple[list[int], list[int]]]]:
+        """The places of those that were tried, and of those among them that survived."""
+        reading, writing = os.pipe()
+
+        def work(start: warm.Start) -> None:
+            for module in faults:
+                answer = json.dumps(self._tried(start, module, faults[module]))
+                os.write(writing, f"{answer}\n".encode())
+
+        child = runs.start(lambda: warm.collected(self.folders, work))
+        os.close(writing)
+        try:
+            with os.fdopen(reading) as answers:
+                for module in faults:
+                    hot, left = json.loads(answers.readline() or "[[], []]")
+                    yield module, (hot, left)
+        finally:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    def _tried(
+        self, start: warm.Start, module: Path, faults: Sequence[Mutant]
+    ) -> tuple[list[int], list[int]]:
+        hot = [
+            n
+            for n, fault in enumerate(faults)
+            if self.reach.is_only_in_tests(module, fault.line)
+            and warm.is_replaceable(module, fault)
+        ]
+        left = self._left(start, module, [faults[n] for n in hot])
+        return hot, [n for n in hot if faults[n] in left]
+
+    def _left(self, start: warm.Start, module: Path, faults: Sequence[Mutant]) -> list[Mutant]:
+        waiting, left = list(faults), list[Mutant]()
+        running: dict[int, tuple[Mutant, float]] = {}
+        while waiting or running:
+            while waiting and len(running) < self.jobs:
+                fault = waiting.pop(0)
+                if tests := self.reach.tests(module, fault.line):
+                    child = start(module, fault, tests)
+                    running[child] = (fault, time.monotonic() + self._limit_s(tests))
+                else:
+                    left.append(fault)
+            if running:
+                ended, passed = runs.wait([(child, limit) for child, (_, limit) in running.items()])
+                fault, _ = running.pop(ended)
+                left += [fault] if passed else []
+        return left
+
+    def _limit_s(self, tests: Sequence[str]) -> float:
+        return LIMIT_S + SLOWER * sum(self.reach.seconds[test] for test in tests)
