@@ -1,5 +1,6 @@
 """Rules make resources: selectors, names, forms and what is refused."""
 
+from dataclasses import replace
 from operator import is_
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName
 from deviceplugin.resources.plan import list_bytes
+from deviceplugin.resources.rules import rules_that_decide
 from deviceplugin.resources.section import MAX_REPLICAS
 from deviceplugin.resources.shares import replicas_bytes, slices_bytes
 from tests.resources.builders import GIB, gpu, instance, inventory, sharing
@@ -289,3 +291,79 @@ def test_a_device_of_unknown_memory_fits_no_range() -> None:
 def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="expected an absolute path"):
         sharing(sharing={"mps": {"root": path}})
+
+
+def test_devices_are_taken_by_their_number_and_one_without_a_number_is_first() -> None:
+    devices = inventory(gpu(0), gpu(1), replace(gpu(2), index=None))
+    rules = {"count": 1, "offers": [{"whole": True, "name": "nvidia.com/first"}]}
+    plan = sharing(rules).plan(devices)
+    (entry,) = plan.resources[ResourceName("nvidia.com/first")].devices
+    assert entry.device == gpu(2).id
+
+
+def test_a_device_that_is_not_offered_uses_up_no_place_of_a_rule_with_a_count() -> None:
+    hidden = gpu(0, resource=None)
+    rules = sharing(
+        {"count": 1, "offers": [{"whole": True, "name": "nvidia.com/first"}]},
+        {"offers": [{"replicas": 2}]},
+    ).rules
+    assert rules_that_decide(inventory(hidden, gpu(1)), rules) == {0}
+    assert rules_that_decide(inventory(hidden, gpu(1), gpu(2)), rules) == {0, 1}
+
+
+@pytest.mark.parametrize(("driver", "found"), [(None, 1), ("vfio-pci", 0)])
+def test_the_driver_is_the_vendors_own_unless_the_device_says_otherwise(
+    driver: str | None, found: int
+) -> None:
+    device = gpu(0, vendor="amd", resource=ResourceName("amd.com/gpu"), driver=driver)
+    rule = {"match": {"driver": "amd"}, "offers": ["exclude"]}
+    assert sizes(rule, devices=inventory(device)).get("amd.com/gpu", 0) == 1 - found
+
+
+def test_slices_and_whole_devices_are_no_ids_of_one_name() -> None:
+    rules = [
+        {"match": {"index": 0}, "offers": [{"memory": {}, "name": "nvidia.com/any"}]},
+        {"offers": [{"whole": True, "name": "nvidia.com/any"}]},
+    ]
+    plan = sharing(*rules).plan(NODE)
+    (problem,) = plan.problems
+    assert problem.reason == "its ids would not all stand for the same amount of memory"
+    assert problem.action == "give each unit a name"
+    assert plan.resources == {}
+
+
+def test_replicas_and_whole_devices_may_share_a_name() -> None:
+    rules = [
+        {"match": {"index": 0}, "offers": [{"replicas": 2, "name": "nvidia.com/any"}]},
+        {"offers": [{"whole": True, "name": "nvidia.com/any"}]},
+    ]
+    assert sizes(*rules) == {"nvidia.com/any": 3}
+
+
+@pytest.mark.parametrize(
+    ("offered", "own", "expected"),
+    [(None, None, None), (None, "spread", "spread"), ("packed", "spread", "packed")],
+)
+def test_the_policy_of_an_offer_comes_before_that_of_the_device(
+    offered: str | None, own: str | None, expected: str | None
+) -> None:
+    rule = {"offers": [{"whole": True, "policy": offered}]}
+    (resource,) = sharing(rule).plan(inventory(gpu(0, policy=own))).resources.values()
+    assert resource.policy == expected
+
+
+def test_a_device_without_one_slice_is_told_and_replicas_of_it_are_offered() -> None:
+    small = inventory(gpu(0, 0.5))
+    (problem,) = sharing({"offers": [{"memory": {}}]}).plan(small).problems
+    assert problem.reason == (
+        f"GPU {gpu(0).id} (0000:01:00.0) makes no slice of 1GiB: it has 0.5 GiB"
+    )
+    assert problem.action.endswith(", or use a smaller unit")
+    assert sizes({"offers": [{"replicas": 2}]}, devices=small) == {"nvidia.com/gpu": 2}
+
+
+def test_a_device_of_unknown_memory_has_no_slices_and_no_smaller_unit_would_help() -> None:
+    unknown = inventory(gpu(0, memory_bytes=None, pci_address=None))
+    (problem,) = sharing({"offers": [{"memory": {}}]}).plan(unknown).problems
+    assert problem.reason == f"GPU {gpu(0).id} makes no slice of 1GiB: its memory is unknown"
+    assert "smaller unit" not in problem.action
