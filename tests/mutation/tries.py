@@ -5,8 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tests.mutation import runs, warm
 from tests.mutation.mutants import Mutant
@@ -16,8 +17,7 @@ SLOWER = 10  # tests may take so many times what they took without a fault
 Faults = Mapping[Path, Sequence[Mutant]]
 
 
-@dataclass(frozen=True, slots=True)
-class Tries:
+class Tries(Struct, frozen=True):
     """Which tests notice a fault of the modules that these folders of tests are about."""
 
     folders: tuple[str, ...]

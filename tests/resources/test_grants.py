@@ -1,9 +1,9 @@
 """The shares that a container gets, as the vendor is told of them."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import ContainerEdits, Device, DeviceID, Resource
 from deviceplugin.resources.grants import Granted, granted

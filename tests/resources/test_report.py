@@ -1,7 +1,8 @@
 """The document of `discover`: every key, with its value."""
 
-import dataclasses
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     Device,
@@ -33,7 +34,7 @@ GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 
 def faulty(*devices: Device) -> Inventory:
     made = inventory(*devices)
-    return dataclasses.replace(made, faults=MappingProxyType({LOST.device: (LOST,)}))
+    return replace(made, faults=MappingProxyType({LOST.device: (LOST,)}))
 
 
 def test_a_device_is_shown_with_everything_that_is_known_of_it() -> None:
@@ -74,7 +75,7 @@ def test_vendors_are_shown_with_their_versions_and_what_is_wrong() -> None:
     status = VendorStatus(
         name="nvidia", driver_version="570.1", library_version="12.570", error="no NVML"
     )
-    node = dataclasses.replace(inventory(), vendors=MappingProxyType({"nvidia": status}))
+    node = replace(inventory(), vendors=MappingProxyType({"nvidia": status}))
     assert report("n", node, Plan(resources={}))["vendors"] == [
         {
             "name": "nvidia",
@@ -110,11 +111,9 @@ def test_ids_that_only_the_daemon_lists_tell_why_they_are_kept() -> None:
     node = inventory(gpu(0))
     both = FORMS.plan(inventory(gpu(0), gpu(1, id=DeviceID("gone")))).resources
     listed = {
-        name: dataclasses.replace(
+        name: replace(
             resource,
-            devices=tuple(
-                dataclasses.replace(e, health=Health.UNHEALTHY) for e in resource.devices
-            ),
+            devices=tuple(replace(e, health=Health.UNHEALTHY) for e in resource.devices),
         )
         for name, resource in both.items()
     }

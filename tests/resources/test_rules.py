@@ -1,10 +1,10 @@
 """Rules make resources: selectors, names, forms and what is refused."""
 
-from dataclasses import replace
 from operator import is_
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import FaultClass, Inventory, Isolation, ResourceName

@@ -1,9 +1,9 @@
 """Which program serves which resource, and when it may stay."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.model import DeviceID, ResourceName, frozen
 from deviceplugin.resources.services import Wanted, services_of
