@@ -1,7 +1,7 @@
 """Mutants of a module: its syntax tree with one small fault each; pure.
 
-Left alone is what no behaviour depends on: annotations, decorators, imports, docstrings, texts of
-more than one word with their pieces, and `strict` of zip.
+Left alone is what no behaviour depends on: annotations, decorators, keywords of classes, imports,
+docstrings, texts of more than one word with their pieces, and `strict` of zip.
 """
 
 import ast
@@ -67,7 +67,7 @@ def mutants(source: str) -> list[Mutant]:
 
 def _below(tree: ast.Module, node: ast.AST, scope: tuple[str, ...]) -> Iterator[Mutant]:
     for name, value in ast.iter_fields(node):
-        if name in _SKIPPED:
+        if name in _SKIPPED or (isinstance(node, ast.ClassDef) and name == "keywords"):
             continue
         if isinstance(value, ast.AST):
             yield from _at(tree, value, scope, (node, name))

@@ -40,6 +40,7 @@ from tests.mutation.mutants import mutants
         ("__all__ = ['name']", set()),
         ("import x", set()),
         ("@f(1)\ndef g(): ...", set()),
+        ("class C(Struct, frozen=True): ...", set()),
     ],
 )
 def test_each_kind_of_fault_is_made(source: str, faults: set[str]) -> None:

@@ -14,9 +14,10 @@ from deviceplugin.model import (
     Health,
     Mount,
     ResourceName,
+    Share,
 )
 from deviceplugin.names import size_class
-from deviceplugin.resources.allocation import devices_of, select
+from deviceplugin.resources.allocation import capacities, devices_of, gpu_of, select
 from deviceplugin.schema import parse_bytes
 
 GPU = ResourceName("example.com/gpu")
@@ -29,6 +30,12 @@ ENTRIES = {
         ("z::0", Health.UNHEALTHY),
     )
 }
+ENTRIES["u::0"] = AdvertisedDevice(
+    id=AdvertisedID("u::0"),
+    device=DeviceID("u"),
+    health=Health.UNHEALTHY,
+    reason="in_use_as example.com/other",
+)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +44,12 @@ ENTRIES = {
         ([], Refusal.EMPTY, "names no device"),
         (["a::0", "a::0"], Refusal.DUPLICATE, "a::0 is asked for twice"),
         (["q"], Refusal.UNKNOWN, "unknown device q"),
+        (["a::0", "b::0", "b::0"], Refusal.DUPLICATE, "b::0 is asked for twice"),
+        (["q\n"], Refusal.UNKNOWN, "unknown device 'q\\n'"),
         (["a::0", "z::0"], Refusal.UNHEALTHY, "z::0 is unhealthy"),
+        (["u::0"], Refusal.IN_USE, "device u::0: in_use_as example.com/other"),
     ],
-    ids=["empty", "duplicate", "unknown", "unhealthy"],
+    ids=["empty", "duplicate", "unknown", "which one twice", "no text", "unhealthy", "in use"],
 )
 def test_a_bad_request_is_refused_in_one_line_with_resource_and_id(
     ids: list[str], refusal: Refusal, text: str
@@ -141,3 +151,15 @@ def test_memory_is_read_as_people_write_it(text: str, size: int) -> None:
 def test_memory_that_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="memory size"):
         parse_bytes(text)
+
+
+def test_a_device_that_is_given_whole_has_one_share() -> None:
+    shares = {DeviceID("whole"): None, DeviceID("cut"): Share(count=4)}
+    assert capacities(shares) == {"whole": 1, "cut": 4}
+
+
+def test_a_partition_counts_as_the_gpu_that_it_is_of() -> None:
+    part = DeviceID("part")
+    assert gpu_of(part, Share(count=2, whole=DeviceID("gpu"))) == "gpu"
+    assert gpu_of(part, Share(count=2)) == part
+    assert gpu_of(part, None) == part

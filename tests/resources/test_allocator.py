@@ -41,7 +41,10 @@ class Desk:
         self.allocator = Allocator(lambda: self.sources, self._reserving)
 
     @asynccontextmanager
-    async def _reserving(self, *_: object) -> AsyncIterator[None]:
+    async def _reserving(
+        self, resource: Resource, entries: Sequence[AdvertisedDevice]
+    ) -> AsyncIterator[None]:
+        assert (resource, [entry.id for entry in entries]) == (RESOURCE, ["a", "b"])
         self.steps.append("reserved")
         try:
             yield
@@ -49,7 +52,11 @@ class Desk:
             self.steps.append("released")
             raise
 
-    def _shares(self, *_: object) -> Granted:
+    def _shares(
+        self, resource: Resource, entries: Sequence[AdvertisedDevice], devices: Sequence[Device]
+    ) -> Granted:
+        assert (resource, [entry.id for entry in entries]) == (RESOURCE, ["a", "b"])
+        assert devices == tuple(DEVICES.values())
         self.steps.append("shares")
         return Granted(edits=ContainerEdits(env={"SHARE": "1"}))
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from deviceplugin.errors import AllocationError
-from deviceplugin.model import AdvertisedID, DeviceID, Resource, ResourceName
+from deviceplugin.errors import AllocationError, Refusal
+from deviceplugin.model import AdvertisedDevice, AdvertisedID, DeviceID, Resource, ResourceName
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import (
     QUIET_S,
@@ -17,6 +17,8 @@ from deviceplugin.resources.ledger import (
     PodResourcesReply,
     UsageSource,
 )
+from deviceplugin.resources.pairs import Pairs
+from deviceplugin.resources.plan import Plan
 from tests.resources.builders import gpu, inventory, sharing
 
 FORMS = sharing({"offers": ["whole", {"replicas": 2}]})
@@ -252,3 +254,66 @@ def test_without_a_reply_before_it_nobody_knows_who_came_with_it() -> None:
         clock.now_s += 2
         ledger.observe(listing("old"), clock.now_s)
     assert ledger.is_held(KEY)
+
+
+JOINED = sharing({"joined": True, "offers": [{"replicas": 2}, {"memory": {"unit": "10GiB"}}]})
+TWO = inventory(gpu(0), gpu(1))
+MEMORY = ResourceName("nvidia.com/gpu-memory-10gi")
+
+
+class Joined:
+    """A guard of two GPUs whose replicas and memory are asked for together."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger(Clock())
+        self.ledger.look_up(JOINED.ids(TWO))
+        self.pairs = Pairs(Clock(), lambda: self.plan.resources, lambda: self.ledger.holders)
+        self.guard = FormGuard(
+            self.ledger,
+            Source(self.ledger),
+            lambda: self.plan.choices,
+            lambda: TWO.devices,
+            self.pairs,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        return JOINED.plan(TWO, self.ledger.usage.value)
+
+    def entry(self, name: ResourceName, number: int) -> AdvertisedDevice:
+        """The first id of a GPU."""
+        of_gpu = [e for e in self.plan.resources[name].devices if e.device == gpu(number).id]
+        return of_gpu[0]
+
+    async def allocate(self, name: ResourceName, number: int, fails: bool = False) -> None:
+        entries = [self.entry(name, number)]
+        async with self.guard.reserving(self.plan.resources[name], entries):
+            if fails:
+                raise ZeroDivisionError
+
+
+async def test_a_container_gets_the_memory_of_the_gpu_that_it_has_a_replica_of() -> None:
+    node = Joined()
+    await node.allocate(GPU, 1)
+    with pytest.raises(AllocationError, match="has not enough free") as refused:
+        await node.allocate(MEMORY, 0)
+    assert refused.value.refusal is Refusal.PAIR
+    assert set(node.ledger.holders[GPU]) == {f"{gpu(1).id}::0"}
+    assert node.ledger.holders.get(MEMORY, frozenset()) == frozenset()
+
+
+async def test_a_container_may_have_both_halves_of_one_gpu() -> None:
+    node = Joined()
+    await node.allocate(GPU, 1)
+    await node.allocate(MEMORY, 1)
+    await node.allocate(MEMORY, 0)  # the next container's
+    assert len(node.ledger.holders[MEMORY]) == 2
+
+
+async def test_what_a_container_was_refused_is_no_half_of_the_next_ones() -> None:
+    node = Joined()
+    await node.allocate(GPU, 1)
+    with pytest.raises(ZeroDivisionError):
+        await node.allocate(MEMORY, 1, fails=True)
+    await node.allocate(MEMORY, 0)
+    assert len(node.ledger.holders[MEMORY]) == 1

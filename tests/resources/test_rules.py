@@ -367,3 +367,19 @@ def test_a_device_of_unknown_memory_has_no_slices_and_no_smaller_unit_would_help
     (problem,) = sharing({"offers": [{"memory": {}}]}).plan(unknown).problems
     assert problem.reason == f"GPU {gpu(0).id} makes no slice of 1GiB: its memory is unknown"
     assert "smaller unit" not in problem.action
+
+
+def test_the_unit_that_fits_leaves_room_for_the_reserve() -> None:
+    offer = {"memory": {"unit": "1MiB", "reserve": "79GiB"}}
+    assert sizes({"offers": [offer]}, devices=inventory(A100)) == {
+        "nvidia.com/gpu-memory-1mi": 1024
+    }
+    devices = inventory(*(gpu(n, 80) for n in range(64)))
+    (whole,) = sharing({"offers": [{"memory": {"unit": "1MiB"}}]}).plan(devices).problems
+    (less,) = sharing({"offers": [offer]}).plan(devices).problems
+    assert (whole.action[-6:], less.action[-4:]) == ("128MiB", "2MiB")
+
+
+def test_a_device_that_is_shared_in_turns_is_not_isolated() -> None:
+    (resource,) = sharing({"offers": [{"replicas": 2}]}).plan(inventory(A100)).resources.values()
+    assert resource.isolation is Isolation.NONE

@@ -26,26 +26,13 @@ MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
 _HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
 _NO_SUCH_PROFILE = frozenset({NOT_SUPPORTED, INVALID_ARGUMENT, NOT_FOUND})
 
-# index of the profile: (slices, suffix of the name)
-GPU_INSTANCE_PROFILES: Mapping[int, tuple[int, str]] = {
-    0: (1, ""),
-    1: (2, ""),
-    2: (3, ""),
-    3: (4, ""),
-    4: (7, ""),
-    5: (8, ""),
-    6: (6, ""),
-    7: (1, "+me"),
-    8: (2, "+me"),
-    9: (1, ""),
-    10: (1, "+gfx"),
-    11: (2, "+gfx"),
-    12: (4, "+gfx"),
-    13: (1, "-me"),
-    14: (2, "-me"),
-    15: (1, "+me.all"),
-    16: (2, "+me.all"),
-    17: (3, "+gfx"),
+# index of the profile: suffix of the name
+GPU_INSTANCE_SUFFIXES: Mapping[int, str] = {
+    **dict.fromkeys((0, 1, 2, 3, 4, 5, 6, 9), ""),
+    **dict.fromkeys((7, 8), "+me"),
+    **dict.fromkeys((10, 11, 12, 17), "+gfx"),
+    **dict.fromkeys((13, 14), "-me"),
+    **dict.fromkeys((15, 16), "+me.all"),
 }
 MAX_INSTANCES = 64  # of a GPU: today's drivers cut seven
 PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us is still read
@@ -178,8 +165,8 @@ def _suffix(nvml: Nvml, gpu: Any, gpu_instance: int) -> str:
         info = _profile_info(nvml, gpu, index)
         if info is None or info.id != wanted:
             continue
-        if index in GPU_INSTANCE_PROFILES:
-            return GPU_INSTANCE_PROFILES[index][1]
+        if index in GPU_INSTANCE_SUFFIXES:
+            return GPU_INSTANCE_SUFFIXES[index]
         return suffix_of(_profile_text(info))
     return ""
 
