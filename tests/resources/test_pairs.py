@@ -7,6 +7,7 @@ from collections.abc import Collection
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deviceplugin.errors import AllocationError, ConfigError, Refusal
 from deviceplugin.model import (
@@ -219,3 +220,92 @@ def test_an_id_is_narrowed_to_nothing_that_the_kubelet_insists_on_losing() -> No
     available = frozenset(entry.id for entry in resource.devices)
     asked = Preference(available=available, must_include=must, size=1)
     assert node.pairs.narrowed(resource, asked) == asked
+
+
+def one_id(plan: Plan, name: ResourceName, number: int = 0) -> list[AdvertisedDevice]:
+    return [e for e in plan.resources[name].devices if e.device == f"nvidia-{number}"][:1]
+
+
+def test_of_replicas_of_several_gpus_the_first_is_named_in_a_refusal() -> None:
+    node = Node("nvidia", 8, 8, 8)
+    plan = node.plan
+    two = [*one_id(plan, node.gpu, 2), *one_id(plan, node.gpu, 1)]
+    node.pairs.given(plan.resources[node.gpu], two)
+    with pytest.raises(AllocationError) as refused:
+        node.pairs.check(plan.resources[node.memory], one_id(plan, node.memory, 0))
+    assert str(refused.value) == (
+        "nvidia.com/gpu-memory: the container has nvidia.com/gpu of GPU nvidia-1, and 1 of"
+        " nvidia.com/gpu-memory would be of GPU nvidia-0: nvidia-1 has not enough free"
+    )
+
+
+def test_ids_that_are_unhealthy_or_held_are_not_free_for_the_other_half() -> None:
+    node = Node("nvidia", 8, 8)
+    plan = node.plan
+    memory = plan.resources[node.memory]
+    sick = [replace(e, health=Health.UNHEALTHY) for e in memory.devices if e.device == "nvidia-0"]
+    well = [e for e in memory.devices if e.device == "nvidia-1"]
+    listed = {**plan.resources, node.memory: replace(memory, devices=(*sick, *well))}
+    pairs = Pairs(lambda: 0.0, lambda: listed, dict)
+    replicas = plan.resources[node.gpu]
+    available = frozenset(e.id for e in replicas.devices)
+    asked = Preference(available=available, must_include=frozenset(), size=1)
+    assert {i.partition("::")[0] for i in pairs.narrowed(replicas, asked).available} == {"nvidia-1"}
+    taken = frozenset(e.id for e in well)
+    pairs = Pairs(lambda: 0.0, lambda: listed, lambda: {node.memory: taken})
+    assert pairs.narrowed(replicas, asked) == asked
+
+
+def test_a_gpu_with_one_free_share_is_enough_for_memory_and_the_one_with_most_for_a_replica() -> (
+    None
+):
+    node = Node("nvidia", 8, 8)
+    plan = node.plan
+    memory, replicas = plan.resources[node.memory], plan.resources[node.gpu]
+    held = {
+        node.gpu: {e.id for e in replicas.devices if e.device == "nvidia-0"}
+        - {one_id(plan, node.gpu)[0].id},
+        node.memory: {one_id(plan, node.memory)[0].id},
+    }
+    pairs = Pairs(lambda: 0.0, lambda: plan.resources, lambda: held)
+
+    def narrowed(resource: Resource, size: int) -> set[str]:
+        available = frozenset(e.id for e in resource.devices)
+        asked = Preference(available=available, must_include=frozenset(), size=size)
+        ids = pairs.narrowed(resource, asked).available
+        return {e.device for e in resource.devices if e.id in ids}
+
+    assert narrowed(memory, 1) == {"nvidia-0", "nvidia-1"}
+    assert narrowed(replicas, 1) == {"nvidia-1"}
+    assert narrowed(replicas, 2) == {"nvidia-0", "nvidia-1"}
+
+
+def test_a_half_is_open_for_two_seconds_and_no_longer() -> None:
+    node = Node("nvidia", 8, 8)
+    plan = node.plan
+    node.pairs.given(plan.resources[node.gpu], one_id(plan, node.gpu))
+    node.now += PAIR_S
+    node.pairs.check(plan.resources[node.memory], one_id(plan, node.memory, 1))
+
+
+def test_splits_are_of_joined_resources_that_are_served_alone() -> None:
+    resources = Node("nvidia", 8, 8).plan.resources
+    plain = sharing({"offers": [{"replicas": 2, "name": "nvidia.com/other"}]})
+    other = plain.plan(inventory(*gpus("nvidia", 8, 8))).resources
+    container = ("n", "p", "c")
+    one, two = DeviceID("nvidia-0"), DeviceID("nvidia-1")
+    gpu_, memory, names = (
+        ResourceName("nvidia.com/gpu"),
+        ResourceName("nvidia.com/gpu-memory"),
+        [
+            ResourceName("nvidia.com/other"),
+            ResourceName("nvidia.com/gone"),
+        ],
+    )
+    both = {**resources, **other}
+    assert splits([(container, gpu_, one), (container, memory, two)], both) == {
+        container: "nvidia.com/gpu of nvidia-0, nvidia.com/gpu-memory of nvidia-1"
+    }
+    assert splits([(container, gpu_, one), (container, memory, one)], both) == {}
+    assert splits([(container, gpu_, one), (container, names[0], two)], both) == {}
+    assert splits([(container, gpu_, one), (container, names[1], two)], both) == {}
