@@ -5,6 +5,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any
 
 import coverage
@@ -38,7 +39,15 @@ OPTIONS = (
     "no:xdist",
 )
 REACH_S = 1800.0  # all tests of a few folders, on a busy machine
+LIMIT_S = 30.0  # of a test that takes no time, on a busy machine
+SLOWER = 10  # tests may take so many times what they took without a fault
+NOTHING: Mapping[str, float] = MappingProxyType({})
 _PASSED, _NO_TESTS = 0, 5
+
+
+def limit_s(seconds: float) -> float:
+    """How long something may take that takes so long without a fault."""
+    return LIMIT_S + SLOWER * seconds
 
 
 class Reach(Struct, frozen=True):
@@ -85,7 +94,11 @@ def preload() -> None:
 
 
 class Quickly:
-    """Failures are not made smaller: nobody reads them."""
+    """Failures are not made smaller: nobody reads them. A test that hangs ends the process:
+    `seconds` is what each takes without a fault."""
+
+    def __init__(self, seconds: Mapping[str, float] = NOTHING) -> None:
+        self._seconds = seconds
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
@@ -93,6 +106,9 @@ class Quickly:
             "mutation", settings.default, phases=(Phase.explicit, Phase.generate)
         )
         settings.load_profile("mutation")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        signal.alarm(math.ceil(limit_s(self._seconds.get(nodeid, 0.0))))
 
 
 class _Contexts:
@@ -164,14 +180,16 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self._code, module.__dict__)  # noqa: S102  # the module itself, but for its fault
 
 
-def start_tests(module: Path, mutant: Mutant, tests: Sequence[str]) -> int:
+def start_tests(
+    module: Path, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float] = NOTHING
+) -> int:
     """A process that runs the tests, until one fails, on the module with the fault."""
-    return start(lambda: _run(module, mutant, tests))
+    return start(lambda: _run(module, mutant, tests, seconds))
 
 
-def _run(module: Path, mutant: Mutant, tests: Sequence[str]) -> int:
+def _run(module: Path, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> int:
     sys.meta_path.insert(0, _Finder(module, compile(mutant.tree(), str(module), "exec")))
-    return int(pytest.main([*OPTIONS, *tests], plugins=[Quickly()]))
+    return int(pytest.main([*OPTIONS, *tests], plugins=[Quickly(seconds)]))
 
 
 def start(work: Callable[[], int]) -> int:

@@ -102,3 +102,29 @@ def test_tests_in_a_child_see_the_fault(changed: str, passed: str) -> None:
     done = subprocess.run(command, cwd=rooms.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"{passed}\n"
     assert (rooms.PACKAGE / "schema.py").read_text() == source
+
+
+COPIES = """
+import ast
+from tests.mutation import rooms, runs
+from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.tries import Tries
+module = rooms.PACKAGE / "schema.py"
+source = module.read_text()
+fault = next(m for m in mutants(source) if m.name.startswith("parse_bytes: return"))
+none = Mutant(fault.line, "parse_bytes", "nothing", "nothing", lambda: ast.parse(source))
+at_import = next(m for m in mutants(source) if m.before == "10 ** 3")
+tests = ("tests/config/test_plain_values.py",)
+tries = Tries(tests, runs.reach(tests), 2)
+print(tries.reach.is_only_in_tests(module, fault.line))
+print(tries.reach.is_only_in_tests(module, at_import.line))
+for _, left in tries.survivors({module: [fault, at_import, none]}):
+    print([found.before for found in left])
+"""
+
+
+@pytest.mark.slow
+def test_only_a_fault_that_changes_nothing_survives_in_copies_and_from_the_start() -> None:
+    command = [sys.executable, "-c", COPIES]
+    done = subprocess.run(command, cwd=rooms.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True", "False", "['nothing']"]

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -12,8 +13,6 @@ from msgspec import Struct
 from tests.mutation import runs, warm
 from tests.mutation.mutants import Mutant
 
-LIMIT_S = 30.0  # for the start of a child on a busy machine
-SLOWER = 10  # tests may take so many times what they took without a fault
 Faults = Mapping[Path, Sequence[Mutant]]
 
 
@@ -29,7 +28,8 @@ class Tries(Struct, frozen=True):
         for module, (hot, left) in self._in_copies(faults):
             cold = [fault for n, fault in enumerate(faults[module]) if n not in hot]
             found = [faults[module][n] for n in left]
-            found += self._left(runs.start_tests, module, cold)
+            start = partial(runs.start_tests, seconds=self.reach.seconds)
+            found += self._left(start, module, cold)
             yield module, sorted(found, key=lambda fault: (fault.line, fault.name))
 
     def _in_copies(self, faults: Faults) -> Iterator[tuple[Path, tuple[list[int], list[int]]]]:
@@ -41,7 +41,7 @@ class Tries(Struct, frozen=True):
                 answer = json.dumps(self._tried(start, module, faults[module]))
                 os.write(writing, f"{answer}\n".encode())
 
-        child = runs.start(lambda: warm.collected(self.folders, work))
+        child = runs.start(lambda: warm.collected(self.folders, self.reach.seconds, work))
         os.close(writing)
         try:
             with os.fdopen(reading) as answers:
@@ -72,7 +72,8 @@ class Tries(Struct, frozen=True):
                 fault = waiting.pop(0)
                 if tests := self.reach.tests(module, fault.line):
                     child = start(module, fault, tests)
-                    running[child] = (fault, time.monotonic() + self._limit_s(tests))
+                    limit_s = runs.limit_s(sum(self.reach.seconds[test] for test in tests))
+                    running[child] = (fault, time.monotonic() + limit_s)
                 else:
                     left.append(fault)
             if running:
@@ -80,6 +81,3 @@ class Tries(Struct, frozen=True):
                 fault, _ = running.pop(ended)
                 left += [fault] if passed else []
         return left
-
-    def _limit_s(self, tests: Sequence[str]) -> float:
-        return LIMIT_S + SLOWER * sum(self.reach.seconds[test] for test in tests)

@@ -8,7 +8,7 @@ tried so.
 import gc
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -20,9 +20,14 @@ from tests.mutation.runs import OPTIONS, Quickly
 Start = Callable[[Path, Mutant, Sequence[str]], int]
 
 
-def collected(tests: Sequence[str], work: Callable[[Start], None]) -> int:
-    """Collect the tests and do the work, which is given what starts some of them in a copy."""
-    return int(pytest.main([*OPTIONS, *tests], plugins=[Quickly(), _Session(work)]))
+def collected(
+    tests: Sequence[str], seconds: Mapping[str, float], work: Callable[[Start], None]
+) -> int:
+    """Collect the tests and do the work, which is given what starts some of them in a copy.
+
+    `seconds` is what each takes without a fault.
+    """
+    return int(pytest.main([*OPTIONS, *tests], plugins=[Quickly(seconds), _Session(work)]))
 
 
 class _Session:
@@ -58,7 +63,7 @@ def _try(session: pytest.Session, fault: tuple[Path, Mutant], items: Sequence[py
 
 def _run(session: pytest.Session, items: Sequence[pytest.Item]) -> int:
     for item, following in zip(items, [*items[1:], None], strict=True):
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
             return 1
     return 0

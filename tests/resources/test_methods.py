@@ -18,7 +18,7 @@ from deviceplugin.resources.allocation import check_request
 from deviceplugin.resources.methods import launches_of, sharing_problem, sharing_schema
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.programs import Programs
-from deviceplugin.resources.section import check_rules
+from deviceplugin.resources.section import SharingSection, check_rules
 from deviceplugin.resources.services import services_of
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.schema import Section
@@ -180,9 +180,10 @@ def test_the_built_in_vendors_keep_their_names_of_memory(vendor: str, resource: 
         ({"SHARING": {"mps": Vnpu()}}, "'mps' is that of another vendor"),
         ({"SHARING": {"x": SimpleNamespace(refusal=1)}}, "'x' has no refusal()"),
         ({"SHARE_VARIABLES": "CUDA"}, "not a tuple"),
+        ({"SHARE_VARIABLES": ("CUDA", 1)}, "not a tuple of names"),
         ({"RESOURCE_DOMAIN": "not a domain"}, "RESOURCE_DOMAIN 'not a domain' is not a domain"),
     ],
-    ids=["mapping", "name", "taken", "part", "variables", "domain"],
+    ids=["mapping", "name", "taken", "part", "variables", "one variable", "domain"],
 )
 def test_a_module_whose_sharing_cannot_be_used_is_told_why(changed: Any, problem: str) -> None:
     found = sharing_problem(module(**changed), load_vendors(None))
@@ -428,3 +429,30 @@ async def test_a_program_that_cannot_be_started_is_a_fault_with_its_reason() -> 
 def test_a_resource_that_no_method_shares_needs_no_program() -> None:
     plan = sharing({"offers": [{"replicas": 2}]}).plan(inventory(NPU))
     assert services_of(plan.resources, inventory(NPU).devices) == {}
+
+
+def test_a_method_that_no_vendor_has_any_more_needs_no_launch() -> None:
+    used = installed(SHARED)
+    assert set(launches_of(used, Host(), {})) == {"vnpu"}
+    gone = msgspec.structs.replace(used, section=SharingSection())
+    assert launches_of(gone, Host(), {}) == {}
+
+
+def test_settings_that_were_read_do_not_change() -> None:
+    section = installed(SHARED).section
+    with pytest.raises(AttributeError):
+        section.vnpu = Settings(root="/elsewhere")  # type: ignore[attr-defined]  # made at run time
+
+
+def test_settings_of_a_method_that_nobody_has_are_let_through_where_a_vendor_is_missing() -> None:
+    raw = {"vnpu": {"root": "/run"}, "gone": {"key": 1}}
+    with pytest.raises(ConfigError, match="gone"):
+        decode(raw, sharing_schema([module()]), "sharing")
+    made = decode(raw, sharing_schema([module()], strict=False), "sharing")
+    assert made.vnpu == Settings(root="/run")
+
+
+def test_a_method_that_two_vendors_have_is_the_first_ones() -> None:
+    first, second = module(NAME="first"), module(NAME="second")
+    methods = sharing_schema([first, second]).METHODS
+    assert {name: method.vendor for name, method in methods.items()} == {"vnpu": "first"}

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from deviceplugin.model import DeviceID, FaultClass
+from deviceplugin.model import Device, DeviceID, FaultClass
 from deviceplugin.vendors.nvidia.events import NvmlEvent, faults_of
 from deviceplugin.vendors.nvidia.xids import XIDS, xid_of
 from tests.fakes.nvml.cards import gpu_uuid
@@ -65,20 +65,52 @@ def test_every_entry_of_the_catalogue_says_what_to_do() -> None:
     assert xid_of(12345).kind is FaultClass.WARN
 
 
+# nvml.h, nvmlEventType*.
 @pytest.mark.parametrize(
-    ("bit", "code", "withdraws"),
+    ("bit", "code", "kind", "action"),
     [
-        (0x2, "double_bit_ecc", False),
-        (0x4000, "gpu_unavailable", True),
+        (0x2, "double_bit_ecc", FaultClass.WARN, "see the XID"),
+        (0x400, "memory_retired", FaultClass.WARN, "at the next drain"),
+        (0x800, "memory_retirement_failed", FaultClass.RESET, "it may need replacing"),
+        (0x1000, "poison", FaultClass.APP, "restart the applications"),
+        (0x2000, "fatal_poison", FaultClass.RESET, "reset the GPU"),
+        (0x4000, "gpu_unavailable", FaultClass.RESET, "reboot the node if that fails"),
     ],
 )
-def test_other_events_are_faults_too(
-    machine: Machine, bit: int, code: str, withdraws: bool
+def test_each_other_event_is_a_fault_that_says_what_to_do(
+    bit: int, code: str, kind: FaultClass, action: str
 ) -> None:
+    ampere = Device(id=DeviceID(GPU), vendor="nvidia", architecture="ampere")
+    (fault,) = faults_of(NvmlEvent(gpu=DeviceID(GPU), type=bit, data=0), [ampere])
+    assert (fault.device, fault.source) == (GPU, "nvidia.event")
+    assert (fault.code, fault.kind) == (code, kind)
+    assert action in (fault.action or "")
+
+
+@pytest.mark.parametrize(("bit", "code"), [(0x2, "double_bit_ecc"), (0x4000, "gpu_unavailable")])
+def test_other_events_of_the_driver_arrive(machine: Machine, bit: int, code: str) -> None:
     with machine.watching() as report:
         machine.double.raise_event(1, xid=0, type=bit)
         fault = report.events.get(timeout=WAIT_S)
-    assert (fault.device, fault.code, fault.kind.withdraws) == (gpu_uuid(1), code, withdraws)
+    assert (fault.device, fault.code) == (gpu_uuid(1), code)
+
+
+def test_an_event_of_no_meaning_is_no_fault(machine: Machine) -> None:
+    event = NvmlEvent(gpu=DeviceID(GPU), type=0x200, data=0)
+    assert faults_of(event, machine.devices()) == ()
+
+
+@pytest.mark.parametrize("xid", [79, 154, 167])
+def test_an_xid_after_which_the_driver_is_to_be_asked_asks_for_another_look(
+    machine: Machine, xid: int
+) -> None:
+    with machine.watching() as report:
+        machine.double.raise_event(0, xid=13)
+        assert report.events.get(timeout=WAIT_S).code == "13"
+        assert report.looks.empty()
+        machine.double.raise_event(0, xid=xid)
+        report.looks.get(timeout=WAIT_S)
+        assert report.events.get(timeout=WAIT_S).code == str(xid)
 
 
 @pytest.mark.parametrize("bit", [0x100, 0x8000], ids=["mig", "recovery"])

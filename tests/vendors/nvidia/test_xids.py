@@ -138,3 +138,14 @@ def test_the_event_set_is_freed_however_the_watch_ends(machine: Machine, *, fail
     assert recorder.called.count("nvmlEventSetCreate") == 1
     assert recorder.called.count("nvmlEventSetFree") == 1
     assert report.looks.qsize() == (2 if fails else 1)
+
+
+def test_without_a_gpu_that_can_be_watched_the_watch_asks_for_nothing(machine: Machine) -> None:
+    devices = machine.devices()
+    machine.vendor.close()
+    machine.double.fail("nvmlDeviceRegisterEvents", 999)
+    nvml, report, stop = open_nvml(Host(machine.root), "/"), Report(), threading.Event()
+    stop.set()
+    watch_events(nvml, devices, report, stop)
+    nvml.close()
+    assert report.looks.empty()
