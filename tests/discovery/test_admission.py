@@ -240,3 +240,18 @@ def test_what_is_not_a_cdi_name(name: str) -> None:
 
 def test_a_cdi_name_has_an_equals_sign() -> None:
     assert cdi_device_problem("a.com/b") == "it has no '=' between kind and name"
+
+
+@pytest.mark.parametrize(
+    ("parent", "what"), [("a", "itself"), ("gone", "not a device of this vendor")]
+)
+def test_a_parent_that_is_none_is_told_as_what_it_is(parent: str, what: str) -> None:
+    found, refused = checked("ours", Discovery(devices=(device("a", parent=DeviceID(parent)),)))
+    assert [d.parent for d in found.devices] == [None]
+    assert [(r.device, r.reason) for r in refused] == [("a", f"its parent '{parent}' is {what}")]
+
+
+def test_a_device_that_is_not_offered_contests_no_resource() -> None:
+    mine, hidden = device("a", resource="shared.com/gpu"), device("b", "theirs", resource=None)
+    found = admitted("theirs", Discovery(devices=(hidden,)), [mine], ORDER)
+    assert (found.devices, found.refused) == ((hidden,), ())

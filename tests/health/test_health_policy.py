@@ -58,6 +58,27 @@ def test_enabled_wins_over_disabled(disabled: str, enabled: str, withdrawn: set[
     assert {name for name, fault in found.items() if fault and fault.kind.withdraws} == withdrawn
 
 
+@pytest.mark.parametrize(
+    ("own", "kind"),
+    [
+        (FaultClass.APP, FaultClass.RESET),
+        (FaultClass.HARDWARE, FaultClass.HARDWARE),
+        (FaultClass.REBOOT, FaultClass.REBOOT),
+    ],
+)
+def test_an_xid_that_is_enabled_withdraws_in_its_own_class_if_it_has_one(
+    own: FaultClass, kind: FaultClass
+) -> None:
+    found = apply_policy(xid(13, own), policy_of("", "13"))
+    assert found is not None
+    assert found.kind is kind
+
+
+def test_a_fault_without_numbers_that_is_enabled_keeps_its_class() -> None:
+    mild = replace(REMAP, kind=FaultClass.WARN)
+    assert apply_policy(mild, policy_of("", "nvidia.memory")) == mild
+
+
 def test_a_class_can_be_set_for_a_code() -> None:
     policy = FaultPolicy(section=HealthSection(classes={"nvidia.xid/79": FaultClass.WARN}))
     found = apply_policy(xid(79, FaultClass.REBOOT), policy)

@@ -49,6 +49,7 @@ _TESTS = {
     "resources": ("resources", "kubelet"),
     "placement": ("placement", "resources"),
     "config": ("config", "resources"),
+    "inventory": ("inventory", "health"),
 }
 
 

@@ -19,9 +19,9 @@ from deviceplugin.placement.layout import WHOLE
 from deviceplugin.placement.pci_topology import declared_problems, read_pci_topology
 from deviceplugin.placement.prefer import plain
 from deviceplugin.placement.registry import configured_policies, load_policy
-from deviceplugin.placement.section import SECTIONS
+from deviceplugin.placement.section import SECTIONS, GpuNode
 from deviceplugin.placement.service import STATE_FILE, Placement, Sources, read_turns, settings_of
-from deviceplugin.placement.topology import Place
+from deviceplugin.placement.topology import Place, Topology
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.latest import Latest
@@ -247,6 +247,54 @@ def test_what_a_list_of_nodes_says_is_compared_with_what_is_there(
     sections = decode_sections({"gpu_nodes": [{"name": "node-a", **said}]}, SECTIONS)
     declared = settings_of(sections, "node-a").declared
     assert len(declared_problems(declared, BOX.context.topology)) == problems
+
+
+def declared_of(**said: Any) -> GpuNode | None:
+    sections = decode_sections({"gpu_nodes": [{"name": "node-a", **said}]}, SECTIONS)
+    return settings_of(sections, "node-a").declared
+
+
+def test_what_differs_from_a_list_of_nodes_is_said_with_both() -> None:
+    named = [replace(d, product="Tesla T4") for d in boxes.pcie_only(2)]
+    topology = Box(named).context.topology
+    declared = declared_of(gpu_count=4, memory_per_gpu="32GiB", gpu_type="nvidia-tesla-v100")
+    assert list(declared_problems(declared, topology)) == [
+        "gpu_nodes says 4 GPUs, 2 are there",
+        "gpu_nodes says 32GiB, g00 has 80.0 GiB",
+        "gpu_nodes says nvidia-tesla-v100, g00 is Tesla T4",
+        "gpu_nodes says 32GiB, g01 has 80.0 GiB",
+        "gpu_nodes says nvidia-tesla-v100, g01 is Tesla T4",
+    ]
+    assert declared_problems(declared_of(gpu_type="nvidia-tesla-t4"), topology) == ()
+    assert declared_problems(declared_of(gpu_count=2), topology) == ()
+
+
+@pytest.mark.parametrize(("gib", "problems"), [(76, 0), (75, 1), (84, 0), (85, 1)])
+def test_a_twentieth_of_the_memory_may_be_missing_or_more(gib: int, problems: int) -> None:
+    devices = [replace(d, memory_bytes=gib << 30) for d in boxes.unlinked(1)]
+    topology = Box(devices).context.topology
+    assert len(declared_problems(declared_of(memory_per_gpu="80GiB"), topology)) == problems
+
+
+def test_nothing_is_said_of_a_list_of_nodes_before_a_gpu_is_found() -> None:
+    assert declared_problems(declared_of(gpu_count=4), Topology()) == ()
+    assert declared_problems(None, BOX.context.topology) == ()
+
+
+async def test_readings_are_used_by_the_policies_that_choose_by_them(make: Make) -> None:
+    for policy, used in (("aligned", False), ("fair_share", True), ("real_time", True)):
+        placement = await ready(make(scheduling={"policy": policy}))
+        assert placement.uses_readings is used
+
+
+async def test_a_problem_is_logged_once_and_again_after_it_was_gone(make: Make) -> None:
+    placement = make(gpu_nodes=[{"name": "node-a", "gpu_count": 8}])
+    few = Box(boxes.pcie_only(4)).inventory
+    with capture_logs() as logs:
+        for inventory in (few, few, BOX.inventory, few):
+            await placement.look(inventory)
+    reasons = [line["reason"] for line in logs if line["event"] == "placement_configuration"]
+    assert reasons == ["gpu_nodes says 8 GPUs, 4 are there"] * 2
 
 
 @pytest.mark.parametrize(

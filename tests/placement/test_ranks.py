@@ -6,8 +6,17 @@ from math import inf
 import pytest
 from msgspec.structs import replace
 
-from deviceplugin.model import AdvertisedID, DeviceID, Fault, FaultClass, Preference, ResourceName
+from deviceplugin.model import (
+    AdvertisedID,
+    DeviceID,
+    Fault,
+    FaultClass,
+    Preference,
+    ResourceName,
+    Share,
+)
 from deviceplugin.placement.layout import WHOLE, layout_of, loads_of
+from deviceplugin.placement.narrow import narrow, shared
 from deviceplugin.placement.policies import (
     last_handed_out,
     packed_ranks,
@@ -316,3 +325,36 @@ def test_more_that_must_be_included_than_is_asked_for_is_cut() -> None:
 def test_whole_gpus_are_aligned_and_parts_are_packed() -> None:
     assert default_policy(GPUS.context.layout(GPUS.resource)) == "aligned"
     assert default_policy(PARTS.context.layout(PARTS.resource)) == "packed"
+
+
+def no_policy(*_: object) -> tuple[AdvertisedID, ...]:
+    raise AssertionError("there is nothing to choose")
+
+
+@pytest.mark.parametrize(
+    ("available", "must", "size"),
+    [(("g00", "g01"), ("g05",), 1), (("g00", "g01"), (), 2), (("g00", "g01"), ("g05",), 3)],
+    ids=["must is enough", "all are needed", "all and must"],
+)
+def test_where_nothing_is_to_be_chosen_no_policy_is_asked(
+    available: tuple[str, ...], must: tuple[str, ...], size: int
+) -> None:
+    asked = Preference(
+        available=frozenset(map(AdvertisedID, available)),
+        must_include=frozenset(map(AdvertisedID, must)),
+        size=size,
+    )
+    answer = prefer(GPUS.resource, asked, GPUS.context, no_policy)
+    assert answer == tuple(sorted({*must, *(available if size > 1 else ())}))
+
+
+def test_a_question_with_ids_that_sharing_does_not_know_stays_as_it_is() -> None:
+    resource, _ = boxes.replicated(boxes.pcie_only(2), 2)
+    cut = replace(
+        resource,
+        devices=tuple(replace(entry, share=Share(count=2)) for entry in resource.devices),
+    )
+    known = frozenset(entry.id for entry in cut.devices)
+    asked = Preference(available=known | {AdvertisedID("new")}, must_include=frozenset(), size=5)
+    assert narrow(shared(cut), asked) == asked
+    assert narrow(shared(cut), replace(asked, size=2)).available < asked.available
