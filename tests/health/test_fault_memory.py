@@ -165,6 +165,20 @@ def test_the_same_reset_fault_after_two_reboots_asks_for_an_inspection() -> None
     assert forgotten(memory, {GPU}) == FaultRecords()
 
 
+def test_of_many_reboots_those_are_counted_that_escalate_and_no_more() -> None:
+    memory, fault = FaultRecords(), event(FaultClass.RESET, "119")
+    for number in range(6):
+        memory = told(after_boot(memory, str(number)), fault, boot=str(number))
+    (found,) = standing(memory, 0.0, POLICY)
+    assert found.reason == f"r; it came back after {POLICY.escalate_after_reboots} reboots"
+
+
+def test_what_has_lapsed_already_is_no_next_lapse() -> None:
+    memory = told(FaultRecords(), event(FaultClass.APP, "13"))
+    assert next_lapse(memory, 99.0, POLICY) == 100.0
+    assert next_lapse(memory, 100.0, POLICY) is None
+
+
 def test_reboots_of_long_ago_do_not_escalate() -> None:
     memory, fault = FaultRecords(), event(FaultClass.RESET, "119")
     for number in range(4):

@@ -119,6 +119,32 @@ async def test_a_socket_that_another_process_serves_is_left_alone(stub: KubeletS
         assert is_listening(path)
 
 
+async def test_a_socket_that_cannot_be_bound_is_an_error_that_names_it(stub: KubeletStub) -> None:
+    path = stub.socket_dir / endpoint_of(GPU)
+    path.mkdir(parents=True)
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    endpoint = Endpoint(plugin, KubeletSocket(stub.kubelet_socket), Recorded(), seed=1)
+    with pytest.raises(RegistrationError, match=f"{path}: cannot be bound"):
+        await endpoint.run()
+
+
+async def test_a_stream_that_a_kubelet_drops_is_told_and_one_that_ended_with_it_is_not(
+    served: Served,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await served.stub.disconnect(GPU)
+        await registered(served.stub, 2)
+        await served.stub.wait_for(lambda: served.stub.allocatable()[GPU] == 3)
+        await served.stub.restart()
+        await registered(served.stub, 3)
+    lost = [line for line in lines if line["event"] == "registration_lost"]
+    assert [(line["log_level"], line["resource"]) for line in lost] == [
+        ("info", GPU),
+        ("debug", GPU),
+    ]
+    assert lost[0]["stream_ended"] is True
+
+
 def test_endpoint_names_are_short_and_distinct() -> None:
     long = [ResourceName(f"example.com/{'x' * 60}{n}") for n in range(3)]
     names = {endpoint_of(name) for name in long}
@@ -145,6 +171,10 @@ def test_a_kubelet_that_keeps_refusing_is_asked_less_and_less_up_to_a_limit() ->
     assert waits[0] == 0
     assert 0.05 <= waits[1] <= 0.1
     assert all(2.5 <= wait <= 5.0 for wait in waits[7:])
+
+
+def test_the_first_attempt_waits_for_nothing_whichever_kubelet_it_is() -> None:
+    assert Backoff(random.Random(1)).next_s(None, 0.0) == 0.0
 
 
 def test_a_registration_that_lasted_is_renewed_at_once_and_one_that_did_not_is_not() -> None:
