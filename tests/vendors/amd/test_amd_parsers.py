@@ -9,6 +9,8 @@ from deviceplugin.vendors.amd.frame_buffers import parse_bar_bytes, parse_settin
 from deviceplugin.vendors.amd.gpus import parse_unique_id
 from deviceplugin.vendors.amd.kfd import (
     KfdLink,
+    KfdNode,
+    Topology,
     nearest_links,
     parse_gfx_version,
     parse_link,
@@ -119,3 +121,103 @@ def test_gims_settings_are_decimal_or_hexadecimal() -> None:
 
 def test_an_unused_bar_has_no_size() -> None:
     assert parse_bar_bytes("0x0000000000000000 0x0000000000000000 0x0000000000000000") is None
+
+
+# location_id 0xc122: bus 0xc1, slot 4, function 2; simd_count / simd_per_cu compute units.
+WHOLE = """simd_count 1216
+simd_per_cu 4
+num_xcc 8
+location_id 49442
+domain 1
+drm_render_minor 130
+hive_id 66
+gfx_target_version 90402
+size_in_bytes 206158430208
+unknown
+"""
+
+
+def test_a_node_is_all_that_its_properties_say() -> None:
+    assert parse_node(7, parse_properties(WHOLE)) == KfdNode(
+        number=7,
+        domain=1,
+        bus=0xC1,
+        slot=4,
+        function=2,
+        render_minor=130,
+        dies=8,
+        compute_units=304,
+        gfx_version="gfx942",
+        hive="0000000000000042",
+        memory_bytes=206158430208,
+    )
+
+
+@pytest.mark.parametrize(
+    ("minor", "there"), [(127, False), (128, True)], ids=["a card's minor", "the first render"]
+)
+def test_a_gpu_has_a_render_node(minor: int, *, there: bool) -> None:
+    text = f"simd_count 4\ndrm_render_minor {minor}"
+    assert (parse_node(1, parse_properties(text)) is not None) is there
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("0001:c1:04.2", True),
+        ("0001:c1:04.0", True),
+        ("0000:c1:04.2", False),
+        ("0001:c2:04.2", False),
+        ("0001:c1:05.2", False),
+    ],
+    ids=["itself", "another function", "domain", "bus", "slot"],
+)
+def test_a_node_sits_at_the_device_of_its_address(address: str, *, same: bool) -> None:
+    node = parse_node(7, parse_properties(WHOLE))
+    assert node is not None
+    assert node.sits_at(address) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("type 11\nnode_to 3\nweight 15", KfdLink(peer=3, kind=LinkKind.XGMI, weight=15)),
+        ("type 2\nnode_to 0\nweight 0", KfdLink(peer=0, kind=LinkKind.PCIE, weight=None)),
+        ("type 1\nnode_to 3", None),
+        ("type 11\nweight 15", None),
+        ("node_to 3", None),
+    ],
+    ids=["XGMI", "PCIe without a weight", "another type", "no peer", "no type"],
+)
+def test_a_link_is_of_a_known_type_and_has_a_peer(text: str, link: KfdLink | None) -> None:
+    assert parse_link(parse_properties(text)) == link
+
+
+def test_links_are_in_the_order_of_their_peers() -> None:
+    links = [KfdLink(peer=peer, kind=LinkKind.XGMI, weight=15) for peer in (5, 2, 9)]
+    assert [link.peer for link in nearest_links(links)] == [2, 5, 9]
+
+
+@pytest.mark.parametrize(
+    ("topology", "why", "remedy"),
+    [
+        (Topology(present=False), "the kernel shows no KFD", "CONFIG_HSA_AMD"),
+        (Topology(), "has no node for it", "look for kfd in the kernel log"),
+        (Topology(problems=("a: EPERM",)), "a: EPERM", "device cgroup"),
+        (Topology(problems=("a: EPERM", "b", "c")), "a: EPERM (and 2 more)", "device cgroup"),
+    ],
+    ids=["no KFD", "no node", "one problem", "several"],
+)
+def test_why_a_node_is_missing_is_said_with_what_to_do(
+    topology: Topology, why: str, remedy: str
+) -> None:
+    assert topology.why_missing.startswith(why) or topology.why_missing.endswith(why)
+    assert remedy in topology.remedy
+
+
+def test_a_topology_without_some_nodes_has_the_others() -> None:
+    nodes = tuple(
+        node for n in (1, 2, 3) if (node := parse_node(n, parse_properties(WHOLE))) is not None
+    )
+    left = Topology(nodes=nodes).without_nodes([2])
+    assert [node.number for node in left.nodes] == [1, 3]

@@ -153,6 +153,16 @@ def test_an_event_reaches_the_instances_that_it_names_and_no_other(machine: Mach
     assert targets(99, 0) == {GPU}
 
 
+def test_an_event_of_the_driver_names_a_gpu_instance_alone_or_none(machine: Machine) -> None:
+    machine.double.set_mig(0, ["1g.5gb", "2g.10gb"])
+    part = next(d for d in machine.devices() if d.parent)
+    with machine.watching() as report:
+        machine.double.raise_event(0, xid=94, gi=int(part.attributes["gpu_instance"]))
+        assert report.events.get(timeout=WAIT_S).device == part.id
+        machine.double.raise_event(0, xid=94)
+        assert report.events.get(timeout=WAIT_S).device == GPU
+
+
 def test_a_double_bit_error_takes_a_gpu_that_cannot_contain_it(machine: Machine) -> None:
     machine.double.update_gpu(0, lambda gpu: replace(gpu, architecture=5))
     event = NvmlEvent(gpu=DeviceID(GPU), type=0x2, data=0)
