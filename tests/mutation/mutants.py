@@ -129,7 +129,8 @@ def _is_piece(text: ast.AST, item: ast.AST) -> bool:
     """Of an f-string that is a sentence; the values in it are none."""
     if not (isinstance(text, ast.JoinedStr) and isinstance(item, ast.Constant)):
         return False
-    return any(isinstance(piece, ast.Constant) and " " in piece.value for piece in text.values)
+    pieces = (piece.value for piece in text.values if isinstance(piece, ast.Constant))
+    return any(" " in str(piece) for piece in pieces)
 
 
 def _replacements(node: ast.AST) -> Iterator[ast.AST]:

@@ -15,7 +15,13 @@ RESOURCES = {NAME: BOX.resource}
 
 
 def asked(**changed: Any) -> Asked:
-    values = {"resource": NAME, "size": 1, "available": None, "must_include": (), "policy": None}
+    values: dict[str, Any] = {
+        "resource": NAME,
+        "size": 1,
+        "available": None,
+        "must_include": (),
+        "policy": None,
+    }
     return Asked(**values | changed)
 
 
@@ -52,7 +58,8 @@ def test_everything_that_nobody_holds_is_available_unless_some_are_named() -> No
 
 def test_the_question_has_its_size_and_what_must_be_included() -> None:
     question = preferred(size=2, must_include=("g02",))
-    assert (question.size, question.must_include) == (2, {"g02"})
+    assert question.size == 2
+    assert question.must_include == {"g02"}
 
 
 @pytest.mark.parametrize("flag", ["available", "must_include"])

@@ -1,5 +1,6 @@
 """The scores of `explain`, against what they say they are, counted one id at a time."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -33,7 +34,7 @@ def explained(
     )
 
 
-def between(box: Box, ids: list[str], *, fragmentation: bool) -> int:
+def between(box: Box, ids: Sequence[str], *, fragmentation: bool) -> int:
     """The cost of every pair of ids that are of two GPUs."""
     layout = box.context.layout(box.resource)
     costs = layout.fragmentation_costs if fragmentation else layout.costs

@@ -138,7 +138,9 @@ def test_a_program_that_does_not_serve_is_a_fault_of_the_devices_that_are_shared
     node.programs = (not_ready(gpu(0)),)
     node.planner.use(MPS)
     ((resources, devices, methods),) = node.asked
-    assert (set(resources), devices, methods) == ({GPU}, {gpu(0).id}, {"mps"})
+    assert set(resources) == {GPU}
+    assert devices == {gpu(0).id}
+    assert methods == {"mps"}
     assert [fault.code for fault in node.store.current.faults_of(gpu(0))] == ["mps_not_ready"]
     assert node.health(GPU) == {Health.UNHEALTHY}
 

@@ -321,7 +321,7 @@ def test_the_driver_is_the_vendors_own_unless_the_device_says_otherwise(
 
 
 def test_slices_and_whole_devices_are_no_ids_of_one_name() -> None:
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"match": {"index": 0}, "offers": [{"memory": {}, "name": "nvidia.com/any"}]},
         {"offers": [{"whole": True, "name": "nvidia.com/any"}]},
     ]

@@ -1,6 +1,7 @@
 """The names of MIG profiles, and what no GPU can be."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -95,8 +96,8 @@ def test_lines_that_are_no_minors_are_skipped() -> None:
     assert parse_mig_minors(text) == {"gpu0/gi1/access": 12}
 
 
-def test_a_node_without_the_file_has_no_minors(tmp_path: object) -> None:
-    assert read_mig_minors(Host(str(tmp_path))) == {}
+def test_a_node_without_the_file_has_no_minors(tmp_path: Path) -> None:
+    assert read_mig_minors(Host(tmp_path)) == {}
 
 
 def test_a_plus_is_no_character_of_a_resource_name() -> None:
