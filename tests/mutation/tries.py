@@ -1,5 +1,6 @@
 """Tries the faults of modules: in copies of one process where possible, or from the start."""
 
+import contextlib
 import json
 import os
 import signal
@@ -46,10 +47,12 @@ class Tries(Struct, frozen=True):
         try:
             with os.fdopen(reading) as answers:
                 for module in faults:
+                    # None where the process has failed: then all are tried from the start.
                     hot, left = json.loads(answers.readline() or "[[], []]")
                     yield module, (hot, left)
         finally:
-            os.killpg(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
 
     def _tried(

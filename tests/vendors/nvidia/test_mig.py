@@ -82,6 +82,20 @@ def test_a_gpu_in_mig_mode_without_memory_is_a_fault_of_that_gpu_alone(
     assert "no memory for a GPU in MIG mode" in fault.reason
 
 
+@pytest.mark.parametrize("slices", [0, 2], ids=["none", "more than the GPU instance has"])
+def test_an_instance_of_impossible_slices_is_a_fault_of_its_gpu_alone(
+    node: NvmlDouble, make_vendor: MakeVendor, slices: int
+) -> None:
+    def cut(gpu: Gpu) -> Gpu:
+        return replace(gpu, mig=tuple(replace(one, ci_slices=slices) for one in gpu.mig))
+
+    node.set_mig(3, ["1g.5gb"])
+    node.update_gpu(3, cut)
+    found = make_vendor().discover()
+    assert len([device for device in found.devices if device.resource == "nvidia.com/gpu"]) == 3
+    assert [fault for fault in found.faults if f"(1, {slices}) slices and" in fault.reason]
+
+
 def test_the_nodes_of_an_instance_are_keyed_by_the_gpus_minor() -> None:
     minors = parse_mig_minors("gpu5/gi3/access 30\ngpu5/gi3/ci1/access 31\ngpu0/gi3/access 1\nbad")
     assert capability_nodes(minors, 5, INSTANCE) == (
