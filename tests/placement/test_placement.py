@@ -335,3 +335,12 @@ def test_a_policy_that_raises_is_told_once_and_replaced_by_the_plain_order() -> 
         for _ in range(3):
             assert policy(BOX.resource, asked, BOX.context) == ("g00", "g05")
     assert [entry["event"] for entry in logs] == ["plugin_function_failed"]
+
+
+async def test_ids_that_are_listed_no_more_are_no_turn(make: Make) -> None:
+    placement = await ready(make(scheduling={"policy": "round_robin"}))
+    gone = replace(BOX.resource.devices[0], id=AdvertisedID("gone"))
+    placement.handed_out(BOX.resource, [gone])
+    assert dict(placement.context.last) == {}
+    placement.handed_out(BOX.resource, [gone, BOX.resource.devices[2]])
+    assert dict(placement.context.last) == {NAME: "g02"}
