@@ -358,3 +358,17 @@ def test_a_question_with_ids_that_sharing_does_not_know_stays_as_it_is() -> None
     asked = Preference(available=known | {AdvertisedID("new")}, must_include=frozenset(), size=5)
     assert narrow(shared(cut), asked) == asked
     assert narrow(shared(cut), replace(asked, size=2)).available < asked.available
+
+
+def test_a_replica_that_must_be_included_counts_as_much_as_one_that_is_chosen() -> None:
+    resource, _ = boxes.replicated(boxes.pcie_only(2), 4)
+    cut = replace(
+        resource,
+        devices=tuple(replace(entry, share=Share(count=4)) for entry in resource.devices),
+    )
+    asked = Preference(
+        available=frozenset(entry.id for entry in cut.devices),
+        must_include=frozenset({AdvertisedID("g01::0")}),
+        size=3,
+    )
+    assert narrow(shared(cut), asked).available == {"g01::0", "g00::0", "g00::1"}

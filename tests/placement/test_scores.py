@@ -119,3 +119,10 @@ def test_runners_up_are_at_most_five_and_none_is_the_choice() -> None:
     shown = explained(Box(boxes.pcie_only(8)), 7, "spread")
     ids = [tuple(choice["ids"]) for choice in (shown["chosen"], *shown["runners_up"])]
     assert len(set(ids)) == len(ids) <= 6
+
+
+def test_a_gpu_that_no_inventory_has_is_shown_without_a_place() -> None:
+    topology = replace(PARTS.context.topology, devices={}, places={})
+    shown = explained(PARTS, 1, "packed", context=Context(topology=topology))
+    gpu = shown["chosen"]["gpus"][0]
+    assert (gpu["gpu"], gpu["pci_address"], gpu["numa_node"]) == ("g00", None, None)

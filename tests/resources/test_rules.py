@@ -383,3 +383,15 @@ def test_the_unit_that_fits_leaves_room_for_the_reserve() -> None:
 def test_a_device_that_is_shared_in_turns_is_not_isolated() -> None:
     (resource,) = sharing({"offers": [{"replicas": 2}]}).plan(inventory(A100)).resources.values()
     assert resource.isolation is Isolation.NONE
+
+
+def test_the_strictest_of_the_offers_of_one_name_counts() -> None:
+    rules: list[dict[str, Any]] = [
+        {
+            "match": {"index": 0},
+            "offers": [{"replicas": 2, "name": "x.y/z", "distinct": True, "max_per_container": 3}],
+        },
+        {"offers": [{"replicas": 2, "name": "x.y/z", "max_per_container": 2}]},
+    ]
+    (resource,) = sharing(*rules).plan(NODE).resources.values()
+    assert (resource.distinct, resource.max_per_container) == (True, 2)
