@@ -146,6 +146,18 @@ async def test_devices_wait_for_the_program_of_mps_and_are_served_once_it_is_the
             "rules: [{match: {profile: '*'}, offers: [exclude]}]",
             "rules[0] fits no device of this node",
         ),
+        (
+            (
+                "rules: [{offers: [whole]}, {label: mine, match: {profile: x}, offers: [exclude]},"
+                " {label: mine, offers: [exclude]},"
+                " {label: mine, match: {profile: y}, offers: [whole]}]"
+            ),
+            "mine does nothing: earlier rules decide about each device that it fits",
+        ),
+        (
+            "rules: [{match: {vendor: ['nv*', amd], index: 9}, offers: [exclude]}]",
+            "rules[0] fits no device of this node",
+        ),
     ],
 )
 def test_an_entry_that_fits_no_device_has_one_line(tmp_path: Path, text: str, line: str) -> None:

@@ -309,3 +309,45 @@ def test_splits_are_of_joined_resources_that_are_served_alone() -> None:
     assert splits([(container, gpu_, one), (container, memory, one)], both) == {}
     assert splits([(container, gpu_, one), (container, names[0], two)], both) == {}
     assert splits([(container, gpu_, one), (container, names[1], two)], both) == {}
+
+
+def test_what_must_be_included_is_never_narrowed_away() -> None:
+    node = Node("nvidia", 8, 8)
+    plan = node.plan
+    memory = plan.resources[node.memory]
+    node.pairs.given(plan.resources[node.gpu], one_id(plan, node.gpu, 1))
+    available = frozenset(e.id for e in memory.devices)
+    must = frozenset({one_id(plan, node.memory)[0].id})
+    asked = Preference(available=available, must_include=must, size=2)
+    assert node.pairs.narrowed(memory, asked) == asked
+    fits = Preference(available=available, must_include=frozenset(), size=8)
+    assert len(node.pairs.narrowed(memory, fits).available) == 8
+    too_many = replace(fits, size=9)
+    assert node.pairs.narrowed(memory, too_many) == too_many
+
+
+def test_a_half_is_open_for_its_partner_alone() -> None:
+    node = Node("nvidia", 8, 8)
+    plan = node.plan
+    replicas, memory = plan.resources[node.gpu], plan.resources[node.memory]
+    node.pairs.given(replicas, one_id(plan, node.gpu, 1))
+    node.pairs.check(replicas, one_id(plan, node.gpu, 0))  # the next container's
+    other = replace(memory, partner=ResourceName("nvidia.com/another"))
+    node.pairs.check(other, one_id(plan, node.memory, 0))
+    with pytest.raises(AllocationError):
+        node.pairs.check(memory, one_id(plan, node.memory, 0))
+
+
+def test_a_gpu_of_which_nothing_is_available_does_not_say_how_much_is_most() -> None:
+    node = Node("nvidia", 8, 4, 2)
+    replicas = node.plan.resources[node.gpu]
+    ids = {n: {e.id for e in replicas.devices if e.device == f"nvidia-{n}"} for n in range(3)}
+    asked = Preference(available=frozenset(ids[1] | ids[2]), must_include=frozenset(), size=1)
+    assert node.pairs.narrowed(replicas, asked).available == ids[1]
+
+
+def test_one_half_alone_is_not_split() -> None:
+    resources = Node("nvidia", 8, 8).plan.resources
+    container, name = ("n", "p", "c"), ResourceName("nvidia.com/gpu")
+    one, two = DeviceID("nvidia-0"), DeviceID("nvidia-1")
+    assert splits([(container, name, one), (container, name, two)], resources) == {}
