@@ -255,3 +255,9 @@ def test_a_device_that_is_not_offered_contests_no_resource() -> None:
     mine, hidden = device("a", resource="shared.com/gpu"), device("b", "theirs", resource=None)
     found = admitted("theirs", Discovery(devices=(hidden,)), [mine], ORDER)
     assert (found.devices, found.refused) == ((hidden,), ())
+
+
+def test_a_weaker_vendor_that_contests_nothing_is_not_displaced() -> None:
+    others = [device("a", "theirs", resource="x.com/y"), device("b", "acme", resource="acme.com/z")]
+    found = admitted("ours", Discovery(devices=(device("a"),)), others, (*ORDER, "acme"))
+    assert set(found.displaced) == {"theirs"}

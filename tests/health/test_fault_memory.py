@@ -173,6 +173,17 @@ def test_of_many_reboots_those_are_counted_that_escalate_and_no_more() -> None:
     assert found.reason == f"r; it came back after {POLICY.escalate_after_reboots} reboots"
 
 
+def test_the_same_reading_of_the_reset_counter_changes_nothing() -> None:
+    memory = with_reset_counter(told(FaultRecords(), event(FaultClass.RESET)), GPU, 500, [])
+    assert with_reset_counter(memory, GPU, 500, []) == memory
+
+
+def test_an_event_of_an_unknown_boot_is_remembered_without_it() -> None:
+    memory = told(FaultRecords(), event(FaultClass.RESET), boot=None)
+    assert kinds(memory) == [FaultClass.RESET]
+    assert dict(memory.boots) == {}
+
+
 def test_what_has_lapsed_already_is_no_next_lapse() -> None:
     memory = told(FaultRecords(), event(FaultClass.APP, "13"))
     assert next_lapse(memory, 99.0, POLICY) == 100.0

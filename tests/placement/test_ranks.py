@@ -372,3 +372,10 @@ def test_a_replica_that_must_be_included_counts_as_much_as_one_that_is_chosen() 
         size=3,
     )
     assert narrow(shared(cut), asked).available == {"g01::0", "g00::0", "g00::1"}
+
+
+def test_gpus_are_in_the_order_of_their_pci_addresses() -> None:
+    one, other = boxes.unlinked(2)
+    swapped = [replace(one, pci_address=other.pci_address), replace(other, pci_address=None)]
+    topology = topology_of(boxes.inventory(swapped), PciTopology())
+    assert topology.gpus == ("g01", "g00")
