@@ -73,7 +73,11 @@ def test_resources_and_how_they_are_shared_are_shown_sorted() -> None:
 
 def test_vendors_are_shown_with_their_versions_and_what_is_wrong() -> None:
     status = VendorStatus(
-        name="nvidia", driver_version="570.1", library_version="12.570", error="no NVML"
+        name="nvidia",
+        driver_version="570.1",
+        library_version="12.570",
+        error="no NVML",
+        notes=("n",),
     )
     node = replace(inventory(), vendors=MappingProxyType({"nvidia": status}))
     assert report("n", node, Plan(resources={}))["vendors"] == [
@@ -82,6 +86,7 @@ def test_vendors_are_shown_with_their_versions_and_what_is_wrong() -> None:
             "driver_version": "570.1",
             "library_version": "12.570",
             "error": "no NVML",
+            "notes": ["n"],
         }
     ]
 
