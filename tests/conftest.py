@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.fakes.nvml import NvmlDouble
@@ -62,6 +63,14 @@ def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:  # any ev
 
 
 sys.addaudithook(_refuse_processes)
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command that runs in this process sets the log up: for its own test alone."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
