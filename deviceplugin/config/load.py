@@ -38,6 +38,7 @@ from deviceplugin.discovery.registry import (
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
+from deviceplugin.metrics import section as metrics
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
@@ -244,6 +245,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     sharing.SECTIONS,
     scheduling.SECTIONS,
     kubernetes.SECTIONS,
+    metrics.SECTIONS,
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")
@@ -253,5 +255,5 @@ OTHER_VARIABLES = ("config", "format")
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, "version"}
     | {"alerts", "audit", "cdi", "diagnostics", "dra", "extender", "history", "kubelet", "labels"}
-    | {"logs", "metrics", "partitioning", "placement", "resources", "telemetry", "tracing"}
+    | {"logs", "partitioning", "placement", "resources", "telemetry", "tracing"}
 )

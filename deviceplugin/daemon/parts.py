@@ -10,9 +10,12 @@ from pathlib import Path
 import structlog
 
 from deviceplugin.config.config import Config, address_text
+from deviceplugin.daemon.door import check_files, door_of
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.host.uevents import Uevent, watch_uevents
-from deviceplugin.metrics.http import App, HttpServer, application
+from deviceplugin.metrics.door import App
+from deviceplugin.metrics.http import HttpServer, application
+from deviceplugin.metrics.section import MetricsSection, metrics_section
 from deviceplugin.runtime import garbage
 from deviceplugin.runtime.control import Control
 from deviceplugin.runtime.keep import Keeper
@@ -32,6 +35,7 @@ class HttpPart(Part[Config]):
 
     def __init__(self, config: Config, routes: Mapping[str, Page], keeper: Keeper) -> None:
         self._address, self._routes = config.metrics_address, routes
+        self._section = metrics_section(config.sections)
         self._keeper = keeper.another()
 
     @asynccontextmanager
@@ -43,22 +47,29 @@ class HttpPart(Part[Config]):
         finally:
             await self._keeper.end()
 
+    def check(self, config: Config) -> None:
+        """Raise ConfigError where files of the endpoint are not there."""
+        check_files(metrics_section(config.sections))
+
     async def use(self, config: Config) -> None:
-        """Serve at the address of `config`; where that is so already, nothing happens."""
-        if config.metrics_address != self._address:
-            self._address = config.metrics_address
+        """Serve at the address of `config`, to whom it says; if that is so already, nothing
+        happens."""
+        section = metrics_section(config.sections)
+        if (config.metrics_address, section) != (self._address, self._section):
+            self._address, self._section = config.metrics_address, section
             await self._keeper.end(None)  # or its address could be taken
             self._start()
 
     def _start(self) -> None:
         if self._address is not None:
             app = application(self._routes)
-            self._keeper.start("http", partial(_serve_http, app, self._address))
+            self._keeper.start("http", partial(_serve_http, app, self._address, self._section))
 
 
-async def _serve_http(app: App, address: tuple[str, int]) -> None:
+async def _serve_http(app: App, address: tuple[str, int], section: MetricsSection) -> None:
+    door = await asyncio.to_thread(door_of, section)
     try:
-        server = await asyncio.to_thread(HttpServer, app, address)
+        server = await asyncio.to_thread(HttpServer, app, address, door)
     except OSError as error:
         raise DevicePluginError(f"{address_text(address)}: {error.strerror}") from error
     log.info("metrics_served", address=address_text((address[0], server.port)))

@@ -1,7 +1,7 @@
 """Sharing as a part of the daemon: planner, ledger, the guard of forms, programs, their tasks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 from msgspec import Struct
@@ -11,10 +11,11 @@ from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.retention import Retention
+from deviceplugin.metrics.section import shows_pods
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.methods import Launches, launches_of
-from deviceplugin.resources.metrics import SharingCollector, StateCollector
+from deviceplugin.resources.metrics import Held, SharingCollector, StateCollector
 from deviceplugin.resources.pairs import Container, Pairs, splits
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
@@ -49,7 +50,7 @@ class SharingPart(Part[Config]):
 
     def __init__(self, config: Config, store: InventoryStore) -> None:
         settings = sharing_settings(config)
-        self.sharing = settings.sharing
+        self.sharing, self._shows_pods = settings.sharing, shows_pods(config.sections)
         self.ledger, self._split = Ledger(time.monotonic), dict[Container, str]()
         self._programs = Programs(settings.launches, self._program_changed)
         self._store = store
@@ -86,7 +87,7 @@ class SharingPart(Part[Config]):
     async def use(self, config: Config) -> None:
         """Share by other settings from now on; what pods hold they keep."""
         settings = sharing_settings(config)
-        self.sharing = settings.sharing
+        self.sharing, self._shows_pods = settings.sharing, shows_pods(config.sections)
         self._programs.use(settings.launches)
         self.planner.use(settings.sharing)
 
@@ -105,8 +106,12 @@ class SharingPart(Part[Config]):
             "devices": StateCollector(
                 lambda: store.current, lambda: listed.value, lambda: self.retention.kept
             ),
-            "sharing": SharingCollector(lambda: planner.current, self.ledger.held),
+            "sharing": SharingCollector(lambda: planner.current, self._shown),
         }
+
+    def _shown(self) -> Iterable[Held]:
+        """Which pods hold what, where metrics may say so."""
+        return self.ledger.held() if self._shows_pods else ()
 
     async def _plan(self) -> None:
         """Not before the kubelet was asked what pods hold: the first list has that too."""

@@ -9,31 +9,31 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
 from deviceplugin.metrics.connections import END, Connections
+from deviceplugin.metrics.door import App, Door
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.part import Page, Response
-
-App = Callable[[str], Response]
 
 
 class HttpServer(Connections):
     """Answers GET and HEAD by `app`, a path at a time and connection, until `close`.
 
-    Raises OSError if it cannot bind.
+    `door` decides who gets which page. Raises OSError if it cannot bind.
     """
 
-    def __init__(self, app: App, address: tuple[str, int]) -> None:
-        super().__init__(partial(_answer, app), address)
+    def __init__(self, app: App, address: tuple[str, int], door: Door | None = None) -> None:
+        door = door or Door()
+        super().__init__(partial(_answer, door, app), address, door.enter)
 
 
-def _answer(app: App, head: bytes, _: socket.socket) -> bytes:
+def _answer(door: Door, app: App, head: bytes, connection: socket.socket) -> bytes:
     method, path = _parse_request(head)
     if not path:
         response = Response("400 Bad Request", "text/plain", "no HTTP/1 request\n")
     elif method not in ("GET", "HEAD"):
         response = Response("405 Method Not Allowed", "text/plain", "read-only\n")
     else:
-        response = app(path)
+        response = door.answer(app, path, head, connection)
     return _encode(response, with_body=method != "HEAD")
 
 
@@ -51,9 +51,10 @@ def _encode(response: Response, *, with_body: bool) -> bytes:
     body = response.text.encode()
     head = (
         f"HTTP/1.1 {response.status}\r\nContent-Type: {response.content_type}\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
     )
-    return head.encode() + (body if with_body else b"")
+    head += "WWW-Authenticate: Bearer\r\n" if response.status.startswith("401") else ""
+    return f"{head}\r\n".encode() + (body if with_body else b"")
 
 
 LOOP_S = 2.0

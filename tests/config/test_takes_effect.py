@@ -67,6 +67,8 @@ MPS: Document = {
     "rules": [{"offers": [{"replicas": 2, "sharing": "mps"}]}],
     "sharing": {"mps": {"control": "/bin/true"}},
 }
+ACCOUNT = Path(__file__).parents[1] / "kubernetes/account"
+CERTIFICATE = {"certificate_file": str(ACCOUNT / "ca.crt"), "key_file": str(ACCOUNT / "key.pem")}
 NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
 
@@ -127,6 +129,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "kubernetes.events": True,
         "kubernetes.condition": True,
         "kubernetes.taint": "any",
+        "metrics.pods": True,
         "scheduling.policy": "spread",
         "scheduling.proximity_to": "eth7",
         "scheduling.priority[].id": "x*",
@@ -135,6 +138,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "scheduling.priority[].pci_address": "x*",
         "scheduling.priority[].numa_node": 1,
         "sharing.mps.root": "/run/else",
+        "sharing.mps.clients": "directories",
         "nvidia.mig_strategy": "single",
         "nvidia.device_list_strategy": ["cdi-cri"],
         "nvidia.device_id_strategy": "index",
@@ -224,6 +228,12 @@ CHANGES = {
     "rules[].match.memory[].min": changed("rules[].match.memory.min", "2GiB", RANGE),
     "rules[].match.memory[].max": changed("rules[].match.memory.max", "2GiB", RANGE),
     "sharing.mps.control": changed("sharing.mps.control", "/bin/false", MPS),
+    "metrics.certificate_file": ({}, {"metrics": CERTIFICATE}),
+    "metrics.key_file": ({}, {"metrics": CERTIFICATE}),
+    "metrics.token_file": changed(
+        "metrics.token_file", str(ACCOUNT / "token"), {"metrics": CERTIFICATE}
+    ),
+    "metrics.token_review": changed("metrics.token_review", True, {"metrics": CERTIFICATE}),
     "gpu_nodes[].name": (NODE, {"gpu_nodes": [{"name": "other"}]}),
     "gpu_nodes[].gpu_type": changed("gpu_nodes[].gpu_type", "x", NODE),
     "gpu_nodes[].gpu_count": changed("gpu_nodes[].gpu_count", 3, NODE),

@@ -100,6 +100,7 @@ FORMS = """
 rules:
   - match: {vendor: example}
     offers: [whole, {replicas: 2}]
+metrics: {pods: true}
 """
 
 

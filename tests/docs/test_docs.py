@@ -22,6 +22,7 @@ from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.metrics.registry import Registry
+from deviceplugin.metrics.section import MetricsSection
 from deviceplugin.model import FaultClass
 from deviceplugin.placement.section import SchedulingSection
 from deviceplugin.resources.metrics import StateCollector
@@ -119,7 +120,7 @@ def default_of(field: Any) -> str:
 
 
 SECTIONS = {name: s for module in load_vendors(None) for name, s in module.SECTIONS.items()}
-SECTIONS |= {"scheduling": SchedulingSection}
+SECTIONS |= {"scheduling": SchedulingSection, "metrics": MetricsSection}
 KEYS = [
     key for name, s in sorted(SECTIONS.items()) for key in keys(name, msgspec.inspect.type_info(s))
 ]

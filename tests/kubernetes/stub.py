@@ -33,6 +33,8 @@ class ApiStub:
         self.events: dict[str, Document] = {}
         self.failures: list[int] = []
         self.refused: dict[str, int] = {}  # method and start of the path to a status
+        self.accounts: dict[str, str] = {}  # token to user
+        self.readers: dict[str, str] = {}  # user to the path that it may get
         self.requests: list[str] = []
         self.changed = threading.Condition()
 
@@ -45,6 +47,8 @@ class ApiStub:
             for start, status in self.refused.items():
                 if f"{method} {path}".startswith(start):
                     return status, {"message": "events is forbidden"}
+            if path.startswith("/apis/"):
+                return 201, {"status": self._reviewed(body["kind"], body["spec"])}
             return self._served(method, path.strip("/").split("/")[2:], body, kind)
 
     def _served(
@@ -64,6 +68,14 @@ class ApiStub:
             uid = self.pods.get(f"{path[1]}/{path[3]}")
             return (200, {"metadata": {"uid": uid}}) if uid else (404, {"message": "no such pod"})
         return self._event(method, path, body)
+
+    def _reviewed(self, kind: str, spec: Document) -> Document:
+        if kind == "TokenReview":
+            user = self.accounts.get(spec["token"])
+            return {"authenticated": True, "user": {"username": user}} if user else {}
+        wanted = spec["nonResourceAttributes"]
+        allowed = self.readers.get(spec["user"]) == wanted["path"] and wanted["verb"] == "get"
+        return {"allowed": allowed}
 
     def _event(self, method: str, path: list[str], body: Document) -> tuple[int, Document]:
         if method == "POST" and path[2:] == ["events"]:

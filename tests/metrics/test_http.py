@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.metrics.connections import MAX_REQUESTS
+from deviceplugin.metrics.door import App
 from deviceplugin.metrics.http import (
-    App,
     HttpServer,
     application,
     loop_alive,
