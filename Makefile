@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check format protos bench clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format protos bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +64,49 @@ check: $(VENV)/.installed
 	$(MAKE) protos
 	git diff --exit-code -- deviceplugin/pb
 
+# The tools of the supply chain, apart from those of development.
+$(VENV)-supply/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-supply
+	$(VENV)-supply/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["supply"])')
+	touch $@
+
+# Known vulnerabilities of what the image gets, and patterns in our code that are often one. Where the
+# databases cannot be asked, it says so and goes on.
+audit: $(VENV)/.installed $(VENV)-supply/.installed
+	$(BIN)/python -m tests.audit --tools $(VENV)-supply/bin
+
+# Which versions the image gets, with the hash of every file of them. LOCK_FLAGS=--upgrade looks for
+# newer ones.
+lock: $(VENV)-supply/.installed
+	$(VENV)-supply/bin/uv pip compile pyproject.toml $(LOCKING) --output-file requirements.lock
+	echo 'setuptools>=77' | $(VENV)-supply/bin/uv pip compile - $(LOCKING) --output-file requirements-build.lock
+
+LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-config \
+  --custom-compile-command 'make lock' $(LOCK_FLAGS)
+
+# What is in the image, as CycloneDX.
+sbom: $(VENV)-supply/.installed
+	$(VENV)-supply/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+	  --output-reproducible --of JSON --output-file sbom.cdx.json
+
+# The same bytes for the same commit, wherever it is built.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+wheel: $(VENV)/.installed
+	rm -rf build/wheel && mkdir -p build/wheel
+	git archive HEAD pyproject.toml README.md deviceplugin | tar -x -C build/wheel
+	cd build/wheel && umask 022 && chmod -R u=rwX,go=rX . && \
+	  SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CURDIR)/$(BIN)/python -m pip wheel --quiet --no-index \
+	    --no-deps --no-build-isolation --disable-pip-version-check --wheel-dir $(CURDIR)/dist .
+
+# The image of a release: from a base that cannot change, so BASE_IMAGE must have its digest.
+DOCKER ?= docker
+image:
+	case '$(BASE_IMAGE)' in *@sha256:*) ;; *) echo 'BASE_IMAGE=NAME:TAG@sha256:... is needed' >&2; exit 2;; esac
+	$(DOCKER) build --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
+	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -106,4 +149,4 @@ bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench .fuzz
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply .fuzz build dist sbom.cdx.json

@@ -1,0 +1,1 @@
+"""The audit of `make audit`: known vulnerabilities of what is shipped, and patterns in our code."""
