@@ -6,6 +6,7 @@ are run without a shell.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,7 @@ class Control:
         for command in self._program.setup:
             if not await self._succeeds(command):
                 raise DevicePluginError(f"it refused {command.text.strip()!r}")
+        await asyncio.to_thread(_link, self._program.links)
 
     async def _succeeds(self, command: Command) -> bool:
         """Whether a command ends with status 0; one that hangs is ended."""
@@ -136,6 +138,21 @@ def _make_folders(folders: Iterable[str]) -> None:
             Path(folder).mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise DevicePluginError(f"{folder}: {error.strerror}") from error
+
+
+def _link(links: Mapping[str, str]) -> None:
+    """A second name of the same file, in place of that of an earlier run."""
+    for file, name in links.items():
+        fresh = f"{name}.new"
+        try:
+            Path(fresh).unlink(missing_ok=True)
+            os.link(file, fresh, follow_symlinks=False)
+            os.replace(fresh, name)
+        except OSError as error:
+            raise DevicePluginError(f"{file} as {name}: {error.strerror}") from error
+        finally:
+            # A rename onto a name of the same file does nothing, and leaves both.
+            Path(fresh).unlink(missing_ok=True)
 
 
 async def _end(child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:

@@ -64,7 +64,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     commands. `folders`, as this process sees them, are made before (mode 755). It serves once
     `probe` succeeds and each command of `setup` has succeeded after that; without a probe, once it
     is started. A probe that succeeds before the start has found the program of an earlier run,
-    which is used until it ends.
+    which is used until it ends. Before it serves, each file that it made and that is in `links`
+    gets one more name, in a folder that clients are given: so they need no folder of its own.
     """
 
     arguments: tuple[str, ...]
@@ -72,6 +73,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     folders: tuple[str, ...] = ()
     probe: Command | None = None
     setup: tuple[Command, ...] = ()
+    links: Mapping[str, str] = msgspec.field(default_factory=lambda: NOTHING)
 
 
 Launch = Callable[[SharedResource], Program]

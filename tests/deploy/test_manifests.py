@@ -28,7 +28,9 @@ from tests.rig import run_command
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.parent.name != "events")
+COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir())
+FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.name not in ("rbac.yaml", "policy.yaml"))
+FILES = [path for path in FILES if path.name != "taint-rbac.yaml"]
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
 AGENTS = (EXPORTER, XPUMD, DEVICE_API)
@@ -273,20 +275,24 @@ def test_a_namespace_of_its_own_has_the_level_that_host_paths_need() -> None:
 def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(DEPLOY, tmp_path / "deploy")
     path = tmp_path / "deploy" / "kustomization.yaml"
-    path.write_text(re.sub(r"(?m)^# (components:|  - components/)", r"\1", path.read_text()))
+    text = re.sub(r"(?m)^# +- components/only-.*\n", "", path.read_text())
+    path.write_text(re.sub(r"(?m)^# (  - components/)", r"\1", text))
     command = ["kubectl", "kustomize", str(path.parent)]
     built = subprocess.run(command, capture_output=True, text=True, check=True)
     objects = list(yaml.safe_load_all(built.stdout))
     here = {o["kind"]: o["metadata"].get("namespace") for o in objects}
-    everywhere = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
-    assert here.keys() == everywhere | {"ConfigMap", "DaemonSet", "ServiceAccount"}
+    policy = "ValidatingAdmissionPolicy"
+    everywhere = {"Namespace", "ClusterRole", "ClusterRoleBinding", policy, f"{policy}Binding"}
+    own = {"ConfigMap", "DaemonSet", "ServiceAccount", "NetworkPolicy"}
+    assert here.keys() == everywhere | own
     assert {here[kind] for kind in here.keys() - everywhere} == {"gpu-deviceplugin"}
-    (binding,) = [o for o in objects if o["kind"] == "ClusterRoleBinding"]
-    assert [one["namespace"] for one in binding["subjects"]] == ["gpu-deviceplugin"]
+    bindings = [o for o in objects if o["kind"] == "ClusterRoleBinding"]
+    assert {one["namespace"] for b in bindings for one in b["subjects"]} == {"gpu-deviceplugin"}
     (daemonset,) = [o for o in objects if o["kind"] == "DaemonSet"]
     assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
-    assert settings["data"].keys() == {"config.yaml", "kubernetes.yaml"}
+    files = {"config.yaml", "kubernetes.yaml", "metrics.yaml", "metrics-review.yaml"}
+    assert settings["data"].keys() == files
 
 
 def test_the_pod_asks_for_resources(container: Any) -> None:
@@ -372,15 +378,9 @@ def test_an_agents_patch_mounts_the_directory_of_its_socket_and_nothing_else(
 def test_the_patch_for_mps_mounts_its_root_where_clients_are_told_that_it_is() -> None:
     pod, container = patched("nvidia-mps.yaml")
     root = MpsSettings().root
-    assert {v["name"]: v["hostPath"]["path"] for v in pod["volumes"]} == {
-        "mps": root,
-        "mps-shm": f"{root}/shm",
-    }
-    assert {v["hostPath"]["type"] for v in pod["volumes"]} == {"DirectoryOrCreate"}
-    assert container["volumeMounts"] == [
-        {"name": "mps", "mountPath": root},
-        {"name": "mps-shm", "mountPath": "/dev/shm"},  # clients have it there
-    ]
+    (volume,) = pod["volumes"]
+    assert volume["hostPath"] == {"path": root, "type": "DirectoryOrCreate"}
+    assert container["volumeMounts"] == [{"name": "mps", "mountPath": root}]
     assert container["env"] == [{"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility"}]
     assert "securityContext" not in container
 

@@ -31,6 +31,8 @@ def test_the_rights_are_the_least(name: str, rights: dict[str, list[str]]) -> No
     assert {rule["resources"][0]: rule["verbs"] for rule in role["rules"]} == rights
     assert {len(rule["resources"]) for rule in role["rules"]} == {1}
     (binding,) = [one for one in documents(name) if one["kind"] == "ClusterRoleBinding"]
+    (account,) = documents("../account/account.yaml")
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
 
 

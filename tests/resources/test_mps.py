@@ -46,6 +46,12 @@ def mps_root(rig: Rig) -> Path:
     return root
 
 
+def client_is_served(mps_root: Path) -> bool:
+    """Whether the socket that clients see is that of the control daemon."""
+    folder = mps_root / "nvidia.com/gpu"
+    return (folder / "client/control").samefile(folder / "pipe/control")
+
+
 async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
     rig: Rig, mps_root: Path
 ) -> None:
@@ -63,9 +69,11 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
     assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
     assert answer.envs["GPU_SHARE_ISOLATION"] == "none"
     assert {(m.container_path, m.host_path) for m in answer.mounts} == {
-        ("/mps/nvidia.com/gpu/pipe", "/run/nvidia/mps/nvidia.com/gpu/pipe"),
-        ("/dev/shm", "/run/nvidia/mps/shm"),
+        ("/mps/nvidia.com/gpu/pipe", "/run/nvidia/mps/nvidia.com/gpu/client"),
     }
+    assert answer.mounts[0].read_only
+    assert [path.name for path in (mps_root / "nvidia.com/gpu/client").iterdir()] == ["control"]
+    assert client_is_served(mps_root)
     commands = mps_root / "nvidia.com/gpu/log/commands"
     assert commands.read_text().splitlines()[1:] == [
         "set_default_device_pinned_mem_limit 0 10084M",
@@ -80,6 +88,7 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
     await rig.allocatable({GPU: 0})
     (mps_root / "hold").unlink()
     await rig.allocatable({GPU: 8})
+    assert client_is_served(mps_root)
 
     pid = int((mps_root / "nvidia.com/gpu/pipe/control").read_text())
     assert await rig.daemons[-1].stop() == 0
@@ -90,8 +99,8 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
 async def test_no_directory_of_mps_can_be_written_by_others(rig: Rig, mps_root: Path) -> None:
     start(rig, RULES)
     await rig.allocatable({GPU: 8})
-    for name in ("shm", "nvidia.com/gpu/pipe", "nvidia.com/gpu/log"):
-        assert (mps_root / name).stat().st_mode & 0o022 == 0
+    for path in (mps_root / "nvidia.com/gpu").iterdir():
+        assert path.stat().st_mode & 0o022 == 0
 
 
 async def test_the_daemon_of_a_run_that_was_killed_is_used_until_it_ends(

@@ -211,12 +211,22 @@ def test_a_limit_of_unknown_memory_is_an_error_and_the_amount_is_not_told() -> N
         env({"replicas": 2, "variables": ["CUDA_DEVICE_MEMORY_LIMIT"]}, {"g0": 1}, unknown)
 
 
-def test_mps_gives_the_pipes_and_the_shared_memory_of_its_resource() -> None:
+def test_mps_gives_the_socket_of_its_resource_and_nothing_that_can_be_written() -> None:
     found = resource({"replicas": 4, "sharing": "mps"})
     wanted = entries(found, ids(found, g0=1))
     section = SHARING(mps=MpsSettings(root="/run/mps"))
     edits = granted(found, wanted, behind(found, GPUS), section).edits
     assert edits.env["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
+    assert [(m.path, m.host_path, m.read_only) for m in edits.mounts] == [
+        ("/mps/nvidia.com/gpu/pipe", "/run/mps/nvidia.com/gpu/client", True),
+    ]
+
+
+def test_mps_gives_pipes_and_shared_memory_where_clients_get_directories() -> None:
+    found = resource({"replicas": 4, "sharing": "mps"})
+    wanted = entries(found, ids(found, g0=1))
+    section = SHARING(mps=MpsSettings(root="/run/mps", clients="directories"))
+    edits = granted(found, wanted, behind(found, GPUS), section).edits
     assert [(m.path, m.host_path, m.read_only) for m in edits.mounts] == [
         ("/mps/nvidia.com/gpu/pipe", "/run/mps/nvidia.com/gpu/pipe", False),
         ("/dev/shm", "/run/mps/shm", False),

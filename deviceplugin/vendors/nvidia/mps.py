@@ -6,7 +6,7 @@ write.
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import msgspec
 
@@ -19,14 +19,17 @@ from deviceplugin.vendor import Command, Launch, Program, Sections, SharedResour
 PROGRAM = "/usr/bin/nvidia-cuda-mps-control"
 PROBE = "get_default_active_thread_percentage"
 MIB = 1 << 20
+OWN_FOLDERS = ("pipe", "log", "client")
 
 
 class MpsSettings(Section, frozen=True):
     """Where NVIDIA's MPS is: `root` for pipes and logs (a path of the host), `control` the
-    program as we run it, looked for where drivers have it if it is not said."""
+    program as we run it, looked for where drivers have it if it is not said. `clients` get the
+    daemon's socket alone, or with `directories` all of its pipes and a /dev/shm in common."""
 
     root: str = "/run/nvidia/mps"
     control: str | None = None
+    clients: Literal["socket", "directories"] = "socket"
 
     def __post_init__(self) -> None:
         """Both are absolute paths."""
@@ -71,13 +74,22 @@ class Mps:
         return MpsLaunch(found, host.path(settings.root))
 
     def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
-        """The pipe of the resource's daemon and the memory that its clients share."""
-        root = cast("MpsSettings", settings).root
-        pipe = f"/mps/{resource}/pipe"
-        mounts = (
-            Mount(path=pipe, host_path=f"{root}/{resource}/pipe", read_only=False),
-            Mount(path="/dev/shm", host_path=f"{root}/shm", read_only=False),  # noqa: S108
+        """The socket of the resource's daemon, in a folder that has nothing else.
+
+        On an H200 with driver 580.159.04 clients of root and of others, each with namespaces and a
+        /dev/shm of its own, needed no more. Beside the socket lies `control_privileged`, by which
+        root in a container can end MPS and change its limits, so that folder is not given.
+        """
+        section, pipe = cast("MpsSettings", settings), f"/mps/{resource}/pipe"
+        folder = f"{section.root}/{resource}"
+        mounts: tuple[Mount, ...] = (
+            Mount(path=pipe, host_path=f"{folder}/client", read_only=True),
         )
+        if section.clients == "directories":
+            mounts = (
+                Mount(path=pipe, host_path=f"{folder}/pipe", read_only=False),
+                Mount(path="/dev/shm", host_path=f"{section.root}/shm", read_only=False),  # noqa: S108
+            )
         return ContainerEdits(env=frozen({"CUDA_MPS_PIPE_DIRECTORY": pipe}), mounts=mounts)
 
 
@@ -100,7 +112,8 @@ class MpsLaunch(msgspec.Struct, frozen=True):
         return Program(
             arguments=(self.control, "-f"),
             env=frozen(env),
-            folders=(f"{folder}/pipe", f"{folder}/log", f"{self.root}/shm"),
+            folders=tuple(f"{folder}/{name}" for name in OWN_FOLDERS),
+            links=frozen({f"{folder}/pipe/control": f"{folder}/client/control"}),
             probe=Command(arguments=client, text=f"{PROBE}\n"),
             setup=tuple(Command(arguments=client, text=f"{line}\n") for line in limits(shared)),
         )
