@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,25 @@ async def test_an_agent_is_heard_over_its_socket(
     assert [fault.kind for fault in faults] == [FaultClass.RESET]
     listening.cancel()
     await asyncio.wait([listening])
+    await server.stop(None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to another user")
+async def test_a_socket_of_another_user_is_not_listened_to(socket_path: Path) -> None:
+    told, listener_told = Told(), Told()
+    server = await serve(EXPORTER, socket_path, amd_answer("unhealthy"))
+    os.chown(socket_path, 1000, 1000)
+    listener = Listener("amd", EXPORTER, socket_path, told)
+    listening = asyncio.create_task(listener.run(lambda: DEVICES))
+    await asyncio.wait([listening], timeout=0.1)
+    assert told.sets.empty()
+    os.chown(socket_path, 0, 0)
+    other = Listener("amd", EXPORTER, socket_path, listener_told)
+    hearing = asyncio.create_task(other.run(lambda: DEVICES))
+    assert await asyncio.wait_for(listener_told.sets.get(), WAIT_S)
+    for task in (listening, hearing):
+        task.cancel()
+    await asyncio.wait([listening, hearing])
     await server.stop(None)
 
 

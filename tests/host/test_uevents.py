@@ -2,15 +2,22 @@
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deviceplugin.host.uevents import Uevent, parse_uevent, watch_uevents
+from deviceplugin.host.uevents import (
+    NETLINK_KOBJECT_UEVENT,
+    Uevent,
+    _next,
+    parse_uevent,
+    watch_uevents,
+)
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
-from tests.rig import Rig
+from tests.rig import WAIT_S, Rig
 
 # Devices that every kernel makes; `change` on them is an event that nobody acts upon.
 HARMLESS = ("/sys/devices/platform/serial8250/uevent", "/sys/devices/platform/pcspkr/uevent")
@@ -56,6 +63,21 @@ def test_every_field_arrives(fields: dict[str, str]) -> None:
     event = parse_uevent(text.encode())
     assert event is not None
     assert dict(event.fields) == fields
+
+
+async def test_an_event_that_a_process_sends_is_not_believed() -> None:
+    kind = (socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT)
+    with socket.socket(*kind) as ours, socket.socket(*kind) as stranger:
+        ours.bind((0, 0))
+        ours.setblocking(False)
+        message = b"change@/x\0ACTION=change\0SUBSYSTEM=drm\0DEVPATH=/x\0WEDGED=rebind\0"
+        assert parse_uevent(message) is not None
+        try:
+            stranger.sendto(message, (ours.getsockname()[0], 0))
+        except PermissionError:
+            pytest.skip("this process may not even send one")
+        async with asyncio.timeout(WAIT_S):
+            assert await _next(ours) is None
 
 
 async def emit() -> None:
