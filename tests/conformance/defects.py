@@ -27,7 +27,7 @@ from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.resources.ledger import HoldersUnknownError
 from tests.conformance.smallplugin import POLL_S, Context, Plugin, main
 
-PREFER, ALLOCATE, RESTART, BREAK, CHANGE = 38, 44, 9, 27, 14  # a line of each stage
+PREFER, ALLOCATE, RESTART, BREAK, CHANGE, KILL = 38, 44, 9, 27, 14, 5  # a line of each stage
 STRETCHED = 100.0  # limits that no busy machine misses
 VAIN_S, HANGS_S = 5.0, 4.0  # what never comes is not waited for as long as what does
 PROCESS_S = 20.0  # where a process that does come is waited for, too
@@ -271,6 +271,8 @@ class ListsLate(Plugin):
 
 
 class Hesitates(Plugin):
+    hesitates_s = 0.05
+
     def first(self) -> list[pluginapi.Device] | None:
         """What is listed before all is."""
         return []
@@ -280,7 +282,7 @@ class Hesitates(Plugin):
     ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
         if (first := self.first()) is not None:
             yield pluginapi.ListAndWatchResponse(devices=first)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.hesitates_s)
         async for message in super().ListAndWatch(request, context):
             yield message
 
@@ -305,10 +307,17 @@ class ListsAllUnhealthyFirst(Hesitates):
 @defect(RESTART, 21)
 class ListsOneDeviceFirstAfterARestart(Hesitates):
     count = 0
+    hesitates_s = 0.5  # longer than the suite lets things settle
 
     def first(self) -> list[pluginapi.Device] | None:
         self.count += 1
         return self.devices()[:1] if self.count > 1 else None
+
+
+@defect(RESTART, 21)
+class ListsNothingForAWhileAfterARestart(ListsOneDeviceFirstAfterARestart):
+    def first(self) -> list[pluginapi.Device] | None:
+        return None if super().first() is None else []
 
 
 @defect(13, 22)
@@ -943,7 +952,7 @@ class TrustsAnOldPidFile(Plugin):
         return await super().serve()
 
 
-@defect(CHANGE, 5, timeout_s=PROCESS_S)
+@defect(KILL, 5, timeout_s=PROCESS_S)
 class FearsAnOldSocket(Plugin):
     async def serve(self) -> grpc.aio.Server:
         while is_listening(self.socket):
@@ -953,7 +962,7 @@ class FearsAnOldSocket(Plugin):
         return await super().serve()
 
 
-@defect(CHANGE, 24, 66)
+@defect(KILL, 24, 66)
 class NamesDevicesAfterItsProcess(Plugin):
     def ids(self) -> list[str]:
         return [f"{name}-{os.getpid()}" for name in super().ids()]
@@ -1151,11 +1160,33 @@ class EndsWhenADeviceFails(Plugin):
         return found
 
 
+@defect(BREAK)
+class EndsWithAnyStream(Plugin):
+    async def ListAndWatch(
+        self, request: object, context: Context
+    ) -> AsyncIterator[pluginapi.ListAndWatchResponse]:
+        try:
+            async for message in super().ListAndWatch(request, context):
+                yield message
+        finally:
+            die(1, "a stream has ended, ending too")
+
+
 @defect(CHANGE, 14, timeout_s=3 * VAIN_S, up_s=30.0)
 class EndsBesideAnother(Plugin):
     async def serve(self) -> grpc.aio.Server:
         if is_listening(self.socket):
             die(1, "socket already in use")
+        return await super().serve()
+
+
+@defect(CHANGE, 14, timeout_s=PROCESS_S)
+class LeavesItsPredecessorsKubelet(Plugin):
+    async def serve(self) -> grpc.aio.Server:
+        with (self.state / f"{self.kind}.starts").open("a+") as starts:
+            starts.write("x")
+            if starts.tell() == len("xx"):  # the second, however late it is
+                self.registered_with, self.watched = read_identity(self.kubelet), True
         return await super().serve()
 
 
@@ -1178,12 +1209,18 @@ PROCESSES = {
     "EndsWithItsKubelet",
     "EndsWithoutAKubelet",
     "EndsWhenADeviceFails",
+    "EndsWithAnyStream",
     "EndsBesideAnother",
+    "LeavesItsPredecessorsKubelet",
 }
 
 
 # Whose tests say more than that the line fails.
-ELSEWHERE = {"PanicsWhereNothingIsAskedFor", "EndsWithItsKubelet"}
+ELSEWHERE = {
+    "PanicsWhereNothingIsAskedFor",
+    "EndsWithItsKubelet",
+    "LeavesItsPredecessorsKubelet",
+}
 
 
 def started_as(kubelet_dir: Path, state: Path, name: str | None = None) -> tuple[str, ...]:

@@ -13,8 +13,11 @@ from deviceplugin.testing.conformance.verdict import Outcome
 from deviceplugin.testing.plugin_client import PluginClient, RpcError
 from tests.conformance.defects import (
     BREAK,
+    CHANGE,
     DEFECTS,
+    KILL,
     PANIC,
+    RESTART,
     VAIN_S,
     Defect,
     KeepsALostSocket,
@@ -37,6 +40,14 @@ PYTHON = """Traceback (most recent call last):
   File "plugin.py", line 1, in <module>
 ValueError: no such device
 """
+STACK = """I1126 16:00:00.000000       1 server.go:285] Start server
+E1126 16:00:01.000000       1 manager.go:146] Failed to serve: Unavailable
+Cannot register to kubelet service
+example.com/plugin.serve
+\tserver.go:223
+runtime.goexit
+\tasm_amd64.s:1264
+"""
 RUST = """thread 'main' panicked at src/main.rs:4:5:
 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 """
@@ -56,12 +67,13 @@ def by_line(result: Result) -> dict[int, tuple[Outcome, str]]:
     [
         (GO, "panic: runtime error: index out of range [0] with length 0"),
         (KLOG, "F1126 16:00:00.000000       1 main.go:31] cannot listen: address in use"),
+        (STACK, "E1126 16:00:01.000000       1 manager.go:146] Failed to serve: Unavailable"),
         (PYTHON, "ValueError: no such device"),
         (RUST, "thread 'main' panicked at src/main.rs:4:5:"),
         ("started\nno kubelet, ending\n", "no kubelet, ending"),
         ("", "no output"),
     ],
-    ids=["go", "klog", "python", "rust", "plain", "silent"],
+    ids=["go", "klog", "stack", "python", "rust", "plain", "silent"],
 )
 def test_the_line_that_says_why_a_process_ended_is_found(output: str, words: str) -> None:
     assert last_words(output) == words
@@ -99,6 +111,16 @@ async def test_a_plugin_that_ends_with_its_kubelet_is_judged_by_when_it_is_back(
     verdicts = by_line(result)
     assert "the plugin ended with status 1: the kubelet has gone" in verdicts[9][1]
     assert {verdicts[line][0] for line in (4, 18, 24, 35)} == {Outcome.PASS}
+
+
+async def test_an_instance_that_nobody_hears_of_is_killed_and_followed_all_the_same(
+    short_dir: Path,
+) -> None:
+    name = "LeavesItsPredecessorsKubelet"
+    result = await judge(name, short_dir, lines=frozenset({CHANGE, KILL}))
+    assert failing(result) == {14}
+    verdicts = by_line(result)
+    assert {verdicts[line][0] for line in (5, 24, 66)} == {Outcome.PASS}
 
 
 async def test_a_plugin_that_cannot_be_started_at_all_is_given_up(short_dir: Path) -> None:
@@ -140,6 +162,18 @@ async def test_what_was_not_healthy_before_cannot_fail(short_dir: Path) -> None:
     assert {verdicts[line] for line in (27, 37, 69)} == {
         (Outcome.LOST, "no healthy device is listed that could fail")
     }
+
+
+async def test_an_empty_list_after_a_restart_leaves_something_that_can_fail(
+    short_dir: Path,
+) -> None:
+    defect = DEFECTS["ListsNothingForAWhileAfterARestart"]
+    async with running(defect.make, short_dir):
+        lines = frozenset({RESTART, BREAK})
+        result = await run_suite(settings_of(short_dir, defect, lines=lines))
+    assert failing(result) == {21}
+    verdicts = by_line(result)
+    assert {verdicts[line][0] for line in (24, 27, 36, 37, 69)} == {Outcome.PASS}
 
 
 async def test_a_stream_on_a_closed_connection_is_an_error_as_any_other(short_dir: Path) -> None:

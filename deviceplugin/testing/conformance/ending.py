@@ -17,22 +17,14 @@ from deviceplugin.testing.plugin_client import RpcError
 
 TAKEN_OVER_S, EXIT_S = 1.0, 2.0
 CALLERS = 4
+_NO_COMMAND = "the suite cannot start the plugin: give its command after --"
 
 
-async def change_instances(session: Session) -> AsyncIterator[Finding]:
-    """Findings about lines 5, 14, 24 and 66."""
+async def replace_instance(session: Session) -> AsyncIterator[Finding]:
+    """Findings about line 14: a second instance starts, then the first is told to end."""
     if session.plugin is None:
-        for line in (5, 14, 66):
-            yield skipped(line, "the suite cannot start the plugin: give its command after --")
+        yield skipped(14, _NO_COMMAND)
         return
-    async for finding in _roll(session):
-        yield finding
-    async for finding in _kill(session):
-        yield finding
-
-
-async def _roll(session: Session) -> AsyncIterator[Finding]:
-    """A second instance starts, then the first is told to end."""
     session.record.rolling = True
     try:
         async for finding in _replace(session):
@@ -66,8 +58,13 @@ async def _replace(session: Session) -> AsyncIterator[Finding]:
     yield judged(14, wrong, "one stream each")
 
 
-async def _kill(session: Session) -> AsyncIterator[Finding]:
-    """The instance is killed while devices are in use; the next finds its sockets."""
+async def kill_instance(session: Session) -> AsyncIterator[Finding]:
+    """Findings about lines 5, 24 and 66: an instance is killed while devices are in use; the next
+    finds its sockets."""
+    if session.plugin is None:
+        for line in (5, 66):
+            yield skipped(line, _NO_COMMAND)
+        return
     known, before = session.topology(), await _answers(session)
     try:
         await session.restart_plugin(signal.SIGKILL)
@@ -76,7 +73,7 @@ async def _kill(session: Session) -> AsyncIterator[Finding]:
         yield failed(5, f"{error}; the last output: {ended}")
         raise
     yield passed(5, "a killed instance's sockets were taken over")
-    after = session.topology()
+    after = await session.topology_again(known)
     moved = [f"{name}: other ids or nodes" for name in known if known[name] != after[name]]
     yield judged(24, moved, "the same ids after a restart of the plugin")
     again = await _answers(session)

@@ -1,8 +1,12 @@
 """A plugin that is lost while it is judged, and what is kept of what was found before."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged
+
+SHOWN_MAX = 80
 
 
 class LostError(Exception):
@@ -48,3 +52,15 @@ async def questioned(
         raise
     else:
         yield judged(line, found, seen)
+
+
+# Any: protobuf messages have no common typed base
+def shown(request: Any) -> str:
+    """What was asked for, short enough for a message."""
+    if isinstance(request, pluginapi.PreferredAllocationRequest):
+        one = request.container_requests[0]
+        return f"of {one.allocation_size} of {len(one.available_deviceIDs)}"
+    if isinstance(request, pluginapi.AllocateRequest):
+        asked = [list(one.devices_ids) for one in request.container_requests]
+        return f"of {str(asked)[:SHOWN_MAX]}"
+    return ""

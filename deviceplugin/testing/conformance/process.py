@@ -15,6 +15,7 @@ from msgspec import Struct
 _REASON = re.compile(
     r"panic: |fatal error: |F\d{4} \d\d:\d\d:\d\d|thread '.*' panicked|.*\blevel=fatal\b"
 )
+_ERROR = re.compile(r"\bE\d{4} \d\d:\d\d:\d\d|\blevel=error\b")
 CANNOT_START = 127
 
 
@@ -56,6 +57,8 @@ def last_words(output: str) -> str:
     """The line of a process's output that says best why it ended: of a panic, else the last."""
     lines = output.strip().splitlines()
     reasons = [line for line in lines if _REASON.match(line)]
+    if not reasons and lines and lines[-1][0].isspace():  # an error that was logged with its stack
+        reasons = [line for line in lines if _ERROR.search(line)]
     return (reasons or lines or ["no output"])[-1].strip()
 
 

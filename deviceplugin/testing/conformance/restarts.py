@@ -132,7 +132,8 @@ async def restart_kubelet(session: Session) -> AsyncIterator[Finding]:
     yield timed(10, f"after an absence{again}", [away_s], session.settings.limit(BACKOFF_S))
     yield passed(4, f"served again after {len(times_s)} restarts, {_where(session)}")
     await session.settle()
-    yield judged(24, _moved(known, session), f"the same ids after {len(times_s)} restarts")
+    now = await session.topology_again(known)
+    yield judged(24, _moved(known, now), f"the same ids after {len(times_s)} restarts")
     async for finding in judge_leaks(session, before, len(times_s), partial(_batch, session)):
         yield finding
 
@@ -164,7 +165,7 @@ def _where(session: Session) -> str:
     return f"{len(top)} of {len(session.names)} sockets created again at the top level"
 
 
-def _moved(known: Topology, session: Session) -> Iterator[str]:
-    for name, now in session.topology().items():
-        if now != known[name]:
-            yield f"{name}: {list(known[name].items())[:3]} became {list(now.items())[:3]}"
+def _moved(known: Topology, now: Topology) -> Iterator[str]:
+    for name, devices in now.items():
+        if devices != known[name]:
+            yield f"{name}: {list(known[name].items())[:3]} became {list(devices.items())[:3]}"

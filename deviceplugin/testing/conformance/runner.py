@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from deviceplugin.testing.conformance import allocations, faults, preferences
-from deviceplugin.testing.conformance.ending import change_instances, end_plugin
+from deviceplugin.testing.conformance.ending import (
+    end_plugin,
+    kill_instance,
+    replace_instance,
+)
 from deviceplugin.testing.conformance.judge_lists import judge_lists
 from deviceplugin.testing.conformance.judge_registrations import judge_registrations
 from deviceplugin.testing.conformance.losses import DiedError, LostError
@@ -60,7 +64,8 @@ STAGES = (
     Stage(restart_kubelet, (4, 9, 10, 18, 24, 35)),
     Stage(faults.break_and_mend, faults.LINES, blame=37),
     Stage(probe_readiness, (67,)),
-    Stage(change_instances, (5, 14, 24, 66)),
+    Stage(replace_instance, (14,)),
+    Stage(kill_instance, (5, 24, 66)),
     Stage(end_plugin, (16, 17)),
 )
 

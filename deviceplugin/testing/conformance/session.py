@@ -13,11 +13,11 @@ import psutil
 
 from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
-from deviceplugin.testing.conformance.losses import DiedError, HangingError, LostError
+from deviceplugin.testing.conformance.losses import DiedError, HangingError, LostError, shown
 from deviceplugin.testing.conformance.process import End, Instance, Usage, usage_of
 from deviceplugin.testing.conformance.record import Record
 from deviceplugin.testing.conformance.settings import Settings
-from deviceplugin.testing.conformance.view import View
+from deviceplugin.testing.conformance.view import Topology, View
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.plugin_client import PluginClient, RpcError
 
@@ -26,8 +26,8 @@ SETTLE_PARTS = 10
 # The end of a process reaches the caller before it reaches the streams, or the other way round.
 GONE_S = 1.0
 VAIN_STARTS = 5
-SHOWN_MAX = 80
 POLL_S = 0.05
+FULL_S = 10.0  # a list that grows later than that is judged as it is
 MAY_BE_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -42,6 +42,7 @@ class Session(View):
         self.stub.log.listeners.append(self.record)
         self.plugin: Instance | None = None
         self.names: tuple[str, ...] = ()
+        self.stocked: tuple[str, ...] = ()  # those that had healthy devices when it had settled
         self.ends: list[End] = []
         self.blamed = 0
         self._started = 0
@@ -131,6 +132,7 @@ class Session(View):
             seen = len(self.record.happenings)
             await self.settle()
         self.names = tuple(name for name in sorted(self.stub.capacity()) if self.is_listed(name))
+        self.stocked = tuple(name for name in self.names if self.healthy(name))
 
     async def settle(self) -> None:
         """Give what is about to happen its time, in parts: a machine that stands still for a
@@ -143,6 +145,22 @@ class Session(View):
         await self.wait(
             lambda: all(map(self.is_listed, self.names)), f"not registered again {when}"
         )
+        await self._wait_stocked()
+
+    async def _wait_stocked(self) -> None:
+        """Give a first list that is empty (line 21) the time to grow: it hides nothing else."""
+        with contextlib.suppress(TimeoutError):
+            await self.stub.wait_for(lambda: all(map(self.healthy, self.stocked)), self._grown_s)
+
+    async def topology_again(self, known: Topology) -> Topology:
+        """What is listed now, once it is what was known or has had the time to become it."""
+        with contextlib.suppress(TimeoutError):
+            await self.stub.wait_for(lambda: self.topology() == known, self._grown_s)
+        return self.topology()
+
+    @property
+    def _grown_s(self) -> float:
+        return min(FULL_S, self.settings.timeout_s)
 
     async def wait(self, predicate: Callable[[], object], otherwise: str) -> None:
         """Until the predicate is true; LostError with `otherwise` after the timeout."""
@@ -195,6 +213,7 @@ class Session(View):
         if not await self.is_well():
             await self.restart_kubelet()
         await self.wait_well()
+        await self._wait_stocked()
 
     async def _new_plugin(self) -> None:
         if self.plugin is None:
@@ -248,7 +267,7 @@ class Session(View):
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and is_ours:
                 raise HangingError(f"{resource}: {method} hangs for {timeout_s:g} s") from error
             if await self._is_gone(client, error):
-                raise await self._died(client, f"{method} {_shown(request)}", error) from error
+                raise await self._died(client, f"{method} {shown(request)}", error) from error
             return error
 
     async def _is_gone(self, client: PluginClient, error: RpcError) -> bool:
@@ -278,15 +297,3 @@ class Session(View):
         if endpoint is None or endpoint.client is None or endpoint.stopped_at_s is not None:
             raise LostError(f"{resource} is not registered")
         return endpoint.client
-
-
-# Any: protobuf messages have no common typed base
-def _shown(request: Any) -> str:
-    """What was asked for, short enough for a message."""
-    if isinstance(request, pluginapi.PreferredAllocationRequest):
-        one = request.container_requests[0]
-        return f"of {one.allocation_size} of {len(one.available_deviceIDs)}"
-    if isinstance(request, pluginapi.AllocateRequest):
-        asked = [list(one.devices_ids) for one in request.container_requests]
-        return f"of {str(asked)[:SHOWN_MAX]}"
-    return ""
