@@ -116,7 +116,7 @@ class Follower:
             await self._put_condition(found)
         elif self._condition is not None and await self._writer.condition(None):
             self._condition = None
-        wanted = story.is_tainted(inventory, section.taint)
+        wanted = story.is_tainted(inventory, section.taint, found)
         if section.taint != "never" or self._taint is not None:
             await self._put_taint(wanted=wanted)
 

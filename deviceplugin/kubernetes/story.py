@@ -18,6 +18,7 @@ COMPONENT = "deviceplugin"
 CONDITION = "GpuProblem"
 TAINT = "deviceplugin/gpu-problem"
 UNHEALTHY, HEALTHY = "DeviceUnhealthy", "DeviceHealthy"
+GONE = "deviceplugin.inventory/gone"
 MAX_MESSAGE = 1000  # the API server takes 1024 bytes for an Event
 MAX_NAMED = 4
 
@@ -43,7 +44,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     def message(self) -> str:
         """One line for people."""
         named = [
-            f"{device} ({address})" if address else device
+            f"{device} ({address})" if address not in ("", device) else device
             for device, address in zip(self.devices, self.addresses, strict=False)
         ][:MAX_NAMED]
         more = len(self.devices) - len(named)
@@ -105,7 +106,7 @@ def _cause(
 
 def _gone(device: DeviceID, pods: set[Pod]) -> Cause:
     return Cause(
-        name="deviceplugin.inventory/gone",
+        name=GONE,
         reason="it is not on the node any more, and pods still hold it",
         action="end these pods; if it was not taken out on purpose, see the kernel log",
         devices=(device,),
@@ -157,12 +158,14 @@ def condition(found: Sequence[Cause], now: float, since: float) -> Document:
     }
 
 
-def is_tainted(inventory: Inventory, when: str) -> bool:
+def is_tainted(inventory: Inventory, when: str, found: Iterable[Cause]) -> bool:
     """Whether the node is to be tainted now: while `any` of what can be held is Unhealthy, `all`,
-    or `never`. A GPU that is only offered by its parts does not count beside them."""
+    or `never`. A GPU that is only offered by its parts does not count beside them; one that is
+    gone, by the causes, counts while a pod holds it."""
     wholes = {device.parent for device in inventory.devices.values()}
     offered = [d for d in inventory.devices.values() if d.id not in wholes]
     ill = [inventory.health_of(device) is Health.UNHEALTHY for device in offered]
+    ill += [True for cause in found if cause.name == GONE]
     return bool(ill) and {"any": any(ill), "all": all(ill)}.get(when, False)
 
 

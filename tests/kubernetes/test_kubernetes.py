@@ -171,6 +171,28 @@ async def test_all_means_all_that_can_be_held(api: ApiStub, store: InventoryStor
     assert api.taints() == ["other", story.TAINT]
 
 
+async def test_a_device_that_is_gone_and_held_taints_as_one_that_is_unhealthy(
+    api: ApiStub, store: InventoryStore
+) -> None:
+    cluster = Cluster(api, store, (TRAIN,))
+    store.set_devices("nvidia", [OTHER])
+    await cluster.round(taint="all")
+    assert api.taints() == ["other"]
+    await cluster.round(taint="any")
+    assert api.taints() == ["other", story.TAINT]
+    cluster.held = ()
+    await cluster.round(taint="any")
+    assert api.taints() == ["other"]
+
+
+async def test_an_address_that_is_the_id_is_told_once(api: ApiStub, store: InventoryStore) -> None:
+    device = Device(id=DeviceID("0000:b4:00.0"), vendor="intel", pci_address="0000:b4:00.0")
+    store.set_devices("intel", [device])
+    store.set_faults("intel:driver", [replace(LOST, device=device.id)])
+    await Cluster(api, store).round(condition=True)
+    assert (api.condition() or {})["message"].startswith("0000:b4:00.0: GPU is lost")
+
+
 async def test_a_write_that_fails_for_now_is_tried_again(
     api: ApiStub, store: InventoryStore
 ) -> None:
