@@ -76,7 +76,8 @@ class Retention:
             self._list()
 
     def _list(self) -> None:
-        self._listed = with_tombstones(self._planned, self._by_resource())
+        listed = with_tombstones(self._planned, self._by_resource())
+        self._listed = _as_before(listed, self._listed)
         self.listed.set(self._listed)
 
     def _add_held(self, there: Mapping[ResourceName, frozenset[AdvertisedID]]) -> None:
@@ -101,6 +102,14 @@ class Retention:
             name: replace(self._planned.get(name) or self._listed[name], devices=tuple(entries))
             for name, entries in found.items()
         }
+
+
+def _as_before(listed: Resources, before: Resources) -> Resources:
+    """The very objects of before where they are equal: who serves a resource and who has prepared
+    its placement know by identity that they mean the same list."""
+    return MappingProxyType(
+        {name: before[name] if before.get(name) == r else r for name, r in listed.items()}
+    )
 
 
 def _ids(resource: Resource) -> frozenset[AdvertisedID]:

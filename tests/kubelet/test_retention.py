@@ -28,11 +28,11 @@ REPLY_S = 2.0  # from one reply to the next
 POD = ("n", "p")
 
 
-def resources(*ids: str) -> Resources:
+def resources(*ids: str, name: ResourceName = GPU) -> Resources:
     entries = tuple(
         AdvertisedDevice(id=AdvertisedID(i), device=DeviceID(i), health=Health.HEALTHY) for i in ids
     )
-    return {GPU: Resource(name=GPU, vendor="example", devices=entries)} if ids else {}
+    return {name: Resource(name=name, vendor="example", devices=entries)} if ids else {}
 
 
 class Node:
@@ -267,3 +267,17 @@ def test_what_nobody_holds_is_gone_in_the_end(steps: list[tuple[str, set[str]]])
         node.reply()
     assert node.listed() == dict.fromkeys(sorted(planned), "Healthy")
     assert not node.retention.waiting
+
+
+def test_what_a_later_plan_leaves_as_it_was_is_the_same_object() -> None:
+    """Placement has prepared that object, and would build what it prepared in every call."""
+    node, other = Node(), resources("x", name=FOREIGN)
+    node.retention.apply({**resources("a", "b"), **other})
+    node.reply("b")
+    node.retention.apply({**resources("a"), **other})
+    first = node.retention.listed.value
+    assert [e.health.value for e in first[GPU].devices] == ["Healthy", "Unhealthy"]
+    node.retention.apply({**resources("a"), **resources("x", "y", name=FOREIGN)})
+    second = node.retention.listed.value
+    assert second[FOREIGN] != first[FOREIGN]
+    assert second[GPU] is first[GPU]
