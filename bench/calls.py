@@ -12,6 +12,8 @@ import grpc
 import grpc.aio
 from msgspec import Struct
 
+from bench.http2 import Client
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 
 WARM_UP = 20
@@ -52,42 +54,48 @@ def preference(available: Sequence[str], must: Sequence[str], size: int) -> byte
 
 def timed(socket: Path, method: str, requests: Callable[[int], bytes], calls: int) -> Timed:
     """One call after the other; `requests` gives the bytes of the n-th."""
-    with grpc.insecure_channel(f"unix:{socket}", options=_SIZE) as channel:
-        call = channel.unary_unary(f"/v1beta1.DevicePlugin/{method}", None, None)
+    with Client(socket) as client:
+        path = f"/v1beta1.DevicePlugin/{method}"
         spent, answer, request = [], b"", b""
         for number in range(WARM_UP + calls):
             request = requests(number)
             started = time.perf_counter()
-            answer = call(request, wait_for_ready=True)
+            answer = client.call(path, request)
             spent.append(time.perf_counter() - started)
     return Timed(spent=sorted(spent[WARM_UP:]), answer=answer, request_bytes=len(request))
 
 
 @contextmanager
-def echo(socket: Path, answers: Mapping[str, bytes]) -> Iterator[Path]:
-    """A grpc.aio server in a process of its own: it decodes a request and gives a fixed answer."""
+def echo(answers: Mapping[str, bytes], *sockets: Path) -> Iterator[int]:
+    """A process with a grpc.aio server on each socket, which decodes a request and gives a fixed
+    answer; its id."""
     spawned = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
-    process = spawned.Process(target=_serve_echo, args=(f"unix:{socket}", dict(answers)))
+    addresses = [f"unix:{socket}" for socket in sockets]
+    process = spawned.Process(target=_serve_echo, args=(addresses, dict(answers)))
     process.start()
-    while not socket.exists():
+    while not all(map(is_listening, sockets)):
         time.sleep(0.01)
     try:
-        yield socket
+        yield process.pid or 0
     finally:
         process.terminate()
         process.join()
-        socket.unlink(missing_ok=True)
+        for socket in sockets:
+            socket.unlink(missing_ok=True)
 
 
-def _serve_echo(address: str, answers: Mapping[str, bytes]) -> None:
+def _serve_echo(addresses: Sequence[str], answers: Mapping[str, bytes]) -> None:
     async def serve() -> None:
-        server = grpc.aio.server(options=_SIZE)
-        methods = {name: _always(name, answer) for name, answer in answers.items()}
-        handler = grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", methods)
-        server.add_generic_rpc_handlers((handler,))
-        server.add_insecure_port(address)
-        await server.start()
-        await server.wait_for_termination()
+        servers = []
+        for address in addresses:
+            server = grpc.aio.server(options=_SIZE)
+            methods = {name: _always(name, answer) for name, answer in answers.items()}
+            handler = grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", methods)
+            server.add_generic_rpc_handlers((handler,))
+            server.add_insecure_port(address)
+            await server.start()
+            servers.append(server)
+        await servers[0].wait_for_termination()
 
     asyncio.run(serve())
 

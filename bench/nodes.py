@@ -61,6 +61,16 @@ def many_resources(devices: int) -> Node:
     return Node(name="8 resources", sizes=[each] * GPUS, rules=rules)
 
 
+def large_in_the_middle() -> Node:
+    """Three vendors, of which the second has 10,000 ids: neither the first discovery to come nor
+    the last."""
+    unit, rule = _slices(GPU_MIB, 1250)
+    rules = [{"match": {"vendor": "amd"}, **rule}]
+    name = f"three vendors, AMD in slices of {unit} MiB"
+    sizes, vendors = [GPUS, 10_000, GPUS], ("nvidia", "amd", "intel")
+    return Node(name=name, sizes=sizes, vendors=vendors, rules=rules)
+
+
 def vendors_of(count: int) -> Node:
     """8 GPUs each of the first `count` vendors."""
     vendors = ("nvidia", "amd", "intel")[:count]
@@ -96,6 +106,10 @@ class Bench:
     def start(self) -> DaemonProcess:
         """A daemon, with its compiled modules, as an installed one has them."""
         return self.rig.start("--config", self._config, **SHIPPED)
+
+    def command(self) -> list[str]:
+        """How such a daemon is started."""
+        return self.rig.command("--config", self._config)
 
     async def end(self, daemon: DaemonProcess) -> None:
         """End daemon and kubelet."""

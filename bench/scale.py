@@ -141,8 +141,9 @@ def _beside_echo(
     running: Running, method: str, requests: Callable[[int], bytes], calls: int
 ) -> dict[str, Any]:
     ours = timed(running.socket, method, requests, calls)
-    with echo(running.directory / "echo.sock", {method: ours.answer}) as address:
-        bare = timed(address, method, requests, calls)
+    bare_socket = running.directory / "echo.sock"
+    with echo({method: ours.answer}, bare_socket):
+        bare = timed(bare_socket, method, requests, calls)
     return {
         "calls": calls,
         "request_bytes": ours.request_bytes,

@@ -1,0 +1,102 @@
+"""Who is measured in one run, in turns: this daemon, other checkouts of it, other plugins."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.nodes import SHIPPED, Bench, Node
+from tests.rig import environment
+
+_END_S = 10.0
+_SOCKETS = "/var/lib/kubelet/device-plugins"
+# A namespace of mounts of its own: a plugin that knows only the usual paths finds the node there.
+_IN_PLACE = f"""
+mount --bind "$SOCKETS" {_SOCKETS} && mount --bind "$HOST_ROOT/dev" /dev
+for part in sys/class sys/bus sys/devices sys/module; do
+  test -d "$HOST_ROOT/$part" && mount --bind "$HOST_ROOT/$part" "/$part"
+done
+exec "$0"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """Without `tree` and `binary` it is this checkout; `tree` is another one, `binary` another
+    plugin, or a script that starts one."""
+
+    name: str
+    tree: Path | None = None
+    binary: Path | None = None
+
+    def command(self, bench: Bench) -> list[str]:
+        """How it is started for this node."""
+        if self.binary is None:
+            return bench.command()
+        return ["unshare", "--mount", "sh", "-c", _IN_PLACE, str(self.binary.resolve())]
+
+    def environment(self, bench: Bench) -> Mapping[str, str]:
+        """With the node's directories for a binary, and the modules for a checkout."""
+        rig = bench.rig
+        if self.binary is not None:
+            return environment() | {
+                "SOCKETS": str(rig.kubelet_dir / "device-plugins"),
+                "HOST_ROOT": str(rig.host_root),
+            }
+        if self.tree is None:
+            return environment() | SHIPPED
+        other = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(self.tree.resolve())}
+        return environment() | SHIPPED | other
+
+
+class Started:
+    """A contestant that serves a node; its output is a file beside the node."""
+
+    def __init__(self, contestant: Contestant, root: Path, node: Node) -> None:
+        self.contestant, self.root = contestant, root
+        root.mkdir()
+        self.bench = Bench(root, node)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        assert self._process is not None, "it has not been started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        command = self.contestant.command(self.bench)
+        with (self.root / "output").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=dict(self.contestant.environment(self.bench))
+            )
+
+    def end(self) -> None:
+        """End it, as the kubelet does."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+        process.kill()
+        process.wait()
+
+
+def contestants(trees: Sequence[str], peers: Sequence[str]) -> Sequence[Contestant]:
+    """This daemon, then those of `NAME=PATH`; raises SystemExit for what is not there."""
+    found = [Contestant(name="this daemon")]
+    for text in (*trees, *peers):
+        name, equals, path = text.partition("=")
+        if not (name and equals and Path(path).exists()):
+            sys.exit(f"{text!r} is not NAME=PATH of something that is there")
+        tree = Path(path) if text in trees else None
+        found.append(Contestant(name=name, tree=tree, binary=None if tree else Path(path)))
+    if peers and os.geteuid() != 0:
+        sys.exit("--peer needs root: the plugin is started in a namespace of mounts of its own")
+    return found
