@@ -13,23 +13,25 @@ from deviceplugin.runtime.threads import DriverThread
 from deviceplugin.vendor import Grant, ShareLimits, Vendor
 
 ALLOCATE_S = 5.0
-MAX_KEPT = 4096
-Key = tuple[ResourceName | None, DeviceID]
+MAX_KEPT = 4096  # of single devices
+MAX_KEPT_TOGETHER = 256  # of several, whose combinations have no end
+Key = tuple[ResourceName | None, tuple[DeviceID, ...]]
 _NONE = ContainerEdits()
 
 
 class EditsCache:
-    """Asks the vendors, each on a thread of its own, and keeps the edits of single devices.
+    """Asks the vendors, each on a thread of its own, and keeps their edits.
 
-    Container edits are a pure function of the devices: the same device has the same edits until
-    discovery finds it changed. So a vendor is asked for each single device when it is first
-    offered, and its edits are kept.
+    Container edits are a pure function of the devices: the same devices have the same edits until
+    discovery finds one changed. So a vendor is asked for each single device when it is first
+    offered, and for several when they are first given together; the edits are kept.
     """
 
     def __init__(self, host: Host, vendors: Mapping[str, Vendor]) -> None:
         self._host, self._vendors = host, vendors
         self._threads = {name: DriverThread(f"{name}-edits") for name in vendors}
-        self._kept: dict[Key, tuple[Device, ContainerEdits]] = {}
+        self._kept: dict[Key, Kept] = {}
+        self._kept_together: dict[Key, Kept] = {}
 
     async def edits(self, devices: Sequence[Device], shares: Granted) -> ContainerEdits:
         """What a container with these devices (of one vendor) and `shares` gets.
@@ -38,11 +40,13 @@ class EditsCache:
         limit the shares as its rule says, VendorError where the vendor fails, CallTimeoutError
         where it does not answer within ALLOCATE_S.
         """
-        edits = await self._of_vendor(devices)
+        kept = await self._of_vendor(devices)
+        edits, paths = kept.edits, kept.paths
         if shares.grants:
             edits = merge_edits([edits, shares.edits, await self._of_shares(shares.grants)])
+            paths = _host_paths(edits)
         # On the loop: a look into /dev is a look into memory, cheaper than another thread.
-        for path in _host_paths(edits):
+        for path in paths:
             if not self._host.exists(path):
                 raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
         return edits
@@ -72,20 +76,36 @@ class EditsCache:
         ask = partial(_checked_edits, name, partial(vendor.share_edits, grants))
         return await self._threads[name].call(ask, ALLOCATE_S)
 
-    async def _of_vendor(self, devices: Sequence[Device]) -> ContainerEdits:
+    async def _of_vendor(self, devices: Sequence[Device]) -> "Kept":
         first = devices[0]
-        key = (first.resource, first.id)
-        kept = self._kept.get(key) if len(devices) == 1 else None
-        if kept is not None and (kept[0] is first or kept[0] == first):
-            return kept[1]
+        key = (first.resource, tuple([device.id for device in devices]))
+        alone = len(devices) == 1
+        known = self._kept if alone else self._kept_together
+        kept = known.get(key)
+        if kept is not None and kept.is_of(devices):
+            return kept
         tell = partial(self._vendors[first.vendor].container_edits, devices)
         ask = partial(_checked_edits, first.vendor, tell)
         edits = await self._threads[first.vendor].call(ask, ALLOCATE_S)
-        if len(devices) == 1:
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[key] = (first, edits)
-        return edits
+        if len(known) >= (MAX_KEPT if alone else MAX_KEPT_TOGETHER):
+            known.clear()
+        known[key] = kept = Kept(tuple(devices), edits, tuple(_host_paths(edits)))
+        return kept
+
+
+class Kept:
+    """The edits of devices, and the paths that they need on the host."""
+
+    __slots__ = ("_devices", "edits", "paths")
+
+    def __init__(
+        self, devices: tuple[Device, ...], edits: ContainerEdits, paths: Sequence[str]
+    ) -> None:
+        self._devices, self.edits, self.paths = devices, edits, paths
+
+    def is_of(self, devices: Sequence[Device]) -> bool:
+        """Whether they are of these devices as they are now; mostly they are the same objects."""
+        return self._devices == tuple(devices)
 
 
 def _checked_edits(vendor: str, ask: Callable[[], ContainerEdits]) -> ContainerEdits:

@@ -9,8 +9,8 @@ has returned, and it would give that once more.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import structlog
@@ -73,22 +73,26 @@ class LedgerWatch:
         self._asking = asyncio.Lock()
         self._gets = True
         self._told = ""
+        self._handing_out = Allocating(self)
 
     @property
     def absent(self) -> bool:
         """Whether this kubelet has no PodResources API, or we do not see its socket."""
         return read_identity(self._path) is None
 
-    @contextmanager
-    def allocating(self) -> Iterator[None]:
+    def allocating(self) -> "Allocating":
         """An Allocate is being answered; the kubelet is asked when that has settled."""
+        return self._handing_out
+
+    def begin(self) -> None:
+        """An Allocate begins."""
         self._allocating += 1
-        try:
-            yield
-        finally:
-            self._allocating -= 1
-            self._allocated_s = time.monotonic()
-            self._wanted.set()
+
+    def end(self) -> None:
+        """An Allocate has its answer."""
+        self._allocating -= 1
+        self._allocated_s = time.monotonic()
+        self._wanted.set()
 
     async def watch(self) -> None:
         """Ask for ever."""
@@ -157,3 +161,16 @@ class LedgerWatch:
                 return
             if not held:
                 self._ledger.pod_gone(namespace, pod)
+
+
+class Allocating(AbstractContextManager[None]):
+    """Open while an Allocate is answered; the same one for all, since it keeps nothing."""
+
+    def __init__(self, watch: LedgerWatch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        self._watch.begin()
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.end()

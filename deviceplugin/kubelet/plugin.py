@@ -44,6 +44,7 @@ OPTIONS = pluginapi.DevicePluginOptions(
 )
 # Changes closer together than this are one message; the first of a burst goes out at once.
 BURST_S = 0.03  # with what an event takes itself, a fault is listed within 50 ms
+MAX_MESSAGES = 128
 _CODES = {
     Refusal.EMPTY: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.DUPLICATE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -85,6 +86,7 @@ class ResourcePlugin:
         self._allocate_one, self._prefer, self._metrics = allocate, prefer, metrics
         self._state = Latest((0, offer(resource)))
         self._limit = self._needed()
+        self._messages: dict[int, tuple[ContainerEdits, bytes]] = {}
 
     @property
     def resource(self) -> Resource:
@@ -209,6 +211,17 @@ class ResourcePlugin:
         return await self._allocate_one(request, self._message)
 
     def _message(self, edits: ContainerEdits) -> bytes:
+        """The answer's bytes, made once for edits that are kept elsewhere and come again."""
+        kept = self._messages.get(id(edits))
+        if kept is not None and kept[0] is edits:
+            return kept[1]
+        if len(self._messages) >= MAX_MESSAGES:
+            self._messages.clear()
+        message = self._encoded(edits)
+        self._messages[id(edits)] = (edits, message)
+        return message
+
+    def _encoded(self, edits: ContainerEdits) -> bytes:
         """A vendor may have put anything into its edits."""
         try:
             return wire.allocate_response(edits)

@@ -47,6 +47,7 @@ STATE_FILE = "placement.json"
 MAX_STATE_BYTES = 1 << 20
 Holders = Mapping[ResourceName, Collection[AdvertisedID]]
 Turns = Mapping[ResourceName, DeviceID]
+_WITHOUT_TURNS = BUILT_IN.keys() - {"round_robin"}
 _NOBODY: Holders = MappingProxyType({})
 _NO_READINGS: Mapping[DeviceID, Reading] = MappingProxyType({})
 
@@ -135,7 +136,7 @@ class Placement:
 
         Nothing is kept for those of our policies that know no turns.
         """
-        if self.policy_of(resource) in BUILT_IN.keys() - {"round_robin"}:
+        if self.policy_of(resource) in _WITHOUT_TURNS:
             return
         layout = self._context.layout(resource)
         given = {layout.gpus[layout.position[e.id]] for e in entries if e.id in layout.position}

@@ -4,10 +4,8 @@ of the shares and of the vendor, the answer, the record."""
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import TypeVar
 
-import structlog
 from msgspec import Struct
 
 from deviceplugin.errors import AllocationError, CallTimeoutError, DevicePluginError, Refusal
@@ -21,8 +19,8 @@ from deviceplugin.model import (
 from deviceplugin.resources.allocation import Allocation, Request, devices_of, select
 from deviceplugin.resources.grants import Granted
 from deviceplugin.runtime.guard import guarded
+from deviceplugin.runtime.logs import write_info
 
-log = structlog.get_logger()
 T = TypeVar("T")
 Entries = Sequence[AdvertisedDevice]
 Devices = Sequence[Device]
@@ -85,8 +83,8 @@ class Allocator:
 
 def log_allocation(allocation: Allocation) -> None:
     """The log's line of an allocation, written while the answer is on its way."""
-    told = partial(log.info, "allocated", resource=allocation.resource.name, devices=allocation.ids)
-    asyncio.get_running_loop().call_soon(told)
+    fields = {"resource": allocation.resource.name, "devices": allocation.ids}
+    asyncio.get_running_loop().call_soon(write_info, "allocated", fields)
 
 
 def _nothing(_: Allocation) -> None:

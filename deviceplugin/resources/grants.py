@@ -37,6 +37,9 @@ class Granted(Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
 
 
+NOTHING_GRANTED = Granted()
+
+
 def granted(
     resource: Resource,
     entries: Sequence[AdvertisedDevice],
@@ -47,6 +50,8 @@ def granted(
 
     Raises VendorError where a vendor's sharing method fails.
     """
+    if not any(entry.share for entry in entries):
+        return NOTHING_GRANTED
     counts = Counter((entry.device, entry.share) for entry in entries)
     if all(share is not None and _amount_is_partners(share) for _, share in counts):
         return Granted(edits=ContainerEdits(env=frozen({ISOLATION: str(resource.isolation)})))
@@ -54,8 +59,6 @@ def granted(
         (_grant(devices[d], share, n) for (d, share), n in counts.items() if share is not None),
         key=_pci_order,
     )
-    if not grants:
-        return Granted()
     env = {ISOLATION: str(resource.isolation)} | _amounts(grants)
     edits = [ContainerEdits(env=frozen(env))]
     for name in dict.fromkeys(grant.share.method for grant in grants):

@@ -4,7 +4,7 @@ A front end reserves what it gives, and its source of usage (for the device plug
 PodResources API) tells what containers hold. Nothing here knows a front end.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -148,47 +148,65 @@ class Ledger:
     def naming(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
         """A request names the ids, whether it will get them or not."""
         keys = [(resource, advertised) for advertised in ids]
-        for key in keys:
-            self._naming[key] = self._naming.get(key, 0) + 1
-            self._note_named(key)
+        self.begin_naming(keys)
         try:
             yield
         finally:
-            for key in keys:
-                self._naming[key] -= 1
-                if not self._naming[key]:
-                    del self._naming[key]
+            self.end_naming(keys)
 
-    def _note_named(self, key: Key) -> None:
-        """Oldest first, and none that is past asking for."""
-        self._named_s.pop(key, None)
-        self._named_s[key] = now_s = self._now()
-        while now_s - self._named_s[oldest := next(iter(self._named_s))] >= QUIET_S:
-            del self._named_s[oldest]
+    def begin_naming(self, keys: Iterable[Key]) -> None:
+        """A request names these ids, until `end_naming`. They are remembered oldest first, and none
+        that is past asking for."""
+        now_s, named_s = self._now(), self._named_s
+        for key in keys:
+            self._naming[key] = self._naming.get(key, 0) + 1
+            named_s.pop(key, None)
+            named_s[key] = now_s
+        while named_s and now_s - named_s[oldest := next(iter(named_s))] >= QUIET_S:
+            del named_s[oldest]
+
+    def end_naming(self, keys: Iterable[Key]) -> None:
+        """The request that named these ids has its answer."""
+        for key in keys:
+            self._naming[key] -= 1
+            if not self._naming[key]:
+                del self._naming[key]
 
     @contextmanager
     def reserving(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
         """The ids are in use from here on, unless what is done here fails."""
         keys = [(resource, advertised) for advertised in ids]
-        before = {key: self._entries[key] for key in keys if key in self._entries}
-        fresh = {key: self._ids.meanings(key) for key in keys if key not in before}
-        self._entries |= {key: LedgerEntry(since_s=self._now(), pods=self._pods) for key in keys}
-        self._meanings |= fresh
-        unlisted = self.usage.value.unlisted.union(keys)
-        if self.usage.set(with_keys(self.usage.value, fresh, unlisted)):
-            here = self.holders.get(resource, frozenset()).union(
-                advertised for _, advertised in fresh
-            )
-            self.holders = {**self.holders, resource: here}
+        before = self.reserve(resource, keys)
+        self.begin_naming(keys)
         try:
-            with self.naming(resource, [advertised for _, advertised in keys]):
-                yield
+            yield
         except BaseException:
-            for key in keys:
-                self._entries.pop(key, None)
-            self._entries |= before
-            self._publish()
+            self.give_back(keys, before)
             raise
+        finally:
+            self.end_naming(keys)
+
+    def reserve(self, resource: ResourceName, keys: Sequence[Key]) -> Mapping[Key, LedgerEntry]:
+        """These ids of a resource are in use from here on; what `give_back` needs."""
+        entries = self._entries
+        before = {key: entries[key] for key in keys if key in entries}
+        fresh = {key: self._ids.meanings(key) for key in keys if key not in before}
+        entries |= dict.fromkeys(keys, LedgerEntry(since_s=self._now(), pods=self._pods))
+        self._meanings |= fresh
+        usage = self.usage.value
+        if fresh or not usage.unlisted.issuperset(keys):
+            self.usage.set(with_keys(usage, fresh, usage.unlisted.union(keys)))
+        if fresh:
+            ids = self.holders.get(resource, frozenset()).union(one for _, one in fresh)
+            self.holders = {**self.holders, resource: ids}
+        return before
+
+    def give_back(self, keys: Iterable[Key], before: Mapping[Key, LedgerEntry]) -> None:
+        """These ids are in use as they were before they were reserved."""
+        for key in keys:
+            self._entries.pop(key, None)
+        self._entries |= before
+        self._publish()
 
     def source_restarted(self) -> None:
         """What was in use may be missing in the first replies of a source that has restarted."""

@@ -83,12 +83,23 @@ async def test_a_vendor_that_fails_at_preparing_is_asked_again(
     assert (await answers.edits([A], NOTHING)).env["IDS"] == "a"
 
 
-async def test_several_devices_are_always_asked_for_together(
+async def test_several_devices_are_asked_for_together_until_one_changes(
     answers: EditsCache, vendor: Vendor
 ) -> None:
     for _ in range(2):
         assert (await answers.edits([A, B], NOTHING)).env["IDS"] == "a,b"
+    assert vendor.asked == [[A, B]]
+    await answers.edits([A, replace(B, numa_node=1)], NOTHING)
     assert len(vendor.asked) == 2
+
+
+async def test_of_several_devices_together_few_answers_are_kept(
+    answers: EditsCache, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_TOGETHER", 1)
+    for devices in ([A, B], [B, A], [A, B]):
+        await answers.edits(devices, NOTHING)
+    assert len(vendor.asked) == 3
 
 
 async def test_a_node_that_went_away_is_missed_although_the_answer_is_kept(

@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
-from deviceplugin.kubelet.plugin import BURST_S, Context, ResourcePlugin
+from deviceplugin.kubelet.plugin import BURST_S, MAX_MESSAGES, Context, ResourcePlugin
 from deviceplugin.kubelet.wire import container_response, list_message
 from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
@@ -207,3 +207,20 @@ def test_an_answer_has_every_part_of_the_edits() -> None:
     ]
     assert dict(answer.annotations) == {"k": "v"}
     assert [c.name for c in answer.cdi_devices] == ["vendor.com/class=x"]
+
+
+async def test_kept_edits_are_encoded_once_and_other_edits_again() -> None:
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    one, other = ContainerEdits(env={"A": "1"}), ContainerEdits(env={"A": "2"})
+    first = plugin._message(one)
+    assert plugin._message(one) is first
+    assert pluginapi.AllocateResponse.FromString(plugin._message(other)).container_responses[
+        0
+    ].envs == {"A": "2"}
+
+
+async def test_edits_that_never_come_again_are_not_kept_for_ever() -> None:
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    for number in range(3 * MAX_MESSAGES):
+        plugin._message(ContainerEdits(env={"A": str(number)}))
+    assert len(plugin._messages) <= MAX_MESSAGES
