@@ -141,8 +141,12 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     allocator.listen("metrics", kubelet.metrics.allocated)
     allocator.listen("log", log_allocation)
     allocator.listen("placement", generations.allocated)
-    prefer = partial(_prefer, sharing, generations)
-    answers = Answers(allocator.allocate, prefer, lambda: sharing.ledger.holders)
+    answers = Answers(
+        allocate=allocator.allocate,
+        prefer=partial(_prefer, sharing, generations),
+        prefer_large=generations.prefer_large,
+        held=lambda: sharing.ledger.holders,
+    )
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
         start=start,

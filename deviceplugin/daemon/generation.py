@@ -22,6 +22,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import AdvertisedID, Preference, Resource, VendorStatus
 from deviceplugin.placement.service import Placement, Sources, settings_of
 from deviceplugin.resources.allocation import Allocation, offered_as
+from deviceplugin.resources.large import LargeQuestion
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.planner import Planner
@@ -183,6 +184,15 @@ class Generations(Part[Config]):
     def prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
         """As the newest configuration has it."""
         return self.current.placement.prefer(resource, preference)
+
+    def prefer_large(
+        self, resource: Resource, asked: LargeQuestion
+    ) -> Sequence[AdvertisedID] | None:
+        """The same without the question being read, where that can be done: a joined pair needs
+        the ids."""
+        if resource.partner is not None:
+            return None
+        return self.current.placement.prefer_large(resource, asked)
 
     def allocated(self, allocation: Allocation) -> None:
         """Placement takes turns by what containers were given."""

@@ -30,6 +30,7 @@ from deviceplugin.model import (
 )
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.resources.allocation import Request
+from deviceplugin.resources.large import LargeQuestion
 from deviceplugin.runtime.latest import Latest
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Encode = Callable[[ContainerEdits], bytes]
 Allocate = Callable[[Request, Encode], Awaitable[bytes]]
 Prefer = Callable[[Resource, Preference], Sequence[AdvertisedID]]
+PreferLarge = Callable[[Resource, LargeQuestion], Sequence[AdvertisedID] | None]
 
 OPTIONS = pluginapi.DevicePluginOptions(
     pre_start_required=False, get_preferred_allocation_available=True
@@ -75,15 +77,22 @@ def offer(resource: Resource) -> Offer:
 
 
 class ResourcePlugin:
-    """Serves one resource; `allocate` and `prefer` decide what a container gets."""
+    """Serves one resource; `allocate` and `prefer` decide what a container gets, `prefer_large`
+    where it can do so without reading the question."""
 
     def __init__(
-        self, resource: Resource, allocate: Allocate, prefer: Prefer, metrics: KubeletMetrics
+        self,
+        resource: Resource,
+        allocate: Allocate,
+        prefer: Prefer,
+        metrics: KubeletMetrics,
+        prefer_large: PreferLarge = lambda *_: None,
     ) -> None:
         self.name: ResourceName = resource.name
         self.streams = Latest(0)
         self.lost = asyncio.Event()
         self._allocate_one, self._prefer, self._metrics = allocate, prefer, metrics
+        self._prefer_large = prefer_large
         self._state = Latest((0, offer(resource)))
         self._limit = self._needed()
         self._messages: dict[int, tuple[ContainerEdits, bytes]] = {}
@@ -130,10 +139,8 @@ class ResourcePlugin:
                 "ListAndWatch": grpc.unary_stream_rpc_method_handler(
                     self._list_and_watch, request_deserializer=None, response_serializer=None
                 ),
-                "GetPreferredAllocation": _unary(
-                    self._preferred, pluginapi.PreferredAllocationRequest
-                ),
-                "Allocate": _unary(self._allocate, pluginapi.AllocateRequest, serialize=None),
+                "GetPreferredAllocation": grpc.unary_unary_rpc_method_handler(self._preferred),
+                "Allocate": grpc.unary_unary_rpc_method_handler(self._allocate),
                 "PreStartContainer": _unary(self._pre_start, pluginapi.PreStartContainerRequest),
             },
         )
@@ -169,24 +176,21 @@ class ResourcePlugin:
             async with asyncio.timeout(BURST_S):
                 await self._state.until(lambda state: state[0] != epoch)
 
-    async def _preferred(
-        self, request: pluginapi.PreferredAllocationRequest, _: Context
-    ) -> pluginapi.PreferredAllocationResponse:
+    async def _preferred(self, data: bytes, context: Context) -> bytes:
         started = time.perf_counter()
+        request = await _parsed(pluginapi.PreferredAllocationRequest, data, context)
         resource = self.resource
-        answer = pluginapi.PreferredAllocationResponse(
-            container_responses=[
-                pluginapi.ContainerPreferredAllocationResponse(
-                    deviceIDs=self._prefer(resource, wire.preference(container))
-                )
-                for container in request.container_requests
-            ]
-        )
+        large = wire.large_question(data, request)
+        quick = self._prefer_large(resource, large) if large else None
+        containers = request.container_requests if quick is None else ()
+        answers = [self._prefer(resource, wire.preference(c)) for c in containers]
+        message = wire.preferred_response(answers if quick is None else [quick])
         self._metrics.rpc("GetPreferredAllocation", time.perf_counter() - started)
-        return answer
+        return message
 
-    async def _allocate(self, request: pluginapi.AllocateRequest, context: Context) -> bytes:
+    async def _allocate(self, data: bytes, context: Context) -> bytes:
         started = time.perf_counter()
+        request = await _parsed(pluginapi.AllocateRequest, data, context)
         try:
             answers = await self._containers(
                 [tuple(c.devices_ids) for c in request.container_requests]
@@ -235,24 +239,21 @@ def _serialize(message: Any) -> bytes:  # any generated message: protobuf has no
     return data
 
 
+async def _parsed(kind: Any, data: bytes, context: Context) -> Any:  # one of the generated messages
+    """Parsed here: what gRPC itself cannot parse it answers with UNKNOWN, and logs a traceback."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        text = f"these {len(data)} bytes are no {kind.DESCRIPTOR.full_name}"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
 def _unary(
-    method: Callable[..., Awaitable[Any]],
-    request: Any,
-    serialize: Callable[[Any], bytes] | None = _serialize,
+    method: Callable[[Any, Context], Awaitable[Any]], request: Any
 ) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Parsed here: what gRPC itself cannot parse it answers with UNKNOWN, and logs a traceback.
-
-    `serialize` is None for a method that gives bytes.
-    """
-
     async def call(data: bytes, context: Context) -> Any:  # one of the generated messages
-        try:
-            message = request.FromString(data)
-        except DecodeError:
-            text = f"these {len(data)} bytes are no {request.DESCRIPTOR.full_name}"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
-        return await method(message, context)
+        return await method(await _parsed(request, data, context), context)
 
     return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=None, response_serializer=serialize
+        call, request_deserializer=None, response_serializer=_serialize
     )

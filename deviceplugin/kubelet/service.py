@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from deviceplugin.kubelet.lifecycle import DEVICE_PLUGINS, Endpoint
 from deviceplugin.kubelet.metrics import KubeletMetrics
-from deviceplugin.kubelet.plugin import Allocate, Prefer, ResourcePlugin
+from deviceplugin.kubelet.plugin import Allocate, Prefer, PreferLarge, ResourcePlugin
 from deviceplugin.kubelet.reconcile import Endpoints
 from deviceplugin.kubelet.socket import KubeletSocket
 from deviceplugin.kubelet.turns import Turns
@@ -60,6 +60,7 @@ class Answers(Struct, frozen=True):
 
     allocate: Allocate
     prefer: Prefer
+    prefer_large: PreferLarge
     held: Callable[[], Collection[ResourceName]]
 
 
@@ -98,7 +99,10 @@ class EndpointsPart(Part[object]):
 
     def _make(self, resource: Resource) -> Endpoint:
         metrics = self._kubelet.metrics
-        plugin = ResourcePlugin(resource, self._answers.allocate, self._answers.prefer, metrics)
+        answers = self._answers
+        plugin = ResourcePlugin(
+            resource, answers.allocate, answers.prefer, metrics, answers.prefer_large
+        )
         endpoint = Endpoint(plugin, self._kubelet.socket, metrics, self._seed, self._turns)
         endpoint.private = self._kubelet.private
         return endpoint

@@ -1,7 +1,12 @@
 """Translation between our values and the v1beta1 messages; the only place that builds them."""
 
-from deviceplugin.model import ContainerEdits, Preference, Resource
+from collections.abc import Iterable, Sequence
+
+from deviceplugin.model import AdvertisedID, ContainerEdits, Preference, Resource
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.resources.large import LargeQuestion
+
+LARGE_BYTES = 32 * 1024  # about a thousand ids
 
 
 def list_message(resource: Resource) -> bytes:
@@ -44,6 +49,14 @@ def allocate_response(edits: ContainerEdits) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
+def preferred_response(answers: Iterable[Sequence[AdvertisedID]]) -> bytes:
+    """The serialised PreferredAllocationResponse with an answer for each container."""
+    response = pluginapi.PreferredAllocationResponse()
+    for ids in answers:
+        response.container_responses.add(deviceIDs=ids)
+    return response.SerializeToString()
+
+
 def preference(request: pluginapi.ContainerPreferredAllocationRequest) -> Preference:
     """A request as a value; the order of its ids means nothing."""
     return Preference(
@@ -51,3 +64,38 @@ def preference(request: pluginapi.ContainerPreferredAllocationRequest) -> Prefer
         must_include=frozenset(request.must_include_deviceIDs),  # type: ignore[arg-type]
         size=max(request.allocation_size, 0),
     )
+
+
+def large_question(
+    data: bytes, request: pluginapi.PreferredAllocationRequest
+) -> LargeQuestion | None:
+    """`request`, whose bytes are `data`, without its ids read; None for what is small, or encoded
+    in another order than by field numbers, as the kubelet does it."""
+    if len(data) < LARGE_BYTES or len(request.container_requests) != 1:
+        return None
+    (container,) = request.container_requests
+    rest = pluginapi.ContainerPreferredAllocationRequest(
+        must_include_deviceIDs=container.must_include_deviceIDs,
+        allocation_size=container.allocation_size,
+    ).SerializeToString()
+    start = _body_at(data)
+    if start is None or not data.endswith(rest):
+        return None
+    return LargeQuestion(
+        available=data[start : len(data) - len(rest)],
+        count=len(container.available_deviceIDs),
+        must_include=frozenset(container.must_include_deviceIDs),  # type: ignore[arg-type]
+        size=container.allocation_size,
+    )
+
+
+def _body_at(data: bytes) -> int | None:
+    """Where the only container's request begins: after its tag (field 1) and its length, a number
+    in groups of seven bits. None where it is not all that there is."""
+    length, at = 0, 1
+    while at < 6:
+        length |= (data[at] & 0x7F) << 7 * (at - 1)
+        at += 1
+        if data[at - 1] < 0x80:
+            break
+    return at if data[0] == 0x0A and at + length == len(data) else None

@@ -48,18 +48,25 @@ def narrow(listed: Shared, preference: Preference) -> Preference:
     available, must = preference.available, preference.must_include & preference.available
     held = _counts(listed, must)
     free = {d: n - held.get(d, 0) for d, n in _counts(listed, available).items()}
-    shares = [share for device in free if (share := listed.share[device])]
-    if not shares:
+    if not any(listed.share[device] for device in free):
         return preference
-    pick = _pick_slices if any(share.unit_bytes for share in shares) else _pick_replicas
-    picked = pick(listed, free, held, preference.size - sum(held.values()))
+    picks = picked(listed, free, held, preference.size - sum(held.values()))
     ids = {i for device in held for i in listed.ids[device] if i in must}
-    for device, count in picked.items():
+    for device, count in picks.items():
         others = (i for i in listed.ids[device] if i in available and i not in must)
         ids.update(islice(others, count))
     if len(ids) < preference.size:
         return preference  # it may know ids that we do not, and would choose by chance
     return replace(preference, available=frozenset(ids))
+
+
+def picked(
+    listed: Shared, free: Mapping[DeviceID, int], held: Mapping[DeviceID, int], missing: int
+) -> Mapping[DeviceID, int]:
+    """How many more ids each device gives, of those that it has free beside what is held of it."""
+    shares = (listed.share[device] for device in free)
+    slices = any(share.unit_bytes for share in shares if share)
+    return (_pick_slices if slices else _pick_replicas)(listed, free, held, missing)
 
 
 def _counts(listed: Shared, ids: Set[AdvertisedID]) -> dict[DeviceID, int]:

@@ -22,6 +22,7 @@ from deviceplugin.model import (
     Resource,
     ResourceName,
 )
+from deviceplugin.placement.large import prefer_large
 from deviceplugin.placement.layout import Layout, loads_of
 from deviceplugin.placement.narrow import narrow
 from deviceplugin.placement.pci_topology import declared_problems, order_of, read_pci_topology
@@ -36,6 +37,7 @@ from deviceplugin.placement.section import (
 )
 from deviceplugin.placement.topology import PciTopology, Topology, topology_of
 from deviceplugin.placement.view import Context, Policy
+from deviceplugin.resources.large import LargeQuestion
 from deviceplugin.resources.plan import Resources
 from deviceplugin.runtime.files import write_atomically
 from deviceplugin.runtime.latest import Latest
@@ -130,6 +132,12 @@ class Placement:
         policy = self._policies[self.policy_of(resource)]
         sensible = narrow(self._context.layout(resource).shared, preference)
         return prefer(resource, sensible, self.context, policy)
+
+    def prefer_large(
+        self, resource: Resource, asked: LargeQuestion
+    ) -> Sequence[AdvertisedID] | None:
+        """The same answer to a question that is not read, None where it has to be."""
+        return prefer_large(self._context.layout(resource).shared, asked)
 
     def handed_out(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         """A container got `entries`: the next turn is the GPU's after them.
