@@ -7,6 +7,7 @@ after the other, and a bare grpc.aio server with the same answer between them.
 
 import argparse
 import asyncio
+import re
 import statistics
 import sys
 import tempfile
@@ -33,6 +34,7 @@ NODES: Mapping[str, Callable[[], Node]] = {
 }
 ALLOCATE, PREFER = "Allocate", "GetPreferredAllocation"
 READY_S = 120.0
+_SHARE = re.compile(r"(-\d+[mg]i)?-m\d+$|::\d+$")  # what makes an id one of several of a GPU
 
 Requests = Callable[[int], bytes]
 
@@ -123,7 +125,7 @@ async def _change(started: Sequence[Started]) -> None:
             continue
         kubelet, state = one.bench.kubelet, one.bench.rig.state_dir
         first = min(kubelet.streams.values(), key=lambda stream: len(stream.devices))
-        gpu = next(iter(first.devices)).partition("-m")[0]
+        gpu = _SHARE.sub("", next(iter(first.devices)))
         cordon = {"operation": "cordon", "device": gpu, "reason": "measured"}
         for request in (cordon, {"operation": "uncordon", "device": gpu}):
             await asyncio.to_thread(ask_daemon, state, request)
