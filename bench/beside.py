@@ -14,9 +14,10 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
 
 from bench.calls import Timed, allocation, echo, preference, timed
 from bench.contestants import Contestant, Started, contestants
@@ -39,8 +40,7 @@ _SHARE = re.compile(r"(-\d+[mg]i)?-m\d+$|::\d+$")  # what makes an id one of sev
 Requests = Callable[[int], bytes]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
+class Case(Struct, frozen=True, kw_only=True):
     """What is asked: `requests` makes the n-th request to each of the sockets at once."""
 
     name: str
@@ -50,12 +50,11 @@ class Case:
     requests: Mapping[str, Requests]
 
 
-@dataclass
-class Figures:
+class Figures(Struct):
     """The seconds of all calls, and of each round its median and 99th percentile."""
 
-    spent: list[float] = field(default_factory=list)
-    rounds: list[tuple[float, float]] = field(default_factory=list)
+    spent: list[float] = []
+    rounds: list[tuple[float, float]] = []
 
     def add(self, times: Iterable[Timed]) -> None:
         """Take one round's calls."""

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from bench.nodes import SHIPPED, Bench, Node
 from tests.rig import environment
@@ -24,8 +25,7 @@ exec "$0"
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contestant:
+class Contestant(Struct, frozen=True, kw_only=True):
     """Without `tree` and `binary` it is this checkout; `tree` is another one, `binary` another
     plugin, or a script that starts one."""
 

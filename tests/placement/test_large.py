@@ -26,6 +26,7 @@ from deviceplugin.resources.shares import GIB, MIB, share_ids
 
 # One begins like another, one ends like another, one looks like a share.
 NAMES = ("a", "b", "10000:20:00.0", "0000:20:00.0", "GPU-1", "GPU-1-m", "x::1")
+Question = tuple[Resource, Sequence[str], Sequence[str], int]
 UNITS = (None, GIB, 26 * MIB)
 
 
@@ -67,19 +68,19 @@ def read(listed: Resource, ids: Sequence[str], must: Sequence[str], size: int) -
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> tuple[Resource, list[str], list[str], int]:
+def questions(draw: st.DrawFn) -> Question:
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5, unique=True))
     unit, policy = draw(st.sampled_from(UNITS)), draw(st.sampled_from([None, "spread", "packed"]))
     listed = resource(names, draw(st.integers(10, 60)), unit, policy)
     every = [entry.id for entry in listed.devices]
-    ids: list[str] = list(draw(st.permutations(every)))[draw(st.integers(0, len(every) - 1)) :]
+    ids = list(draw(st.permutations(every)))[draw(st.integers(0, len(every) - 1)) :]
     must = draw(st.lists(st.sampled_from(ids), max_size=3, unique=True))
     return listed, ids, must, draw(st.integers(0, 6))
 
 
 @given(questions())
 def test_both_ways_give_the_same_answer(
-    asked: tuple[Resource, list[str], list[str], int],
+    asked: Question,
 ) -> None:
     listed, ids, must, size = asked
     large = question(ids, must, size)
@@ -89,9 +90,7 @@ def test_both_ways_give_the_same_answer(
 
 
 @given(questions(), st.lists(st.sampled_from([*NAMES, "z-m1", "GPU-1-m999999"]), max_size=4))
-def test_ids_that_are_not_listed_are_never_given(
-    asked: tuple[Resource, list[str], list[str], int], foreign: list[str]
-) -> None:
+def test_ids_that_are_not_listed_are_never_given(asked: Question, foreign: list[str]) -> None:
     listed, ids, must, size = asked
     large = question([*foreign, *ids], must, size)
     assert large is not None
