@@ -31,6 +31,7 @@ from deviceplugin.model import (
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.resources.allocation import Request
 from deviceplugin.resources.large import LargeQuestion
+from deviceplugin.resources.lists import changed_entries
 from deviceplugin.runtime.latest import Latest
 
 log = structlog.get_logger()
@@ -66,14 +67,22 @@ class Offer(Struct, frozen=True, eq=False):
     """A resource as it is served: its entries by id and its list as bytes."""
 
     resource: Resource
-    message: bytes
+    listed: wire.EncodedList
     entries: Mapping[str, AdvertisedDevice]
 
 
-def offer(resource: Resource) -> Offer:
+def offer(resource: Resource, before: Offer | None = None) -> Offer:
     """Prepare a resource for serving, once per change and not once per call."""
-    entries = {str(entry.id): entry for entry in resource.devices}
-    return Offer(resource, wire.list_message(resource), entries)
+    listed = wire.encoded_list(resource, before.listed if before else wire.NO_LIST)
+    return Offer(resource, listed, _entries(resource, before))
+
+
+def _entries(resource: Resource, before: Offer | None) -> Mapping[str, AdvertisedDevice]:
+    """By id; where the ids are those of before, only what has changed is looked at."""
+    changed = changed_entries(resource.devices, before.resource.devices) if before else None
+    if before is None or changed is None:
+        return {str(entry.id): entry for entry in resource.devices}
+    return {**before.entries, **{str(entry.id): entry for entry, _ in changed}}
 
 
 class ResourcePlugin:
@@ -106,7 +115,7 @@ class ResourcePlugin:
         """List `resource` from now on; equal content sends nothing."""
         epoch, current = self._state.value
         if resource != current.resource:
-            self._state.set((epoch, offer(resource)))
+            self._state.set((epoch, offer(resource, current)))
             if self.outgrown:
                 self.lost.set()
 
@@ -121,7 +130,7 @@ class ResourcePlugin:
         return self._needed() > self._limit
 
     def _needed(self) -> int:
-        return message_limit(len(self._state.value[1].message))
+        return message_limit(len(self._state.value[1].listed.message))
 
     async def end_streams(self) -> None:
         """End every ListAndWatch stream, and know that a later end was not asked for."""
@@ -157,8 +166,8 @@ class ResourcePlugin:
         self.streams.set(self.streams.value + 1)
         try:
             while state[0] == epoch:
-                if state[1].message != sent:
-                    sent = state[1].message
+                if state[1].listed.message != sent:
+                    sent = state[1].listed.message
                     self._metrics.listed(self.name)
                     yield sent
                     await self._pause(epoch)

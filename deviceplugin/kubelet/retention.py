@@ -23,9 +23,12 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.resources.ledger import MISSING_ANSWERS, QUIET_S, Ledger
+from deviceplugin.resources.lists import Entries, changed_entries
 from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.usage import Key
 from deviceplugin.runtime.latest import Latest
+
+Ids = frozenset[AdvertisedID]
 
 
 class Retention:
@@ -38,6 +41,7 @@ class Retention:
         self._listed: Resources = {}
         self._tombstones: dict[Key, AdvertisedDevice] = {}
         self._unheld: dict[Key, int] = {}
+        self._known_ids: Mapping[ResourceName, tuple[Entries, Ids]] = {}
 
     @property
     def waiting(self) -> bool:
@@ -52,12 +56,14 @@ class Retention:
     def apply(self, planned: Resources) -> None:
         """List the plan, and Unhealthy what it no longer has but a pod may hold."""
         self._planned = planned
-        planned_ids = {name: _ids(resource) for name, resource in planned.items()}
+        planned_ids = self._ids_of(planned)
+        listed_ids = self._ids_of(self._listed)
         for resource in self._listed.values():
-            there = planned_ids.get(resource.name, frozenset())
-            for entry in resource.devices:
-                if entry.id not in there:
+            gone = listed_ids[resource.name] - planned_ids.get(resource.name, frozenset())
+            for entry in resource.devices if gone else ():
+                if entry.id in gone:
                     self._tombstones.setdefault((resource.name, entry.id), entry)
+        self._known_ids = {n: (planned[n].devices, ids) for n, ids in planned_ids.items()}
         self._add_held(planned_ids)
         for key in [k for k in self._tombstones if k[1] in planned_ids.get(k[0], frozenset())]:
             self._forget(key)
@@ -67,7 +73,7 @@ class Retention:
         """Take one reply that the ledger has taken into account, ids held since before our time
         included."""
         was_waiting = self.waiting
-        self._add_held({name: _ids(resource) for name, resource in self._listed.items()})
+        self._add_held(self._ids_of(self._listed))
         for key in list(self._tombstones):
             self._unheld[key] = 0 if self._ledger.is_held(key) else self._unheld.get(key, 0) + 1
             if self._unheld[key] >= MISSING_ANSWERS and not self._ledger.is_held(key, QUIET_S):
@@ -88,6 +94,14 @@ class Retention:
             for advertised in held[name] - there[name]:
                 tombstone = _unknown(advertised, self._ledger.entries[name, advertised].numa_node)
                 self._tombstones.setdefault((name, advertised), tombstone)
+
+    def _ids_of(self, resources: Resources) -> Mapping[ResourceName, Ids]:
+        """The ids of each resource; those of a list that differs in other things are known."""
+        nothing: tuple[Entries, Ids] = ((), frozenset())
+        return {
+            name: _ids(resource, *self._known_ids.get(name, nothing))
+            for name, resource in resources.items()
+        }
 
     def _forget(self, key: Key) -> None:
         self._tombstones.pop(key)
@@ -112,8 +126,11 @@ def _as_before(listed: Resources, before: Resources) -> Resources:
     )
 
 
-def _ids(resource: Resource) -> frozenset[AdvertisedID]:
-    return frozenset(entry.id for entry in resource.devices)
+def _ids(resource: Resource, known: Entries, ids: Ids) -> Ids:
+    """The ids of a resource, `ids` itself where they are those of the entries `known`."""
+    if changed_entries(resource.devices, known) is not None:
+        return ids
+    return frozenset([entry.id for entry in resource.devices])
 
 
 def _unknown(device_id: AdvertisedID, numa_node: int | None) -> AdvertisedDevice:

@@ -1,27 +1,94 @@
 """Translation between our values and the v1beta1 messages; the only place that builds them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
-from deviceplugin.model import AdvertisedID, ContainerEdits, Preference, Resource
+from msgspec import Struct
+
+from deviceplugin.model import (
+    AdvertisedDevice,
+    AdvertisedID,
+    ContainerEdits,
+    Health,
+    Preference,
+    Resource,
+)
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.resources.large import LargeQuestion
 
+PART = 512  # ids
+ONE_BYTE = 127  # the largest length that protobuf writes as one byte
 LARGE_BYTES = 32 * 1024  # about a thousand ids
 
 
-def list_message(resource: Resource) -> bytes:
-    """The serialised ListAndWatchResponse of a resource, the same bytes for the same content.
+class EncodedList(Struct, frozen=True, kw_only=True):
+    """A list as it is sent, and its parts with where each ends; `topology` says whether NUMA nodes
+    are in it."""
+
+    message: bytes = b""
+    parts: tuple[tuple[AdvertisedDevice, ...], ...] = ()
+    ends: tuple[int, ...] = ()
+    topology: bool = True
+
+    def part(self, number: int, entries: tuple[AdvertisedDevice, ...]) -> memoryview | None:
+        """The bytes of the part with this number, None where it has not these entries."""
+        if number >= len(self.parts) or self.parts[number] != entries:
+            return None
+        start = self.ends[number - 1] if number else 0
+        return memoryview(self.message)[start : self.ends[number]]
+
+
+NO_LIST = EncodedList()
+
+
+def encoded_list(resource: Resource, before: EncodedList = NO_LIST) -> EncodedList:
+    """The serialised ListAndWatchResponse of a resource, the same bytes for the same content; what
+    it has in common with `before` is taken over.
 
     Topology is sent for all devices or for none: one device without a NUMA node makes the
     kubelet's topology manager reject pods under strict policies (kubelet, topology_hints.go).
     """
-    topology = all(entry.numa_node is not None for entry in resource.devices)
-    message = pluginapi.ListAndWatchResponse()
-    for entry in resource.devices:
-        device = message.devices.add(ID=entry.id, health=entry.health)
-        if topology:
-            device.topology.nodes.add(ID=entry.numa_node)
-    return message.SerializeToString(deterministic=True)
+    devices = resource.devices
+    topology = None not in {entry.numa_node for entry in devices}
+    known = before if before.topology == topology else NO_LIST
+    parts = tuple(devices[at : at + PART] for at in range(0, len(devices), PART))
+    encoded = [
+        known.part(number, part) or _encoded(part, topology=topology)
+        for number, part in enumerate(parts)
+    ]
+    return EncodedList(
+        message=b"".join(encoded),  # messages one after the other are one with all their items
+        parts=parts,
+        ends=tuple(accumulate(map(len, encoded))),
+        topology=topology,
+    )
+
+
+def _encoded(entries: Sequence[AdvertisedDevice], *, topology: bool) -> bytes:
+    """By hand, in a fifth of the time that generated messages take: an entry is field 1 of the
+    response and its ID field 1 of it; what follows is the same for many."""
+    ends: dict[tuple[Health, int | None], bytes] = {}
+    parts = []
+    for entry in entries:
+        key = (entry.health, entry.numa_node if topology else None)
+        end = ends.get(key) or ends.setdefault(key, _end(*key))
+        device_id = entry.id.encode()
+        size = 2 + len(device_id) + len(end)
+        if size > ONE_BYTE:
+            device = pluginapi.Device.FromString(end)
+            device.ID = entry.id
+            parts.append(pluginapi.ListAndWatchResponse(devices=[device]).SerializeToString())
+        else:
+            parts.append(b"\n%c\n%c%b%b" % (size, len(device_id), device_id, end))
+    return b"".join(parts)
+
+
+def _end(health: Health, numa_node: int | None) -> bytes:
+    """An entry without its ID."""
+    device = pluginapi.Device(health=health)
+    if numa_node is not None:
+        device.topology.nodes.add(ID=numa_node)
+    return device.SerializeToString(deterministic=True)
 
 
 def container_response(edits: ContainerEdits) -> pluginapi.ContainerAllocateResponse:

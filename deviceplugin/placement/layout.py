@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -14,6 +15,7 @@ from deviceplugin.model import (
 )
 from deviceplugin.placement.narrow import Shared, shared
 from deviceplugin.placement.topology import Topology
+from deviceplugin.resources.lists import changed_entries
 
 # Shares of a GPU are billionths, so that equal shares are equal and 60,000 slices still count.
 WHOLE = 1_000_000_000
@@ -73,6 +75,26 @@ def layout_of(resource: Resource, topology: Topology) -> Layout:
         share=tuple(_share(gpu, grouped[gpu], topology) for gpu in gpus),
         whole=all(len(g) == 1 and g[0].device == gpu for gpu, g in zip(gpus, entries, strict=True)),
     )
+
+
+def layout_after(before: Layout, resource: Resource) -> Layout | None:
+    """The layout of a resource that differs from that of `before` in health alone, None where it
+    does not; the topology is the same."""
+    changed = changed_entries(resource.devices, before.resource.devices)
+    if changed is None or any(map(_differs, changed)):
+        return None
+    healthy = list(before.healthy)
+    for entry, old in changed:
+        gained = (entry.health is Health.HEALTHY) - (old.health is Health.HEALTHY)
+        healthy[before.position[entry.id]] += gained
+    shared_now = replace(before.shared, resource=resource)
+    return replace(before, resource=resource, shared=shared_now, healthy=tuple(healthy))
+
+
+def _differs(pair: tuple[AdvertisedDevice, AdvertisedDevice]) -> bool:
+    """Whether two entries of one id differ in more than health."""
+    now, before = pair
+    return (now.device, now.replica, now.share) != (before.device, before.replica, before.share)
 
 
 def _turn(entry: AdvertisedDevice) -> tuple[int, AdvertisedID]:

@@ -23,7 +23,7 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.placement.large import prefer_large
-from deviceplugin.placement.layout import Layout, loads_of
+from deviceplugin.placement.layout import Layout, layout_after, layout_of, loads_of
 from deviceplugin.placement.narrow import narrow
 from deviceplugin.placement.pci_topology import declared_problems, order_of, read_pci_topology
 from deviceplugin.placement.policies import last_handed_out
@@ -248,8 +248,16 @@ class Placement:
 def _layouts(
     resources: Sequence[Resource], topology: Topology, before: Mapping[ResourceName, Layout]
 ) -> Mapping[ResourceName, Layout]:
-    known = Context(topology=topology, layouts=before)
-    return MappingProxyType({r.name: known.layout(r) for r in resources})
+    return MappingProxyType({r.name: _layout(r, topology, before.get(r.name)) for r in resources})
+
+
+def _layout(resource: Resource, topology: Topology, before: Layout | None) -> Layout:
+    """What is prepared already where it still holds."""
+    if before is None or before.topology is not topology:
+        return layout_of(resource, topology)
+    if before.resource is resource:
+        return before
+    return layout_after(before, resource) or layout_of(resource, topology)
 
 
 def read_turns(path: Path) -> tuple[dict[ResourceName, DeviceID], Mapping[str, Any]]:

@@ -1,6 +1,8 @@
 """A resource made of the offerings that share its name, and why it may not be offered; pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
+from operator import attrgetter
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -190,13 +192,13 @@ class Builder:
 
     def resource(self, name: ResourceName, group: Sequence[Offering]) -> Resource:
         """The resource with its complete list; limits are the strictest of its offerings'."""
-        entries = [entry for offering in group for entry in self._entries(offering)]
+        entries = joined([self._entries(offering) for offering in group])
         limits = [o.offer.limit for o in group if o.offer.limit is not None]
         policies = (offering.offer.policy or offering.device.policy for offering in group)
         return Resource(
             name=name,
             vendor=group[0].device.vendor,
-            devices=tuple(sorted(entries, key=_entry_id)),
+            devices=entries,
             policy=next((policy for policy in policies if policy), None),
             isolation=min((isolation_of(o, self._methods) for o in group), key=_strength),
             max_per_container=min(limits, default=None),
@@ -223,9 +225,22 @@ class Builder:
         )
         before = self._previous.get((offering.name, device.id))
         if before is None or before[0] != key:
-            before = (key, tuple(_entries(device.id, key)))
+            before = (key, tuple(sorted(_entries(device.id, key), key=_entry_id)))
         self.parts[offering.name, device.id] = before
         return before[1]
+
+
+def joined(parts: Iterable[tuple[AdvertisedDevice, ...]]) -> tuple[AdvertisedDevice, ...]:
+    """The entries of sorted parts, sorted. Parts mostly stand one after the other."""
+    ordered = sorted(filter(None, parts), key=_first_id)
+    entries = tuple(chain.from_iterable(ordered))
+    if all(one[-1].id < other[0].id for one, other in pairwise(ordered)):
+        return entries
+    return tuple(sorted(entries, key=_entry_id))
+
+
+def _first_id(part: tuple[AdvertisedDevice, ...]) -> AdvertisedID:
+    return part[0].id
 
 
 def _entries(device: DeviceID, key: EntryKey) -> Iterator[AdvertisedDevice]:
@@ -248,5 +263,4 @@ def _strength(isolation: Isolation) -> int:
     return isolation.strength
 
 
-def _entry_id(entry: AdvertisedDevice) -> AdvertisedID:
-    return entry.id
+_entry_id = attrgetter("id")

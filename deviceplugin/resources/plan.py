@@ -102,6 +102,9 @@ def resource_problem(resource: Resource) -> PlanProblem | None:
             reason=f"the kubelet refuses the name: {reason}",
             action="choose another name in the configuration",
         )
+    longest = max([len(entry.id) for entry in resource.devices], default=0)
+    if len(resource.devices) * entry_bytes(longest, 0) < MAX_LIST_BYTES:
+        return None  # they need not be counted one by one
     size = list_bytes(resource.devices)
     if size >= MAX_LIST_BYTES:
         return PlanProblem(

@@ -14,7 +14,7 @@ from deviceplugin.discovery.admission import checked
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
-from deviceplugin.kubelet.wire import list_message
+from deviceplugin.kubelet.wire import encoded_list
 from deviceplugin.model import Device, Discovery, Inventory
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.placement.pci_topology import read_pci_topology
@@ -76,7 +76,7 @@ def _described(host: Host, vendor: Vendor, discovery: Discovery) -> None:
     inventory = Inventory(devices=MappingProxyType({d.id: d for d in discovery.devices}))
     read_pci_topology(host, inventory, "eth0")
     for resource in plan_resources(inventory, ()).resources.values():
-        listed = pluginapi.ListAndWatchResponse.FromString(list_message(resource))
+        listed = pluginapi.ListAndWatchResponse.FromString(encoded_list(resource).message)
         assert [d.ID for d in listed.devices] == sorted({e.id for e in resource.devices})
     json.dumps([str(device) for device in discovery.devices]).encode()
     assert read_boot_id(host)

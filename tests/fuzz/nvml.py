@@ -10,7 +10,7 @@ from deviceplugin.config.schema import decode_sections
 from deviceplugin.discovery.admission import checked
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
-from deviceplugin.kubelet.wire import container_response, list_message
+from deviceplugin.kubelet.wire import container_response, encoded_list
 from deviceplugin.model import Inventory
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.vendors import nvidia
@@ -57,7 +57,7 @@ def strings(data: bytes) -> None:
         assert all(text is None or is_line(text) for text in told), told
     inventory = Inventory(devices=MappingProxyType({d.id: d for d in discovery.devices}))
     for resource in plan_resources(inventory, ()).resources.values():
-        assert list_message(resource)
+        assert encoded_list(resource).message
     offered = [device for device in discovery.devices if device.resource]
     assert container_response(vendor.container_edits(offered)).ByteSize() > 0 or not offered
     vendor.cdi_specs(discovery.devices)

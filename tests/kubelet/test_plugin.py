@@ -9,7 +9,7 @@ import pytest
 
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
 from deviceplugin.kubelet.plugin import BURST_S, MAX_MESSAGES, Context, ResourcePlugin
-from deviceplugin.kubelet.wire import container_response, list_message
+from deviceplugin.kubelet.wire import container_response, encoded_list
 from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.placement.prefer import prefer
@@ -70,7 +70,7 @@ async def test_a_quiet_time_sends_nothing() -> None:
     await asyncio.wait({second}, timeout=5 * BURST_S)
     assert not second.done()
     plugin.show(resource("a", "b", unhealthy="a"))
-    assert await second == list_message(resource("a", "b", unhealthy="a"))
+    assert await second == encoded_list(resource("a", "b", unhealthy="a")).message
 
 
 async def test_a_stream_that_was_lost_once_is_not_lost_for_ever() -> None:
@@ -178,11 +178,13 @@ async def test_every_container_request_has_its_own_answer_in_order(served: Serve
 
 
 def test_topology_is_sent_for_all_devices_or_for_none() -> None:
-    known = pluginapi.ListAndWatchResponse.FromString(list_message(resource("a", "b", numa=1)))
+    known = pluginapi.ListAndWatchResponse.FromString(
+        encoded_list(resource("a", "b", numa=1)).message
+    )
     assert [[n.ID for n in d.topology.nodes] for d in known.devices] == [[1], [1]]
     mixed = resource("a", numa=0).devices + resource("b").devices
     sent = pluginapi.ListAndWatchResponse.FromString(
-        list_message(type(resource())(name=GPU, vendor="example", devices=mixed))
+        encoded_list(type(resource())(name=GPU, vendor="example", devices=mixed)).message
     )
     assert [d.HasField("topology") for d in sent.devices] == [False, False]
     assert {d.health for d in sent.devices} == {Health.HEALTHY.value}

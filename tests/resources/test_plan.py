@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from deviceplugin.kubelet.wire import list_message
+from deviceplugin.kubelet.wire import encoded_list
 from deviceplugin.model import (
     AdvertisedDevice,
     AdvertisedID,
@@ -146,10 +146,10 @@ def test_a_list_beyond_the_kubelets_limit_is_refused_with_what_to_do() -> None:
 )
 def test_the_size_is_never_less_than_what_is_sent(rows: list[tuple[str, int | None]]) -> None:
     entries = [entry(name, Health.UNHEALTHY, numa) for name, numa in rows]
-    assert len(list_message(resource(*entries))) <= list_bytes(entries)
+    assert len(encoded_list(resource(*entries)).message) <= list_bytes(entries)
 
 
 def test_a_list_at_the_limit_is_measured_exactly() -> None:
     entries = [entry(f"{number:048d}", Health.UNHEALTHY) for number in range(1000)]
-    assert len(list_message(resource(*entries))) == list_bytes(entries)
+    assert len(encoded_list(resource(*entries)).message) == list_bytes(entries)
     assert list_bytes(entries) < MAX_LIST_BYTES
