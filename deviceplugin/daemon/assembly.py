@@ -22,6 +22,7 @@ from deviceplugin.daemon.parts import (
 from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.views import ViewsPart
+from deviceplugin.discovery.signs import Signs
 from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
@@ -58,6 +59,7 @@ class Core(Struct, frozen=True, kw_only=True):
     health: HealthPart
     sharing: SharingPart
     generations: Generations
+    signs: Signs
     allocator: Allocator
     kubelet: KubeletPart
     endpoints: EndpointsPart
@@ -102,7 +104,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         _unused_rules(core),
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         GarbagePart(core.generations.current.looked),
-        UeventsPart([core.health.uevent, core.generations.uevent]),
+        _uevents(core),
         ControlPart(config.state_dir, tables.operations),
         ViewsPart(config, core.health, core.sharing, core.generations),
         *(capability(core) for capability in capabilities),
@@ -117,6 +119,12 @@ def _reloader(origin: Origin, core: Core, parts: Sequence[Part[Config]]) -> Part
     reloader = Reloader(origin, partial(_reload, core.generations, parts), core.start.now)
     core.health.note(lambda: reloader.refused)
     return reloader
+
+
+def _uevents(core: Core) -> Part[Config]:
+    signs, generations = core.signs, core.generations
+    core.health.note(lambda: signs.notice(generations.watched()))
+    return UeventsPart([core.health.uevent, generations.uevent], signs.uevents)
 
 
 def _unused_rules(core: Core) -> Part[Config]:
@@ -154,6 +162,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         health=health,
         sharing=sharing,
         generations=generations,
+        signs=lasting.signs,
         allocator=allocator,
         kubelet=kubelet,
         endpoints=endpoints,
@@ -178,6 +187,7 @@ def _lasting(
         listed=sharing.retention.listed,
         keeper=keeper,
         discovered=metrics.discovered,
+        signs=Signs(),
     )
 
 

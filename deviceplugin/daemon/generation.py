@@ -3,7 +3,7 @@ where containers are placed. What is known and what pods hold outlives it elsewh
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from deviceplugin.discovery.edits import EditsCache
 from deviceplugin.discovery.loop import LoopOptions, VendorLoop
 from deviceplugin.discovery.readings import ReadingsPoll
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.discovery.signs import Signs
 from deviceplugin.health.service import health_section
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.host import Host
@@ -45,6 +46,7 @@ class Lasting(Struct, frozen=True, kw_only=True):
     listed: Latest[Resources]
     keeper: Keeper
     discovered: Callable[[str, float], None]
+    signs: Signs
 
 
 async def with_vendors(
@@ -79,6 +81,7 @@ class Generation:
             tracker=lasting.tracker,
             order=self.names,
             call_deadline_s=health_section(config).call_deadline_s,
+            interval_s=lasting.signs.interval_s,
         )
         self.loops = [VendorLoop(vendor, lasting.store, options) for vendor in vendors]
         self._store, self._listed = lasting.store, lasting.listed
@@ -175,6 +178,11 @@ class Generations(Part[Config]):
     def vendors(self) -> tuple[Vendor, ...]:
         """The vendors that are served now."""
         return self.current.vendors
+
+    def watched(self) -> Mapping[str, bool]:
+        """The vendors whose driver tells of changes, and whether it is listened to now."""
+        watches = {loop.vendor.name: loop.watched for loop in self.current.loops}
+        return {name: runs for name, runs in watches.items() if runs is not None}
 
     def uevent(self, _: Uevent) -> None:
         """Something may have changed: discover soon."""

@@ -12,13 +12,14 @@ import structlog
 from deviceplugin.config.config import Config, address_text
 from deviceplugin.daemon.door import check_files, door_of
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.host.uevents import Uevent, watch_uevents
+from deviceplugin.host.uevents import Uevent, isolated_from_uevents, watch_uevents
 from deviceplugin.metrics.door import App
 from deviceplugin.metrics.http import HttpServer, application
 from deviceplugin.metrics.section import MetricsSection, metrics_section
 from deviceplugin.runtime import garbage
 from deviceplugin.runtime.control import Control
 from deviceplugin.runtime.keep import Keeper
+from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.liveness import answering_liveness
 from deviceplugin.runtime.lock import only_daemon
 from deviceplugin.runtime.logs import configure_logs
@@ -127,19 +128,23 @@ class LogsPart(Part[Config]):
 
 
 class UeventsPart(Part[Config]):
-    """Passes the kernel's events to each of `listeners`."""
+    """Passes the kernel's events to each of `listeners`; `heard` says whether there are any."""
 
-    def __init__(self, listeners: Sequence[Callable[[Uevent], None]]) -> None:
-        self._listeners = listeners
+    def __init__(
+        self, listeners: Sequence[Callable[[Uevent], None]], heard: Latest[bool | None]
+    ) -> None:
+        self._listeners, self._heard = listeners, heard
 
     def tasks(self) -> Mapping[str, Once]:
         """The watch."""
         return {"uevents": self._watch}
 
     async def _watch(self) -> None:
+        self._heard.set(not isolated_from_uevents())
         try:
             await watch_uevents(self._pass_on)
         except OSError as error:
+            self._heard.set(False)
             log.info("no_uevents", reason=str(error), instead="discovery every 5 s")
             await asyncio.Future()
 

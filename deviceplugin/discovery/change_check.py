@@ -37,10 +37,13 @@ class ChangeCheck:
         """Forget where other devices are listed than were settled: another vendor took some."""
         self._settled = self._settled and self._listed == frozenset(listed)
 
-    def suffices(self) -> bool:
-        """Whether a discovery would find what the last one did; asks the vendor, on its thread."""
-        if not self._settled or self._clock() >= self._good_until:
-            return False
+    @property
+    def due(self) -> bool:
+        """Whether nothing but `unchanged` has to be asked before a discovery is spared."""
+        return self._settled and self._clock() < self._good_until
+
+    def unchanged(self) -> bool:
+        """Whether a discovery would find what the last one did; asks the vendor."""
         return self._unchanged()
 
 

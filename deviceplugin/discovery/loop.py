@@ -1,4 +1,4 @@
-"""One vendor's discoveries: asks again when something happens, at the latest after five seconds.
+"""One vendor's discoveries: asks again when something happens, at the latest after ten seconds.
 
 Whatever the vendor does, raise, hang or lie, costs its own devices only.
 """
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from deviceplugin.discovery.admission import NotAdmitted, admitted, checked, checked_specs
 from deviceplugin.discovery.change_check import ChangeCheck
 from deviceplugin.discovery.probe import Prober
+from deviceplugin.discovery.signs import ALONE_S, next_tick_s
 from deviceplugin.discovery.watch import SETTLE_S, HealthWatch
 from deviceplugin.errors import (
     CallTimeoutError,
@@ -36,7 +37,6 @@ from deviceplugin.vendor import CdiSource, Closable, Vendor
 
 log = structlog.get_logger()
 
-INTERVAL_S = 5.0
 BURST_S = 0.2
 DISCOVERY_S = 10.0
 CLOSE_S = 5.0
@@ -53,6 +53,7 @@ class LoopOptions(Struct, frozen=True, kw_only=True):
     health signal. `order` has all vendors: an id or a resource name that two report is the earlier
     one's. `clock` gives seconds. A probe of one device may take `call_deadline_s` seconds; faults
     that an ended health watch reported wait `settle_s` seconds for the next watch to report them.
+    `interval_s(watched)` is the time between two looks to which nothing gave reason.
     """
 
     write_files: WriteFiles = lambda *_: None
@@ -62,6 +63,7 @@ class LoopOptions(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.monotonic
     call_deadline_s: float = HealthSection().call_deadline_s
     settle_s: float = SETTLE_S
+    interval_s: Callable[[bool | None], float] = lambda _: ALONE_S
 
 
 class VendorLoop:
@@ -84,6 +86,11 @@ class VendorLoop:
         self._prober = Prober(vendor, options.call_deadline_s)
         self._check = ChangeCheck(vendor, options.clock)
 
+    @property
+    def watched(self) -> bool | None:
+        """Whether the driver tells of changes; None where the vendor has no way to hear it."""
+        return self._watch.alive
+
     def wake(self) -> None:
         """Something may have changed: discover soon."""
         self._wake.set()
@@ -103,16 +110,31 @@ class VendorLoop:
         self._check.expect(self._listed())
         started = time.perf_counter()
         try:
+            if self._check.due and await self._glanced():
+                return
             looked = await self._thread.call(self._look, DISCOVERY_S)
         except DevicePluginError as error:
             self._failed(error)
         else:
-            if looked is None:
-                await self._probe(self._devices)
-                return
             await self._found(*looked)
         self.looked.set()
         self._options.discovered(self.vendor.name, time.perf_counter() - started)
+
+    async def _glanced(self) -> bool:
+        """Whether nothing has changed; then health is asked too, in the same call of a thread where
+        there are probes."""
+        devices = self._devices
+        if not self._prober.can_glance:
+            if not await self._thread.call(self._check.unchanged, DISCOVERY_S):
+                return False
+            await self._probe(devices)
+            return True
+        if self._thread.busy:
+            return False
+        findings = await self._prober.glance(devices, self._check.unchanged)
+        if findings is not None:
+            self._tracker.record_probe(self.vendor.name, devices, findings)
+        return findings is not None
 
     async def _found(
         self, discovery: Discovery, refused: tuple[NotAdmitted, ...], problem: FilesError | None
@@ -164,16 +186,15 @@ class VendorLoop:
 
     async def _pause(self) -> None:
         ended = time.monotonic()
+        interval_s = self._options.interval_s(self.watched)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(INTERVAL_S):
+            async with asyncio.timeout_at(next_tick_s(ended, interval_s, BURST_S)):
                 await self._wake.wait()
         if (early_s := ended + BURST_S - time.monotonic()) > 0:
             await asyncio.sleep(early_s)
 
-    def _look(self) -> tuple[Discovery, tuple[NotAdmitted, ...], FilesError | None] | None:
-        """What a discovery finds, None where the check says that it would find nothing new."""
-        if self._check.suffices():
-            return None
+    def _look(self) -> tuple[Discovery, tuple[NotAdmitted, ...], FilesError | None]:
+        """What a discovery finds, with its files written."""
         discovery, refused = checked(self.vendor.name, self.vendor.discover())
         known = self._ended or discovery.devices == self._written
         if known or not isinstance(self.vendor, CdiSource):

@@ -1,6 +1,6 @@
 """Asks a vendor's GPUs for their health, each within a deadline; a probe that hangs is a fault."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -22,8 +22,35 @@ class Prober:
         self._last: dict[DeviceID, Finding] = {}
         self.problem: str | None = None
 
+    @property
+    def can_glance(self) -> bool:
+        """Whether there are probes, of which none hangs."""
+        return isinstance(self._vendor, HealthProbe) and not self._thread.busy
+
+    async def glance(
+        self, devices: Sequence[Device], unchanged: Callable[[], bool]
+    ) -> Mapping[DeviceID, Finding] | None:
+        """The findings, where `unchanged` says so first, in the same call of the thread; else None,
+        and none was probed."""
+        holds: list[bool] = []
+
+        def first() -> Finding:
+            holds.append(unchanged())
+            return Finding()
+
+        findings = await self._probe(devices, first, lambda: holds == [True])
+        return findings if holds == [True] else None
+
     async def probe(self, devices: Sequence[Device]) -> Mapping[DeviceID, Finding]:
         """What was found of each whole GPU; of one that cannot be asked, what was found before."""
+        return await self._probe(devices)
+
+    async def _probe(
+        self,
+        devices: Sequence[Device],
+        first: Callable[[], Finding] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Mapping[DeviceID, Finding]:
         vendor = self._vendor
         if not isinstance(vendor, HealthProbe):
             return {}
@@ -31,10 +58,13 @@ class Prober:
         findings = {d.id: self._last.get(d.id, Finding()) for d in whole}
         if not self._thread.busy:
             self.problem = None
-            probes = [partial(vendor.probe_health, device) for device in whole]
-            answers = await self._thread.call_each(probes, self._deadline_s)
-            for device, answer in zip(whole, answers, strict=False):  # none behind one that hangs
-                findings[device.id] = self._finding(device, answer)
+            calls: list[Callable[[], Finding]] = [first] if first else []
+            calls += [partial(_if, wanted, vendor.probe_health, device) for device in whole]
+            answers = await self._thread.call_each(calls, self._deadline_s)
+            own = answers[len(calls) - len(whole) :]
+            for device, answer in zip(whole, own, strict=False):  # none behind one that hangs
+                if wanted():
+                    findings[device.id] = self._finding(device, answer)
         self._last = {i: Finding(faults=found.faults) for i, found in findings.items()}
         return findings
 
@@ -63,6 +93,10 @@ class Prober:
 
     def _failed(self, device: Device, error: DevicePluginError) -> Fault:
         return HEALTH_UNREADABLE.fault(device.id, f"{device.vendor}.probe", str(error))
+
+
+def _if(wanted: Callable[[], bool], probe: Callable[[Device], Finding], device: Device) -> Finding:
+    return probe(device) if wanted() else Finding()
 
 
 def _problem(finding: Finding) -> str | None:

@@ -49,6 +49,13 @@ class HealthWatch:
         self._ended = False
         self._events = _Events()
 
+    @property
+    def alive(self) -> bool | None:
+        """Whether it runs; None where there is nothing to run, or nothing to watch."""
+        if self._run is None or not isinstance(self._vendor, HealthMonitor):
+            return None
+        return self._is_alive()
+
     def follow(self, devices: Sequence[Device]) -> None:
         """Watch exactly these devices, none of them while the driver cannot be asked."""
         monitor = self._vendor

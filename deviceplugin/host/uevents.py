@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -39,6 +40,15 @@ def parse_uevent(message: bytes) -> Uevent | None:
         devpath=fields.get("DEVPATH", ""),
         fields=tuple(sorted(fields.items())),
     )
+
+
+def isolated_from_uevents(uid_map: Path = Path("/proc/self/uid_map")) -> bool:
+    """Whether we are in a user namespace of our own: the kernel sends its events to the network
+    namespaces of the initial one alone (kobject_uevent.c), and our socket would be silent."""
+    try:
+        return uid_map.read_text().split() != ["0", "0", str((1 << 32) - 1)]
+    except OSError:
+        return False
 
 
 async def watch_uevents(happened: Callable[[Uevent], None]) -> None:
