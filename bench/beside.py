@@ -7,23 +7,20 @@ after the other, and a bare grpc.aio server with the same answer between them.
 
 import argparse
 import asyncio
-import re
 import statistics
 import sys
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
 from bench.calls import Timed, allocation, echo, preference, timed
-from bench.contestants import Contestant, Started, contestants
+from bench.contestants import Started, add_contestants, contestants, serving
 from bench.nodes import Node, large_in_the_middle, node_of, vendors_of
 from bench.share import busy_node
-from deviceplugin.runtime.control import ask_daemon
 from deviceplugin.runtime.tables import table
 
 ECHO = "a bare grpc.aio server"
@@ -34,8 +31,6 @@ NODES: Mapping[str, Callable[[], Node]] = {
     "60000": partial(node_of, 60_000),
 }
 ALLOCATE, PREFER = "Allocate", "GetPreferredAllocation"
-READY_S = 120.0
-_SHARE = re.compile(r"(-\d+[mg]i)?-m\d+$|::\d+$")  # what makes an id one of several of a GPU
 
 Requests = Callable[[int], bytes]
 
@@ -79,7 +74,7 @@ async def measure(arguments: argparse.Namespace) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = []
     for name in arguments.nodes:
         node = NODES[name]()
-        async with _serving(node, contestants(arguments.tree, arguments.peer)) as started:
+        async with serving(node, contestants(arguments.tree, arguments.peer)) as started:
             await _change(started)
             share = (
                 busy_node(arguments.share, [s.pid for s in started]) if arguments.share else None
@@ -91,44 +86,12 @@ async def measure(arguments: argparse.Namespace) -> list[Sequence[str]]:
     return rows
 
 
-@asynccontextmanager
-async def _serving(node: Node, who: Sequence[Contestant]) -> AsyncIterator[Sequence[Started]]:
-    with tempfile.TemporaryDirectory(prefix="b") as directory:
-        started = [Started(c, Path(directory) / str(n), node) for n, c in enumerate(who)]
-        try:
-            for one in started:
-                await one.bench.kubelet.start()
-                one.start()
-                await _listed(one)
-            yield started
-        finally:
-            for one in started:
-                one.end()
-                await one.bench.kubelet.close()
-
-
-async def _listed(started: Started) -> None:
-    """Ours lists what the node has; of another plugin any list will do."""
-    kubelet = started.bench.kubelet
-    if started.contestant.binary is None:
-        await kubelet.listed(*started.bench.node.sizes)
-        return
-    async with asyncio.timeout(READY_S):
-        await kubelet.changes.until(lambda: any(s.message for s in kubelet.streams.values()))
-
-
 async def _change(started: Sequence[Started]) -> None:
     """One fault, which passes: what a change leaves behind is measured too."""
     for one in started:
-        if one.contestant.binary is not None:
-            continue
-        kubelet, state = one.bench.kubelet, one.bench.rig.state_dir
-        first = min(kubelet.streams.values(), key=lambda stream: len(stream.devices))
-        gpu = _SHARE.sub("", next(iter(first.devices)))
-        cordon = {"operation": "cordon", "device": gpu, "reason": "measured"}
-        for request in (cordon, {"operation": "uncordon", "device": gpu}):
-            await asyncio.to_thread(ask_daemon, state, request)
-        await kubelet.listed(*one.bench.node.sizes)
+        if one.contestant.binary is None:
+            await one.fault()
+            await one.listed()
 
 
 def _cases(started: Started, calls: int) -> Iterable[Case]:
@@ -205,8 +168,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--nodes", nargs="+", default=[*NODES], choices=NODES, metavar="NODE")
-    parser.add_argument("--tree", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH")
+    add_contestants(parser)
     parser.add_argument("--calls", type=int, default=1000, help="in each round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--share", type=int, metavar="MILLICORES", help="beside a busy neighbour")

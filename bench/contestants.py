@@ -1,19 +1,27 @@
 """Who is measured in one run, in turns: this daemon, other checkouts of it, other plugins."""
 
+import argparse
+import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from bench.nodes import SHIPPED, Bench, Node
+from deviceplugin.runtime.control import ask_daemon
 from tests.rig import environment
 
+READY_S = 120.0
 _END_S = 10.0
+_SHARE = re.compile(r"(-\d+[mg]i)?-m\d+$|::\d+$")  # what makes an id one of several of a GPU
 _SOCKETS = "/var/lib/kubelet/device-plugins"
 # A namespace of mounts of its own: a plugin that knows only the usual paths finds the node there.
 _IN_PLACE = f"""
@@ -60,6 +68,7 @@ class Started:
         self.contestant, self.root = contestant, root
         root.mkdir()
         self.bench = Bench(root, node)
+        self.began_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,6 +80,7 @@ class Started:
     def start(self) -> None:
         """Start it, or start it again."""
         command = self.contestant.command(self.bench)
+        self.began_s = time.perf_counter()
         with (self.root / "output").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=dict(self.contestant.environment(self.bench))
@@ -86,6 +96,53 @@ class Started:
             process.wait(_END_S)
         process.kill()
         process.wait()
+
+    async def listed(self) -> float:
+        """Wait for what the node has, of another plugin for any list; when it came."""
+        kubelet = self.bench.kubelet
+        if self.contestant.binary is None:
+            return await kubelet.listed(*self.bench.node.sizes)
+        async with asyncio.timeout(READY_S):
+            await kubelet.changes.until(lambda: any(s.message for s in kubelet.streams.values()))
+        return max(stream.at_s for stream in kubelet.streams.values())
+
+    async def fault(self) -> float:
+        """The seconds from an operator's cordon of a GPU to the list of its resource without it;
+        the cordon has ended then."""
+        kubelet, state = self.bench.kubelet, self.bench.rig.state_dir
+        stream = min(kubelet.streams.values(), key=lambda stream: len(stream.message))
+        request = {"device": _SHARE.sub("", next(iter(stream.devices))), "reason": "measured"}
+        began = time.perf_counter()
+        await asyncio.to_thread(ask_daemon, state, {**request, "operation": "cordon"})
+        await kubelet.changes.until(lambda: stream.faulty)
+        spent = stream.at_s - began
+        del request["reason"]
+        await asyncio.to_thread(ask_daemon, state, {**request, "operation": "uncordon"})
+        await kubelet.changes.until(lambda: not stream.faulty)
+        return spent
+
+
+@asynccontextmanager
+async def serving(node: Node, who: Sequence[Contestant]) -> AsyncIterator[Sequence[Started]]:
+    """Each of them on such a node of its own, listed."""
+    with tempfile.TemporaryDirectory(prefix="b") as directory:
+        started = [Started(c, Path(directory) / str(n), node) for n, c in enumerate(who)]
+        try:
+            for one in started:
+                await one.bench.kubelet.start()
+                one.start()
+                await one.listed()
+            yield started
+        finally:
+            for one in started:
+                one.end()
+                await one.bench.kubelet.close()
+
+
+def add_contestants(parser: argparse.ArgumentParser) -> None:
+    """The flags that say who is measured beside this daemon."""
+    parser.add_argument("--tree", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH")
 
 
 def contestants(trees: Sequence[str], peers: Sequence[str]) -> Sequence[Contestant]:
