@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format protos bench clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format protos bench bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -144,9 +144,23 @@ fuzz: $(VENV)/.fuzz
 mutation: $(VENV)/.installed
 	$(BIN)/python -m tests.mutation $(MUTATION_FLAGS)
 
+# BENCH_FLAGS='--tree before=../old --peer nvidia=/path/to/its/plugin' measures others in turns.
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench
+	$(VENV)-bench/bin/python -m bench.beside $(BENCH_FLAGS)
+	$(VENV)-bench/bin/python -m bench.rest $(BENCH_FLAGS)
 	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 
+# The same calls and the same rest on each of these Pythons that is installed.
+BENCH_PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+bench-pythons:
+	for python in $(BENCH_PYTHONS); do \
+	  $$python -c 'import sys' 2>/dev/null || { echo "$$python is not installed"; continue; }; \
+	  venv=.venv-$$(basename $$python) && \
+	  $(MAKE) PYTHON=$$python VENV=$$venv $$venv-bench/.installed && \
+	  $$venv-bench/bin/python -m bench.beside --nodes 8 three $(BENCH_FLAGS) && \
+	  $$venv-bench/bin/python -m bench.rest --nodes three $(BENCH_FLAGS) || exit; \
+	done
+
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply .fuzz build dist sbom.cdx.json
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply .venv-*-bench .fuzz build dist sbom.cdx.json
