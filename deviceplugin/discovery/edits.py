@@ -15,6 +15,7 @@ from deviceplugin.vendor import Grant, ShareLimits, Vendor
 ALLOCATE_S = 5.0
 MAX_KEPT = 4096  # of single devices
 MAX_KEPT_TOGETHER = 256  # of several, whose combinations have no end
+Shares = tuple[tuple[DeviceID, int], ...]
 Key = tuple[ResourceName | None, tuple[DeviceID, ...]]
 _NONE = ContainerEdits()
 
@@ -32,6 +33,7 @@ class EditsCache:
         self._threads = {name: DriverThread(f"{name}-edits") for name in vendors}
         self._kept: dict[Key, Kept] = {}
         self._kept_together: dict[Key, Kept] = {}
+        self._kept_shares: dict[Shares, tuple[Kept, Granted, Kept]] = {}
 
     async def edits(self, devices: Sequence[Device], shares: Granted) -> ContainerEdits:
         """What a container with these devices (of one vendor) and `shares` gets.
@@ -41,15 +43,13 @@ class EditsCache:
         where it does not answer within ALLOCATE_S.
         """
         kept = await self._of_vendor(devices)
-        edits, paths = kept.edits, kept.paths
         if shares.grants:
-            edits = merge_edits([edits, shares.edits, await self._of_shares(shares.grants)])
-            paths = _host_paths(edits)
+            kept = await self._with_shares(kept, shares)
         # On the loop: a look into /dev is a look into memory, cheaper than another thread.
-        for path in paths:
+        for path in kept.paths:
             if not self._host.exists(path):
                 raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
-        return edits
+        return kept.edits
 
     def close(self) -> None:
         """Answer the calls that run, and no later one."""
@@ -67,8 +67,20 @@ class EditsCache:
                 with contextlib.suppress(DevicePluginError):
                     await self._of_vendor([device])
 
+    async def _with_shares(self, whole: "Kept", shares: Granted) -> "Kept":
+        """With the edits of shares too; so many slices of a GPU are like any others of it."""
+        key = tuple([(grant.device.id, grant.count) for grant in shares.grants])
+        known = self._kept_shares.get(key)
+        if known is not None and known[0] is whole and known[1] == shares:
+            return known[2]
+        limits = await self._of_shares(shares.grants)
+        kept = whole.with_more([shares.edits, limits])
+        if len(self._kept_shares) >= MAX_KEPT_TOGETHER:
+            self._kept_shares.clear()
+        self._kept_shares[key] = (whole, shares, kept)
+        return kept
+
     async def _of_shares(self, grants: Sequence[Grant]) -> ContainerEdits:
-        """What the vendor tells of shares, asked each time: a container's are seldom another's."""
         name = grants[0].device.vendor
         vendor = self._vendors[name]
         if not isinstance(vendor, ShareLimits):
@@ -89,7 +101,7 @@ class EditsCache:
         edits = await self._threads[first.vendor].call(ask, ALLOCATE_S)
         if len(known) >= (MAX_KEPT if alone else MAX_KEPT_TOGETHER):
             known.clear()
-        known[key] = kept = Kept(tuple(devices), edits, tuple(_host_paths(edits)))
+        known[key] = kept = Kept(tuple(devices), edits)
         return kept
 
 
@@ -98,14 +110,16 @@ class Kept:
 
     __slots__ = ("_devices", "edits", "paths")
 
-    def __init__(
-        self, devices: tuple[Device, ...], edits: ContainerEdits, paths: Sequence[str]
-    ) -> None:
-        self._devices, self.edits, self.paths = devices, edits, paths
+    def __init__(self, devices: tuple[Device, ...], edits: ContainerEdits) -> None:
+        self._devices, self.edits, self.paths = devices, edits, tuple(_host_paths(edits))
 
     def is_of(self, devices: Sequence[Device]) -> bool:
         """Whether they are of these devices as they are now; mostly they are the same objects."""
         return self._devices == tuple(devices)
+
+    def with_more(self, edits: Sequence[ContainerEdits]) -> "Kept":
+        """Of the same devices, with other edits too."""
+        return Kept(self._devices, merge_edits([self.edits, *edits]))
 
 
 def _checked_edits(vendor: str, ask: Callable[[], ContainerEdits]) -> ContainerEdits:

@@ -34,7 +34,7 @@ class ShareLimits(Protocol):
         """What a container with these shares gets beside `container_edits` of their devices.
 
         The grants are of one resource, in PCI address order. `share.variables` are those that the
-        rule names. Pure, called at each Allocate of shares on the vendor's answering thread.
+        rule names. Pure, called on the vendor's answering thread when such shares are first given.
         Raises AllocationError where a limit that is asked for cannot be set.
         """
 

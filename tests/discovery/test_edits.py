@@ -144,6 +144,20 @@ async def test_a_vendor_that_knows_limits_is_told_the_share(tmp_path: Path) -> N
     assert "SPECS" not in (await answers.edits([A], NOTHING)).env
 
 
+async def test_shares_alike_are_asked_for_once_and_other_shares_again(tmp_path: Path) -> None:
+    write_tree(tmp_path, "/dev/x c 1:1")
+    answers = EditsCache(Host(tmp_path), {"example": Limiting()})
+    first = await answers.edits([A], SHARES)
+    assert await answers.edits([A], SHARES) is first
+    (grant,) = SHARES.grants
+    more = replace(SHARES, grants=(replace(grant, count=4),))
+    assert (await answers.edits([A], more)).env["SPECS"] == "vir04"
+    other = replace(SHARES, edits=ContainerEdits(env={"MEMORY": "2"}))
+    assert (await answers.edits([A], other)).env["MEMORY"] == "2"
+    moved = replace(A, numa_node=1)
+    assert await answers.edits([moved], SHARES) is not first
+
+
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
