@@ -158,7 +158,7 @@ bench-pythons:
 	  $$python -c 'import sys' 2>/dev/null || { echo "$$python is not installed"; continue; }; \
 	  venv=.venv-$$(basename $$python) && \
 	  $(MAKE) PYTHON=$$python VENV=$$venv $$venv-bench/.installed && \
-	  $$venv-bench/bin/python -m bench.beside --nodes 8 three $(BENCH_FLAGS) && \
+	  $$venv-bench/bin/python -m bench.beside --nodes 8 3x8 three $(BENCH_FLAGS) && \
 	  $$venv-bench/bin/python -m bench.rest --nodes three $(BENCH_FLAGS) || exit; \
 	done
 

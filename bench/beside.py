@@ -27,6 +27,7 @@ ECHO = "a bare grpc.aio server"
 NODES: Mapping[str, Callable[[], Node]] = {
     "8": partial(vendors_of, 1),
     "64": partial(node_of, 64),
+    "3x8": partial(vendors_of, 3),
     "three": large_in_the_middle,
     "60000": partial(node_of, 60_000),
 }

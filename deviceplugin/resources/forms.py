@@ -56,7 +56,7 @@ class FormGuard:
         if not self.ledger.answered:
             await self._know(resource, entries)
         self._check_forms(resource, entries)
-        return self.ledger.reserve(resource.name, keys)
+        return self.ledger.reserve(keys)
 
     async def _know(self, resource: Resource, entries: Sequence[AdvertisedDevice]) -> None:
         """Without a ledger only the first form can be handed out: it is the same one always."""

@@ -13,16 +13,34 @@ from msgspec.structs import replace
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID, DeviceID, ResourceName
+from deviceplugin.resources.entries import (
+    MISSING_ANSWERS,
+    QUIET_S,
+    SETTLED_S,
+    Holder,
+    LedgerEntry,
+    Pods,
+    missed,
+    restarted,
+)
 from deviceplugin.resources.ids import Ids
 from deviceplugin.resources.shares import Meaning
 from deviceplugin.resources.usage import Key, Usage, usage_of, with_keys
 from deviceplugin.runtime.latest import Latest
 
-QUIET_S = 120.0  # until then a container that was given an id may be missing in every reply
-SETTLED_S = 1.0  # an admission takes milliseconds from its Allocate to its end
-MISSING_ANSWERS = 2  # replies in a row without an id that speak for its release
-
-Pods = frozenset[tuple[str, str]]
+__all__ = [
+    "MISSING_ANSWERS",
+    "QUIET_S",
+    "SETTLED_S",
+    "Holder",
+    "HoldersUnknownError",
+    "Holding",
+    "Ledger",
+    "LedgerEntry",
+    "PodResourcesReply",
+    "Pods",
+    "UsageSource",
+]
 
 
 class HoldersUnknownError(DevicePluginError):
@@ -46,14 +64,6 @@ class UsageSource(Protocol):
         ...
 
 
-class Holder(Struct, frozen=True, kw_only=True, gc=False, order=True):
-    """The container that holds a device."""
-
-    namespace: str
-    pod: str
-    container: str
-
-
 class Holding(Struct, frozen=True, kw_only=True, gc=False):
     """A device that a container holds; a device of several NUMA nodes has one for each."""
 
@@ -70,29 +80,10 @@ class PodResourcesReply(Struct, frozen=True, kw_only=True):
     holdings: tuple[Holding, ...]
 
 
-class LedgerEntry(Struct, frozen=True, kw_only=True, gc=False):
-    """An id in use: since when (monotonic seconds), whether a reply has had it since, by whom,
-    on which NUMA node, and how many replies in a row spoke for its release.
-
-    `pods` are those that were there before, None where that is unknown. Of an id that no reply
-    has had, `suspects` are the pods one of which may hold it all the same, in an init container:
-    a pod is listed before its admission, so they are among those that the first reply has and
-    that were not there before. None until then.
-    """
-
-    since_s: float
-    listed: bool = False
-    holder: Holder | None = None
-    numa_node: int | None = None
-    missing: int = 0
-    pods: Pods | None = None
-    suspects: Pods | None = None
-
-
 class Ledger:
     """The entries of all ids in use; `now` gives monotonic seconds. Changed on the loop only.
 
-    `usage` has what is in use of each device, `holders` the ids in use of each resource.
+    `usage` has what is in use of each device.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -104,7 +95,8 @@ class Ledger:
         self._naming: dict[Key, int] = {}
         self._named_s: dict[Key, float] = {}
         self.usage: Latest[Usage] = Latest(usage_of({}))
-        self.holders: Mapping[ResourceName, frozenset[AdvertisedID]] = {}
+        self._holders: Mapping[ResourceName, frozenset[AdvertisedID]] = {}
+        self._reserved: list[Key] = []  # and not among the holders yet
 
     @property
     def answered(self) -> bool:
@@ -115,6 +107,17 @@ class Ledger:
     def entries(self) -> Mapping[Key, LedgerEntry]:
         """Everything that is in use."""
         return self._entries
+
+    @property
+    def holders(self) -> Mapping[ResourceName, frozenset[AdvertisedID]]:
+        """The ids in use of each resource; the same object until they change. They are put together
+        when somebody asks, and not by each allocation: there may be tens of thousands."""
+        if self._reserved:
+            more, self._reserved = _by_resource(self._reserved), []
+            known = self._holders
+            merged = {name: known.get(name, frozenset()) | ids for name, ids in more.items()}
+            self._holders = {**known, **merged}
+        return self._holders
 
     def is_held(self, key: Key, quiet_s: float = 0.0) -> bool:
         """Whether the id is in use, or about to be: a request names it, or did within the last
@@ -176,7 +179,7 @@ class Ledger:
     def reserving(self, resource: ResourceName, ids: Iterable[AdvertisedID]) -> Iterator[None]:
         """The ids are in use from here on, unless what is done here fails."""
         keys = [(resource, advertised) for advertised in ids]
-        before = self.reserve(resource, keys)
+        before = self.reserve(keys)
         self.begin_naming(keys)
         try:
             yield
@@ -186,8 +189,8 @@ class Ledger:
         finally:
             self.end_naming(keys)
 
-    def reserve(self, resource: ResourceName, keys: Sequence[Key]) -> Mapping[Key, LedgerEntry]:
-        """These ids of a resource are in use from here on; what `give_back` needs."""
+    def reserve(self, keys: Sequence[Key]) -> Mapping[Key, LedgerEntry]:
+        """These ids are in use from here on; what `give_back` needs."""
         entries = self._entries
         before = {key: entries[key] for key in keys if key in entries}
         fresh = {key: self._ids.meanings(key) for key in keys if key not in before}
@@ -197,8 +200,7 @@ class Ledger:
         if fresh or not usage.unlisted.issuperset(keys):
             self.usage.set(with_keys(usage, fresh, usage.unlisted.union(keys)))
         if fresh:
-            ids = self.holders.get(resource, frozenset()).union(one for _, one in fresh)
-            self.holders = {**self.holders, resource: ids}
+            self._reserved += fresh
         return before
 
     def give_back(self, keys: Iterable[Key], before: Mapping[Key, LedgerEntry]) -> None:
@@ -211,7 +213,7 @@ class Ledger:
     def source_restarted(self) -> None:
         """What was in use may be missing in the first replies of a source that has restarted."""
         now_s = self._now()
-        self._entries = {key: _restarted(entry, now_s) for key, entry in self._entries.items()}
+        self._entries = {key: restarted(entry, now_s) for key, entry in self._entries.items()}
 
     def observe(self, reply: PodResourcesReply, asked_s: float) -> None:
         """Take the reply to a question of `asked_s` (monotonic seconds) into account."""
@@ -225,7 +227,7 @@ class Ledger:
             if entry.since_s > asked_s:
                 entries[key] = entry
             elif key not in entries:
-                following = _missed(entry, reply.pods, asked_s)
+                following = missed(entry, reply.pods, asked_s)
                 entries |= {key: following} if following else {}
         self._entries, self._pods = entries, reply.pods
         self._publish()
@@ -266,37 +268,7 @@ class Ledger:
         """Replaced whole: `held` may be read meanwhile."""
         self._meanings = meanings
         if self.usage.set(usage_of(meanings, self._unlisted())):
-            self.holders = _by_resource(self._entries)
-
-
-def _missed(entry: LedgerEntry, pods: Pods, asked_s: float) -> LedgerEntry | None:
-    """The entry after a reply without it, None where it is free."""
-    age_s = asked_s - entry.since_s
-    suspects = _suspects(entry, pods)
-    nobody = suspects is not None and not suspects and age_s >= SETTLED_S
-    missing = entry.missing + 1 if entry.listed or nobody else 0
-    if missing >= MISSING_ANSWERS or (not entry.listed and age_s >= QUIET_S):
-        return None
-    return replace(entry, missing=missing, suspects=suspects)
-
-
-def _suspects(entry: LedgerEntry, pods: Pods) -> Pods | None:
-    """Never more than after the first reply: whoever comes later was admitted later."""
-    if entry.suspects is not None:
-        return entry.suspects & pods
-    return None if entry.pods is None else pods - entry.pods
-
-
-def _restarted(entry: LedgerEntry, now_s: float) -> LedgerEntry:
-    """Its holder may not be listed yet; that there is none stays true."""
-    free = entry.suspects is not None and not entry.suspects and not entry.listed
-    return LedgerEntry(
-        since_s=now_s,
-        holder=entry.holder,
-        numa_node=entry.numa_node,
-        missing=entry.missing if free else 0,
-        suspects=entry.suspects if free else None,
-    )
+            self._holders, self._reserved = _by_resource(self._entries), []
 
 
 def _by_resource(keys: Iterable[Key]) -> Mapping[ResourceName, frozenset[AdvertisedID]]:
