@@ -59,7 +59,6 @@ class Core(Struct, frozen=True, kw_only=True):
     health: HealthPart
     sharing: SharingPart
     generations: Generations
-    signs: Signs
     allocator: Allocator
     kubelet: KubeletPart
     endpoints: EndpointsPart
@@ -122,7 +121,8 @@ def _reloader(origin: Origin, core: Core, parts: Sequence[Part[Config]]) -> Part
 
 
 def _uevents(core: Core) -> Part[Config]:
-    signs, generations = core.signs, core.generations
+    generations = core.generations
+    signs = generations.signs
     core.health.note(lambda: signs.notice(generations.watched()))
     return UeventsPart([core.health.uevent, generations.uevent], signs.uevents)
 
@@ -149,11 +149,9 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     allocator.listen("metrics", kubelet.metrics.allocated)
     allocator.listen("log", log_allocation)
     allocator.listen("placement", generations.allocated)
+    prefer = partial(_prefer, sharing, generations)
     answers = Answers(
-        allocate=allocator.allocate,
-        prefer=partial(_prefer, sharing, generations),
-        prefer_large=generations.prefer_large,
-        held=lambda: sharing.ledger.holders,
+        allocator.allocate, prefer, generations.prefer_large, lambda: sharing.ledger.holders
     )
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
@@ -162,7 +160,6 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         health=health,
         sharing=sharing,
         generations=generations,
-        signs=lasting.signs,
         allocator=allocator,
         kubelet=kubelet,
         endpoints=endpoints,

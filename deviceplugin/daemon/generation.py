@@ -75,14 +75,7 @@ class Generation:
             config.state_dir,
             Sources(holders=lambda: lasting.ledger.holders, readings=lambda: self.readings.latest),
         )
-        options = LoopOptions(
-            write_files=CdiFiles(config.cdi_dir, self.names).write,
-            discovered=lasting.discovered,
-            tracker=lasting.tracker,
-            order=self.names,
-            call_deadline_s=health_section(config).call_deadline_s,
-            interval_s=lasting.signs.interval_s,
-        )
+        options = self._options(config, lasting)
         self.loops = [VendorLoop(vendor, lasting.store, options) for vendor in vendors]
         self._store, self._listed = lasting.store, lasting.listed
         self.readings = ReadingsPoll(
@@ -91,6 +84,16 @@ class Generation:
             lambda: lasting.store.current,
         )
         self._looking, self._placing = lasting.keeper.another(), lasting.keeper.another()
+
+    def _options(self, config: Config, lasting: Lasting) -> LoopOptions:
+        return LoopOptions(
+            write_files=CdiFiles(config.cdi_dir, self.names).write,
+            discovered=lasting.discovered,
+            tracker=lasting.tracker,
+            order=self.names,
+            call_deadline_s=health_section(config).call_deadline_s,
+            interval_s=lasting.signs.interval_s,
+        )
 
     def start(self) -> None:
         """Look at the hardware again and again, and prepare what is asked for."""
@@ -154,7 +157,7 @@ class Generations(Part[Config]):
     """
 
     def __init__(self, config: Config, vendors: Sequence[Vendor], lasting: Lasting) -> None:
-        self._lasting = lasting
+        self._lasting, self.signs = lasting, lasting.signs
         self._skipped: Sequence[VendorStatus] = config.skipped
         self.current = Generation(config, vendors, lasting)
         self._alive = [self.current]
