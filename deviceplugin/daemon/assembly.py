@@ -149,10 +149,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     allocator.listen("metrics", kubelet.metrics.allocated)
     allocator.listen("log", log_allocation)
     allocator.listen("placement", generations.allocated)
-    prefer = partial(_prefer, sharing, generations)
-    answers = Answers(
-        allocator.allocate, prefer, generations.prefer_large, lambda: sharing.ledger.holders
-    )
+    answers = _answers(allocator, sharing, generations)
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
         start=start,
@@ -163,6 +160,15 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         allocator=allocator,
         kubelet=kubelet,
         endpoints=endpoints,
+    )
+
+
+def _answers(allocator: Allocator, sharing: SharingPart, generations: Generations) -> Answers:
+    return Answers(
+        allocate=allocator.allocate,
+        prefer=partial(_prefer, sharing, generations),
+        prefer_large=generations.prefer_large,
+        held=lambda: sharing.ledger.holders,
     )
 
 

@@ -51,7 +51,7 @@ class HealthWatch:
 
     @property
     def alive(self) -> bool | None:
-        """Whether it runs; None where there is nothing to run, or nothing to watch."""
+        """Whether it runs; None where there is nothing to run, or was nothing to watch yet."""
         if self._run is None or not isinstance(self._vendor, HealthMonitor):
             return None
         return self._is_alive()
