@@ -16,6 +16,8 @@ DevicePluginError
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from deviceplugin.text import one_line
+
 __all__ = [
     "AllocationError",
     "CallTimeoutError",
@@ -32,12 +34,20 @@ __all__ = [
 ]
 
 MAX_VALUE, MAX_EXPECTED, MAX_ERRORS = 200, 1000, 1500
+MAX_TEXT = 1500  # our own words about a failure, with those of others in them
+MAX_CALL = 100  # the name of a library's function
 MANY = 20  # errors of one configuration that are shown
 MAX_WHOLE = 60  # of a list or a mapping: longer, it hides what is said of it
 
 
 class DevicePluginError(Exception):
-    """Any failure that this program names itself."""
+    """Any failure that this program names itself; its text is one line that can be printed.
+
+    Whatever a driver, an agent or a file says ends here before it is shown anywhere.
+    """
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(one_line(str(text), MAX_TEXT))
 
 
 class ConfigError(DevicePluginError):
@@ -96,8 +106,8 @@ class LibraryError(VendorError):
     """A call into a driver library failed: `call` is its name, `code` the library's own."""
 
     def __init__(self, call: str, code: int, text: str) -> None:
-        self.call, self.code, self.text = call, code, text
-        super().__init__(f"{call}: {text} (code {code})")
+        self.call, self.code, self.text = one_line(call, MAX_CALL), code, one_line(text)
+        super().__init__(f"{self.call}: {self.text} (code {code})")
 
 
 class CallTimeoutError(VendorError):

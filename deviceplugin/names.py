@@ -6,6 +6,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from deviceplugin.text import MAX_LINE, one_line
+
 __all__ = [
     "MAX_ID",
     "MAX_LINE",
@@ -24,8 +26,12 @@ __all__ = [
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
-# An id stands in lists separated by commas, in CDI names and in logs.
+# An id stands in lists separated by commas, in paths inside containers, in logs, and as a name in a
+# CDI file, all of which a runtime refuses for one bad name.
 MAX_ID = 63
+
+
+_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
 
 
 MAX_SOCKET_PATH = 107  # man 7 unix: sun_path has 108 bytes, the last one is zero
@@ -58,15 +64,12 @@ def id_problem(text: str) -> str | None:
         return "it is empty"
     if len(text) > MAX_ID:
         return f"it has more than {MAX_ID} characters"
-    if not (text.isascii() and text.isprintable()) or set(text) & set(" ,"):
-        return "it has characters other than printable ASCII without spaces and commas"
+    if not _ID.fullmatch(text):
+        return "it is not letters, digits, '_', '-', '.', ':' from a letter or digit to another"
     return None
 
 
 _CDI_PART = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
-
-
-_CDI_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
 
 
 def cdi_kind_problem(kind: str) -> str | None:
@@ -87,7 +90,7 @@ def cdi_kind_problem(kind: str) -> str | None:
 def cdi_name_problem(name: str) -> str | None:
     """Why `name` is not the name of a device in a CDI file, None where it is one (ibid.,
     ValidateDeviceName)."""
-    if not _CDI_NAME.fullmatch(name):
+    if not _ID.fullmatch(name):
         return "it is not letters, digits, '_', '-', '.', ':' from a letter or digit to another"
     return None
 
@@ -117,18 +120,6 @@ def size_class(memory_bytes: int) -> str:
     if gib:
         return f"{gib}gb"
     return f"{(memory_bytes + (1 << 19)) >> 20}mb"
-
-
-MAX_LINE = 300
-
-
-def one_line(text: str, length: int = MAX_LINE) -> str:
-    """Words with single spaces; what is not printable is replaced: firmware, drivers and agents
-    may hold anything, line ends and the codes of a terminal too."""
-    joined = " ".join(text.split())[:length]
-    if joined.isprintable():
-        return joined
-    return "".join(c if c.isprintable() else "\ufffd" for c in joined)
 
 
 def short_digest(text: str) -> str:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from deviceplugin.cdi.spec import precedes
 from deviceplugin.discovery.values import device_problem, fault_problem, link_problem
 from deviceplugin.errors import DiscoveryError
+from deviceplugin.health.words import printable
 from deviceplugin.model import MAX_NUMA_NODES, CdiSpec, Device, DeviceID, Discovery, Fault
 from deviceplugin.names import cdi_kind_problem, cdi_name_problem, one_line
 
@@ -48,12 +49,13 @@ def checked(vendor: str, found: object) -> tuple[Discovery, tuple[NotAdmitted, .
     if not isinstance(found, Discovery):
         raise DiscoveryError(f"discover() gave {type(found).__name__}, not a Discovery")
     refused: list[NotAdmitted] = []
-    devices = _each(found.devices, lambda device: device_problem(vendor, device), refused)
+    mine = _each(found.devices, lambda device: device_problem(vendor, device), refused)
+    devices = map(_printable_product, mine)
     kept = _related([_with_numa(d, refused) for d in _distinct(devices, refused)], refused)
-    faults = tuple(_each(found.faults, lambda fault: fault_problem(fault, vendor), refused))
+    own = _each(found.faults, lambda fault: fault_problem(fault, vendor), refused)
     checked_one = Discovery(
         devices=kept,
-        faults=faults,
+        faults=tuple(map(printable, own)),
         driver_version=_text_or_none(found.driver_version),
         library_version=_text_or_none(found.library_version),
         notes=_notes(found.notes),
@@ -73,7 +75,7 @@ def checked_specs(found: object) -> tuple[tuple[CdiSpec, ...], tuple[NotAdmitted
     for spec in found:
         if problem := cdi_kind_problem(spec.kind):
             reason = f"the CDI kind {spec.kind[:80]!r} cannot be used: {problem}"
-            refused.append(NotAdmitted(device=spec.kind[:80], reason=reason))
+            refused.append(NotAdmitted(device=one_line(spec.kind, 80), reason=reason))
         else:
             specs.append(_with_names(spec, refused))
     return tuple(specs), tuple(refused)
@@ -202,12 +204,12 @@ def _with_names(spec: CdiSpec, refused: list[NotAdmitted]) -> CdiSpec:
     for name, problem in problems.items():
         if problem:
             reason = f"the CDI name {name[:80]!r} cannot be used: {problem}"
-            refused.append(NotAdmitted(device=name[:80], reason=reason))
+            refused.append(NotAdmitted(device=one_line(name, 80), reason=reason))
     return replace(spec, devices={n: e for n, e in spec.devices.items() if not problems[n]})
 
 
 def _text_or_none(value: object) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else one_line(str(value))
 
 
 def _notes(found: object) -> tuple[str, ...]:
@@ -216,8 +218,14 @@ def _notes(found: object) -> tuple[str, ...]:
     return tuple(one_line(note, MAX_NOTE) for note in notes[:MAX_NOTES] if isinstance(note, str))
 
 
+def _printable_product(device: Device) -> Device:
+    """A product's name is firmware's: it stands in tables and in labels."""
+    product = device.product and one_line(device.product)
+    return device if product == device.product else replace(device, product=product)
+
+
 def _name_of(item: object) -> str:
     """How to name something that may be anything."""
     known = item.__struct_fields__ if isinstance(item, Device | Fault) else ()
     name = getattr(item, "id" if "id" in known else "device", item)
-    return name[:80] if isinstance(name, str) else repr(name)[:80]
+    return one_line(name, 80) if isinstance(name, str) else repr(name)[:80]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from deviceplugin.health.words import printable
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.names import one_line
@@ -27,9 +28,10 @@ class Ownership:
         self, vendor: str, faults: Iterable[Fault], devices: Iterable[Device] = ()
     ) -> tuple[Fault, ...]:
         """The faults about devices of `vendor`, those of `devices` included that are not listed
-        yet, and of a source that begins with its name."""
+        yet, and of a source that begins with its name; in words that can be shown."""
         unlisted = frozenset(device.id for device in devices)
-        return tuple(fault for fault in faults if self._is_own(vendor, fault, unlisted))
+        own = (fault for fault in faults if self._is_own(vendor, fault, unlisted))
+        return tuple(map(printable, own))
 
     def _is_own(self, vendor: str, fault: Fault, unlisted: frozenset[DeviceID]) -> bool:
         problem = self._problem(vendor, fault, unlisted)

@@ -4,11 +4,15 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import StringIO
+from typing import Any, TextIO
 
 import msgspec
 import structlog
 
 log = structlog.get_logger()
+MAX_FIELD = 4096  # characters of a field: a plug-in's exception may say anything, at any length
+MAX_TRACEBACK = 1 << 16
 
 
 def configure_logs(level: str, form: str) -> None:
@@ -48,19 +52,38 @@ class _Json(structlog.processors.JSONRenderer):
 
     def line(self, event: str, fields: Mapping[str, object]) -> str | None:
         """The line of an event at level info, None where the general way has to write it: what is
-        not ASCII is escaped there, and what is no JSON is shown as Python does."""
+        not ASCII is escaped there, what is long is cut, and what is no JSON is shown as Python
+        does."""
         stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         whole = {**fields, "event": event, "level": "info", "timestamp": stamp}
         try:
             encoded = msgspec.json.format(msgspec.json.encode(whole), indent=0)
         except (TypeError, ValueError, OverflowError):
             return None
-        return encoded.decode() + "\n" if encoded.isascii() else None
+        plain = encoded.isascii() and len(encoded) <= MAX_FIELD
+        return encoded.decode() + "\n" if plain else None
 
 
 def _rendering(form: str, minimum: int) -> list[structlog.typing.Processor]:
     if form == "json":
-        return [structlog.processors.format_exc_info, _Json(minimum)]
-    plain = structlog.dev.plain_traceback
+        return [structlog.processors.format_exc_info, _bounded, _Json(minimum)]
     colors = sys.stderr.isatty()
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    return [_bounded, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_traceback)]
+
+
+def _traceback(out: TextIO, what: Any) -> None:  # Any: structlog's name for it is its own
+    """For a terminal, which would act on codes in an exception's text."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, what)
+    end = text.getvalue()[-MAX_TRACEBACK:]
+    out.write("".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in end))
+
+
+def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The end of a traceback says what happened, the beginning of any other text."""
+    for name, value in event.items():
+        if name == "exception" and isinstance(value, str):
+            event[name] = value[-MAX_TRACEBACK:]
+        elif isinstance(value, str) and len(value) > MAX_FIELD:
+            event[name] = f"{value[:MAX_FIELD]}..."
+    return event

@@ -48,7 +48,9 @@ def test_an_honest_discovery_is_taken_over_whole() -> None:
     [
         ({"vendor": "other"}, "it is said to be of vendor 'other'"),
         ({"id": "x" * 64}, "more than 63 characters"),
-        ({"id": "two words"}, "printable ASCII"),
+        ({"id": "two words"}, "from a letter or digit to another"),
+        ({"id": "../../etc"}, "from a letter or digit to another"),
+        ({"id": 'a/b"=$'}, "from a letter or digit to another"),
         ({"id": None}, "id is None"),
         ({"resource": "no-domain"}, "no domain before a slash"),
         ({"memory_bytes": "1"}, "memory_bytes is '1'"),
@@ -114,7 +116,7 @@ def test_ids_that_can_be_used(text: str) -> None:
     assert id_problem(text) is None
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a,b", "a\n", "ä", "x" * 64])
+@pytest.mark.parametrize("text", ["", "a b", "a\n", "ä", "x" * 64, "..", "-a", "a.", *',/="$;#'])
 def test_ids_that_cannot(text: str) -> None:
     assert id_problem(text) is not None
 

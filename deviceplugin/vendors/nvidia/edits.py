@@ -1,6 +1,5 @@
 """What a container gets for NVIDIA devices, literally as existing clusters know it; pure."""
 
-import re
 from collections.abc import Sequence
 from uuid import NAMESPACE_OID, uuid5
 
@@ -12,7 +11,6 @@ from deviceplugin.vendors.nvidia.vgpu_host import is_for_vm
 
 CDI_KIND = "k8s.device-plugin.nvidia.com/gpu"
 DEV = "/dev/"
-_CDI_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
 
 
 VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
@@ -82,16 +80,9 @@ def is_described(device: Device) -> bool:
     return device.resource is not None and not is_for_vm(device)
 
 
-def is_cdi_name(name: str) -> bool:
-    """Whether runtimes take `name` for a CDI device: they refuse a file with any other name
-    (container-device-interface, pkg/parser, ValidateDeviceName)."""
-    return _CDI_NAME.fullmatch(name) is not None
-
-
 def cdi_spec(settings: NvidiaSection, devices: Sequence[Device]) -> CdiSpec:
-    """The devices of the file that have a name, without the driver's files; pure."""
-    described = [d for d in devices if is_described(d)]
-    offered = [d for d in described if is_cdi_name(visible_name(settings, d))]
+    """The devices of the file, without the driver's files; pure."""
+    offered = [d for d in devices if is_described(d)]
     control = [n for n in device_nodes(offered) if n.path in CONTROL_NODES]
     return CdiSpec(
         kind=CDI_KIND,
