@@ -1,5 +1,6 @@
 """CDI files in the directory that container runtimes read."""
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import structlog
 from deviceplugin.cdi.spec import document, file_name, precedes, usable
 from deviceplugin.errors import FilesError
 from deviceplugin.model import CdiSpec
-from deviceplugin.runtime.files import write_atomically
+from deviceplugin.runtime.files import trusted_directory, write_atomically
 
 log = structlog.get_logger()
 
@@ -25,6 +26,7 @@ class CdiFiles:
         self._directory, self._order = directory, order
         self._owners: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
+        self._problems: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def write(self, vendor: str, specs: Iterable[CdiSpec]) -> None:
@@ -36,7 +38,12 @@ class CdiFiles:
             try:
                 write_cdi_files(self._directory, specs)
             except OSError as error:
-                raise FilesError(f"{self._directory}: {error.strerror}") from error
+                reason = f"{error.filename or self._directory}: {error.strerror}"
+                if reason != self._problems.get(vendor):
+                    log.warning("cdi_files_not_written", vendor=vendor, reason=reason)
+                self._problems[vendor] = reason
+                raise FilesError(reason) from error
+            self._problems.pop(vendor, None)
 
     def _own(self, vendor: str, kind: str) -> None:
         owner = self._owners.setdefault(kind, vendor)
@@ -61,13 +68,16 @@ class CdiFiles:
 def write_cdi_files(directory: Path, specs: Iterable[CdiSpec]) -> None:
     """Write the file of each spec, remove it where no device of the spec is usable; blocking.
 
-    Raises OSError where the directory cannot be written; files written before stay.
+    Raises OSError where the directory cannot be written, or others can; files written before stay.
     """
+    specs = tuple(specs)
+    if any(spec.devices for spec in specs):
+        trusted_directory(directory)
     for spec in map(usable, specs):
         path = directory / file_name(spec.kind)
         if spec.devices:
             if write_atomically(path, document(spec)):
                 log.info("cdi_file_written", path=str(path), devices=len(spec.devices))
-        elif path.exists():
+        elif os.path.lexists(path):
             path.unlink(missing_ok=True)
             log.info("cdi_file_removed", path=str(path))

@@ -174,9 +174,13 @@ class Generations(Part[Config]):
             await asyncio.gather(*(generation.end() for generation in self._alive))
 
     def problem(self) -> str:
-        """Which vendors have not looked yet."""
-        slow = [loop.vendor.name for loop in self.current.loops if not loop.looked.is_set()]
-        return "first discovery of " + ", ".join(slow) if slow else ""
+        """Which vendors have not looked yet, or whose devices are not announced for want of their
+        files."""
+        loops = self.current.loops
+        slow = [loop.vendor.name for loop in loops if not loop.looked.is_set()]
+        if slow:
+            return "first discovery of " + ", ".join(slow)
+        return "; ".join(filter(None, (loop.files_problem for loop in loops)))
 
     def vendors(self) -> tuple[Vendor, ...]:
         """The vendors that are served now."""

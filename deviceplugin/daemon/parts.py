@@ -21,7 +21,7 @@ from deviceplugin.runtime.control import Control
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.liveness import answering_liveness
-from deviceplugin.runtime.lock import only_daemon
+from deviceplugin.runtime.lock import only_daemon, state_problem
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.runtime.part import Once, Operation, Page, Part
 
@@ -95,6 +95,7 @@ class LockPart(Part[Config]):
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir, self._alone = state_dir, False
+        self._foreign = ""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -103,9 +104,18 @@ class LockPart(Part[Config]):
             self._alone = True
             yield
 
+    def tasks(self) -> Mapping[str, Once]:
+        """Looks at the directory again for as long as it is not ours."""
+        return {"state_directory": self._look}
+
+    async def _look(self) -> None:
+        self._foreign = await asyncio.to_thread(state_problem, self._state_dir)
+        if not self._foreign:
+            await asyncio.Future()
+
     def problem(self) -> str:
-        """Whether another daemon holds it."""
-        return "" if self._alone else "another daemon on this node holds the lock"
+        """Whether another daemon holds it, or others can write its directory."""
+        return self._foreign if self._alone else "another daemon on this node holds the lock"
 
 
 class ControlPart(Part[Config]):

@@ -72,6 +72,7 @@ class VendorLoop:
     def __init__(self, vendor: Vendor, store: InventoryStore, options: LoopOptions) -> None:
         self.vendor = vendor
         self.looked = asyncio.Event()
+        self.files_problem = ""  # why files that devices need cannot be written
         self._ended = False
         self._store, self._options = store, options
         self._refused: frozenset[NotAdmitted] = frozenset()
@@ -225,6 +226,7 @@ class VendorLoop:
     def _succeeded(self, discovery: Discovery, problem: FilesError | None) -> None:
         """Take it over; without their files new devices are not announced, gone ones still go."""
         name = self.vendor.name
+        self.files_problem = str(problem or "")
         known = self._store.current.devices
         devices = [d for d in discovery.devices if problem is None or d.id in known]
         self._store.set_faults(f"{name}:driver", ())

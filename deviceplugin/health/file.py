@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from msgspec.structs import asdict
 
+from deviceplugin.files.reading import ForeignFileError, IrregularFileError, read_own
 from deviceplugin.health.records import Cordon, FaultRecords, Key, Record
 from deviceplugin.model import DeviceID, Fault, FaultClass
 from deviceplugin.runtime.files import write_atomically
@@ -70,15 +71,18 @@ class SavedState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_state(state_dir: Path) -> SavedState:
-    """What was saved; nothing where there is no file. A damaged file is renamed and logged.
+    """What was saved; nothing where there is no file. A damaged file, or what others can have
+    written, is renamed and logged.
 
     Raises OSError where the file is there and cannot be read.
     """
     path = state_dir / FILE
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_own(path, MAX_BYTES + 1)
     except FileNotFoundError:
+        return SavedState()
+    except (IrregularFileError, ForeignFileError) as error:
+        _set_aside(path, error.strerror or str(error))
         return SavedState()
     try:
         return SavedState(

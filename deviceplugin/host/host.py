@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 
 from deviceplugin.errors import DiscoveryError, ExhaustedError, VendorError
+from deviceplugin.files.below import MAX_LINKS, open_below
+from deviceplugin.files.reading import read_regular
+from deviceplugin.files.trust import check_trusted
 from deviceplugin.host.numbers import parse_integer
 from deviceplugin.names import one_line
 
 MAX_FILE_BYTES = 1 << 20
-MAX_LINKS = 40  # the kernel's own limit
-_PART_BYTES = 1 << 16
-_ATTRIBUTE_BYTES = 4096
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO}
 
@@ -22,8 +22,9 @@ _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO}
 class Host:
     """Where we read: `root` is the directory under which the host's file tree is seen.
 
-    Everything is read by four methods: `read_bytes`, `read_names`, `read_link` and `exists`. All
-    others call these, so that who overrides the four sees every read (`trace.TracingHost`).
+    Everything is read by five methods: `read_bytes`, `read_names`, `read_link`, `exists` and
+    `untrusted`. All others call these, so that who overrides the five sees every read
+    (`trace.TracingHost`). No read leaves the root, wherever links lead.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -45,7 +46,8 @@ class Host:
         here ExhaustedError where this process has no descriptor left.
         """
         try:
-            return _read(self.path(host_path), size, attribute=host_path.startswith("/sys/"))
+            attribute = host_path.startswith("/sys/")
+            return read_regular(_absolute(host_path), size, self._prefix, attribute=attribute)
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
@@ -54,7 +56,7 @@ class Host:
     def read_names(self, host_path: str) -> tuple[str, ...]:
         """The sorted names in a directory, none where it is absent; raises DiscoveryError."""
         try:
-            return tuple(sorted(os.listdir(self.path(host_path))))  # names only
+            return tuple(sorted(_names(self._prefix, host_path)))
         except OSError as error:
             if error.errno in _ABSENT:
                 return ()
@@ -64,7 +66,7 @@ class Host:
         """A symbolic link's target as it is written, None where there is no link; raises
         DiscoveryError."""
         try:
-            return os.readlink(self.path(host_path))
+            return _link(self._prefix, host_path)
         except OSError as error:
             if error.errno in _ABSENT | {errno.EINVAL}:
                 return None
@@ -72,7 +74,20 @@ class Host:
 
     def exists(self, host_path: str) -> bool:
         """Whether anything is at `host_path`, followed through links."""
-        return os.path.exists(self.path(host_path))  # 3 × faster in Allocate
+        try:
+            os.close(open_below(self._prefix, _absolute(host_path), os.O_PATH))
+        except OSError:
+            return False
+        return True
+
+    def untrusted(self, host_path: str) -> str | None:
+        """Why the program or library at `host_path` must not be run or loaded as root, None where
+        root alone can have put it there."""
+        try:
+            check_trusted(self._prefix, _absolute(host_path))
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
 
     def read_text(self, host_path: str) -> str | None:
         """The stripped text of a small file, None where it is absent; raises DiscoveryError."""
@@ -148,25 +163,25 @@ class Host:
             return None
 
 
-def _read(path: str, size: int, *, attribute: bool) -> bytes:
-    """By descriptor, which takes half the time of a file object: a node of 63 partitions has 700
-    files at every look. Of an attribute in sysfs one read gives all, at most a page
-    (kernel, Documentation/filesystems/sysfs.rst), so its end is not asked for."""
-    descriptor = _open(path, os.O_RDONLY)
+def _absolute(host_path: str) -> str:
+    return f"/{host_path.lstrip('/')}"
+
+
+def _names(root: str, host_path: str) -> list[str]:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
+    descriptor = open_below(root, _absolute(host_path), flags)
     try:
-        content = b""
-        while len(content) < size and (part := os.read(descriptor, min(_PART_BYTES, size))):
-            content += part
-            if attribute and len(part) < _ATTRIBUTE_BYTES:
-                break
-        return content[:size]
+        return os.listdir(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _open(path: str, flags: int) -> int:
-    """Without waiting for a peer: what is not a regular file must not block a vendor for ever."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+def _link(root: str, host_path: str) -> str:
+    descriptor = open_below(root, _absolute(host_path), os.O_PATH | os.O_NOFOLLOW)
+    try:
+        return os.readlink("", dir_fd=descriptor)  # of the descriptor itself: man 2 readlink
+    finally:
+        os.close(descriptor)
 
 
 def _failure(host_path: str, error: OSError) -> VendorError:

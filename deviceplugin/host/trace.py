@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 class TracingHost(Host):
     """A host that notes each read of `host` with its outcome, constant paths that can be read
-    aside. The four methods here are those by which a Host reads."""
+    aside. The five methods here are those by which a Host reads."""
 
     def __init__(self, *, root: Path, host: Host, is_constant: Callable[[str], bool]) -> None:
         super().__init__(root)
@@ -38,6 +38,9 @@ class TracingHost(Host):
 
     def exists(self, host_path: str) -> bool:
         return self._noted(self.host.exists, host_path)
+
+    def untrusted(self, host_path: str) -> str | None:
+        return self._noted(self.host.untrusted, host_path)
 
     def _noted(self, method: Callable[..., T], path: str, *more: object) -> T:
         read = (method, (path, *more))

@@ -26,6 +26,7 @@ from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
 from deviceplugin.names import short_digest, socket_path_problem
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
+from deviceplugin.runtime.files import own_directory, remove_irregular
 
 log = structlog.get_logger()
 
@@ -105,6 +106,7 @@ class Endpoint:
         self._name = endpoint_of(plugin.name)
         self._path = kubelet.path.parent / self._name
         self._reason = ""
+        self.problem = ""  # why it cannot be served at all
 
     @property
     def ready(self) -> bool:
@@ -211,9 +213,19 @@ class Endpoint:
             return
         await asyncio.Future()
 
+    def _check_directory(self) -> None:
+        """Whoever can write where our sockets are can put his own in their place."""
+        try:
+            own_directory(self._path.parent)
+            remove_irregular(self._path)
+        except OSError as error:
+            self.problem = f"{error.filename or self._path}: {error.strerror}"
+            raise RegistrationError(self.problem) from error
+        self.problem = ""
+
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[None]:
-        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._check_directory()
         if is_listening(self._path):
             raise RegistrationError(f"{self._path}: another process listens on it")
         inner = await self._inner()

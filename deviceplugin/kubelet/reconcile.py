@@ -45,8 +45,13 @@ class Endpoints:
             await self._stop_all()
 
     def problems(self) -> Iterable[str]:
-        """The resources that the kubelet does not watch now."""
-        return [name for name in sorted(self._wanted) if not self._is_ready(name)]
+        """The resources that the kubelet does not watch now, with the reason where it is ours."""
+        return [self._named(name) for name in sorted(self._wanted) if not self._is_ready(name)]
+
+    def _named(self, name: ResourceName) -> str:
+        running = self._running.get(name)
+        reason = running.endpoint.problem if running else ""
+        return f"{name} ({reason})" if reason else name
 
     def _is_ready(self, name: ResourceName) -> bool:
         running = self._running.get(name)

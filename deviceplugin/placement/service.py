@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from deviceplugin.errors import ConfigError
+from deviceplugin.files.reading import read_own
 from deviceplugin.host import Host
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -264,8 +265,7 @@ def read_turns(path: Path) -> tuple[dict[ResourceName, DeviceID], Mapping[str, A
     """The GPU of each resource that was handed out last, and the whole document of the file, whose
     keys of a later version are written back; a damaged file is logged and left alone."""
     try:
-        with path.open("rb") as file:
-            document = json.loads(file.read(MAX_STATE_BYTES))
+        document = json.loads(read_own(path, MAX_STATE_BYTES))
         turns = document["handed_out"].items()
         return {ResourceName(str(name)): DeviceID(str(gpu)) for name, gpu in turns}, document
     except FileNotFoundError:

@@ -112,7 +112,7 @@ def _decoded(line: bytes, schema: type[T]) -> T:
 
 
 def _bind(path: Path) -> socket.socket:
-    """Closed to others before anyone can connect: there is no listening yet."""
+    """Closed to others from the moment on when it is there."""
     if problem := socket_path_problem(str(path)):
         raise DevicePluginError(f"{path}: {problem}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

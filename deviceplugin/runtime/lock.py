@@ -9,6 +9,9 @@ from pathlib import Path
 
 import structlog
 
+from deviceplugin.files.reading import ForeignFileError, foreign_problem
+from deviceplugin.runtime.files import PRIVATE, trusted_directory
+
 log = structlog.get_logger()
 
 POLL_S = 0.2
@@ -33,10 +36,26 @@ async def only_daemon(state_dir: Path) -> AsyncIterator[None]:
         os.close(descriptor)
 
 
+def state_problem(state_dir: Path) -> str:
+    """Why others can write what we remember, empty where they cannot; blocking."""
+    try:
+        trusted_directory(state_dir, PRIVATE)
+    except ForeignFileError as error:
+        return f"{error.filename}: {error.strerror}"
+    except OSError:  # it cannot be written at all: told by those who write
+        return ""
+    return ""
+
+
 def _open(state_dir: Path) -> int:
-    state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(state_dir / "lock", flags, 0o600)
+    trusted_directory(state_dir, PRIVATE)
+    path = state_dir / "lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
+    if problem := foreign_problem(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise ForeignFileError(str(path), problem)
+    return descriptor
 
 
 async def _wait(descriptor: int, state_dir: Path) -> None:

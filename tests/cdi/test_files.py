@@ -87,5 +87,5 @@ def test_a_kind_that_two_vendors_claim_is_the_earlier_ones(tmp_path: Path) -> No
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FilesError, match="file: File exists"):
+    with pytest.raises(FilesError, match="file: it is a regular file, not a directory"):
         CdiFiles(tmp_path / "file", ()).write("one", [spec("a")])

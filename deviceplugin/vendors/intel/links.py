@@ -6,11 +6,13 @@ links, and so the addresses, of all its GPUs. So each set of GPUs has a director
 by what is in it: one that a container has is never changed.
 """
 
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 
+from deviceplugin.files.reading import ForeignFileError, foreign_problem, kind_of
 from deviceplugin.host import Host
 from deviceplugin.model import Device
 from deviceplugin.names import short_digest
@@ -69,7 +71,7 @@ class OwnLinks:
 
 def _make(folder: Path, name: str, links: Mapping[str, str]) -> None:
     """All at once: a container may be given it. Raises OSError."""
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _check_folder(folder)
     new = folder / f".{name}.{get_ident()}"
     _remove(new)  # of a process that was killed
     try:
@@ -83,6 +85,15 @@ def _make(folder: Path, name: str, links: Mapping[str, str]) -> None:
             raise
     finally:
         _remove(new)
+
+
+def _check_folder(folder: Path) -> None:
+    """Ours and nobody else's to write: containers get what is in it. Raises OSError."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    status = folder.lstat()
+    kind = None if stat.S_ISDIR(status.st_mode) else kind_of(status.st_mode)
+    if problem := f"it is {kind}" if kind else foreign_problem(status):
+        raise ForeignFileError(str(folder), problem)
 
 
 def _remove(directory: Path) -> None:

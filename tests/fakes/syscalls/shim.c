@@ -179,6 +179,34 @@ int openat64(int directory, const char *path, int flags, ...)
 	return REAL(openat64)(directory, path, flags, mode);
 }
 
+/* Of the calls without a function of their own: openat2, whose arguments are a directory, a name in it
+ * and, first, the flags. What is opened by its path alone is looked at, or a link to be read. */
+static int opened_below(int directory, const char *name, uint64_t flags)
+{
+	char link[32], path[8192];
+	snprintf(link, sizeof link, "/proc/self/fd/%d", directory);
+	long size = REAL(syscall)(SYS_readlink, link, path, 4096);
+	if (size < 0)
+		return 0;
+	snprintf(path + size, sizeof path - size, "%s%s", *name == '/' ? "" : "/", name);
+	uint32_t call = flags & O_PATH ? (flags & O_NOFOLLOW ? READLINK : STAT)
+				       : (flags & O_DIRECTORY ? LIST : OPENING(flags));
+	return named(call, path);
+}
+
+long syscall(long number, ...)
+{
+	long a[6];
+	va_list rest;
+	va_start(rest, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(rest, long);
+	va_end(rest);
+	if (number == 437 /* SYS_openat2 */ && control)
+		FAIL_IF(opened_below((int)a[0], (const char *)a[1], *(const uint64_t *)a[2]), -1);
+	return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 ssize_t read(int fd, void *buffer, size_t size)
 {
 	FAIL_IF(opened(READ, fd), -1);
