@@ -69,6 +69,7 @@ from deviceplugin.placement.topology import Topology
 from deviceplugin.placement.view import Context, Policy
 from deviceplugin.schema import (
     OWN_VERSION,
+    Places,
     Scheduling,
     Section,
     Size,
@@ -157,6 +158,7 @@ __all__ = [
     "Link",
     "LinkKind",
     "Mount",
+    "Places",
     "Policy",
     "Preference",
     "Prepare",

@@ -14,13 +14,14 @@ import structlog
 from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good
 from deviceplugin.config.load import check_host_root, effective, load
 from deviceplugin.config.notices import notices
+from deviceplugin.confine import refuse_new_rights
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.runtime.threads import end_without_threads
 
 FLAGS = (
     *("config", "node_name", "vendors", "host_root", "kubelet_dir", "cdi_dir", "state_dir"),
-    *("metrics_address", "log_level", "log_format"),
+    *("trusted_dirs", "metrics_address", "log_level", "log_format"),
 )
 _BY_OPTION = {f"--{name.replace('_', '-')}": name for name in FLAGS}
 
@@ -72,6 +73,8 @@ def run(flags: Mapping[str, str | None]) -> None:
     started = load_or_last_good(flags)
     config = started.config
     check_host_root(config)
+    os.umask(0o077)  # what others may read says so itself
+    refuse_new_rights()
     configure_logs(config.log_level, config.log_format)
     log = structlog.get_logger()
     if started.refused:

@@ -13,6 +13,7 @@ __all__ = [
     "OWN_VERSION",
     "Instance",
     "Isolation",
+    "Places",
     "Scheduling",
     "Section",
     "Size",
@@ -23,15 +24,27 @@ __all__ = [
 Isolation = Literal["none", "memory", "process", "hardware"]
 
 
+class Places(msgspec.Struct, frozen=True):
+    """Where the host's file of a key may lie: in these folders, under one of these names (none:
+    any), or exactly here. Whoever may change the configuration gets no further."""
+
+    folders: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    exactly: tuple[str, ...] = ()
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of the configuration: strict, an unknown key is an error.
 
     `WITHOUT_EFFECT` has keys that are accepted and change nothing, each with the reason:
     `deviceplugin check` and the log name those that a file gives. A check of its own
     (`__post_init__`) raises ValueError(`key: what it must be`), or a sentence about several keys.
+    `HOST_PATHS` has the keys that are paths of the host, or lists of them: from there something is
+    run, loaded or mounted.
     """
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType({})
 
 
 # Why a key `version` has no effect.

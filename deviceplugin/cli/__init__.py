@@ -216,11 +216,11 @@ def _yaml(document: dict[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _ask(state_dir: str | None, config: str | None, request: dict[str, str]) -> dict[str, Any]:
+def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
     """The answer of the daemon that the flags mean."""
     from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
 
-    return ask(state_dir, config, request)
+    return ask(state_dir, request)
 
 
 for _command in operator_commands(_ask):

@@ -7,11 +7,9 @@ from typing import Any
 
 import click
 
-from deviceplugin.config import last_good
 from deviceplugin.config.config import Config
-from deviceplugin.config.load import load
+from deviceplugin.config.last_good import state_dir_of
 from deviceplugin.config.origins import PREFIX
-from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.control import FILE, ControlError, NoDaemonError, ask_daemon
 
 Answer = dict[str, Any]
@@ -19,24 +17,9 @@ Answer = dict[str, Any]
 OWN_LOOK = ("config", "node_name", "vendors", "host_root")
 
 
-def state_dir_of(state_dir: str | None, config: str | None) -> Path:
-    """The state directory that flags, environment and files name.
-
-    An invalid configuration must not keep an operator from the daemon, which runs by its last
-    valid one: the directory is found without the files then, and said.
-    """
-    flags = {"state_dir": state_dir, "config": config}
-    try:
-        return load(flags)[0].state_dir
-    except ConfigError as error:
-        directory = last_good.state_dir_of(flags)
-        click.echo(f"deviceplugin: {error}; --state-dir: {directory} is used", err=True)
-        return directory
-
-
-def ask(state_dir: str | None, config: str | None, request: Mapping[str, str]) -> Answer:
-    """The answer of the daemon that the flags mean; raises ControlError."""
-    return ask_daemon(state_dir_of(state_dir, config), request)
+def ask(state_dir: str | None, request: Mapping[str, str]) -> Answer:
+    """The answer of the daemon of that state directory; raises ControlError."""
+    return ask_daemon(state_dir_of({"state_dir": state_dir}), request)
 
 
 def view(flags: Mapping[str, str | None], request: Mapping[str, str]) -> Answer | None:
@@ -50,7 +33,7 @@ def view(flags: Mapping[str, str | None], request: Mapping[str, str]) -> Answer 
         _say_own(flags.get("state_dir"), own)
         return None
     try:
-        return ask(flags.get("state_dir"), None, request)
+        return ask(flags.get("state_dir"), request)
     except NoDaemonError as error:
         click.echo(f"{error}: this is what the node shows now", err=True)
         return None

@@ -35,6 +35,10 @@ _HELP = {
     "kubelet_dir": ("DIR", "The kubelet's directory. Default /var/lib/kubelet."),
     "cdi_dir": ("DIR", "Directory for CDI files. Default /var/run/cdi."),
     "state_dir": ("DIR", "Directory for the daemon's state. Default /var/lib/deviceplugin."),
+    "trusted_dirs": (
+        "LIST",
+        "Folders of the host from which the configuration may also name a driver's files.",
+    ),
     "metrics_address": (
         "HOST:PORT",
         "Address of /metrics, /healthz and /readyz; empty disables them.",

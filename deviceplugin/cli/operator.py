@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -10,13 +10,20 @@ from deviceplugin.cli.frame import format_option, parse_format, settings_options
 from deviceplugin.runtime.control import NoDaemonError
 
 _WITHOUT_DAEMON = "without a daemon `deviceplugin discover` shows this node's GPUs and their faults"
-_common = settings_options(("state_dir", "config"))
+# A daemon's own flags find it, also those that do not matter here.
+_ACCEPTED = "Accepted, as all flags of the daemon that is meant; no file is read."
+F = TypeVar("F", bound=Callable[..., Any])
 Answer = dict[str, Any]
-Ask = Callable[[str | None, str | None, dict[str, str]], Answer]
+Ask = Callable[[str | None, dict[str, str]], Answer]
+
+
+def _common(command: F) -> F:
+    command = click.option("--config", metavar="PATH", expose_value=False, help=_ACCEPTED)(command)
+    return settings_options(("state_dir",))(command)
 
 
 def operator_commands(ask: Ask) -> Sequence[click.Command]:
-    """The commands; `ask` sends a request to the daemon of a state directory or configuration."""
+    """The commands; `ask` sends a request to the daemon of a state directory."""
     return (_cordon(ask), _uncordon(ask), _health(ask))
 
 
@@ -28,9 +35,9 @@ def _cordon(ask: Ask) -> click.Command:
     @click.argument("device")
     @click.option("--reason", metavar="TEXT", required=True, help="Why; shown with the device.")
     @_common
-    def cordon(device: str, reason: str, state_dir: str | None, config: str | None) -> None:
+    def cordon(device: str, reason: str, state_dir: str | None) -> None:
         request = {"operation": "cordon", "device": device, "reason": reason}
-        click.echo(f"{ask(state_dir, config, request)['device']} cordoned")
+        click.echo(f"{ask(state_dir, request)['device']} cordoned")
 
     return cordon
 
@@ -44,13 +51,11 @@ def _uncordon(ask: Ask) -> click.Command:
         "--forget-faults", is_flag=True, help="Also forget its remembered faults: it is repaired."
     )
     @_common
-    def uncordon(
-        device: str, *, forget_faults: bool, state_dir: str | None, config: str | None
-    ) -> None:
+    def uncordon(device: str, *, forget_faults: bool, state_dir: str | None) -> None:
         if forget_faults:
-            ask(state_dir, config, {"operation": "forget", "device": device})
+            ask(state_dir, {"operation": "forget", "device": device})
         request = {"operation": "uncordon", "device": device}
-        click.echo(f"{ask(state_dir, config, request)['device']} uncordoned")
+        click.echo(f"{ask(state_dir, request)['device']} uncordoned")
 
     return uncordon
 
@@ -64,14 +69,14 @@ def _health(ask: Ask) -> click.Command:
     @format_option(("table", "json"))
     @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
     @_common
-    def health(form: str | None, *, watch: bool, state_dir: str | None, config: str | None) -> None:
+    def health(form: str | None, *, watch: bool, state_dir: str | None) -> None:
         from deviceplugin.cli.health import show_health  # noqa: PLC0415  # not a part of `run`
 
         shown = parse_format(form, ("table", "json"))
 
         def answer() -> Answer:
             try:
-                return ask(state_dir, config, {"operation": "health"})
+                return ask(state_dir, {"operation": "health"})
             except NoDaemonError as error:
                 raise NoDaemonError(f"{error}; {_WITHOUT_DAEMON}") from error
 

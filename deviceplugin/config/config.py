@@ -31,8 +31,9 @@ class Config(Struct, frozen=True, kw_only=True):
     `renamed` settings given by an old name, `skipped` the installed vendors that cannot be used,
     and why, `ignored` the installed packages that another one with the same vendor hides;
     `source` is None without a file.
-    `numbered_faults` are the vendors' words for sources of numbered faults:
-    `{"xids": "nvidia.xid"}`.
+    `trusted_dirs` are folders of the host from which the sections may name programs, libraries and
+    mounts, besides those of their own. `numbered_faults` are the vendors' words for sources of
+    numbered faults: `{"xids": "nvidia.xid"}`.
     """
 
     node_name: str
@@ -41,6 +42,7 @@ class Config(Struct, frozen=True, kw_only=True):
     kubelet_dir: Path = Path("/var/lib/kubelet")
     cdi_dir: Path = Path("/var/run/cdi")
     state_dir: Path = Path("/var/lib/deviceplugin")
+    trusted_dirs: tuple[str, ...] = ()
     metrics_address: tuple[str, int] | None = ("127.0.0.1", 9440)
     log_level: str = "info"
     log_format: str = "json"

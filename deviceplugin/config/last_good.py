@@ -16,6 +16,7 @@ from deviceplugin.config.files import Source, read_kept, read_state
 from deviceplugin.config.load import effective, load
 from deviceplugin.config.origins import given_settings
 from deviceplugin.errors import ConfigError
+from deviceplugin.files.reading import foreign_problem
 from deviceplugin.runtime.files import write_atomically
 from deviceplugin.vendor import VendorModule
 
@@ -62,7 +63,10 @@ def _source(given: Setting) -> Source:
 def _kept(flags: Flags, source: Source) -> Started | None:
     try:
         path = state_dir_of(flags) / FILE
-        good_at = path.stat().st_mtime
+        status = path.lstat()
+        if foreign_problem(status):  # somebody else's configuration is none of ours
+            return None
+        good_at = status.st_mtime
         config, modules = load({**flags, "config": str(path)}, read_files=read_kept)
     except (ConfigError, OSError):
         return None

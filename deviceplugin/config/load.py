@@ -5,7 +5,7 @@ With cli/ the only reader of the environment.
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from deviceplugin.config.config import (
 )
 from deviceplugin.config.files import Source, read_config_files, read_state, unread_entries
 from deviceplugin.config.notices import without_effect
-from deviceplugin.config.origins import given_settings, unknown_variables
+from deviceplugin.config.origins import given_settings, unknown_variables, variable_of
+from deviceplugin.config.places import parse_trusted, place_errors
 from deviceplugin.config.schema import Raw, Refusals, check_keys, decode_sections
 from deviceplugin.discovery.registry import (
     Loaded,
@@ -53,10 +54,14 @@ _PARSERS: Mapping[str, Callable[[Setting], object]] = {
     "kubelet_dir": parse_directory,
     "cdi_dir": parse_directory,
     "state_dir": parse_directory,
+    "trusted_dirs": parse_trusted,
     "metrics_address": parse_address,
     "log_level": lambda setting: parse_choice(setting, LOG_LEVELS),
     "log_format": lambda setting: parse_choice(setting, LOG_FORMATS),
 }
+
+# From flags and variables alone, which whoever may change a file cannot give.
+PLACES = ("host_root", "kubelet_dir", "cdi_dir", "state_dir", "trusted_dirs")
 
 
 def load(
@@ -77,17 +82,22 @@ def load(
     with refusals.collect():
         read = _read(given.get("config"), read_files)
     raw = read.raw
-    settings = {name: Setting(raw[name], name) for name in SETTINGS if name in raw} | given
-    loaded, values = load_installed(RESERVED), _values(settings, refusals)
+    settings = _of_file(raw) | given
+    values = _values(settings, refusals)
+    loaded = load_installed(RESERVED, values["vendors"])
     with refusals.collect():
         modules = loaded.chosen(values["vendors"])  # what is asked for by name must be usable
     with refusals.collect():
         document = _decoded(raw, loaded, capabilities, incomplete=_incomplete(loaded, values))
+        refusals.errors += _misplaced(document["sections"], values)
     refusals.check()
     config = Config(
         **{"node_name": platform.node().lower(), **values},
         **document,
-        notes=_notes(read, settings, document["sections"]),
+        notes=(
+            *(*read.notes, *_repeated(settings)),
+            *_idle(raw, loaded, document["sections"], values),
+        ),
         ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
         unread=_unread(read.source),
         source=read.source,
@@ -101,14 +111,6 @@ class _Read(msgspec.Struct, frozen=True):
     source: Source | None = None
     raw: Raw = msgspec.field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-def _notes(
-    read: _Read, settings: Mapping[str, Setting], sections: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """What of the configuration has no effect."""
-    again = repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
-    return (*read.notes, *again, *without_effect(read.raw, sections))
 
 
 def _read(path: Setting | None, read_files: Callable[[Path], Raw]) -> _Read:
@@ -128,6 +130,10 @@ def _unread(source: Source | None) -> tuple[str, ...]:
     return tuple(f"{name!r}: its name does not end in .yaml, .yml or .json" for name in names)
 
 
+def _of_file(raw: Raw) -> dict[str, Setting]:
+    return {name: Setting(raw[name], name) for name in FILE_SETTINGS if name in raw}
+
+
 def _values(settings: Mapping[str, Setting], refusals: Refusals) -> dict[str, Any]:
     """The settings of flags, variables and the file's top, parsed."""
     values: dict[str, Any] = {"vendors": None}
@@ -138,6 +144,41 @@ def _values(settings: Mapping[str, Setting], refusals: Refusals) -> dict[str, An
     return values
 
 
+def _misplaced(sections: Sections, values: Mapping[str, Any]) -> Sequence[ConfigError]:
+    root = str(values.get("host_root", "/"))
+    return list(place_errors(sections, values.get("trusted_dirs", ()), root))
+
+
+def _repeated(settings: Mapping[str, Setting]) -> Iterable[str]:
+    return repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
+
+
+def _idle(raw: Raw, loaded: Loaded, sections: Sections, values: Mapping[str, Any]) -> Iterator[str]:
+    """What the file says and what changes nothing."""
+    yield from _idle_places(raw, values)
+    yield from _idle_keys(raw, loaded, sections)
+    yield from without_effect(raw, sections)
+
+
+def _idle_places(raw: Raw, values: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that were settings of a file once, where they say something else than what holds."""
+    for name in PLACES:
+        if name in raw and str(raw[name]) != _text(values.get(name, getattr(DEFAULTS, name))):
+            flag = f"--{name.replace('_', '-')} or {variable_of(name)}"
+            yield f"{name}: no file sets it, so {str(raw[name])[:80]!r} is not used: give {flag}"
+
+
+def _idle_keys(raw: Raw, loaded: Loaded, sections: Sections) -> Iterator[str]:
+    """Keys that may be sections of vendors that are installed and not asked for."""
+    for key in sorted(raw.keys() - {*SETTINGS, *sections}) if loaded.unasked else ():
+        others = ", ".join(loaded.unasked)
+        yield f"{key}: no vendor that is asked for has it; not asked for are {others}"
+
+
+def _text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 def _parsed(name: str, setting: Setting) -> object:
     if name == "vendors":
         return parse_vendors(setting, tuple(installed_vendors()))
@@ -145,8 +186,8 @@ def _parsed(name: str, setting: Setting) -> object:
 
 
 def _incomplete(loaded: Loaded, values: Mapping[str, Any]) -> bool:
-    """Whether a vendor that is not named cannot be loaded: its sections are not known then."""
-    return bool(loaded.refused) and not values["vendors"]
+    """Whether a vendor that is not named is not loaded: its sections are not known then."""
+    return bool(loaded.unasked or (loaded.refused and not values["vendors"]))
 
 
 def _decoded(
@@ -168,7 +209,8 @@ def _decoded(
         skipped = _with_sections(loaded, raw.keys() - {*SETTINGS, *schemas})
     else:
         with refusals.collect():
-            check_keys(raw, (*SETTINGS, *schemas), schemas)
+            own = {key: value for key, value in raw.items() if key not in PLACES}
+            check_keys(own, (*FILE_SETTINGS, *schemas), schemas)
     with refusals.collect():
         sections = decode_sections(raw, schemas)
     refusals.check()
@@ -222,6 +264,7 @@ def effective(config: Config) -> dict[str, Any]:
         "kubelet_dir": str(config.kubelet_dir),
         "cdi_dir": str(config.cdi_dir),
         "state_dir": str(config.state_dir),
+        "trusted_dirs": _text(config.trusted_dirs),
         "metrics_address": address_text(address) if address else "",
         "log_level": config.log_level,
         "log_format": config.log_format,
@@ -249,6 +292,8 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")
+FILE_SETTINGS = tuple(name for name in SETTINGS if name not in PLACES)
+DEFAULTS = Config(node_name="")
 OTHER_VARIABLES = ("config", "format")
 # Names that no vendor's section may have: those of today, and those that are kept for what the
 # daemon itself will have. A section with the vendor's own name is never taken.

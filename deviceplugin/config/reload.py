@@ -3,7 +3,7 @@ refused with everything as it was. How it is taken is the daemon's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -87,10 +87,6 @@ class ReloadCollector:
 
 
 log = structlog.get_logger()
-
-
-# The lock, the kubelet's sockets, the host's files: what holds on to them cannot let go.
-FIXED = ("host_root", "kubelet_dir", "cdi_dir", "state_dir")
 
 
 SHORT = 80
@@ -185,7 +181,6 @@ class Reloader(Part[Config]):
         config, modules = await asyncio.to_thread(self._origin.load)
         describe = self._origin.describe
         changes = tuple(differences(describe(self._running), describe(config)))
-        _check_fixed(changes)
         if changes:
             await self._use(config, modules)
             self._running = config
@@ -203,13 +198,6 @@ class Reloader(Part[Config]):
         if reason != self._refused:
             log.error("configuration_refused", reason=reason, instead="the last good one stays")
         self._refused = self._reason = reason
-
-
-def _check_fixed(changes: Iterable[Change]) -> None:
-    for change in changes:
-        if change.key in FIXED:
-            text = f"{change.before!r} as at the start: another one takes a restart of the daemon"
-            raise ConfigError(change.key, change.after, text)
 
 
 def _told(change: Change) -> dict[str, object]:

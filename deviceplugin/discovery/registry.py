@@ -5,6 +5,7 @@ from functools import partial
 from typing import cast
 
 import msgspec
+from msgspec.structs import replace
 
 from deviceplugin.discovery.capabilities import attribute_problem, method_problem
 from deviceplugin.errors import ConfigError, VendorError
@@ -27,10 +28,11 @@ _OWN = "deviceplugin.vendors."
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """The vendor modules that can be used, in order, and why the others of those asked for cannot
-    be, by vendor."""
+    be, by vendor; `unasked` are installed and not imported."""
 
     modules: tuple[VendorModule, ...]
     refused: Mapping[str, ConfigError]
+    unasked: tuple[str, ...] = ()
 
     def chosen(self, names: Sequence[str] | None) -> tuple[VendorModule, ...]:
         """The modules of these vendors (None: of all), in this order.
@@ -72,9 +74,18 @@ def shadowed_text(used: EntryPoint, ignored: EntryPoint) -> str:
     )
 
 
-def load_installed(reserved: Collection[str] = ()) -> Loaded:
-    """Import every installed vendor module; no section may have a `reserved` name."""
-    return _load_each(tuple(installed_vendors()), reserved)
+def load_installed(reserved: Collection[str] = (), asked: Sequence[str] | None = None) -> Loaded:
+    """Import the vendor modules that are `asked` for (None: all that are installed), and our own,
+    whose sections every file may have; no section may have a `reserved` name.
+
+    What is imported runs as root: a package that is merely installed does not.
+    """
+    wanted: list[str] = []
+    unasked: list[str] = []
+    for name, point in installed_vendors().items():
+        own = point.value.startswith(_OWN)
+        (wanted if asked is None or name in asked or own else unasked).append(name)
+    return replace(_load_each(wanted, reserved), unasked=tuple(unasked))
 
 
 def load_vendors(

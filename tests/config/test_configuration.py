@@ -73,7 +73,7 @@ def test_what_is_shown_is_a_configuration_again(tmp_path: Path) -> None:
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
-    path = config_file(tmp_path, "node_name: from-file\nlog_level: error\nstate_dir: /file\n")
+    path = config_file(tmp_path, "node_name: from-file\nlog_level: error\n")
     shown = checked(
         *("--config", path, "--node-name", "from-flag"),
         DEVICEPLUGIN_NODE_NAME="from-environment",
@@ -81,7 +81,6 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path)
     )
     assert shown["node_name"] == "from-flag"
     assert shown["log_level"] == "debug"
-    assert shown["state_dir"] == "/file"
     assert shown["kubelet_dir"] == "/var/lib/kubelet"
 
 
@@ -137,7 +136,10 @@ def test_a_directory_is_read_in_name_order_and_merged_key_by_key(tmp_path: Path)
         ("vendors: 3", ["vendors", "3"]),
         ("log_level: loud", ["log_level", "'loud'", "debug, info, warning, error"]),
         ("metrics_address: nowhere", ["metrics_address", "'nowhere'", "HOST:PORT"]),
-        ("kubelet_dir: relative", ["kubelet_dir", "'relative'", "absolute path"]),
+        (
+            "nvidia: {cdi_hook_path: /opt/x/run-me}",
+            ["nvidia.cdi_hook_path", "'/opt/x/run-me'", "nvidia-cdi-hook or nvidia-ctk"],
+        ),
         ("node_name: UPPER", ["node_name", "'UPPER'"]),
         ("- a\n- b", ["config.yaml", "mapping"]),
         ("a: [", ["config.yaml", "YAML"]),

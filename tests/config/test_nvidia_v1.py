@@ -78,9 +78,9 @@ version: v1
 flags:
   migStrategy: single
   failOnInitError: false
-  mpsRoot: /run/mps
+  mpsRoot: /run/nvidia/mps/v1
   nvidiaDriverRoot: /run/nvidia/driver
-  nvidiaDevRoot: /dev-root
+  nvidiaDevRoot: /run/nvidia/driver
   gdrcopyEnabled: true
   gdsEnabled: true
   mofedEnabled: true
@@ -105,12 +105,12 @@ imex: {channelIDs: [0], required: false}
     assert (nvidia.mig_strategy, nvidia.driver_root, nvidia.dev_root) == (
         "single",
         "/run/nvidia/driver",
-        "/dev-root",
+        "/run/nvidia/driver",
     )
     assert nvidia.device_list_strategy == ("envvar", "cdi-cri")
     assert (nvidia.device_id_strategy, nvidia.pass_device_specs) == ("index", True)
     assert (nvidia.cdi_annotation_prefix, nvidia.cdi_hook_path) == ("x.io/", "/usr/bin/nvidia-ctk")
-    assert to_builtins(section(config, SharingSection))["mps"]["root"] == "/run/mps"
+    assert to_builtins(section(config, SharingSection))["mps"]["root"] == "/run/nvidia/mps/v1"
     told = {note.partition(":")[0] for note in config.notes}
     assert told == {
         "flags.failOnInitError",

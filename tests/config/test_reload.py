@@ -11,11 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from structlog.testing import capture_logs
 
 from deviceplugin.config.config import Config
-from deviceplugin.config.load import effective
-from deviceplugin.config.reload import Origin, Reloader
 from deviceplugin.testing.tree import write_tree
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, run_command
@@ -404,34 +401,6 @@ async def test_the_log_level_changes_while_the_daemon_runs(node: Node) -> None:
 
 def loaded(**values: Any) -> tuple[Config, tuple[()]]:
     return Config(node_name="n", **values), ()
-
-
-@pytest.mark.parametrize("key", ["host_root", "kubelet_dir", "cdi_dir", "state_dir"])
-async def test_a_directory_that_the_daemon_holds_on_to_takes_a_restart(key: str) -> None:
-    taken: list[Config] = []
-
-    async def use(config: Config, _: object) -> None:
-        taken.append(config)
-
-    origin = Origin(
-        config=loaded()[0],
-        load=lambda: loaded(**{key: Path("/else")}, log_level="debug"),
-        describe=effective,
-        asked=asyncio.Event(),
-    )
-    reloader = Reloader(origin, use, lambda: 1.0)
-    with capture_logs() as logs:
-        following = asyncio.ensure_future(reloader.tasks()["reload_asked"]())
-        origin.asked.set()
-        async with asyncio.timeout(WAIT_S):
-            while not logs:  # noqa: ASYNC110  # a log tells nobody
-                await asyncio.sleep(0.001)
-        following.cancel()
-        await asyncio.wait([following])
-    assert logs[0]["reason"].startswith(f"{key}: '/else' is not valid, expected '/")
-    assert logs[0]["reason"].endswith("another one takes a restart of the daemon")
-    assert taken == []
-    assert not reloader.last.successful
 
 
 async def test_without_inotify_a_change_is_found_by_looking(node: Node) -> None:

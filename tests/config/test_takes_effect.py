@@ -21,8 +21,8 @@ import pytest
 import structlog
 
 from deviceplugin.config.config import Config
-from deviceplugin.config.load import CORE_SECTIONS, effective, load
-from deviceplugin.config.reload import FIXED, Origin, Reloader
+from deviceplugin.config.load import CORE_SECTIONS, PLACES, effective, load
+from deviceplugin.config.reload import Origin, Reloader
 from deviceplugin.daemon.assembly import Start, assemble
 from deviceplugin.daemon.daemon import Daemon
 from deviceplugin.daemon.generation import with_vendors
@@ -43,7 +43,7 @@ ABSENT = "absent"
 MODULES = load_vendors(None)
 SECTIONS = {name: schema for module in MODULES for name, schema in module.SECTIONS.items()}
 SECTIONS |= {**CORE_SECTIONS, "sharing": sharing_schema(MODULES)}
-SETTINGS = ("node_name", "vendors", "metrics_address", "log_level", "log_format", *FIXED)
+SETTINGS = ("node_name", "vendors", "metrics_address", "log_level", "log_format", *PLACES)
 
 
 def all_keys() -> Iterator[str]:
@@ -63,9 +63,10 @@ RULE: Document = {"rules": [{"offers": [{"replicas": 2}]}]}
 SLICES: Document = {"rules": [{"offers": [{"memory": {"unit": "1GiB"}}]}]}
 RANGE: Document = {"rules": [{"offers": [{"replicas": 2}], "match": {"memory": {"min": "1GiB"}}}]}
 BOTH: Document = {"rules": [{"offers": [{"replicas": 2}, {"memory": {"unit": "1GiB"}}]}]}
+CONTROL = "nvidia-cuda-mps-control"
 MPS: Document = {
     "rules": [{"offers": [{"replicas": 2, "sharing": "mps"}]}],
-    "sharing": {"mps": {"control": "/bin/true"}},
+    "sharing": {"mps": {"control": f"/opt/one/{CONTROL}"}},
 }
 ACCOUNT = Path(__file__).parents[1] / "kubernetes/account"
 CERTIFICATE = {"certificate_file": str(ACCOUNT / "ca.crt"), "key_file": str(ACCOUNT / "key.pem")}
@@ -137,17 +138,17 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "scheduling.priority[].vendor": "x*",
         "scheduling.priority[].pci_address": "x*",
         "scheduling.priority[].numa_node": 1,
-        "sharing.mps.root": "/run/else",
+        "sharing.mps.root": "/run/nvidia/mps/else",
         "sharing.mps.clients": "directories",
         "nvidia.mig_strategy": "single",
         "nvidia.device_list_strategy": ["cdi-cri"],
         "nvidia.device_id_strategy": "index",
         "nvidia.pass_device_specs": True,
-        "nvidia.driver_root": "/else",
-        "nvidia.driver_library_dirs": ["/else"],
-        "nvidia.dev_root": "/else",
+        "nvidia.driver_root": "/opt/else",
+        "nvidia.driver_library_dirs": ["/opt/else"],
+        "nvidia.dev_root": "/opt/else",
         "nvidia.cdi_annotation_prefix": "else.com/",
-        "nvidia.cdi_hook_path": "/else",
+        "nvidia.cdi_hook_path": "/opt/else/nvidia-ctk",
         "amd.resource_naming": "mixed",
         "amd.card_nodes": True,
         "amd.device_list_strategy": ["cdi-cri"],
@@ -227,7 +228,7 @@ CHANGES = {
     ),
     "rules[].match.memory[].min": changed("rules[].match.memory.min", "2GiB", RANGE),
     "rules[].match.memory[].max": changed("rules[].match.memory.max", "2GiB", RANGE),
-    "sharing.mps.control": changed("sharing.mps.control", "/bin/false", MPS),
+    "sharing.mps.control": changed("sharing.mps.control", f"/opt/other/{CONTROL}", MPS),
     "metrics.certificate_file": ({}, {"metrics": CERTIFICATE}),
     "metrics.key_file": ({}, {"metrics": CERTIFICATE}),
     "metrics.token_file": changed(
@@ -246,7 +247,7 @@ CHANGES = {
 }
 # Why these are in no object that could differ.
 WITHOUT_EFFECT: Mapping[str, str] = {
-    **dict.fromkeys(FIXED, "refused: it takes a restart"),
+    **dict.fromkeys(PLACES, "no file sets it: flags and variables alone"),
 }
 
 
@@ -321,6 +322,11 @@ class Node(msgspec.Struct):
     @asynccontextmanager
     async def daemon(self, document: Document) -> AsyncIterator["Running"]:
         self.document = document
+        for folder in ("one", "other"):
+            program = self.root / "opt" / folder / CONTROL
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text("#!/bin/sh\n")
+            program.chmod(0o755)
         config, modules = self.load()
         configure_logs(config.log_level, config.log_format)
         asked = asyncio.Event()

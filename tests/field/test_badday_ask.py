@@ -1,13 +1,13 @@
 """How `discover`, `explain` and `health` find the daemon, and what they say where it is not."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from deviceplugin.cli.ask import state_dir_of, view
+from deviceplugin.cli.ask import view
+from deviceplugin.config.last_good import state_dir_of
 from deviceplugin.runtime.control import Control
 from deviceplugin.runtime.part import Operation, Reply
 from deviceplugin.schema import Section
@@ -70,17 +70,10 @@ def test_no_daemon_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_invalid_configuration_keeps_nobody_from_the_daemon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = tmp_path / "config.yaml"
-    bad.write_text(json.dumps({"nonsense": 1}))
+    bad.write_text("state_dir: /run/of-the-file\nnonsense: 1\n")
     monkeypatch.setenv("DEVICEPLUGIN_CONFIG", str(bad))
-    assert state_dir_of(None, None) == Path("/var/lib/deviceplugin")
-    assert "--state-dir: /var/lib/deviceplugin is used" in capsys.readouterr().err
-    assert state_dir_of("/run/else", None) == Path("/run/else")
-
-
-def test_the_state_directory_is_that_of_the_configuration(tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text("state_dir: /run/else\n")
-    assert state_dir_of(None, str(config)) == Path("/run/else")
+    assert state_dir_of({}) == Path("/var/lib/deviceplugin")
+    assert state_dir_of({"state_dir": "/run/else"}) == Path("/run/else")

@@ -287,12 +287,6 @@ def test_a_device_of_unknown_memory_fits_no_range() -> None:
     assert sizes(rule, devices=inventory(gpu(0, memory_bytes=None))) == {"nvidia.com/gpu": 1}
 
 
-@pytest.mark.parametrize("path", ["mps", "/run/../etc"])
-def test_a_root_of_mps_that_is_no_absolute_path_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="expected an absolute path"):
-        sharing(sharing={"mps": {"root": path}})
-
-
 def test_devices_are_taken_by_their_number_and_one_without_a_number_is_first() -> None:
     devices = inventory(gpu(0), gpu(1), replace(gpu(2), index=None))
     rules = {"count": 1, "offers": [{"whole": True, "name": "nvidia.com/first"}]}

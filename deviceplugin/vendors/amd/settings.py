@@ -4,6 +4,7 @@
 that no GPU driver has a switch for are accepted and do nothing.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -21,6 +22,10 @@ DOMAIN = "amd.com"
 VFIO_SUFFIX = "-vfio"
 
 
+_FOLDER = re.compile(r"(/[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,63}){1,16}")
+_GFX_VERSION = re.compile(r"[0-9]{1,2}(\.[0-9]{1,2}){2}")
+
+
 class AmdSection(Section, frozen=True):
     """The section `amd`: naming of partitions and what a container is given besides its nodes."""
 
@@ -29,6 +34,14 @@ class AmdSection(Section, frozen=True):
     device_list_strategy: tuple[Strategy, ...] = ("device-specs",)
     hsa_override_gfx_version: str | None = None
     rocm_path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Both become variables of containers."""
+        if self.rocm_path is not None and not _FOLDER.fullmatch(self.rocm_path):
+            raise ValueError("rocm_path: an absolute path in the container, as /opt/rocm")
+        version = self.hsa_override_gfx_version
+        if version is not None and not _GFX_VERSION.fullmatch(version):
+            raise ValueError("hsa_override_gfx_version: three numbers, as 11.0.0")
 
 
 class MxgpuInstance(Instance, frozen=True):

@@ -72,4 +72,4 @@ def _withdrawn(device: Device, faults: Collection[Fault]) -> Fault | None:
 
 
 def _is_of_cdi(fault: Fault) -> bool:
-    return fault.source == CDI or fault.code == NODE_MISSING.code
+    return (fault.source == CDI and fault.kind.withdraws) or fault.code == NODE_MISSING.code

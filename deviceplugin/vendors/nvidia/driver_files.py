@@ -48,10 +48,12 @@ class Driver(Struct, frozen=True, kw_only=True):
 
 
 class DriverFiles(Struct, frozen=True, kw_only=True):
-    """What every container gets of the driver; `problem` says why that is not enough for CUDA."""
+    """What every container gets of the driver; `problem` says why that is not enough for CUDA,
+    `hook_problem` why the hook that was asked for is not in it."""
 
     edits: ContainerEdits
     problem: str | None
+    hook_problem: str | None = None
 
 
 def read_driver_files(host: Host, driver: Driver) -> DriverFiles:
@@ -67,7 +69,7 @@ def read_driver_files(host: Host, driver: Driver) -> DriverFiles:
     real = _libraries(tree, folders, driver.version)
     if f"{REQUIRED}.so.{driver.version}" not in real:
         return DriverFiles(edits=ContainerEdits(), problem=_missing(tree, driver, folders))
-    hook = _hook_program(host) if driver.hook is None else driver.hook
+    hook, refused = _hook_program(host, driver.hook)
     inside = _folders_inside(real[f"{REQUIRED}.so.{driver.version}"], alone=bool(hook))
     names = {**_links(tree, folders, real), **real}
     mounts = (
@@ -75,7 +77,8 @@ def read_driver_files(host: Host, driver: Driver) -> DriverFiles:
         *_programs(tree),
     )
     hooks = (_cache_hook(hook, inside),) if hook else ()
-    return DriverFiles(edits=ContainerEdits(mounts=mounts, hooks=hooks), problem=None)
+    edits = ContainerEdits(mounts=mounts, hooks=hooks)
+    return DriverFiles(edits=edits, problem=None, hook_problem=refused)
 
 
 def _libraries(tree: DriverTree, folders: Sequence[str], version: str) -> Mapping[str, str]:
@@ -157,8 +160,13 @@ def _other(tree: DriverTree, path: str) -> str:
     return f"{path} is there"
 
 
-def _hook_program(host: Host) -> str | None:
-    return next((path for path in HOOK_PROGRAMS if host.read_real_path(path)), None)
+def _hook_program(host: Host, named: str | None) -> tuple[str | None, str | None]:
+    """The program, and why it is not the one that was named: runtimes run it as root, outside of
+    every container."""
+    if named is None:
+        return next((path for path in HOOK_PROGRAMS if host.untrusted(path) is None), None), None
+    problem = host.untrusted(named) if named else None
+    return (None, f"{named} is not used: {problem}") if problem else (named or None, None)
 
 
 def _cache_hook(path: str, folders: Sequence[str]) -> Hook:

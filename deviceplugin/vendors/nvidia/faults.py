@@ -91,13 +91,14 @@ def driver_missing(device: Device, problem: str) -> Fault:
     )
 
 
-def unnameable(device: Device, name: str) -> Fault:
-    """A device that would make runtimes refuse the whole CDI file."""
+def hook_refused(device: Device, problem: str) -> Fault:
+    """Libraries are where linkers look by themselves, as without a hook."""
     return Fault(
         device=device.id,
         source=CDI,
-        code="cdi_name",
-        reason=f"{name!r} cannot be the name of a CDI device",
-        action="set nvidia.device_id_strategy to index, or nvidia.device_list_strategy to [envvar]",
-        kind=FaultClass.SETUP,
+        code="hook_not_used",
+        reason=problem,
+        action="mount its folder into the daemon's container and let it, and what leads to it, be"
+        ' writable by root alone, or set nvidia.cdi_hook_path to ""',
+        kind=FaultClass.WARN,
     )

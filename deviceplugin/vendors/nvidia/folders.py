@@ -24,6 +24,14 @@ FOLDERS = (
 # Folders that have subfolders for one of several drivers: Debian's nvidia/current, which links of
 # /etc/alternatives lead to, or usr/lib/nvidia-<version>.
 _PARENTS = ("usr/lib64", *_MULTIARCH, "usr/lib")
+# Where the host's drivers, and the tools beside them, are by custom: distributions, driver
+# containers, NixOS, Google's COS. Only root writes there.
+_CUSTOMARY = (
+    *("usr", "opt", "bin", "lib", "lib64", "run/nvidia", "var/run/nvidia"),
+    *("run/opengl-driver", "run/current-system", "nix/store"),
+    *("home/kubernetes/bin/nvidia", "var/lib/nvidia"),
+)
+PLACES = tuple(f"/{folder}" for folder in _CUSTOMARY)
 PROGRAM_FOLDERS = (
     "usr/bin",
     "bin",

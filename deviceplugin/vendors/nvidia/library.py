@@ -153,7 +153,10 @@ def open_nvml(host: Host, driver_root: str, library_dirs: Sequence[str] = ()) ->
 
 
 def find_library(host: Host, driver_root: str, library_dirs: Sequence[str] = ()) -> tuple[str, str]:
-    """The library as this process opens it, and the driver root (host path) that it is in."""
+    """The library as this process opens it, and the driver root (host path) that it is in.
+
+    Raises UnavailableError for one that others than root can replace: it becomes a part of us.
+    """
     for root in dict.fromkeys((driver_root, *DRIVER_CONTAINER_ROOTS)):
         named = library_dirs if root == driver_root else ()
         for folder in library_folders(host, root, named):
@@ -161,6 +164,8 @@ def find_library(host: Host, driver_root: str, library_dirs: Sequence[str] = ())
             # the library it has already.
             path = DriverTree(host, root).real(f"{folder}/{FILE}")
             if path is not None:
+                if problem := host.untrusted(f"{folder}/{FILE}"):
+                    raise UnavailableError(f"{folder}/{FILE} is not loaded: {problem}")
                 return host.path(path), root
     return FILE, driver_root
 

@@ -5,18 +5,21 @@ write.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Literal, cast
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Literal, cast
 
 import msgspec
 
 from deviceplugin.errors import UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.model import ContainerEdits, Device, Isolation, Mount, ResourceName, Share, frozen
-from deviceplugin.schema import Section
+from deviceplugin.schema import Places, Section
 from deviceplugin.vendor import Command, Launch, Program, Sections, SharedResource
+from deviceplugin.vendors.nvidia.folders import PLACES
 
-PROGRAM = "/usr/bin/nvidia-cuda-mps-control"
+CONTROL = "nvidia-cuda-mps-control"
+PROGRAM = f"/usr/bin/{CONTROL}"
 PROBE = "get_default_active_thread_percentage"
 MIB = 1 << 20
 OWN_FOLDERS = ("pipe", "log", "client")
@@ -27,16 +30,17 @@ class MpsSettings(Section, frozen=True):
     program as we run it, looked for where drivers have it if it is not said. `clients` get the
     daemon's socket alone, or with `directories` all of its pipes and a /dev/shm in common."""
 
+    HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType(
+        {
+            # Clients may write what is mounted from below it.
+            "root": Places(("/run/nvidia/mps", "/var/run/nvidia/mps")),
+            "control": Places(PLACES, (CONTROL,)),
+        }
+    )
+
     root: str = "/run/nvidia/mps"
     control: str | None = None
     clients: Literal["socket", "directories"] = "socket"
-
-    def __post_init__(self) -> None:
-        """Both are absolute paths."""
-        for key in ("root", "control"):
-            path = getattr(self, key)
-            if path and (not path.startswith("/") or ".." in path.split("/")):
-                raise ValueError(f"{key}: an absolute path without `..`")
 
 
 class Mps:
@@ -62,15 +66,16 @@ class Mps:
         return Isolation.NONE
 
     def prepare(self, host: Host, sections: Sections) -> Launch:
-        """Find the control program; raises UnavailableError while there is none."""
+        """Find the control program; raises UnavailableError while there is none that is root's."""
         settings = _settings(sections)
         control = settings.control
-        places = [control] if control else list(dict.fromkeys(_places(host, sections)))
+        places = (control, host.path(control)) if control else tuple(_places(host, sections))
+        places = tuple(dict.fromkeys(places))
         found = next((place for place in places if os.access(place, os.X_OK)), None)
         if found is None:
-            raise UnavailableError(
-                f"there is no program nvidia-cuda-mps-control at {' or '.join(places)}"
-            )
+            raise UnavailableError(f"there is no program {CONTROL} at {' or '.join(places)}")
+        if problem := _untrusted(host, found):
+            raise UnavailableError(f"{found} is not run: {problem}")
         return MpsLaunch(found, host.path(settings.root))
 
     def edits(self, resource: ResourceName, settings: msgspec.Struct) -> ContainerEdits:
@@ -130,6 +135,13 @@ def limits(shared: SharedResource) -> Sequence[str]:
     ]
     percent = max(100 // shared.replicas, 1)
     return (*sizes, f"set_default_active_thread_percentage {percent}")
+
+
+def _untrusted(host: Host, program: str) -> str | None:
+    """It runs as root; of the host's files those below the host's root are judged in it."""
+    root = host.path("/")
+    below = program.removeprefix(root) if len(root) > 1 else program
+    return (host if below != program else Host()).untrusted(f"/{below.lstrip('/')}")
 
 
 def _settings(sections: Sections) -> MpsSettings:

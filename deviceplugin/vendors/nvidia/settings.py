@@ -1,18 +1,21 @@
 """The configuration sections `nvidia`, `mig` and `vgpu`, decoded by msgspec; defaults are ours."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from deviceplugin.names import size_class
-from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section
+from deviceplugin.schema import OWN_VERSION, Instance, Places, Scheduling, Section
+from deviceplugin.vendors.nvidia.folders import PLACES
 
 MigStrategy = Literal["none", "single", "mixed"]
 ListStrategy = Literal["auto", "envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
 IdStrategy = Literal["uuid", "index"]
 
 TENSOR_CORES = "the driver knows them, nothing is compared"
-_NO_HOOK = ("cdi_hook_path", "")
+HOOKS = ("nvidia-cdi-hook", "nvidia-ctk")
+_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[-A-Za-z0-9_.]{0,20}")
 CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
 
 
@@ -20,6 +23,15 @@ class NvidiaSection(Section, frozen=True):
     """Technical switches; `device_list_strategy` is made by the node where it is auto;
     `driver_root`, `dev_root` and `driver_library_dirs` are host paths as
     answers name them; an empty `cdi_hook_path` means no hook, none that one is looked for."""
+
+    HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType(
+        {
+            "driver_root": Places(PLACES, exactly=("/",)),
+            "driver_library_dirs": Places(PLACES),
+            "dev_root": Places(PLACES, exactly=("/",)),
+            "cdi_hook_path": Places(PLACES, HOOKS, exactly=("",)),
+        }
+    )
 
     mig_strategy: MigStrategy = "mixed"
     device_list_strategy: tuple[ListStrategy, ...] = ("auto",)
@@ -38,12 +50,9 @@ class NvidiaSection(Section, frozen=True):
             raise ValueError("device_list_strategy: at least one strategy")
         if self.is_auto and len(self.device_list_strategy) > 1:
             raise ValueError("device_list_strategy: auto stands alone")
-        for key in ("driver_root", "dev_root", "cdi_hook_path"):
-            path = getattr(self, key)
-            if path is not None and not path.startswith("/") and (key, path) != _NO_HOOK:
-                raise ValueError(f"{key}: an absolute path on the host")
-        if not all(path.startswith("/") for path in self.driver_library_dirs):
-            raise ValueError("driver_library_dirs: absolute paths of folders on the host")
+        if not _PREFIX.fullmatch(self.cdi_annotation_prefix):
+            text = "the first part of an annotation's name: a domain and a slash, as cdi.k8s.io/"
+            raise ValueError(f"cdi_annotation_prefix: {text}")
 
     @property
     def is_auto(self) -> bool:

@@ -25,7 +25,7 @@ from deviceplugin.vendors.nvidia.delivery import Delivery
 from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
 from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
-from deviceplugin.vendors.nvidia.faults import driver_missing, unnameable
+from deviceplugin.vendors.nvidia.faults import driver_missing, hook_refused
 from deviceplugin.vendors.nvidia.limits import limit_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
@@ -171,7 +171,7 @@ class NvidiaVendor:
         devices = tuple(
             replace(d, attributes=frozen({**d.attributes, "driver_files": told})) for d in found[0]
         )
-        return devices, (*found[1], *_cdi_faults(devices, files, settings))
+        return devices, (*found[1], *_cdi_faults(devices, files))
 
     @property
     def _driver(self) -> Driver:
@@ -199,12 +199,9 @@ class NvidiaVendor:
         return HostVgpus(host, self._vgpu_names).read(gpus) if self._vgpu.enabled else ()
 
 
-def _cdi_faults(
-    devices: Sequence[Device], files: DriverFiles, settings: NvidiaSection
-) -> Iterator[Fault]:
+def _cdi_faults(devices: Sequence[Device], files: DriverFiles) -> Iterator[Fault]:
     for device in filter(edits.is_described, devices):
-        name = edits.visible_name(settings, device)
-        if not edits.is_cdi_name(name):
-            yield unnameable(device, name)
         if files.problem is not None:
             yield driver_missing(device, files.problem)
+        if files.hook_problem is not None:
+            yield hook_refused(device, files.hook_problem)

@@ -11,6 +11,7 @@ import pytest
 from deviceplugin.cdi.spec import document, file_name
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID
+from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.mig import parse_mig_minors, profile_name, suffix_of
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
@@ -177,8 +178,9 @@ def test_the_index_strategy_speaks_in_indices(node: NvmlDouble, make_vendor: Mak
 
 @pytest.mark.parametrize("hook", [None, "/usr/bin/nvidia-ctk", "/usr/bin/nvidia-cdi-hook"])
 def test_the_cdi_file_is_valid_and_whole(
-    node: NvmlDouble, make_vendor: MakeVendor, hook: str | None
+    node: NvmlDouble, make_vendor: MakeVendor, tmp_path: Path, hook: str | None
 ) -> None:
+    write_tree(tmp_path, f"{hook} = #!" if hook else "")
     vendor = make_vendor(nvidia={"device_list_strategy": ["cdi-cri"], "cdi_hook_path": hook})
     (spec,) = vendor.cdi_specs(vendor.discover().devices)
     content = json.loads(document(spec))
@@ -196,7 +198,10 @@ def test_the_cdi_file_is_valid_and_whole(
     assert ("hooks" in common) == (hook is not None)
 
 
-def test_the_hook_is_called_by_its_own_name(node: NvmlDouble, make_vendor: MakeVendor) -> None:
+def test_the_hook_is_called_by_its_own_name(
+    node: NvmlDouble, make_vendor: MakeVendor, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, "/opt/bin/nvidia-ctk = #!")
     section = {"device_list_strategy": ["cdi-cri"], "cdi_hook_path": "/opt/bin/nvidia-ctk"}
     vendor = make_vendor(nvidia=section)
     (spec,) = vendor.cdi_specs(vendor.discover().devices)
@@ -251,7 +256,7 @@ def test_the_suffix_of_an_unknown_profile_comes_from_the_drivers_own_name(
     "section",
     [
         {"device_list_strategy": []},
-        {"driver_root": "relative"},
+        {"cdi_annotation_prefix": "no-slash"},
         {"mig_strategy": "mixd"},
         {"device_list_strategy": "envvar"},
         {"typo": 1},
