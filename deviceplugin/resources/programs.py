@@ -19,6 +19,7 @@ from deviceplugin.resources.methods import Launches
 from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.section import Method
 from deviceplugin.resources.services import Service, Wanted, services_of
+from deviceplugin.runtime.files import trusted_directory
 from deviceplugin.runtime.guard import outcome_of
 from deviceplugin.runtime.keep import keep
 from deviceplugin.runtime.latest import Latest
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 RETRY_S = 5.0
 READY_S, COMMAND_S, END_S = 30.0, 5.0, 1.0
 _POLL_S = 0.05
+_UMASK = 0o022  # its pipes are for the users of containers; ours is stricter
 _STARTING = "it is starting"
 
 
@@ -127,15 +129,17 @@ class Control:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=dict(self._program.env),
+                umask=_UMASK,
             )
         except OSError as error:
             raise DevicePluginError(f"{arguments[0]}: {error.strerror}") from error
 
 
 def _make_folders(folders: Iterable[str]) -> None:
+    """Whoever else could write them could put a pipe of his own there."""
     for folder in folders:
         try:
-            Path(folder).mkdir(mode=0o755, parents=True, exist_ok=True)
+            trusted_directory(Path(folder))
         except OSError as error:
             raise DevicePluginError(f"{folder}: {error.strerror}") from error
 

@@ -9,7 +9,18 @@ import pytest
 import deviceplugin
 
 ROOT = Path(deviceplugin.__file__).parent
-PUBLIC = {"model", "errors", "vendor", "schema", "names", "edits", "faults", "host"}
+PUBLIC = {
+    "model",
+    "errors",
+    "vendor",
+    "schema",
+    "names",
+    "edits",
+    "faults",
+    "files",
+    "confine",
+    "host",
+}
 # The messages of a vendor's own agent, imported where it has answered.
 MESSAGES = {
     f"deviceplugin.pb.exporter_{name}_pb2": f"{name}/agent.py"

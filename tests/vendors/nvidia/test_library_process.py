@@ -23,7 +23,7 @@ from deviceplugin.errors import (
     VendorError,
 )
 from deviceplugin.host import Host
-from deviceplugin.vendors.nvidia.child.session import ProcessSession
+from deviceplugin.vendors.nvidia.child.session import VARIABLES, ProcessSession
 from deviceplugin.vendors.nvidia.child.wire import MAX_BYTES, Answer, Channel, Failed
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import WAIT_S
@@ -117,6 +117,25 @@ def test_its_end_is_named(session: ProcessSession, node: NvmlDouble, how: Any, w
     node.crash("nvmlDeviceGetName", how)
     with pytest.raises(DiscoveryError, match=why):
         session.snapshot()
+
+
+def test_the_child_has_no_capability_no_secret_and_gets_none(
+    session: ProcessSession, node: NvmlDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVICEPLUGIN_SECRET", "x")
+    monkeypatch.setenv("PYTHONPATH", "/tmp")
+    session.snapshot()
+    (child,) = psutil.Process().children()
+    lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+    assert set(child.environ()) <= set(VARIABLES)
+    limits = Path(f"/proc/{child.pid}/limits").read_text().splitlines()
+    bounded = {line[:26].strip(): line[26:].split()[0] for line in limits}
+    assert bounded["Max file size"] == str(1 << 20)
+    assert bounded["Max core file size"] == "0"
+    assert int(bounded["Max open files"]) <= 1024
 
 
 def test_a_crash_in_a_look_that_is_not_repeated_costs_no_device(

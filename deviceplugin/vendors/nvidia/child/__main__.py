@@ -11,6 +11,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+from deviceplugin.confine import give_up_capabilities, limit, refuse_new_rights
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.model import Fault
@@ -33,12 +34,16 @@ from deviceplugin.vendors.nvidia.session import NvmlSession
 
 MEMORY_BYTES = 256 << 20  # private memory: a library that runs away ends itself, not the node
 _STACK_BYTES = 1 << 20
+_DESCRIPTORS = 1024  # NVML has several for each GPU, each question has one
+_FILE_BYTES = 1 << 20  # nothing is written but the log, where that is a file
 
 
 def main() -> None:
     """Answer each question on a thread of its own until the daemon is gone."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one at each restart would fill the disk
+    limit(_DESCRIPTORS, _FILE_BYTES)  # a core at each restart would fill the disk
+    refuse_new_rights()
+    give_up_capabilities()
     threading.stack_size(_STACK_BYTES)
     server = _Server()
     with socket.socket(fileno=0) as control:

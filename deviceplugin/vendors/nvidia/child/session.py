@@ -4,6 +4,7 @@ The child ends with the daemon, however that ends, because its end of the contro
 """
 
 import math
+import os
 import signal
 import socket
 import subprocess
@@ -48,6 +49,7 @@ SILENCE_S = 10.0  # of a wait for events, which returns every second
 PAUSE_MAX_S = 60.0
 HUNG_S = 20.0  # a GPU that hung is asked again after this time, so that the others are asked too
 END_S = 1.0
+VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LD_PRELOAD")
 MODULE = "deviceplugin.vendors.nvidia.child.__main__"
 
 A = TypeVar("A", Taken, Asked)
@@ -116,12 +118,14 @@ class LibraryProcess:
 
 
 def _spawned(theirs: socket.socket, ours: socket.socket) -> "subprocess.Popen[bytes]":
-    """The child with one end as its standard input; it inherits nothing else but the log."""
+    """The child with one end as its standard input; it inherits nothing else but the log and the
+    few variables by which programs and libraries are found."""
     try:
         return subprocess.Popen(  # noqa: S603  # our own module
             [sys.executable, "-P", "-m", MODULE],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
+            env={name: os.environ[name] for name in VARIABLES if name in os.environ},
             start_new_session=True,  # a terminal's ^C is the daemon's to act on
         )
     except OSError:
