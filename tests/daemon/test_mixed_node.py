@@ -203,7 +203,7 @@ DISCOVERIES = {
         source=returns("id='x' * 64 + n"), event="vendor_conflict", told="more than 63 characters"
     ),
     "gives ids that nobody can print": Bad(
-        source=returns("id=n + '\\n'"), event="vendor_conflict", told="printable ASCII"
+        source=returns("id=n + '\\n'"), event="vendor_conflict", told="the id cannot be used"
     ),
     "gives ids that are numbers": Bad(
         source=returns("id=ord(n)"), event="vendor_conflict", told="id is 97"
