@@ -81,23 +81,19 @@ def load(
     read = _Read()
     with refusals.collect():
         read = _read(given.get("config"), read_files)
-    raw = read.raw
-    settings = _of_file(raw) | given
+    settings = _of_file(read.raw) | given
     values = _values(settings, refusals)
     loaded = load_installed(RESERVED, values["vendors"])
     with refusals.collect():
         modules = loaded.chosen(values["vendors"])  # what is asked for by name must be usable
     with refusals.collect():
-        document = _decoded(raw, loaded, capabilities, incomplete=_incomplete(loaded, values))
+        document = _decoded(read.raw, loaded, capabilities, incomplete=_incomplete(loaded, values))
         refusals.errors += _misplaced(document["sections"], values)
     refusals.check()
     config = Config(
         **{"node_name": platform.node().lower(), **values},
         **document,
-        notes=(
-            *(*read.notes, *_repeated(settings)),
-            *_idle(raw, loaded, document["sections"], values),
-        ),
+        notes=_notes(read, settings, loaded, document["sections"], values),
         ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
         unread=_unread(read.source),
         source=read.source,
@@ -149,15 +145,17 @@ def _misplaced(sections: Sections, values: Mapping[str, Any]) -> Sequence[Config
     return list(place_errors(sections, values.get("trusted_dirs", ()), root))
 
 
-def _repeated(settings: Mapping[str, Setting]) -> Iterable[str]:
-    return repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
-
-
-def _idle(raw: Raw, loaded: Loaded, sections: Sections, values: Mapping[str, Any]) -> Iterator[str]:
-    """What the file says and what changes nothing."""
-    yield from _idle_places(raw, values)
-    yield from _idle_keys(raw, loaded, sections)
-    yield from without_effect(raw, sections)
+def _notes(
+    read: _Read,
+    settings: Mapping[str, Setting],
+    loaded: Loaded,
+    sections: Sections,
+    values: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """What of the configuration has no effect."""
+    again = repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
+    idle = (*_idle_places(read.raw, values), *_idle_keys(read.raw, loaded, sections))
+    return (*read.notes, *again, *idle, *without_effect(read.raw, sections))
 
 
 def _idle_places(raw: Raw, values: Mapping[str, Any]) -> Iterator[str]:

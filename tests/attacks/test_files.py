@@ -1,6 +1,7 @@
 """Somebody puts things where the daemon reads and writes: nothing of his is followed, believed,
 waited for or read without end, and nothing of others is written."""
 
+import asyncio
 import errno
 import json
 import os
@@ -35,7 +36,7 @@ from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendors.intel.links import FOLDER, OwnLinks, links_of
 from tests.fakes.nvml import NvmlDouble
 from tests.fakes.syscalls import Call, Faults, Point
-from tests.rig import GPU, Rig, environment
+from tests.rig import GPU, WAIT_S, Rig, environment
 
 STRANGER = 1000
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -164,7 +165,9 @@ async def test_a_foreign_cdi_directory_is_named_once_and_retried(
     daemon = rig.start("--config", str(rig.config("nvidia: {device_list_strategy: [cdi-cri]}")))
     event = await daemon.wait_event("cdi_files_not_written")
     assert "lets others write it" in event["reason"]
-    assert "lets others write it" in await daemon.answers("/readyz", 503)
+    async with asyncio.timeout(WAIT_S):
+        while "lets others write" not in (await daemon.http("/readyz"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     rig.cdi_dir.chmod(0o755)
     await rig.stub.wait_registered(GPU)
     assert len(daemon.events("cdi_files_not_written")) == 1
