@@ -16,7 +16,7 @@ DevicePluginError
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from deviceplugin.text import one_line
+from deviceplugin.files.text import one_line
 
 __all__ = [
     "AllocationError",

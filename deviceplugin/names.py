@@ -6,7 +6,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from deviceplugin.text import MAX_LINE, one_line
+from deviceplugin.files.text import MAX_LINE, one_line
 
 __all__ = [
     "MAX_ID",

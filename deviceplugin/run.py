@@ -14,8 +14,8 @@ import structlog
 from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good
 from deviceplugin.config.load import check_host_root, effective, load
 from deviceplugin.config.notices import notices
-from deviceplugin.confine import refuse_new_rights
 from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.host.confine import refuse_new_rights
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.runtime.threads import end_without_threads
 

@@ -18,6 +18,7 @@ from deviceplugin.errors import (
     Refusal,
     UnavailableError,
 )
+from deviceplugin.files.text import MAX_LINE, one_line
 from deviceplugin.health.ownership import Ownership
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
@@ -25,7 +26,6 @@ from deviceplugin.kubernetes.api import ApiError
 from deviceplugin.model import Device, DeviceID, Discovery, Fault, ResourceName
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.logs import MAX_FIELD, configure_logs
-from deviceplugin.text import MAX_LINE, one_line
 from deviceplugin.vendors.nvidia.child.wire import Failed
 from deviceplugin.vendors.nvidia.library import open_nvml
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, write_host_tree

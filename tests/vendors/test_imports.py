@@ -18,7 +18,6 @@ PUBLIC = {
     "edits",
     "faults",
     "files",
-    "confine",
     "host",
 }
 # The messages of a vendor's own agent, imported where it has answered.

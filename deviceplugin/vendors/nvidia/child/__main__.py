@@ -11,9 +11,9 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from deviceplugin.confine import give_up_capabilities, limit, refuse_new_rights
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
+from deviceplugin.host.confine import give_up_capabilities, limit, refuse_new_rights
 from deviceplugin.model import Fault
 from deviceplugin.vendors.nvidia.child.wire import (
     Answer,
