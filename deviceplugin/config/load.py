@@ -112,8 +112,8 @@ class _Read(msgspec.Struct, frozen=True):
 def _read(path: Setting | None, read_files: Callable[[Path], Raw]) -> _Read:
     if path is None:
         return _Read()
-    source = _source(Path(str(path.value)))
-    raw = read_files(source.path)
+    place = Path(str(path.value))
+    source, raw = Source(place, read_state(place)), read_files(place)
     if "version" not in raw:
         return _Read(source, raw)
     from deviceplugin.config.nvidia_v1 import translate  # noqa: PLC0415  # for such a file alone
@@ -246,10 +246,6 @@ def _with_sections(loaded: Loaded, unknown: Iterable[str]) -> Sequence[VendorSta
     return [
         VendorStatus(name=name, error=f"{error}{hint}") for name, error in loaded.refused.items()
     ]
-
-
-def _source(path: Path) -> Source:
-    return Source(path, read_state(path))
 
 
 def effective(config: Config) -> dict[str, Any]:
