@@ -73,11 +73,12 @@ class Host:
             raise _failure(host_path, error) from error
 
     def exists(self, host_path: str) -> bool:
-        """Whether anything is at `host_path`, followed through links."""
+        """Whether anything is at `host_path`, followed through links; without a descriptor left a
+        look by name alone says it: what is there must not be gone for our own lack."""
         try:
             os.close(open_below(self._prefix, _absolute(host_path), os.O_PATH))
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno in _EXHAUSTED and os.path.exists(f"{self._prefix}/{host_path}")
         return True
 
     def untrusted(self, host_path: str) -> str | None:

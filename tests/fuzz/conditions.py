@@ -1,6 +1,7 @@
 """Quantities, names, the selectors of rules, and what the section `health` makes of faults."""
 
 import math
+import re
 
 from deviceplugin.health.policy import FaultPolicy, apply_policy, name_of
 from deviceplugin.health.records import (
@@ -46,7 +47,7 @@ def names(data: bytes) -> None:
     """What is no id of a device or no name of a resource is refused with a reason."""
     text = text_of(data)
     problem = id_problem(text)
-    assert (problem is None) == (0 < len(text) <= 63 and set(text) <= _ID)
+    assert (problem is None) == (len(text) <= 63 and bool(_ID.fullmatch(text)))
     reason = name_problem(text)
     assert reason is None or reason
     if reason is None:
@@ -58,7 +59,7 @@ def names(data: bytes) -> None:
         _shares(DeviceID(text), len(text))
 
 
-_ID = frozenset(map(chr, range(33, 127))) - {","}
+_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
 
 
 def _shares(device: DeviceID, count: int) -> None:

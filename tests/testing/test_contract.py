@@ -87,7 +87,7 @@ def test_a_vendor_that_keeps_the_contract_has_no_problems(host: Host) -> None:
             "gpu-0: a link leads to 'gpu-9', which is not",
         ),
         ({"index": "0"}, "gpu-0: index is '0'"),
-        ({"id": "two words"}, "two words: the id cannot be used: it has characters other than"),
+        ({"id": "two words"}, "two words: the id cannot be used: it is not letters, digits"),
         ({"resource": "gpu"}, "gpu-0: resource 'gpu': it has no domain"),
         ({"numa_node": -1}, "gpu-0: an unknown NUMA node is None, never negative"),
         ({"memory_bytes": 0}, "gpu-0: an unknown value is None, never 0"),

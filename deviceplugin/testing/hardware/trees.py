@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
+from deviceplugin.host.host import MAX_FILE_BYTES
 
 MAX_NAMES = 4096
 _TEXTS = ("/sys/", "/proc/", "/etc/ld.so")  # of other files only that they are there is kept
@@ -14,22 +15,48 @@ _MAX_LINKS = 40
 
 
 class RecordingHost(Host):
-    """A host that notes each path that is looked at, and each directory that is listed."""
+    """A host that notes each path that is looked at, and each directory that is listed: by the
+    five methods that read, and where a path leaves for a driver."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         super().__init__(root)
         self.seen: set[str] = set()
         self.listed: set[str] = set()
 
+    def read_bytes(self, host_path: str, size: int = MAX_FILE_BYTES) -> bytes | None:
+        """As Host's."""
+        self._note(host_path)
+        return super().read_bytes(host_path, size)
+
     def read_names(self, host_path: str) -> tuple[str, ...]:
         """As Host's."""
-        self.listed.add(os.path.normpath(host_path))
-        return Host.read_names(self, host_path)
+        self.listed.add(self._note(host_path))
+        return super().read_names(host_path)
+
+    def read_link(self, host_path: str) -> str | None:
+        """As Host's."""
+        self._note(host_path)
+        return super().read_link(host_path)
+
+    def exists(self, host_path: str) -> bool:
+        """As Host's."""
+        self._note(host_path)
+        return super().exists(host_path)
+
+    def untrusted(self, host_path: str) -> str | None:
+        """As Host's."""
+        self._note(host_path)
+        return super().untrusted(host_path)
 
     def path(self, host_path: str) -> str:
-        """Every read of a Host asks for this first."""
-        self.seen.add(os.path.normpath(host_path))
-        return Host.path(self, host_path)
+        """As Host's."""
+        self._note(host_path)
+        return super().path(host_path)
+
+    def _note(self, host_path: str) -> str:
+        normal = os.path.normpath(host_path)
+        self.seen.add(normal)
+        return normal
 
 
 def tree_text(host: Host, paths: Iterable[str], listed: Iterable[str] = ()) -> str:

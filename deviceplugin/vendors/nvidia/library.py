@@ -164,10 +164,19 @@ def find_library(host: Host, driver_root: str, library_dirs: Sequence[str] = ())
             # the library it has already.
             path = DriverTree(host, root).real(f"{folder}/{FILE}")
             if path is not None:
-                if problem := host.untrusted(f"{folder}/{FILE}"):
+                if problem := _untrusted(DriverTree(host, root), folder, path):
                     raise UnavailableError(f"{folder}/{FILE} is not loaded: {problem}")
                 return host.path(path), root
     return FILE, driver_root
+
+
+def _untrusted(tree: DriverTree, folder: str, path: str) -> str | None:
+    """Why others can replace the library: every name on the way, and where a link is one of the
+    driver's own tree, which the host follows elsewhere, the folder and the file."""
+    host, named = tree.host, f"{folder}/{FILE}"
+    if host.read_real_path(named) == path:
+        return host.untrusted(named)
+    return host.untrusted(tree.real(folder) or folder) or host.untrusted(path)
 
 
 def _places(driver_root: str, library_dirs: Sequence[str]) -> str:
