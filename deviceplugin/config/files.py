@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,13 +11,17 @@ from msgspec import Struct
 from deviceplugin.config.hints import foreign_file
 from deviceplugin.config.schema import Raw, Refusals
 from deviceplugin.errors import ConfigError
+from deviceplugin.files.below import MAX_LINKS
+from deviceplugin.files.reading import IrregularFileError, read_regular
 
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
-
-
-MAX_LINKS = 40  # as many as the kernel follows
-
-
+# Of all files together; what is read takes many times its size, and the time of all allocations.
+# A real configuration has less than 4 KiB.
+MAX_BYTES = 64 * 1024
+MAX_FILES = 100
+MAX_KEPT_BYTES = 4 << 20  # of the daemon's own copy, in which every default is spelled out
+_MEANT = "a file *.yaml, *.yml or *.json in it (an empty one stands for the defaults)"
+_TOGETHER = f"at most {MAX_BYTES} bytes in all files together"
 State = tuple[tuple[str, ...], ...]
 
 
@@ -90,21 +93,6 @@ def _parents(path: Path) -> Iterator[Path]:
             return
 
 
-# Of all files together; what is read takes many times its size, and the time of all allocations.
-# A real configuration has less than 4 KiB.
-MAX_BYTES = 64 * 1024
-MAX_FILES = 100
-MAX_KEPT_BYTES = 4 << 20  # of the daemon's own copy, in which every default is spelled out
-_MEANT = "a file *.yaml, *.yml or *.json in it (an empty one stands for the defaults)"
-_KINDS = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
-
 def read_config_files(path: Path) -> Raw:
     """The content of a file, or of all files of a directory; a later name overrides earlier ones.
 
@@ -129,8 +117,9 @@ def read_config_files(path: Path) -> Raw:
 
 def read_kept(path: Path) -> Raw:
     """The daemon's own copy, which is JSON; raises ConfigError."""
+    text = _read_bytes(path, MAX_KEPT_BYTES, f"at most {MAX_KEPT_BYTES} bytes")
     try:
-        content = msgspec.json.decode(_read_bytes(path, MAX_KEPT_BYTES))
+        content = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ConfigError("--config", str(path), f"JSON ({error})") from error
     if not isinstance(content, dict):
@@ -184,35 +173,16 @@ def _parse_file(path: Path, text: bytes) -> Raw:
     return content
 
 
-def _read_bytes(path: Path, size: int) -> bytes:
-    """Of a regular file only: opening a pipe would wait for its other end."""
+def _read_bytes(path: Path, size: int, meant: str = _TOGETHER) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            _check_regular(path, os.fstat(descriptor).st_mode)
-            text = _up_to(descriptor, size + 1)
-        finally:
-            os.close(descriptor)
+        text = read_regular(path, size + 1)
+    except IrregularFileError as error:
+        raise ConfigError("--config", str(path), f"a regular file: this is {error.kind}") from error
     except OSError as error:
         raise ConfigError("--config", str(path), f"a readable file ({error.strerror})") from error
     if len(text) > size:
-        limit = f"at most {MAX_BYTES} bytes in all files together"
-        raise ConfigError("--config", str(path), limit)
+        raise ConfigError("--config", str(path), meant)
     return text
-
-
-def _check_regular(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kind = next((text for is_one, text in _KINDS if is_one(mode)), "something else")
-        raise ConfigError("--config", str(path), f"a regular file: this is {kind}")
-
-
-def _up_to(descriptor: int, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size > 0 and (part := os.read(descriptor, size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def _merge(base: Raw, over: Raw) -> Raw:

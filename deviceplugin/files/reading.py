@@ -42,41 +42,17 @@ def read_regular(path: str | Path, size: int, root: str = "", *, attribute: bool
     Documentation/filesystems/sysfs.rst), so its end is not asked for. Raises OSError,
     IrregularFileError for a pipe, a device and whatever else is not a file.
     """
-    descriptor = _opened(root, str(path), 0)
+    descriptor = open_regular(path, root)
     return _read(descriptor, size, enough=_ATTRIBUTE_BYTES if attribute else 0)
 
 
-def read_own(path: str | Path, size: int) -> bytes:
-    """The first `size` bytes of a file that this process wrote itself, at some time.
+def open_regular(path: str | Path, root: str = "", flags: int = 0) -> int:
+    """A descriptor to read the file that `path` leads to, below `root` where that is given.
 
-    Raises OSError, ForeignFileError where others can have written it; a link is not followed.
+    Without waiting for the other end of a pipe, and without becoming a terminal's owner. Raises
+    OSError, IrregularFileError for what is not a file.
     """
-    descriptor = _opened("", str(path), os.O_NOFOLLOW)
-    problem = foreign_problem(os.fstat(descriptor))
-    if problem:
-        os.close(descriptor)
-        raise ForeignFileError(str(path), problem)
-    return _read(descriptor, size)
-
-
-def foreign_problem(status: os.stat_result) -> str | None:
-    """Why a file or a directory is not ours alone to write, None where it is."""
-    if status.st_uid != os.geteuid():
-        return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
-    others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
-    if status.st_mode & others:
-        return f"its mode {stat.S_IMODE(status.st_mode):04o} lets others write it"
-    return None
-
-
-def kind_of(mode: int) -> str:
-    """What something is that is not a regular file, in words."""
-    return next((text for is_one, text in _KINDS if is_one(mode)), "something else")
-
-
-def _opened(root: str, path: str, flags: int) -> int:
-    """Without waiting for the other end of a pipe, and without becoming a terminal's owner."""
-    flags |= os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+    path, flags = str(path), flags | os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     try:
         descriptor = open_below(root, path, flags)
     except OSError as error:
@@ -90,6 +66,38 @@ def _opened(root: str, path: str, flags: int) -> int:
         os.close(descriptor)
         raise IrregularFileError(path, kind_of(mode))
     return descriptor
+
+
+def read_own(path: str | Path, size: int) -> bytes:
+    """The first `size` bytes of a file that this process wrote itself, at some time.
+
+    Raises OSError, ForeignFileError where others can have written it; a link is not followed.
+    """
+    descriptor = open_regular(path, flags=os.O_NOFOLLOW)
+    problem = foreign_problem(os.fstat(descriptor))
+    if problem:
+        os.close(descriptor)
+        raise ForeignFileError(str(path), problem)
+    return _read(descriptor, size)
+
+
+def foreign_problem(status: os.stat_result) -> str | None:
+    """Why a file or a directory is not ours alone to write, None where it is."""
+    if status.st_uid != os.geteuid():
+        return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+    if open_to_others(status):
+        return f"its mode {stat.S_IMODE(status.st_mode):04o} lets others write it"
+    return None
+
+
+def open_to_others(status: os.stat_result) -> bool:
+    """Whether its mode lets others than its user, or root's group, write it."""
+    return bool(status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)))
+
+
+def kind_of(mode: int) -> str:
+    """What something is that is not a regular file, in words."""
+    return next((text for is_one, text in _KINDS if is_one(mode)), "something else")
 
 
 def _is_socket(root: str, path: str) -> bool:

@@ -9,6 +9,7 @@ import os
 import stat
 
 from deviceplugin.files.below import Walk
+from deviceplugin.files.reading import open_to_others
 
 # Where others than root put files by design, whatever these belong to.
 OPEN_PLACES = ("dev", "proc", "sys")
@@ -41,14 +42,13 @@ def _check(place: str, status: os.stat_result) -> None:
         )
     if status.st_uid not in (0, os.geteuid()):
         raise UntrustedError(place, f"{place} belongs to user {status.st_uid}, not to root")
-    if not stat.S_ISLNK(status.st_mode) and _open_to_others(status):
+    if not stat.S_ISLNK(status.st_mode) and _replaceable(status):
         mode = stat.S_IMODE(status.st_mode)
         raise UntrustedError(place, f"{place} has mode {mode:04o}, so others can write it")
 
 
-def _open_to_others(status: os.stat_result) -> bool:
-    """A sticky directory is none: nobody can replace what root has in it."""
+def _replaceable(status: os.stat_result) -> bool:
+    """By others; a sticky directory is not: nobody can replace what root has in it."""
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
         return False
-    others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
-    return bool(status.st_mode & others)
+    return open_to_others(status)

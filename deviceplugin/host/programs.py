@@ -9,6 +9,7 @@ import struct
 
 from msgspec import Struct
 
+from deviceplugin.files.reading import open_regular
 from deviceplugin.host.host import Host
 
 _SECTION_NAME, _MAGIC = b".go.buildinfo\0", b"\xff Go buildinf:"
@@ -32,7 +33,7 @@ class GoProgram(Struct, frozen=True, kw_only=True):
 def read_go_program(host: Host, host_path: str) -> GoProgram | None:
     """None for a file that is absent, unreadable or not built by Go; a few pages are read."""
     try:
-        descriptor = os.open(host.path(host_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_regular(host_path, str(host.root))
     except OSError:
         return None
     try:
