@@ -213,19 +213,14 @@ class Endpoint:
             return
         await asyncio.Future()
 
-    def _check_directory(self) -> None:
-        """Whoever can write where our sockets are can put his own in their place."""
-        try:
-            own_directory(self._path.parent)
-            remove_irregular(self._path)
-        except OSError as error:
-            self.problem = f"{error.filename or self._path}: {error.strerror}"
-            raise RegistrationError(self.problem) from error
-        self.problem = ""
+    def _check_place(self) -> None:
+        self.problem = _place_problem(self._path)
+        if self.problem:
+            raise RegistrationError(self.problem)
 
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[None]:
-        self._check_directory()
+        self._check_place()
         if is_listening(self._path):
             raise RegistrationError(f"{self._path}: another process listens on it")
         inner = await self._inner()
@@ -262,6 +257,20 @@ class Endpoint:
             await self.plugin.end_streams()
             await server.stop(STOP_S)
             _remove(path)
+
+
+def _place_problem(path: Path) -> str:
+    """Why our socket cannot be at `path`, empty where it can: whoever can write where our sockets
+    are can put his own in their place."""
+    try:
+        own_directory(path.parent)
+    except OSError as error:
+        return f"{error.filename or path.parent}: {error.strerror}"
+    try:
+        remove_irregular(path)
+    except OSError as error:
+        return f"{path}: cannot be bound ({error.strerror})"
+    return ""
 
 
 def _remove(path: Path) -> None:
