@@ -11,7 +11,6 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -22,6 +21,7 @@ from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.frames import Frames
 from deviceplugin.kubelet.limits import CONNECTIONS
 from deviceplugin.names import socket_path_problem
+from deviceplugin.runtime.sockets import bind_closed, user_of
 
 log = structlog.get_logger()
 
@@ -167,7 +167,7 @@ class Gate:
             text = f"{self._path}: cannot be bound ({error.strerror})"
             raise RegistrationError(text) from error
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: _Peer(self), sock=listener)
+        server = await loop.create_unix_server(lambda: _Peer(self), sock=listener, backlog=_BACKLOG)
         try:
             yield
         finally:
@@ -185,7 +185,7 @@ class Gate:
 
     def admits(self, peer: _Peer) -> bool:
         """Whether there is a place for it, and it is root's or ours."""
-        uid = _uid(peer.transport)
+        uid = user_of(peer.transport.get_extra_info("socket"))
         if uid not in (0, os.getuid()):
             self.refused(f"user {uid}")
         elif len(self.peers) >= CONNECTIONS:
@@ -214,23 +214,7 @@ def _bind(path: Path) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        os.fchmod(listener.fileno(), 0o600)  # before anyone can connect: the file gets it
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _uid(transport: asyncio.Transport) -> int:
-    """The peer's user as the kernel knows it (man 7 unix, SO_PEERCRED)."""
-    peer = transport.get_extra_info("socket")
-    size = struct.calcsize("3i")
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return int(struct.unpack("3i", credentials)[1])
+    return bind_closed(path)
 
 
 def inner_socket(directory: Path, name: str) -> Path:

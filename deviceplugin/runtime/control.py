@@ -8,10 +8,9 @@ import contextlib
 import json
 import os
 import socket
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -19,6 +18,7 @@ import structlog
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.names import one_line, socket_path_problem
 from deviceplugin.runtime.part import Operation, Reply
+from deviceplugin.runtime.sockets import bind_closed, user_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Control:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         if self._peers > MAX_PEERS:
             return await _unheard(reader, "too many at a time, try again")
-        uid = _peer_uid(writer.get_extra_info("socket"))
+        uid = user_of(writer.get_extra_info("socket"))
         if uid not in (0, os.getuid()):
             log.warning("operator_refused", uid=uid)
             return await _unheard(reader, f"user {uid} may not do this, root may")
@@ -112,26 +112,13 @@ def _decoded(line: bytes, schema: type[T]) -> T:
 
 
 def _bind(path: Path) -> socket.socket:
-    """Closed to others from the moment on when it is there."""
     if problem := socket_path_problem(str(path)):
         raise DevicePluginError(f"{path}: {problem}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)  # of a daemon that was killed: we hold the lock
-        # The file gets the mode of the socket; by its path it could be another file already.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(str(path))
+        return bind_closed(path)
     except OSError as error:
-        listener.close()
         raise DevicePluginError(f"{path}: {error.strerror}") from error
-    return listener
-
-
-def _peer_uid(peer: Any) -> int:  # asyncio's TransportSocket has no type of its own
-    """The peer's user as the kernel knows it (man 7 unix, SO_PEERCRED)."""
-    size = struct.calcsize("3i")
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return int(struct.unpack("3i", credentials)[1])
 
 
 async def _unheard(reader: asyncio.StreamReader, text: str) -> Reply:
