@@ -26,7 +26,12 @@ from deviceplugin.config.config import (
 )
 from deviceplugin.config.files import Source, read_config_files, read_state, unread_entries
 from deviceplugin.config.notices import without_effect
-from deviceplugin.config.origins import given_settings, unknown_variables, variable_of
+from deviceplugin.config.origins import (
+    given_settings,
+    idle_places,
+    setting_text,
+    unknown_variables,
+)
 from deviceplugin.config.places import parse_trusted, place_errors
 from deviceplugin.config.schema import Raw, Refusals, check_keys, decode_sections
 from deviceplugin.discovery.registry import (
@@ -154,16 +159,9 @@ def _notes(
 ) -> tuple[str, ...]:
     """What of the configuration has no effect."""
     again = repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
-    idle = (*_idle_places(read.raw, values), *_idle_keys(read.raw, loaded, sections))
+    in_force = {name: values.get(name, getattr(DEFAULTS, name)) for name in PLACES}
+    idle = (*idle_places(read.raw, in_force), *_idle_keys(read.raw, loaded, sections))
     return (*read.notes, *again, *idle, *without_effect(read.raw, sections))
-
-
-def _idle_places(raw: Raw, values: Mapping[str, Any]) -> Iterator[str]:
-    """Keys that were settings of a file once, where they say something else than what holds."""
-    for name in PLACES:
-        if name in raw and str(raw[name]) != _text(values.get(name, getattr(DEFAULTS, name))):
-            flag = f"--{name.replace('_', '-')} or {variable_of(name)}"
-            yield f"{name}: no file sets it, so {str(raw[name])[:80]!r} is not used: give {flag}"
 
 
 def _idle_keys(raw: Raw, loaded: Loaded, sections: Sections) -> Iterator[str]:
@@ -171,10 +169,6 @@ def _idle_keys(raw: Raw, loaded: Loaded, sections: Sections) -> Iterator[str]:
     for key in sorted(raw.keys() - {*SETTINGS, *sections}) if loaded.unasked else ():
         others = ", ".join(loaded.unasked)
         yield f"{key}: no vendor that is asked for has it; not asked for are {others}"
-
-
-def _text(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _parsed(name: str, setting: Setting) -> object:
@@ -258,7 +252,7 @@ def effective(config: Config) -> dict[str, Any]:
         "kubelet_dir": str(config.kubelet_dir),
         "cdi_dir": str(config.cdi_dir),
         "state_dir": str(config.state_dir),
-        "trusted_dirs": _text(config.trusted_dirs),
+        "trusted_dirs": setting_text(config.trusted_dirs),
         "metrics_address": address_text(address) if address else "",
         "log_level": config.log_level,
         "log_format": config.log_format,

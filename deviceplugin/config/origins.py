@@ -1,9 +1,10 @@
 """Where a setting comes from: a flag, else a variable of the environment, else the file."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from deviceplugin.config.config import Setting
+from deviceplugin.config.schema import Raw
 from deviceplugin.errors import ConfigError
 
 PREFIX = "DEVICEPLUGIN_"
@@ -55,3 +56,16 @@ def _instead(variable: str, known: list[str]) -> str:
     near = difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"a known variable: {hint}known are {', '.join(known)}"
+
+
+def idle_places(raw: Raw, in_force: Mapping[str, object]) -> Iterator[str]:
+    """Keys that were settings of a file once, where it is not what is in force."""
+    for name, value in in_force.items():
+        if name in raw and str(raw[name]) != setting_text(value):
+            flag = f"--{name.replace('_', '-')} or {variable_of(name)}"
+            yield f"{name}: no file sets it, so {str(raw[name])[:80]!r} is not used: give {flag}"
+
+
+def setting_text(value: object) -> str:
+    """A setting as a flag or a variable gives it."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

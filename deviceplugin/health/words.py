@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from deviceplugin.faults import MAX_CODE, MAX_SOURCE
-from deviceplugin.files.text import one_line
 from deviceplugin.model import Fault
+from deviceplugin.names import one_line
 
 MAX_REASON = 1500  # characters: a whole error's text
 

@@ -6,13 +6,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import structlog
 
 from deviceplugin.errors import DevicePluginError
+from deviceplugin.files.reading import read_regular
 from deviceplugin.metrics.door import PLAIN, Access, Request
-from deviceplugin.metrics.reread import Reread
+from deviceplugin.metrics.reread import MAX_BYTES, Reread
 from deviceplugin.runtime.part import Response
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class TokenFile:
         return None if sum(hmac.compare_digest(given, one) for one in tokens) else NOT_ALLOWED
 
     def _read(self) -> Sequence[bytes]:
-        lines = [line.strip() for line in Path(self._path).read_bytes().splitlines()]
+        lines = [line.strip() for line in read_regular(self._path, MAX_BYTES).splitlines()]
         tokens = [line for line in lines if line]
         if not tokens or len(tokens) > MAX_TOKENS or min(map(len, tokens)) < MIN_TOKEN:
             raise ValueError(f"1 to {MAX_TOKENS} lines, each a token of {MIN_TOKEN} bytes or more")

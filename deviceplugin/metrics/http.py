@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
 from deviceplugin.metrics.connections import END, Connections
-from deviceplugin.metrics.door import App, Door
+from deviceplugin.metrics.door import PLAIN, App, Door
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.part import Page, Response
+
+LOOP_S = 2.0
+PAGES_S = 1.0
+PAGES = 4
 
 
 class HttpServer(Connections):
@@ -29,9 +33,9 @@ class HttpServer(Connections):
 def _answer(door: Door, app: App, head: bytes, connection: socket.socket) -> bytes:
     method, path = _parse_request(head)
     if not path:
-        response = Response("400 Bad Request", "text/plain", "no HTTP/1 request\n")
+        response = Response("400 Bad Request", PLAIN, "no HTTP/1 request\n")
     elif method not in ("GET", "HEAD"):
-        response = Response("405 Method Not Allowed", "text/plain", "read-only\n")
+        response = Response("405 Method Not Allowed", PLAIN, "read-only\n")
     else:
         response = door.answer(app, path, head, connection)
     return _encode(response, with_body=method != "HEAD")
@@ -55,16 +59,6 @@ def _encode(response: Response, *, with_body: bool) -> bytes:
     )
     head += "WWW-Authenticate: Bearer\r\n" if response.status.startswith("401") else ""
     return f"{head}\r\n".encode() + (body if with_body else b"")
-
-
-LOOP_S = 2.0
-
-
-_PLAIN = "text/plain; charset=utf-8"
-
-
-PAGES_S = 1.0
-PAGES = 4
 
 
 class Shared:
@@ -104,7 +98,7 @@ def application(routes: Mapping[str, Page]) -> App:
     def answer(path: str) -> Response:
         if path in pages:
             return pages[path]()
-        return Response("404 Not Found", _PLAIN, f"there is {there}\n")
+        return Response("404 Not Found", PLAIN, f"there is {there}\n")
 
     return answer
 
@@ -125,7 +119,7 @@ def pages_of(
 
 
 def _failed() -> Response:
-    return Response("500 Internal Server Error", _PLAIN, "this page failed, see the log\n")
+    return Response("500 Internal Server Error", PLAIN, "this page failed, see the log\n")
 
 
 def loop_alive(loop: asyncio.AbstractEventLoop) -> bool:
@@ -140,4 +134,4 @@ def loop_alive(loop: asyncio.AbstractEventLoop) -> bool:
 
 def _probe(problem: str, remarks: Sequence[str] = ()) -> Response:
     status = "503 Service Unavailable" if problem else "200 OK"
-    return Response(status, _PLAIN, "\n".join((problem or "ok", *remarks, "")))
+    return Response(status, PLAIN, "\n".join((problem or "ok", *remarks, "")))
