@@ -238,7 +238,7 @@ def test_of_a_thousand_mistakes_the_first_are_said(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     for text in (
         "\n".join(f"k{number}: 1" for number in range(1000)),
-        f"rules: [{', '.join(['{offers: [{replicas: 1}]}'] * 1000)}]",
+        f"rules: [{', '.join(['{replicas: 1}'] * 1000)}]",
         f"nvidia: {{{', '.join(f'k{number}: 1' for number in range(1000))}}}",
     ):
         path.write_text(text)

@@ -63,10 +63,12 @@ def config_of(tmp_path: Path, text: str, **flags: str) -> Config:
 
 
 def program(host_root: Path) -> None:
-    """MPS' control program where the driver has it; it does nothing for a long time."""
+    """MPS' control program where the driver has it; it makes its socket's file, and then does
+    nothing for a long time."""
     path = host_root / "usr/bin/nvidia-cuda-mps-control"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n[ $# -gt 0 ] && exec sleep 600\nexit 0\n")
+    socket = ': >"$CUDA_MPS_PIPE_DIRECTORY/control"'
+    path.write_text(f"#!/bin/sh\n{socket}\n[ $# -gt 0 ] && exec sleep 600\nexit 0\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
