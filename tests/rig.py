@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,6 +88,18 @@ class DaemonProcess(Struct):
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
             raise TimeoutError(f"not within {WAIT_S} s: {what()}") from error
+
+    async def shows(self, pattern: str) -> "re.Match[str]":
+        """Wait until /metrics has a line like this."""
+        text = ""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not (found := re.search(pattern, text, re.MULTILINE)):
+                    _, text = await self.http("/metrics")
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"no {pattern} in:\n{text}") from error
+        return found
 
     def descriptors(self) -> list[str]:
         """What its open file descriptors lead to."""

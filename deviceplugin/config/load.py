@@ -51,6 +51,7 @@ from deviceplugin.placement.registry import configured_policies
 from deviceplugin.resources import section as sharing
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import sharing_of
+from deviceplugin.telemetry import section as telemetry
 from deviceplugin.vendor import Sections, VendorModule
 
 _PARSERS: Mapping[str, Callable[[Setting], object]] = {
@@ -277,6 +278,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     scheduling.SECTIONS,
     kubernetes.SECTIONS,
     metrics.SECTIONS,
+    telemetry.SECTIONS,
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")
@@ -288,5 +290,5 @@ OTHER_VARIABLES = ("config", "format")
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, "version"}
     | {"alerts", "audit", "cdi", "diagnostics", "dra", "extender", "history", "kubelet", "labels"}
-    | {"logs", "partitioning", "placement", "resources", "telemetry", "tracing"}
+    | {"logs", "partitioning", "placement", "resources", "tracing"}
 )

@@ -33,6 +33,8 @@ from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part
+from deviceplugin.telemetry.around import Around
+from deviceplugin.telemetry.service import TelemetryPart
 from deviceplugin.vendor import Vendor, VendorModule
 
 
@@ -61,6 +63,7 @@ class Core(Struct, frozen=True, kw_only=True):
     generations: Generations
     allocator: Allocator
     kubelet: KubeletPart
+    telemetry: TelemetryPart
     endpoints: EndpointsPart
 
 
@@ -78,8 +81,12 @@ def _kubernetes(core: Core) -> Part[Config]:
     )
 
 
+def _telemetry(core: Core) -> Part[Config]:
+    return core.telemetry
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes,)
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _telemetry)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:
@@ -159,6 +166,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         generations=generations,
         allocator=allocator,
         kubelet=kubelet,
+        telemetry=TelemetryPart(config, _around(start, health, sharing, generations)),
         endpoints=endpoints,
     )
 
@@ -191,6 +199,19 @@ def _lasting(
         keeper=keeper,
         discovered=metrics.discovered,
         signs=Signs(),
+    )
+
+
+def _around(
+    start: Start, health: HealthPart, sharing: SharingPart, generations: Generations
+) -> Around:
+    return Around(
+        now=start.now,
+        vendors=generations.vendors,
+        inventory=lambda: health.store.current,
+        held=sharing.ledger.held,
+        events=health.tracker.event_counts,
+        resets=health.tracker.reset_counts,
     )
 
 

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 REPORTER = "deviceplugin.memory"
 MAX_COUNTED = 1000  # series; devices and codes come and go
+ONE_RESET_S = 60.0
 OTHERS = ("other", "other", "other")
 MAX_WAIT_S = 60.0  # the clock may be set while a wait runs
 SAVE_S = 3.0
@@ -48,6 +49,8 @@ class FaultTracker:
         # What is saved, or why it is not.
         self._kept: Latest[tuple[FaultRecords, str] | None] = Latest(None)
         self.event_counts: Counter[tuple[str, str, str]] = Counter()
+        self.reset_counts: Counter[DeviceID] = Counter()
+        self._reset_at: dict[DeviceID, float] = {}
         self.watches = WatchReports(self.faults)
         self._full = False
 
@@ -135,12 +138,21 @@ class FaultTracker:
 
     def _resets(self, device: DeviceID, parts: Sequence[DeviceID], finding: Finding) -> None:
         records, reading = self.records.value, finding.reset_counter
+        if finding.reset or _went_back(records, device, reading):
+            self._count_reset(device)
         if finding.reset:
             records = recording.after_reset(records, {device, *parts})
         if reading is not None:
             records = recording.with_reset_counter(records, device, reading, parts)
         if records is not self.records.value:
             self._record(records)
+
+    def _count_reset(self, device: DeviceID) -> None:
+        """One reset is seen by the kernel's event and by counters that went back."""
+        now = self._now()
+        if now - self._reset_at.get(device, -ONE_RESET_S) >= ONE_RESET_S:
+            self.reset_counts[device] += 1
+        self._reset_at[device] = now
 
     # From operators
 
@@ -237,3 +249,8 @@ class FaultTracker:
 
     def _is_settled(self, kept: tuple[FaultRecords, str] | None) -> bool:
         return kept is None or bool(kept[1]) or kept[0] == self.records.value
+
+
+def _went_back(records: FaultRecords, device: DeviceID, reading: int | None) -> bool:
+    before = records.reset_counters.get(device)
+    return before is not None and reading is not None and reading < before

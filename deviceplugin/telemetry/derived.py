@@ -35,16 +35,22 @@ DERIVED = (
     Metric(
         key="xid_errors_total",
         kind="counter",
-        help="XIDs that the driver reported, by number; kept over restarts of the daemon",
+        help="XIDs that the driver reported, by number, since the daemon started",
         labels=("code",),
         sources={"nvidia": "nvmlEventSetWait, counted by the health watch"},
     ),
     Metric(
         key="resets_total",
         kind="counter",
-        help="Resets of the device that were seen, reloads of its driver among them",
-        labels=("kind",),
+        help="Resets of the device, and reloads of its driver, since the daemon started",
         sources={"all": "probes that saw one; events of the kernel"},
+    ),
+    Metric(
+        key="wedged_total",
+        kind="counter",
+        help="Times that the driver gave the device up, by the recovery that it asks for",
+        labels=("code",),
+        sources={"all": "the kernel's events (WEDGED=), since the daemon started"},
     ),
     Metric(
         key="processes",

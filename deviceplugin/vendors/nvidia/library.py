@@ -4,7 +4,7 @@ Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from deviceplugin.errors import LibraryError, UnavailableError
@@ -97,6 +97,19 @@ class Nvml:
         info = make()
         answer = self.ask("nvmlDeviceGetGpuFabricInfo", handle, ctypes.byref(info))
         return None if answer is None else (int(info.state), int(info.status))
+
+    def gpm_question(self, before: Any, now: Any, metrics: Iterable[int]) -> Any:
+        """What `nvmlGpmMetricsGet` is given, for these metrics between two samples."""
+        numbers = tuple(metrics)
+        question = self._api.c_nvmlGpmMetricsGet_t(
+            version=self._api.NVML_GPM_METRICS_GET_VERSION,
+            numMetrics=len(numbers),
+            sample1=before,
+            sample2=now,
+        )
+        for place, number in enumerate(numbers):
+            question.metrics[place].metricId = number
+        return question
 
     def close(self) -> None:
         """Let the library go; handles are void afterwards."""

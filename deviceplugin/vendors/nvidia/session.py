@@ -8,14 +8,14 @@ with a reset, after which a uevent or the regular look reads them.
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from threading import Event, Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.vendor import HealthReport
+from deviceplugin.vendor import DeviceProcess, HealthReport, Sample
 from deviceplugin.vendors.nvidia.codes import FATAL
 from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Scan, read_gpus
 from deviceplugin.vendors.nvidia.events import watch_events
@@ -24,6 +24,10 @@ from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
 from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
 from deviceplugin.vendors.nvidia.probes import GpuReadings, read_gpu_readings
+
+if TYPE_CHECKING:  # what only telemetry needs
+    from deviceplugin.vendors.nvidia.processes import ProcessMeter
+    from deviceplugin.vendors.nvidia.telemetry import Meter
 
 Fingerprint = tuple[Hashable, ...]
 
@@ -96,6 +100,12 @@ class Session(Protocol):
     def ask(self, device: Device) -> GpuReadings:
         """How one GPU is; raises VendorError, also before the first `snapshot`."""
 
+    def sample(self, devices: Sequence[Device]) -> Sample:
+        """What a GPU, the first, and its instances do; raises VendorError."""
+
+    def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
+        """The processes on any of them; raises VendorError."""
+
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Report each event until `stop`, or until nothing more can be heard."""
 
@@ -117,6 +127,7 @@ class NvmlSession:
         self._nvml: Nvml | None = None
         self._links: Links = {}
         self._fingerprint: Fingerprint | None = None
+        self._measuring: tuple[Nvml, tuple[Meter, ProcessMeter]] | None = None
 
     def snapshot(self) -> Snapshot:
         """Fulfils Session. A session can outlive its driver: a new one says what is the matter."""
@@ -138,6 +149,26 @@ class NvmlSession:
         if nvml is None:
             raise DiscoveryError("there is no NVML session")
         return read_gpu_readings(nvml, device)
+
+    def sample(self, devices: Sequence[Device]) -> Sample:
+        """Fulfils Session."""
+        return self._meters()[0].sample(devices)
+
+    def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
+        """Fulfils Session."""
+        return self._meters()[1].processes(devices)
+
+    def _meters(self) -> "tuple[Meter, ProcessMeter]":
+        """Those of the library that is open now; loaded where somebody measures."""
+        nvml, meters = self._nvml, self._measuring
+        if nvml is None:
+            raise DiscoveryError("there is no NVML session")
+        if meters is None or meters[0] is not nvml:
+            from deviceplugin.vendors.nvidia.processes import ProcessMeter  # noqa: PLC0415
+            from deviceplugin.vendors.nvidia.telemetry import Meter  # noqa: PLC0415
+
+            meters = self._measuring = (nvml, (Meter(nvml), ProcessMeter(nvml)))
+        return meters[1]
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Fulfils Session."""

@@ -6,7 +6,7 @@ from threading import Event
 from msgspec.structs import replace
 
 from deviceplugin.edits import merge_edits
-from deviceplugin.errors import UnavailableError
+from deviceplugin.errors import DiscoveryError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import (
@@ -18,7 +18,7 @@ from deviceplugin.model import (
     Fault,
     frozen,
 )
-from deviceplugin.vendor import Agent, Finding, Grant, HealthReport
+from deviceplugin.vendor import Agent, DeviceProcess, Finding, Grant, HealthReport, Sample
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from deviceplugin.vendors.nvidia.delivery import Delivery
@@ -121,6 +121,19 @@ class NvidiaVendor:
         if is_placeholder(device) or is_for_vm(device):
             return Finding()
         return self._probes.judge(device, self._session.ask(device))
+
+    def sample(self, devices: Sequence[Device]) -> Sample:
+        """What NVML measures of one GPU and its instances."""
+        gpu, *parts = devices
+        if is_placeholder(gpu) or is_for_vm(gpu):
+            raise DiscoveryError(f"NVML does not show {gpu.id}")
+        own = [part for part in parts if not (is_placeholder(part) or is_for_vm(part))]
+        return self._session.sample([gpu, *own])
+
+    def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
+        """The processes that NVML shows."""
+        own = [one for one in devices if not (is_placeholder(one) or is_for_vm(one))]
+        return self._session.processes(own)
 
     def close(self) -> None:
         """Let the library go; the next discovery loads it again."""

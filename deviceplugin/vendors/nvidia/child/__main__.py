@@ -24,10 +24,14 @@ from deviceplugin.vendors.nvidia.child.wire import (
     Ended,
     Failed,
     Happened,
+    ListProcesses,
+    Measure,
+    Processes,
     Question,
     Rediscover,
     Taken,
     TakeSnapshot,
+    Values,
 )
 from deviceplugin.vendors.nvidia.library import open_nvml
 from deviceplugin.vendors.nvidia.session import NvmlSession
@@ -81,6 +85,10 @@ class _Server:
             raise VendorError("there is no NVML session")
         if isinstance(question, Ask):
             return Asked(self._session.ask(question.device))
+        if isinstance(question, Measure):
+            return Values(self._session.sample(question.devices))
+        if isinstance(question, ListProcesses):
+            return Processes(tuple(self._session.processes(question.devices)))
         listener = _Listener(channel)
         self._session.watch(question.devices, listener, listener.gone)
         return Ended()

@@ -21,7 +21,7 @@ import structlog
 from deviceplugin.errors import CallTimeoutError, DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.vendor import HealthReport
+from deviceplugin.vendor import DeviceProcess, HealthReport, Sample
 from deviceplugin.vendors.nvidia.child.wire import (
     Answer,
     Ask,
@@ -30,10 +30,14 @@ from deviceplugin.vendors.nvidia.child.wire import (
     Ended,
     Failed,
     Happened,
+    ListProcesses,
+    Measure,
+    Processes,
     Question,
     Rediscover,
     Taken,
     TakeSnapshot,
+    Values,
     Watch,
 )
 from deviceplugin.vendors.nvidia.events import PAUSE_S
@@ -52,7 +56,7 @@ END_S = 1.0
 VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LD_PRELOAD")
 MODULE = "deviceplugin.vendors.nvidia.child.__main__"
 
-A = TypeVar("A", Taken, Asked)
+A = TypeVar("A", Taken, Asked, Values, Processes)
 
 
 class LibraryProcess:
@@ -210,6 +214,17 @@ class ProcessSession:
         self._hung.pop(device.id, None)
         return answers
 
+    def sample(self, devices: Sequence[Device]) -> Sample:
+        """Fulfils Session; a GPU that hung is not asked, as `ask` has it."""
+        if self._hung.get(devices[0].id, 0.0) > self._clock():
+            raise CallTimeoutError(f"{devices[0].id}: the library hung")
+        return _answer(self._running(), Measure(tuple(devices)), Values, ASK_S).sample
+
+    def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
+        """Fulfils Session."""
+        question = ListProcesses(tuple(devices))
+        return _answer(self._running(), question, Processes, ASK_S).processes
+
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Fulfils Session; where the child ends, a discovery is due, which starts another."""
         process = self._running()
@@ -227,9 +242,9 @@ class ProcessSession:
 
     def close(self) -> None:
         """Fulfils Session."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
     def _running(self) -> LibraryProcess:
         process = self._process

@@ -13,6 +13,7 @@ import msgspec
 
 from deviceplugin.errors import DiscoveryError, LibraryError, UnavailableError, VendorError
 from deviceplugin.model import Device, Fault
+from deviceplugin.vendor import DeviceProcess, Sample
 from deviceplugin.vendors.nvidia.probes import GpuReadings
 from deviceplugin.vendors.nvidia.session import Snapshot
 
@@ -41,12 +42,32 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
     devices: tuple[Device, ...]
 
 
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Measure a GPU and its instances: answered by Values or Failed."""
+
+    devices: tuple[Device, ...]
+
+
+class ListProcesses(msgspec.Struct, frozen=True, tag=True):
+    """List the processes on devices: answered by Processes or Failed."""
+
+    devices: tuple[Device, ...]
+
+
 class Taken(msgspec.Struct, frozen=True, tag=True):
     snapshot: Snapshot
 
 
 class Asked(msgspec.Struct, frozen=True, tag=True):
     answers: GpuReadings
+
+
+class Values(msgspec.Struct, frozen=True, tag=True):
+    sample: Sample
+
+
+class Processes(msgspec.Struct, frozen=True, tag=True):
+    processes: tuple[DeviceProcess, ...]
 
 
 class Happened(msgspec.Struct, frozen=True, tag=True):
@@ -87,8 +108,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         return (UnavailableError if self.unavailable else DiscoveryError)(self.text)
 
 
-Question = TakeSnapshot | Ask | Watch
-Answer = Taken | Asked | Happened | Rediscover | Beat | Ended | Failed
+Question = TakeSnapshot | Ask | Watch | Measure | ListProcesses
+Answer = Taken | Asked | Values | Processes | Happened | Rediscover | Beat | Ended | Failed
 
 
 class Channel:
