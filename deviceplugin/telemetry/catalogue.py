@@ -23,8 +23,10 @@ MEASURED = (
             " encoder, decoder, jpeg, ofa: nvmlDeviceGet…Utilization;"
             " compute of MIG, sm, tensor: nvmlGpmMetricsGet",
             "amd": "compute: gpu_busy_percent or gpu_metrics average_gfx_activity;"
-            " memory: mem_busy_percent or average_umc_activity; decoder: gpu_metrics vcn_activity",
-            "intel": "PMU engine busy of i915 and xe, else drm-engine-* or drm-cycles-* of fdinfo",
+            " memory: mem_busy_percent or average_umc_activity; decoder: average_mm_activity;"
+            " compute of a partition: gpu_metrics xcp_stats gfx_busy_inst, since format 1.6",
+            "intel": "awake: gtidle/idle_residency_ms of xe, rc6_residency_ms of i915;"
+            " compute: drm-engine-* or drm-cycles-* of fdinfo, with processes",
         },
     ),
     Metric(
@@ -132,7 +134,7 @@ MEASURED = (
         labels=("reason",),
         sources={
             "nvidia": "nvmlDeviceGetCurrentClocksEventReasons",
-            "amd": "gpu_metrics indep_throttle_status or throttle_status",
+            "amd": "gpu_metrics 1.3 indep_throttle_status",
             "intel": "throttle/reason_* of xe, throttle_reason_* of i915",
         },
     ),
@@ -152,7 +154,6 @@ MEASURED = (
         sources={
             "nvidia": "fields 3 to 6",
             "amd": "ras/*_err_count, the sum of all blocks",
-            "intel": "gt/gt*/error_counter/* of i915, the sum of all",
         },
     ),
     Metric(
@@ -200,7 +201,6 @@ MEASURED = (
         labels=("direction",),
         sources={
             "nvidia": "nvmlGpmMetricsGet 20 and 21, since Hopper",
-            "amd": "gpu_metrics pcie_bandwidth_inst, both directions together",
         },
     ),
     Metric(
@@ -216,7 +216,7 @@ MEASURED = (
         labels=("link", "kind"),
         sources={
             "nvidia": "nvlink: fields 38, 45, 52, 59 (crc_flit, crc_data, replay, recovery)",
-            "amd": "xgmi: xgmi_error, ras/xgmi_wafl_err_count",
+            "amd": "xgmi: ras/xgmi_wafl_err_count (corrected, uncorrected)",
         },
     ),
     Metric(

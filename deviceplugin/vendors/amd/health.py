@@ -103,8 +103,7 @@ def _standing(device: Device, now: HealthReading) -> Iterator[Fault]:
 def read_health(host: Host, address: str) -> HealthReading:
     """One look; what cannot be read is unknown."""
     path = f"{DEVICES}/{address}/ras"
-    counts = {block: parse_counter(text) for block, text in _read_counters(host, path)}
-    known = {block: pair for block, pair in counts.items() if pair is not None}
+    known = dict(read_counters(host, path))
     return HealthReading(
         hardware=read_hardware(host, address),
         uncorrectable={block: pair[0] for block, pair in known.items()},
@@ -113,15 +112,17 @@ def read_health(host: Host, address: str) -> HealthReading:
     )
 
 
-def _read_counters(host: Host, path: str) -> Iterator[tuple[str, str]]:
+def read_counters(host: Host, path: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Uncorrectable and correctable errors of each block that counts them, below `path`."""
     try:
         names = host.read_names(path)
     except DiscoveryError:
         return
     for name in names:
         text = _read(host, f"{path}/{name}") if name.endswith(_COUNTERS) else None
-        if text is not None:
-            yield name.removesuffix(_COUNTERS), text
+        pair = None if text is None else parse_counter(text)
+        if pair is not None:
+            yield name.removesuffix(_COUNTERS), pair
 
 
 def parse_counter(text: str) -> tuple[int, int] | None:

@@ -1,6 +1,8 @@
 """The AMD vendor: what `create` returns."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -8,7 +10,7 @@ from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, Finding
+from deviceplugin.vendor import Agent, DeviceProcess, Finding, Sample
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.amd.found import NAME
@@ -16,6 +18,9 @@ from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.kfd import read_generation
 from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
+
+if TYPE_CHECKING:
+    from deviceplugin.vendors.amd.telemetry import Meter
 
 _BURNT_IN = ("/unique_id", "/product_name", "/mem_info_vram_total")
 
@@ -69,6 +74,20 @@ class AmdVendor:
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""
         return self._health.probe(device)
+
+    def sample(self, devices: Sequence[Device]) -> Sample:
+        """What sysfs, the monitor and gpu_metrics say of one GPU and its partitions."""
+        return self._meter.sample(devices)
+
+    def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
+        """The DRM clients of the devices."""
+        return self._meter.processes(devices)
+
+    @cached_property
+    def _meter(self) -> "Meter":
+        from deviceplugin.vendors.amd.telemetry import Meter  # noqa: PLC0415  # where it is asked
+
+        return Meter(self._host)
 
     def agents(self) -> Sequence[Agent]:
         """AMD's metrics exporter."""

@@ -1,13 +1,15 @@
 """The vendor object that the daemon talks to; the work is done in the modules beside it."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, Finding
+from deviceplugin.vendor import Agent, DeviceProcess, Finding, Sample
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.discovery import discover
@@ -17,6 +19,9 @@ from deviceplugin.vendors.intel.health import IntelHealth
 from deviceplugin.vendors.intel.links import OwnLinks, links_of
 from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
+
+if TYPE_CHECKING:
+    from deviceplugin.vendors.intel.telemetry import Meter
 
 
 class IntelVendor:
@@ -59,6 +64,20 @@ class IntelVendor:
     def probe_health(self, device: Device) -> Finding:
         """What sysfs says of one GPU's health."""
         return self.health.probe(device)
+
+    def sample(self, devices: Sequence[Device]) -> Sample:
+        """What sysfs and the monitor say of one GPU and its functions."""
+        return self._meter.sample(devices)
+
+    def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
+        """The DRM clients of the devices."""
+        return self._meter.processes(devices)
+
+    @cached_property
+    def _meter(self) -> "Meter":
+        from deviceplugin.vendors.intel.telemetry import Meter  # noqa: PLC0415  # where it is asked
+
+        return Meter(self.host)
 
     def agents(self) -> Sequence[Agent]:
         """Intel's XPU manager daemon."""
