@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 
 from deviceplugin.metrics.connections import END, Connections
 from deviceplugin.metrics.door import PLAIN, App, Door
+from deviceplugin.metrics.openmetrics import as_openmetrics, wants_openmetrics
 from deviceplugin.metrics.registry import CONTENT_TYPE, Registry
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.part import Page, Response
@@ -38,6 +39,7 @@ def _answer(door: Door, app: App, head: bytes, connection: socket.socket) -> byt
         response = Response("405 Method Not Allowed", PLAIN, "read-only\n")
     else:
         response = door.answer(app, path, head, connection)
+        response = as_openmetrics(response) if wants_openmetrics(head) else response
     return _encode(response, with_body=method != "HEAD")
 
 

@@ -103,7 +103,7 @@ ALIASES: Mapping[str, tuple[Alias, ...]] = {
             "counter",
         ),
         _amd("gpu_energy_consumed", "Energy (in uJ)", 1e6, "counter"),
-        _xpumd("hw_energy_joules_total", "Energy", kind="counter"),
+        _xpumd("hw_energy_joules_total", "Energy", (), "counter"),
     ),
     "clock_hertz": (
         _dcgm("DEV_SM_CLOCK", "SM clock frequency (in MHz)", _MHZ, clock="sm"),

@@ -5,7 +5,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from deviceplugin.host import Host
+from deviceplugin.metrics.section import shows_pods
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Series
 from deviceplugin.telemetry.around import Around, OfHost
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from deviceplugin.telemetry.keeping import Keeping
     from deviceplugin.telemetry.who import Finder
 
+_NOTHING = TelemetryView(interval_s=0.0)
+
 
 class Rounds:
     """Measures by one section until it is closed; `latest` gets the view of each round."""
@@ -32,14 +37,15 @@ class Rounds:
         section: TelemetrySection,
         around: Around,
         latest: Latest[TelemetryView | None],
+        before: "Rounds | None" = None,
     ) -> None:
         self._config, self._section = config, section
         self._around, self._latest = around, latest
         self._samplers: tuple[Sampler, ...] = ()
-        self._counts = SampleCounts()
+        self.counts: SampleCounts = before.counts if before else SampleCounts()
         self._finder: Finder | None = None
         self._keeping: Keeping | None = None
-        self._view = TelemetryView(interval_s=section.interval_s)
+        self._view = replace(latest.value or _NOTHING, interval_s=section.interval_s)
 
     async def run(self, changed: asyncio.Event) -> None:
         """Rounds until `changed` is set; the next begins an interval after the one before."""
@@ -65,12 +71,13 @@ class Rounds:
 
     def series(self, known: Known) -> Iterator[Series]:
         """All series of the newest view; from any thread."""
-        shown = Shown(compatibility=self._section.compatibility)
+        pods = shows_pods(self._config.sections)
+        shown = Shown(pods=pods, compatibility=self._section.compatibility)
         collector = TelemetryCollector(
             lambda: self._latest.value, lambda: known, lambda: shown, self._around.now
         )
         yield from collector.collect()
-        yield from self._counts.collect()
+        yield from self.counts.collect()
 
     async def close(self) -> None:
         """Ask nothing any more."""
@@ -101,7 +108,7 @@ class Rounds:
         if [*map(id, vendors)] == [*kept]:
             return
         self._samplers = tuple(
-            kept.pop(id(vendor)) if id(vendor) in kept else Sampler(vendor, self._counts)
+            kept.pop(id(vendor)) if id(vendor) in kept else Sampler(vendor, self.counts)
             for vendor in vendors
         )
         for old in kept.values():

@@ -22,11 +22,6 @@ class TelemetrySection(Section, frozen=True):
     history: bool = False
     compatibility: tuple[Literal["accelerator", "amd", "dcgm", "xpumd"], ...] = ()
 
-    def __post_init__(self) -> None:
-        """Options of a capability that is off would do nothing, unsaid."""
-        if not self.enabled and self != TelemetrySection():
-            raise ValueError("enabled: true, or none of the other keys")
-
 
 def telemetry_section(sections: Mapping[str, object]) -> TelemetrySection:
     """The section, with its defaults where the configuration has none."""

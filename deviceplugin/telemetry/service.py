@@ -67,12 +67,15 @@ class TelemetryPart(Part[OfHost]):
         """Until the section changes."""
         from deviceplugin.telemetry.rounds import Rounds  # noqa: PLC0415  # where it is switched on
 
-        rounds = self._rounds = Rounds(self._config, self._section, self._around, self.view)
+        before = self._rounds
+        rounds = Rounds(self._config, self._section, self._around, self.view, before)
+        self._rounds = rounds
         try:
             await rounds.run(self._changed)
         finally:
-            self._rounds = None
-            self.view.set(None)
+            if not self._section.enabled:
+                self._rounds = None
+                self.view.set(None)
             await rounds.close()
 
     def series(self) -> Iterable[Series]:

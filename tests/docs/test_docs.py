@@ -26,6 +26,7 @@ from deviceplugin.metrics.section import MetricsSection
 from deviceplugin.model import FaultClass
 from deviceplugin.placement.section import SchedulingSection
 from deviceplugin.resources.metrics import StateCollector
+from deviceplugin.telemetry.section import TelemetrySection
 from deviceplugin.testing.contract import contract_problems
 from deviceplugin.testing.tree import write_tree
 from tests.rig import run_command
@@ -120,7 +121,11 @@ def default_of(field: Any) -> str:
 
 
 SECTIONS = {name: s for module in load_vendors(None) for name, s in module.SECTIONS.items()}
-SECTIONS |= {"scheduling": SchedulingSection, "metrics": MetricsSection}
+SECTIONS |= {
+    "scheduling": SchedulingSection,
+    "metrics": MetricsSection,
+    "telemetry": TelemetrySection,
+}
 KEYS = [
     key for name, s in sorted(SECTIONS.items()) for key in keys(name, msgspec.inspect.type_info(s))
 ]

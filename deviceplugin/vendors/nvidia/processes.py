@@ -37,7 +37,7 @@ class ProcessMeter:
             found = [one for function in _LISTS for one in self._nvml.ask(function, handle) or ()]
         except LibraryError:
             return
-        shares = self._shares(gpu, handle) if found and not parts else {}
+        shares = None if parts else self._shares(gpu, handle) if found else {}
         seen: set[tuple[int, DeviceID]] = set()
         for one in found[:MAX_PROCESSES]:
             place = (str(one.gpuInstanceId), str(one.computeInstanceId))

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from deviceplugin.errors import LibraryError
-from deviceplugin.model import Device, DeviceID, LinkKind
+from deviceplugin.model import Device, DeviceID
 from deviceplugin.vendor import Measured, Sample
 from deviceplugin.vendors.nvidia.codes import FATAL, NOT_SUPPORTED
 from deviceplugin.vendors.nvidia.gpm import Gpm
@@ -90,8 +90,6 @@ _FIELDS: dict[int, tuple[str, Labels, float]] = {
     76: ("throttled_seconds_total", _reason("sync_boost"), NANO),
     77: ("throttled_seconds_total", _reason("board_limit"), NANO),
     82: ("temperature_celsius", (("sensor", "memory"),), 1),
-}
-_LINK_FIELDS: dict[int, tuple[str, Labels, float]] = {
     38: ("link_errors_total", _link("crc_flit"), 1),
     45: ("link_errors_total", _link("crc_data"), 1),
     52: ("link_errors_total", _link("replay"), 1),
@@ -148,16 +146,14 @@ class Meter:
 
     def _fields(self, handle: Any, gpu: Device) -> Values:
         """In one call; what the GPU does not have is not asked for again, as each costs time."""
-        linked = any(link.kind == LinkKind.NVLINK for link in gpu.links)
-        table = {**_FIELDS, **(_LINK_FIELDS if linked else {})}
         without = self._without.setdefault(gpu.id, set())
-        wanted = [number for number in table if number not in without]
+        wanted = [number for number in _FIELDS if number not in without]
         answers = asked(self._nvml, "nvmlDeviceGetFieldValues", handle, wanted) if wanted else None
         for number, answer in zip(wanted, answers or (), strict=False):
             if answer.nvmlReturn == NOT_SUPPORTED:
                 without.add(number)
             elif answer.nvmlReturn == 0 and (value := field_value(answer)) is not None:
-                metric, labels, factor = table[number]
+                metric, labels, factor = _FIELDS[number]
                 yield metric, value * factor, labels
 
 

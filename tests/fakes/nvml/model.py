@@ -135,6 +135,16 @@ class Process(Struct, frozen=True, kw_only=True):
     memory: int
     gi: int | None = None
     ci: int | None = None
+    sm: int | None = None
+    graphics: bool = False
+
+
+class Gpm(Struct, frozen=True, kw_only=True):
+    """A counter of GPM, in thousandths of its unit, of the GPU or of its instance `gi`."""
+
+    metric: int
+    value: int
+    gi: int | None = None
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
@@ -195,6 +205,14 @@ class Gpu(Struct, frozen=True, kw_only=True):
     compute_mode: int | None = 0
     licensed: int | None = None
     pstate: int | None = 0
+    encoder_percent: int | None = None
+    decoder_percent: int | None = None
+    jpeg_percent: int | None = None
+    ofa_percent: int | None = None
+    shutdown_c: int | None = None
+    slowdown_c: int | None = None
+    memory_max_c: int | None = None
+    gpm: tuple[Gpm, ...] = ()
     recovery_action: int | None = 0
     fields: Mapping[int, int] = field(default_factory=dict)
     remapped: RemappedRows | None = RemappedRows()

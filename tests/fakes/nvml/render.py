@@ -69,6 +69,7 @@ def _parts(gpu: Gpu) -> Iterator[tuple[str, Any]]:
     yield from ((word, part) for word, part in single.items() if part is not None)
     several: dict[str, tuple[Any, ...]] = {
         "ecc": gpu.ecc,
+        "gpm": gpu.gpm,
         "process": gpu.processes,
         "nvlink": gpu.nvlinks,
         "mig": gpu.mig,

@@ -19,7 +19,8 @@ static const struct { const char *word; int per_gpu; const char *keys; } grammar
              " clock_graphics_mhz clock_sm_mhz clock_mem_mhz clock_video_mhz"
              " max_clock_graphics_mhz max_clock_sm_mhz max_clock_mem_mhz max_clock_video_mhz"
              " fan_speed_percent pcie_replays pcie_gen pcie_width max_pcie_gen max_pcie_width"
-             " virtualization persistence compute_mode pstate licensed "},
+             " virtualization persistence compute_mode pstate licensed encoder_percent decoder_percent"
+             " jpeg_percent ofa_percent shutdown_c slowdown_c memory_max_c "},
     [NVLINK] = {"nvlink", 1, " link! state! remote remote_type version "},
     [TOPOLOGY] = {"topology", 1, " peer! level! "},
     [FIELD] = {"field", 1, " id! scope value type code "},
@@ -29,7 +30,8 @@ static const struct { const char *word; int per_gpu; const char *keys; } grammar
     [SRAM] = {"sram", 1, " aggregate_uncorrected! aggregate_corrected! volatile_uncorrected!"
                          " volatile_corrected! threshold_exceeded! "},
     [FABRIC] = {"fabric", 1, " cluster! status! clique! state! health_mask! health_summary! "},
-    [PROCESS] = {"process", 1, " pid! memory! gi ci "},
+    [PROCESS] = {"process", 1, " pid! memory! gi ci sm graphics "},
+    [GPM] = {"gpm", 1, " metric! value! gi "},
     [GI_PROFILE] = {"gi_profile", 1, " index! id! p2p! slices! instances! sms! copy! decoder!"
                                      " encoder! jpeg! ofa! memory_mb! name! "},
     [CI_PROFILE] = {"ci_profile", 1, " gi_profile! index! engine! id! slices! instances! sms! copy!"

@@ -243,20 +243,28 @@ static void fill_process(struct process *out, const struct record *r) {
     *out = (struct process){(u32)must(r, "pid"), must(r, "memory"), (u32)gi, (u32)ci};
 }
 
-static int processes(const char *fn, struct handle *h, u32 *count, struct process *out) {
+static int processes(const char *fn, struct handle *h, u32 *count, struct process *out,
+                     u64 graphics) {
     struct call c;
     int code = enter(fn, h, A_GPU, &c);
     if (code) return code;
     if (!count) return leave(INVALID_ARGUMENT);
     u32 room = out ? *count : 0, found = 0;
-    for (const struct record *r = NULL; (r = next_record(r, PROCESS, c.gpu)); found++)
+    for (const struct record *r = NULL; (r = next_record(r, PROCESS, c.gpu));) {
+        u64 draws = 0;
+        number(r, "graphics", &draws);
+        if (draws != graphics) continue;
         if (found < room) fill_process(&out[found], r);
+        found++;
+    }
     *count = found;
     return leave(found > room ? INSUFFICIENT_SIZE : OK);
 }
-API int nvmlDeviceGetComputeRunningProcesses_v2(struct handle *h, u32 *n, struct process *out) {
-    return processes(__func__, h, n, out);
-}
-API int nvmlDeviceGetComputeRunningProcesses_v3(struct handle *h, u32 *n, struct process *out) {
-    return processes(__func__, h, n, out);
-}
+#define PROCESSES(name, graphics) \
+    API int name(struct handle *h, u32 *n, struct process *out) { \
+        return processes(__func__, h, n, out, graphics); \
+    }
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, 0)
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, 0)
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, 1)
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, 1)

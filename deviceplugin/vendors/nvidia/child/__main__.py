@@ -24,9 +24,7 @@ from deviceplugin.vendors.nvidia.child.wire import (
     Ended,
     Failed,
     Happened,
-    ListProcesses,
     Measure,
-    Processes,
     Question,
     Rediscover,
     Taken,
@@ -86,12 +84,16 @@ class _Server:
         if isinstance(question, Ask):
             return Asked(self._session.ask(question.device))
         if isinstance(question, Measure):
-            return Values(self._session.sample(question.devices))
-        if isinstance(question, ListProcesses):
-            return Processes(tuple(self._session.processes(question.devices)))
+            return _measured(self._session, question)
         listener = _Listener(channel)
         self._session.watch(question.devices, listener, listener.gone)
         return Ended()
+
+
+def _measured(session: NvmlSession, question: Measure) -> Values:
+    if question.processes:
+        return Values(processes=tuple(session.processes(question.devices)))
+    return Values(sample=session.sample(question.devices))
 
 
 class _Listener:

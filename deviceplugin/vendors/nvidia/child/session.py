@@ -30,9 +30,7 @@ from deviceplugin.vendors.nvidia.child.wire import (
     Ended,
     Failed,
     Happened,
-    ListProcesses,
     Measure,
-    Processes,
     Question,
     Rediscover,
     Taken,
@@ -56,7 +54,7 @@ END_S = 1.0
 VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LD_PRELOAD")
 MODULE = "deviceplugin.vendors.nvidia.child.__main__"
 
-A = TypeVar("A", Taken, Asked, Values, Processes)
+A = TypeVar("A", Taken, Asked, Values)
 
 
 class LibraryProcess:
@@ -98,12 +96,8 @@ class LibraryProcess:
         with self._lock:
             if self.why is None:
                 self.why = self._end(reason)
-                log.warning(
-                    "library_process_ended",
-                    vendor="nvidia",
-                    pid=self._process.pid,
-                    reason=self.why,
-                )
+                pid, why = self._process.pid, self.why
+                log.warning("library_process_ended", vendor="nvidia", pid=pid, reason=why)
             return self.why
 
     def close(self) -> None:
@@ -215,15 +209,14 @@ class ProcessSession:
         return answers
 
     def sample(self, devices: Sequence[Device]) -> Sample:
-        """Fulfils Session; a GPU that hung is not asked, as `ask` has it."""
+        """Fulfils Session; a GPU that hung is not asked."""
         if self._hung.get(devices[0].id, 0.0) > self._clock():
             raise CallTimeoutError(f"{devices[0].id}: the library hung")
         return _answer(self._running(), Measure(tuple(devices)), Values, ASK_S).sample
 
     def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
         """Fulfils Session."""
-        question = ListProcesses(tuple(devices))
-        return _answer(self._running(), question, Processes, ASK_S).processes
+        return _answer(self._running(), Measure(tuple(devices), True), Values, ASK_S).processes
 
     def watch(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
         """Fulfils Session; where the child ends, a discovery is due, which starts another."""

@@ -43,15 +43,11 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measure(msgspec.Struct, frozen=True, tag=True):
-    """Measure a GPU and its instances: answered by Values or Failed."""
+    """Measure a GPU and its instances, or list the processes on devices: answered by Values or
+    Failed."""
 
     devices: tuple[Device, ...]
-
-
-class ListProcesses(msgspec.Struct, frozen=True, tag=True):
-    """List the processes on devices: answered by Processes or Failed."""
-
-    devices: tuple[Device, ...]
+    processes: bool = False
 
 
 class Taken(msgspec.Struct, frozen=True, tag=True):
@@ -63,11 +59,8 @@ class Asked(msgspec.Struct, frozen=True, tag=True):
 
 
 class Values(msgspec.Struct, frozen=True, tag=True):
-    sample: Sample
-
-
-class Processes(msgspec.Struct, frozen=True, tag=True):
-    processes: tuple[DeviceProcess, ...]
+    sample: Sample = Sample()
+    processes: tuple[DeviceProcess, ...] = ()
 
 
 class Happened(msgspec.Struct, frozen=True, tag=True):
@@ -108,8 +101,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         return (UnavailableError if self.unavailable else DiscoveryError)(self.text)
 
 
-Question = TakeSnapshot | Ask | Watch | Measure | ListProcesses
-Answer = Taken | Asked | Values | Processes | Happened | Rediscover | Beat | Ended | Failed
+Question = TakeSnapshot | Ask | Watch | Measure
+Answer = Taken | Asked | Values | Happened | Rediscover | Beat | Ended | Failed
 
 
 class Channel:

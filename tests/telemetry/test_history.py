@@ -1,0 +1,127 @@
+"""What is kept of the past, and that it is bounded and survives."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deviceplugin.telemetry.history import (
+    FILE,
+    HOUR_S,
+    KEPT_S,
+    MINUTE_S,
+    Event,
+    History,
+    Point,
+    Series,
+    Sums,
+)
+
+POWER = Series("power_watts", "GPU-0")
+START = 1_700_000_000 - 1_700_000_000 % HOUR_S
+
+
+def minute(at: int, mean: float = 1.0, low: float = 1.0, high: float = 1.0) -> Point:
+    return Point(at=at, step_s=MINUTE_S, mean=mean, low=low, high=high, count=6)
+
+
+def test_a_minute_is_its_mean_lowest_and_highest() -> None:
+    sums = Sums()
+    sums.at = START
+    for value in (1.0, 5.0, 3.0):
+        sums.add(POWER, value)
+    point = Point(at=START, step_s=MINUTE_S, mean=3, low=1, high=5, count=3)
+    assert sums.take() == {POWER: point}
+    assert sums.take() == {}
+
+
+def test_minutes_and_events_are_read_again_by_another(tmp_path: Path) -> None:
+    event = Event(at=START + 5, kind="fault", subject="GPU-0", text="nvidia.xid/79: lost")
+    writer = History(tmp_path)
+    points = [minute(START + MINUTE_S * n, mean=n, low=0, high=n) for n in range(3)]
+    for point in points:
+        writer.write({POWER: point}, [event] if point.at == START else [], START)
+    other = History(tmp_path)
+    assert other.query(POWER, START, START + HOUR_S) == tuple(points)
+    assert other.query(POWER, START + MINUTE_S * 2, START + HOUR_S)[-1:] == tuple(points[-1:])
+    assert other.events(START, START + HOUR_S) == (event,)
+    assert other.series() == (POWER,)
+
+
+def test_hours_stay_when_minutes_are_gone(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for n, value in enumerate((2.0, 4.0)):
+        point = minute(START + n * MINUTE_S, mean=value, low=value - 1, high=value + 1)
+        history.write({POWER: point}, (), START)
+    later = START + KEPT_S[MINUTE_S] + HOUR_S
+    history.write({POWER: minute(later)}, (), later)
+    hour, last = history.query(POWER, START, later)
+    assert (hour.step_s, hour.mean, hour.low, hour.high, hour.count) == (HOUR_S, 3, 1, 5, 12)
+    assert last == minute(later)
+
+
+def test_what_is_past_its_time_goes(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    event = Event(at=START, kind="fault", subject="x", text="y")
+    history.write({POWER: minute(START)}, [event], START)
+    later = START + KEPT_S[HOUR_S] + 2 * HOUR_S
+    history.write({POWER: minute(later)}, (), later)
+    assert [point.at for point in history.query(POWER, START, later)] == [later]
+    assert history.events(0, later) == ()
+
+
+def test_a_full_file_loses_its_older_half_and_goes_on(tmp_path: Path) -> None:
+    limit = (4 << 20) + 256 * 1024
+    history = History(tmp_path, max_bytes=limit)
+    names = [Series("power_watts", f"GPU-{n}") for n in range(90)]
+    for n in range(200):
+        at = START + n * MINUTE_S
+        history.write({name: minute(at) for name in names}, (), at)
+    assert (tmp_path / FILE).stat().st_size < limit
+    points = history.query(names[0], START, START + HOUR_S * 24)
+    minutes = [point.at for point in points if point.step_s == MINUTE_S]
+    assert minutes[-1] >= START + 190 * MINUTE_S
+    assert minutes[0] > START
+
+
+def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no database at all" * 1000)
+    history = History(tmp_path)
+    history.write({POWER: minute(START)}, (), START)
+    history.write({POWER: minute(START)}, (), START)
+    assert (tmp_path / "history.damaged").exists()
+    assert history.query(POWER, START, START + HOUR_S) == (minute(START),)
+
+
+def test_a_folder_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        History(tmp_path / "file" / "state").write({POWER: minute(START)}, (), START)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.telemetry.test_history import *
+history = History(Path(sys.argv[1]))
+for n in range(10**6):
+    history.write({POWER: minute(START + n * MINUTE_S)}, (), START)
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        written = [int(writer.stdout.readline()) for _ in range(5)]
+        os.kill(writer.pid, signal.SIGKILL)
+    points = History(tmp_path).query(POWER, START, START + KEPT_S[MINUTE_S])
+    assert len(points) >= len(written)
+    with sqlite3.connect(tmp_path / FILE) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
