@@ -40,6 +40,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     [
         *("deviceplugin.demo", "deviceplugin.testing", "deviceplugin.cli.explain"),
         *("deviceplugin.runtime.tables", "kubernetes", "prometheus_client", "psutil", "pynvml"),
+        *("deviceplugin.telemetry.catalogue", "deviceplugin.telemetry.rounds", "sqlite3"),
         *("_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
         *("deviceplugin.metrics.tls", "deviceplugin.metrics.access", "deviceplugin.kubernetes.api"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
