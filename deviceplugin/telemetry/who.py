@@ -98,15 +98,28 @@ class ProcessNames:
         import psutil  # noqa: PLC0415  # an extra; only where processes are asked for
 
         self._psutil = psutil
+        self._known: dict[int, tuple[str, float]] = {}
         psutil.PROCFS_PATH = host.path("/proc")
 
     def of(self, pid: int) -> tuple[str, float] | None:
-        """Name and start, None for a process that is gone."""
+        """Name and start, None for a process that is gone; the name is read once."""
         try:
             process = self._psutil.Process(pid)
-            return one_line(process.name(), 60), process.create_time()
+            started = process.create_time()
+            known = self._known.get(pid)
+            if known is None or known[1] != started:
+                known = (one_line(process.name(), 60), started)
+                self._keep(pid, known)
         except (self._psutil.Error, OSError, ValueError):
+            self._known.pop(pid, None)
             return None
+        return known
+
+    def _keep(self, pid: int, known: tuple[str, float]) -> None:
+        """Processes that nobody asks for any more make room for others."""
+        if len(self._known) >= MAX_PROCESSES:
+            self._known.clear()
+        self._known[pid] = known
 
 
 def parse_pod_uid(text: str) -> str | None:

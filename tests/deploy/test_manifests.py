@@ -41,7 +41,8 @@ PATCHES = sorted(path.name for path in (DEPLOY / "patches").glob("*.yaml"))
 NOT_MOUNTED = (
     *(agent.socket for agent in AGENTS),
     *("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id"),
-    *("/proc/self", "/proc/stat"),
+    # That of others comes with components/processes.
+    *("/proc/self", "/proc/stat", "/proc/{pid}/"),
     # In a runtime's own words and in our own mounts, never opened; CRI-O's comes with its patch.
     *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio"),
 )
