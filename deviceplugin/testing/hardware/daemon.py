@@ -1,6 +1,6 @@
 """Our commands on this machine: `discover`, and `run` with a kubelet stub in its own directory.
 
-Nothing of the node's is used but its hardware: no configuration, no kubelet, no fixed port.
+Nothing of the node's is used but its hardware: not its configuration, no kubelet, no fixed port.
 """
 
 import asyncio
@@ -74,11 +74,16 @@ def run_ours(module: str, *arguments: str) -> Output:
     return Output(text=done.stdout.decode("utf-8", "replace"))
 
 
+# One round of samples is over long before the health watch is looked at.
+_CONFIG = "telemetry: {enabled: true, interval_s: 1}\n"
+
+
 @contextlib.asynccontextmanager
 async def running(host_root: Path) -> AsyncIterator[Running]:
     """The daemon for as long as the context; it and its directory are gone afterwards."""
     root = Path(tempfile.mkdtemp(prefix="d"))  # short: a socket's path ends at 107 bytes
     log = root / "log"
+    (root / "config.yaml").write_text(_CONFIG)
     async with KubeletStub(root / "k") as stub:
         with log.open("wb") as file:
             process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; ours
@@ -98,6 +103,7 @@ def _command(host_root: Path, root: Path) -> Sequence[str]:
         *("--host-root", str(host_root), "--kubelet-dir", str(root / "k")),
         *("--cdi-dir", str(root / "cdi"), "--state-dir", str(root / "state")),
         *("--metrics-address", "127.0.0.1:0", "--log-format", "json"),
+        *("--config", str(root / "config.yaml")),
     )
 
 
