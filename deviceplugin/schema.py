@@ -46,6 +46,10 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({})
     HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType({})
 
+    def without_effect(self) -> Mapping[str, str]:
+        """The same for a section where that depends on the values."""
+        return self.WITHOUT_EFFECT
+
 
 # Why a key `version` has no effect.
 OWN_VERSION = "it is a mark of your own, nothing depends on it"

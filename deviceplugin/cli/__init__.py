@@ -34,6 +34,11 @@ file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
 SCENARIO_NAMES = ("nvidia", "amd", "intel", "mixed")
+# Those of deviceplugin.cli.alerts.
+RENDERED = (
+    *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
+    *("gpu_overview", "gpu_details"),
+)
 _LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
 
 
@@ -221,6 +226,32 @@ def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
     from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
 
     return ask(state_dir, request)
+
+
+@cli.group(help="Alerts and dashboards of the section `monitoring`, for other programs.")
+def alerts() -> None:
+    """Its only command has all forms."""
+
+
+@alerts.command(
+    "render",
+    help="Print alerting rules for Prometheus, the default ones and those of the configuration, or"
+    " a dashboard for Grafana.",
+)
+@settings_options(("config",))
+@click.option(
+    "--as",
+    "what",
+    metavar=f"[{'|'.join(RENDERED)}]",
+    default=RENDERED[0],
+    help="What to print. Default rules.",
+)
+def render_alerts(what: str, config: str | None) -> None:
+    from deviceplugin.cli.alerts import render  # noqa: PLC0415  # not a part of `run`
+
+    what = parse_choice(Setting(what, "--as"), RENDERED)
+    found, _ = load({"config": config})
+    render(what, found.sections)
 
 
 for _command in operator_commands(_ask):

@@ -24,7 +24,7 @@ def _common(command: F) -> F:
 
 def operator_commands(ask: Ask) -> Sequence[click.Command]:
     """The commands; `ask` sends a request to the daemon of a state directory."""
-    return (_cordon(ask), _uncordon(ask), _health(ask))
+    return (_cordon(ask), _uncordon(ask), _health(ask), _status(ask))
 
 
 def _cordon(ask: Ask) -> click.Command:
@@ -84,3 +84,30 @@ def _health(ask: Ask) -> click.Command:
             sys.exit(1)
 
     return health
+
+
+def _status(ask: Ask) -> click.Command:
+    @click.command(
+        "status",
+        help="Show each GPU with its partitions: utilisation, memory, power, who holds it, faults"
+        " and alerts, as the daemon's page does. Ends with status 1 while a device is Unhealthy.",
+        short_help="Show what each GPU does, and for whom.",
+    )
+    @format_option(("table", "json"))
+    @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+    @_common
+    def status(form: str | None, *, watch: bool, state_dir: str | None, config: str | None) -> None:
+        from deviceplugin.cli.status import show_status  # noqa: PLC0415  # not a part of `run`
+
+        shown = parse_format(form, ("table", "json"))
+
+        def answer() -> Answer:
+            try:
+                return ask(state_dir, config, {"operation": "status"})
+            except NoDaemonError as error:
+                raise NoDaemonError(f"{error}; {_WITHOUT_DAEMON}") from error
+
+        if not show_status(answer, shown, watch=watch):
+            sys.exit(1)
+
+    return status

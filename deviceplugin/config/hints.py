@@ -11,7 +11,6 @@ _WORKLOAD = "a workload asks for GPUs in its pod, under resources.limits"
 _DOCUMENT = "it is a description and configures nothing"
 # The topics of users' documents that are no sections here.
 _TOPICS: Mapping[str, str] = {
-    "monitoring": _METRICS,
     "alerting": _METRICS,
     "security": _RIGHTS,
     "compliance": _RIGHTS,

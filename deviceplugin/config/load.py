@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from deviceplugin.alerts import section as alerts
 from deviceplugin.config.config import (
     LOG_FORMATS,
     LOG_LEVELS,
@@ -46,6 +47,7 @@ from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
 from deviceplugin.metrics import section as metrics
 from deviceplugin.model import VendorStatus
+from deviceplugin.page import section as page
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
 from deviceplugin.resources import section as sharing
@@ -277,6 +279,8 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     sharing.SECTIONS,
     scheduling.SECTIONS,
     kubernetes.SECTIONS,
+    page.SECTIONS,
+    alerts.SECTIONS,
     metrics.SECTIONS,
     telemetry.SECTIONS,
 )

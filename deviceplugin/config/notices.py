@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from deviceplugin.config.config import Config
+from deviceplugin.schema import Section
 
 
 def notices(config: Config) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -38,7 +39,7 @@ def without_effect(raw: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple
 def _idle(raw: object, value: object, path: str) -> Iterator[str]:
     if isinstance(raw, Mapping) and isinstance(value, msgspec.Struct):
         keys = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
-        idle: Mapping[str, str] = getattr(value, "WITHOUT_EFFECT", {})
+        idle = value.without_effect() if isinstance(value, Section) else {}
         for key, field in keys:
             if raw.get(key) is None:
                 continue

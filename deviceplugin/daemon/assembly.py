@@ -5,6 +5,7 @@ from functools import partial
 
 from msgspec import Struct
 
+from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin, Reloader
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all
@@ -30,6 +31,8 @@ from deviceplugin.kubelet.service import Answers, EndpointsPart, KubeletPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.model import AdvertisedID, Preference, Resource
+from deviceplugin.page.service import PagePart
+from deviceplugin.page.service import Sources as PageSources
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part
@@ -85,8 +88,31 @@ def _telemetry(core: Core) -> Part[Config]:
     return core.telemetry
 
 
+def _alerts(core: Core) -> Part[Config]:
+    watched = Watched(
+        now=core.start.now,
+        view=lambda: core.telemetry.view.value,
+        held=core.sharing.ledger.held,
+        listed=lambda: core.sharing.retention.listed.value,
+    )
+    return AlertsPart(core.start.config, watched)
+
+
+def _page(core: Core) -> Part[Config]:
+    health, sharing = core.health, core.sharing
+    sources = PageSources(
+        now=core.start.now,
+        inventory=lambda: health.store.current,
+        held=sharing.ledger.held,
+        listed=lambda: sharing.retention.listed.value,
+        notices=health.notices,
+        view=lambda: core.telemetry.view.value,
+    )
+    return PagePart(core.start.config, sources)
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _telemetry)
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _telemetry, _alerts, _page)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:

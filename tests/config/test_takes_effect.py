@@ -70,6 +70,10 @@ MPS: Document = {
 }
 ACCOUNT = Path(__file__).parents[1] / "kubernetes/account"
 CERTIFICATE = {"certificate_file": str(ACCOUNT / "ca.crt"), "key_file": str(ACCOUNT / "key.pem")}
+HOT = {"name": "hot", "condition": "temperature > 85°C"}
+WATCHED: Document = {"monitoring": {"enabled": True, "alerts": [HOT]}}
+BOARD = {"name": "gpu_details", "refresh": "10s"}
+DRAWN: Document = {"monitoring": {"enabled": True, "dashboards": [BOARD]}}
 NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
 
@@ -106,6 +110,14 @@ def partitions(section: str, key: str, cores: str) -> Mapping[str, tuple[Documen
             f"{section}.{key}[].{name}": changed(f"{section}.{key}[].{name}", value, one)
             for name, value in items.items()
         },
+    }
+
+
+def watched(**keys: object) -> tuple[Document, Document]:
+    """With the alert or the dashboard, and with others."""
+    before = {"alerts": [HOT], "dashboards": [BOARD]}
+    return {"monitoring": {"enabled": True, **before}}, {
+        "monitoring": {"enabled": True, **before, **keys}
     }
 
 
@@ -249,6 +261,28 @@ CHANGES = {
         "node_name", "node-2", {"gpu_nodes": [{"name": "node-1", "scheduling_policy": "spread"}]}
     ),
     "metrics_address": changed("metrics_address", "127.0.0.1:0", {"metrics_address": ""}),
+}
+CHANGES = {
+    **CHANGES,
+    "page.enabled": ({}, {"page": {"enabled": False}}),
+    "monitoring.enabled": ({}, {"monitoring": {"enabled": True}}),
+    "monitoring.system": changed("monitoring.system", "other", WATCHED),
+    "monitoring.metrics": changed("monitoring.metrics", ["temperature"], WATCHED),
+    "monitoring.alerts": ({"monitoring": {"enabled": True}}, WATCHED),
+    "monitoring.dashboards": ({"monitoring": {"enabled": True}}, DRAWN),
+    **{
+        f"monitoring.alerts[].{key}": watched(alerts=[HOT | {key: value}])
+        for key, value in {
+            "name": "else",
+            "condition": "power > 300W",
+            "for": "5m",
+            "severity": "critical",
+        }.items()
+    },
+    **{
+        f"monitoring.dashboards[].{key}": watched(dashboards=[BOARD | {key: value}])
+        for key, value in {"name": "gpu_overview", "refresh": "1m"}.items()
+    },
 }
 # Why these are in no object that could differ.
 WITHOUT_EFFECT: Mapping[str, str] = {

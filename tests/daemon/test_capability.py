@@ -104,7 +104,7 @@ async def test_its_task_series_page_and_operation_are_there(node: Node) -> None:
     assert 'deviceplugin_beacon_blinks_total{colour="green"} ' in metrics
     assert 'deviceplugin_collector_success{collector="beacon"} 1.0' in metrics
     assert await node.get("/beacon") == (200, "green")
-    assert (await node.get("/other"))[1] == "there is /beacon, /healthz, /metrics and /readyz\n"
+    assert "/beacon, " in (await node.get("/other"))[1]
     request = {"operation": "beacon"}
     answer = await asyncio.to_thread(ask_daemon, node.root, request)
     assert answer == {"colour": "green"}

@@ -31,6 +31,7 @@ DEPLOY = ROOT / "deploy"
 COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir())
 FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.name not in ("rbac.yaml", "policy.yaml"))
 FILES = [path for path in FILES if path.name != "taint-rbac.yaml"]
+FILES = [path for path in FILES if path.parent.name != "prometheus"]  # its own files
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
 AGENTS = (EXPORTER, XPUMD, DEVICE_API)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from deviceplugin import faults
+from deviceplugin.alerts.section import MonitoringSection
 from deviceplugin.cli import cli
 from deviceplugin.daemon.metrics import DaemonMetrics
 from deviceplugin.discovery.registry import load_vendors
@@ -24,6 +25,7 @@ from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.metrics.registry import Registry
 from deviceplugin.metrics.section import MetricsSection
 from deviceplugin.model import FaultClass
+from deviceplugin.page.section import PageSection
 from deviceplugin.placement.section import SchedulingSection
 from deviceplugin.resources.metrics import StateCollector
 from deviceplugin.telemetry.section import TelemetrySection
@@ -126,6 +128,7 @@ SECTIONS |= {
     "metrics": MetricsSection,
     "telemetry": TelemetrySection,
 }
+SECTIONS |= {"page": PageSection, "monitoring": MonitoringSection}
 KEYS = [
     key for name, s in sorted(SECTIONS.items()) for key in keys(name, msgspec.inspect.type_info(s))
 ]

@@ -264,7 +264,7 @@ def test_a_whole_section_is_not_printed_before_the_point(tmp_path: Path) -> None
     [
         *("ai_scheduler", "auto_optimization", "compliance", "compute_optimization"),
         *("cost_optimization", "cuda", "data_protection", "deployment", "diagnostics", "gpu"),
-        *("investment_strategy", "market_outlook", "memory_optimization", "monitoring", "network"),
+        *("investment_strategy", "market_outlook", "memory_optimization", "network"),
         *("network_optimization", "oneapi", "optimization", "performance", "profiles", "workloads"),
         *("predictive_maintenance", "profiling", "realtime", "resource_planning", "security"),
         *("technology_trends", "shared-dev-num", "pulse", "resource_naming_strategy"),

@@ -1,0 +1,116 @@
+"""The page as a part of the daemon: its paths, and who may see pods on it."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from deviceplugin.health.report import Held, Listed
+from deviceplugin.metrics.section import metrics_section, shows_pods
+from deviceplugin.model import Inventory
+from deviceplugin.page.section import PageSection
+from deviceplugin.runtime.part import Operation, Page, Part, Reply, Response, Sectioned
+from deviceplugin.schema import Section, section_of
+
+if TYPE_CHECKING:  # of capabilities that may be off, and of what nobody may ask for
+    from deviceplugin.page.model import AlertStatus
+    from deviceplugin.page.status import Trends
+    from deviceplugin.telemetry.model import TelemetryView
+
+JSON = "application/json"
+OFF = Response("404 Not Found", "text/plain; charset=utf-8", "page.enabled is false\n")
+
+
+class Shown(Sectioned, Protocol):
+    """A configuration, as the page sees it."""
+
+    @property
+    def node_name(self) -> str:
+        """The node's name in Kubernetes."""
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where the page is, None where it is nowhere."""
+
+
+class Sources(Struct, frozen=True, kw_only=True):
+    """Whom the page asks; each is called on another thread than the loop's.
+
+    `view`, `trends` and `alerts` are those of capabilities that may be off.
+    """
+
+    now: Callable[[], float]
+    inventory: Callable[[], Inventory]
+    held: Callable[[], Iterable[Held]]
+    listed: Callable[[], Listed]
+    notices: Callable[[], Sequence[str]] = tuple
+    view: "Callable[[], TelemetryView | None]" = lambda: None
+    trends: "Callable[[], Trends]" = dict
+    alerts: "Callable[[], tuple[AlertStatus, ...]]" = tuple
+
+
+class StatusRequest(Section, frozen=True):
+    """The status document, with pods: who asks on the control socket is root."""
+
+    operation: str
+
+
+class PagePart(Part[Shown]):
+    """`/`, `/events`, `/status` and what belongs to them, of what `sources` know."""
+
+    def __init__(self, config: Shown, sources: Sources) -> None:
+        self._sources = sources
+        self._take(config)
+
+    def _take(self, config: Shown) -> None:
+        self._section = section_of(config.sections, "page", PageSection)
+        self._node = config.node_name
+        self._pods = names_pods(config)
+
+    async def use(self, config: Shown) -> None:
+        """Show what the configuration asks for from now on."""
+        self._take(config)
+
+    def operations(self) -> Mapping[str, Operation]:
+        """status."""
+        return {"status": Operation(StatusRequest, self._answer)}
+
+    async def _answer(self, _: StatusRequest) -> Reply:
+        from deviceplugin.page.made import document  # noqa: PLC0415
+
+        return await asyncio.to_thread(document, self._sources, self._node)
+
+    def routes(self) -> Mapping[str, Page]:
+        """The paths; what makes them is loaded when the first one is asked for."""
+        return {
+            "/": lambda: self._made("text/html; charset=utf-8", "html"),
+            "/events": lambda: self._made("text/event-stream", "event"),
+            "/status": lambda: self._made(JSON, "json"),
+            "/status/schema": lambda: self._made(JSON, "schema"),
+            "/page.css": lambda: self._made("text/css", "style"),
+            "/page.js": lambda: self._made("text/javascript", "script"),
+        }
+
+    def _made(self, content_type: str, what: str) -> Response:
+        if not self._section.enabled:
+            return OFF
+        from deviceplugin.page.made import MAKERS  # noqa: PLC0415
+
+        text = MAKERS[what](self._sources, self._node, self._pods)
+        return Response("200 OK", content_type, text)
+
+
+def names_pods(config: Shown) -> bool:
+    """Whether whoever reads the page may know pods: as `metrics.pods` says for series, and where
+    it says nothing, those on this machine may, too."""
+    if metrics_section(config.sections).pods is None and is_local(config.metrics_address):
+        return True
+    return shows_pods(config.sections)
+
+
+def is_local(address: tuple[str, int] | None) -> bool:
+    """Whether nobody but this machine reaches it."""
+    if address is None:
+        return False
+    return address[0] in ("::1", "localhost") or address[0].startswith("127.")
