@@ -96,14 +96,14 @@ def _status(ask: Ask) -> click.Command:
     @format_option(("table", "json"))
     @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
     @_common
-    def status(form: str | None, *, watch: bool, state_dir: str | None, config: str | None) -> None:
+    def status(form: str | None, *, watch: bool, state_dir: str | None) -> None:
         from deviceplugin.cli.status import show_status  # noqa: PLC0415  # not a part of `run`
 
         shown = parse_format(form, ("table", "json"))
 
         def answer() -> Answer:
             try:
-                return ask(state_dir, config, {"operation": "status"})
+                return ask(state_dir, {"operation": "status"})
             except NoDaemonError as error:
                 raise NoDaemonError(f"{error}; {_WITHOUT_DAEMON}") from error
 

@@ -75,7 +75,7 @@ SCRIPT = """\
   const page = document.getElementById("page");
   const live = document.getElementById("live");
   const STALE_MS = 15000;
-  let last = Date.now();
+  let last = Date.now(), stale = false;
   let summary = document.getElementById("summary").textContent;
 
   const parts = (root) => new Map(
@@ -88,6 +88,7 @@ SCRIPT = """\
     const old = parts(page), wanted = parts(fresh.content);
     const focused = document.activeElement && document.activeElement.closest("[data-part]");
     if ([...old.keys()].join() !== [...wanted.keys()].join()) {
+      keepOpen(page, fresh.content);
       page.replaceChildren(fresh.content);
     } else {
       for (const [id, part] of wanted) {
@@ -97,11 +98,15 @@ SCRIPT = """\
     if (focused && !document.contains(focused)) { refocus(focused.id); }
   }
 
-  function exchange(old, part) {
+  function keepOpen(old, fresh) {
     for (const open of old.querySelectorAll("details[open]")) {
-      const same = part.querySelector(`#${CSS.escape(open.id)}`);
+      const same = fresh.querySelector(`#${CSS.escape(open.id)}`);
       if (same) { same.open = true; }
     }
+  }
+
+  function exchange(old, part) {
+    keepOpen(old, part);
     if (!old.isEqualNode(part)) { old.replaceWith(part); }
   }
 
@@ -119,13 +124,16 @@ SCRIPT = """\
     renew(JSON.parse(event.data));
     last = Date.now();
     const now = document.getElementById("summary").textContent;
-    say(now === summary ? "Live" : `Live: ${now}`);
+    if (now !== summary) { say(`Live: ${now}`); }
+    else if (stale || !live.textContent) { say("Live"); }
+    stale = false;
     document.documentElement.dataset.live = "yes";
     summary = now;
   });
   setInterval(() => {
     const age = Date.now() - last;
     if (age > STALE_MS) {
+      stale = true;
       say(`No news for ${Math.round(age / 1000)} s: the daemon does not answer.`);
     }
   }, 5000);

@@ -262,7 +262,7 @@ def _matrix(devices: Sequence[DeviceStatus], links: Sequence[LinkStatus], vendor
     for name, one in zip(names, devices, strict=True):
         cells = [_link(between.get((one.id, other.id))) for other in devices]
         rows.append((text(name), *cells))
-    return table(vendor, ("", *names), rows)
+    return table(vendor, ("from, to", *names), rows)
 
 
 def _link(link: LinkStatus | None) -> str:
