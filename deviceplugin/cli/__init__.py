@@ -33,7 +33,7 @@ Every flag of `run` has an environment variable, DEVICEPLUGIN_<FLAG>, and a key 
 file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
-SCENARIO_NAMES = ("nvidia", "amd", "intel", "mixed")
+SCENARIO_NAMES = ("mixed", "nvidia", "amd", "intel")
 # Those of deviceplugin.cli.alerts.
 RENDERED = (
     *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
@@ -192,9 +192,11 @@ def _ids(text: str) -> tuple[str, ...]:
     "--scenario",
     metavar=f"[{'|'.join(SCENARIO_NAMES)}]",
     default=SCENARIO_NAMES[0],
-    help="Which GPUs the node has and what happens to them. Default nvidia.",
+    help="Which GPUs the node has and what happens to them. Default mixed.",
 )
-@click.option("--keep", is_flag=True, help="Leave the node running until Ctrl-C.")
+@click.option(
+    "--keep", is_flag=True, help="Leave it running until Ctrl-C, and say where its page is."
+)
 def demo(scenario: str, *, keep: bool) -> None:
     name = parse_choice(Setting(scenario, "--scenario"), SCENARIO_NAMES)
     from deviceplugin.demo import SCENARIOS, run_demo  # noqa: PLC0415  # not a part of `run`

@@ -12,6 +12,7 @@ from deviceplugin.demo.scenario import Node, Scenario, Step
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.host import Host
 from deviceplugin.testing.amd import DEMO_GPUS, V620_HOST, switch_mode, write_amd_node
+from deviceplugin.testing.amd_functions import write_container_functions
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
 from deviceplugin.testing.nvidia_node import NvidiaNode
 from deviceplugin.vendor import Vendor
@@ -23,6 +24,7 @@ NVIDIA = {
     "nvidia.com/mig-3g.20gb": 1,
 }
 XE_QUOTA_BYTES = 4227858432
+MXGPU_BYTES = 4261412864
 XE_DRIVERS = ("xe", "xe", "xe", "xe", "vfio-pci", "vfio-pci")
 WHOLE_B60 = replace(B60, address="0000:b4:00.0", card=60, render=190, group=300)
 
@@ -95,7 +97,8 @@ def _intel(root: Path) -> Node:
 
 def _mixed(root: Path) -> Node:
     node = NvidiaNode(root)
-    write_amd_node(root, [replace(DEMO_GPUS[1], address="0000:05:00.0")], [V620_HOST])
+    write_amd_node(root, [replace(DEMO_GPUS[1], address="0000:05:00.0")])
+    write_container_functions(root, V620_HOST, MXGPU_BYTES)
     write_intel_node(root, WHOLE_B60)
     set_vfs(root, WHOLE_B60, 6, XE_QUOTA_BYTES, XE_DRIVERS)
     return Node(
@@ -104,8 +107,8 @@ def _mixed(root: Path) -> Node:
             Step(
                 "NVIDIA's driver fails (NVML: Unknown Error); the other vendors serve on:",
                 node.break_driver,
-                dict.fromkeys(NVIDIA, 0) | {"amd.com/gpu": 8, "intel.com/xe-4gb": 4},
-                {"amd.com/gpu": 1, "intel.com/xe-4gb": 1},
+                dict.fromkeys(NVIDIA, 0) | {"amd.com/mxgpu-4gb": 8, "intel.com/xe-4gb": 4},
+                {"amd.com/mxgpu-4gb": 1, "intel.com/xe-4gb": 1},
             ),
             Step("It works again:", node.mend_driver, NVIDIA),
         ],
@@ -142,8 +145,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         " six virtual functions: three vendors, one daemon",
         _mixed,
         NVIDIA
-        | {"amd.com/gpu": 8, "amd.com/mxgpu-4gb-vfio": 8}
+        | {"amd.com/gpu": 8, "amd.com/mxgpu-4gb": 8}
         | {"intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
-        {"nvidia.com/gpu": 1, "amd.com/gpu": 1, "intel.com/xe-4gb": 1},
+        {"nvidia.com/mig-1g.5gb": 1, "amd.com/mxgpu-4gb": 1, "intel.com/xe-4gb": 1},
     ),
 }

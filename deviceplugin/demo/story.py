@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from deviceplugin.config.config import Config
+from deviceplugin.config.config import Config, address_text
 from deviceplugin.daemon.assembly import Start, assemble
 from deviceplugin.demo.scenario import Scenario, Step
 from deviceplugin.runtime.tables import table
@@ -32,7 +33,8 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
         node = scenario.prepare(root / "host")
         stub = await stack.enter_async_context(KubeletStub(root / "kubelet"))
         seed = random.getrandbits(32)
-        start = Start(config=_config(root), vendors=node.vendors, now=time.time, seed=seed)
+        config = _config(root, ("127.0.0.1", _free_port()) if keep else None)
+        start = Start(config=config, vendors=node.vendors, now=time.time, seed=seed)
         task = asyncio.create_task(assemble(start).run())
         stack.push_async_callback(_stop, task)
         await _registration(stub, scenario)
@@ -41,18 +43,24 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
             await _step(stub, step)
         await _kubelet_restart(stub, scenario)
         if keep:
-            await _wait_for_ctrl_c(root)
+            await _wait_for_ctrl_c(config)
     _say("Done: the daemon ended its streams and removed its sockets.")
 
 
-def _config(root: Path) -> Config:
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _config(root: Path, address: tuple[str, int] | None) -> Config:
+    """Nobody looks at a page that is gone in a second: it is there with --keep."""
     return Config(
         node_name="demo",
         host_root=root / "host",
         kubelet_dir=root / "kubelet",
         cdi_dir=root / "cdi",
         state_dir=root / "state",
-        metrics_address=None,
+        metrics_address=address,
     )
 
 
@@ -111,8 +119,12 @@ async def _kubelet_restart(stub: KubeletStub, scenario: Scenario) -> None:
     _show_capacity(stub)
 
 
-async def _wait_for_ctrl_c(root: Path) -> None:
-    _say(f"Kept running below {root}; Ctrl-C ends it.")
+async def _wait_for_ctrl_c(config: Config) -> None:
+    state, address = config.state_dir, config.metrics_address
+    _say(f"Kept running below {state.parent}; Ctrl-C ends it. Look at the node:")
+    if address is not None:
+        click.echo(f"  http://{address_text(address)}/")
+    click.echo(f"  deviceplugin status --watch --state-dir {state}")
     await asyncio.Event().wait()
 
 

@@ -198,9 +198,8 @@ def _cell(part: DeviceStatus) -> str:
     used = part.measured and part.measured.memory_used_bytes
     share = _part_of(used or None, part.memory_bytes)
     fill = tag("i", "", {"style": f"width:{100 * min(share, 1):.1f}%"}) if share else ""
-    words = [part.profile or "partition", size(part.memory_bytes)]
+    words = [part.profile or "partition", _who(part)]
     words += [] if part.condition == "healthy" else [part.condition]
-    words += [_who(part)]
     kind = part.condition if part.condition != "healthy" else "held" if part.held else "idle"
     label = tag("span", text(" · ".join(words)))
     return tag("li", fill + label, {**_grow(part.memory_bytes or 1, kind), "title": part.id})

@@ -1,8 +1,13 @@
 """The demo as a person starts it: each scenario to its end."""
 
+import re
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from tests.rig import run_command
+from tests.rig import environment, fetch, run_command
 
 LINES = {
     "nvidia": (
@@ -26,10 +31,10 @@ LINES = {
     ),
     "mixed": (
         "three vendors, one daemon",
-        "A pod asks for nvidia.com/gpu: 1, amd.com/gpu: 1, intel.com/xe-4gb: 1",
+        "A pod asks for nvidia.com/mig-1g.5gb: 1, amd.com/mxgpu-4gb: 1, intel.com/xe-4gb: 1",
         "Simulated: NVIDIA's driver fails",
         "allocatable nvidia.com/gpu 6 -> 0",
-        "A pod asks for amd.com/gpu: 1, intel.com/xe-4gb: 1; its container gets:",
+        "A pod asks for amd.com/mxgpu-4gb: 1, intel.com/xe-4gb: 1; its container gets:",
         "allocatable nvidia.com/gpu 0 -> 6",
     ),
 }
@@ -50,4 +55,18 @@ def test_a_scenario_runs_to_its_end(scenario: str) -> None:
 def test_an_unknown_scenario_names_the_known_ones() -> None:
     ended = run_command("demo", "--scenario", "matrox")
     assert ended.returncode == 2
-    assert "nvidia, amd, intel, mixed" in ended.stderr
+    assert "mixed, nvidia, amd, intel" in ended.stderr
+
+
+def test_a_kept_node_says_where_its_page_is() -> None:
+    command = [sys.executable, "-u", "-m", "deviceplugin", "demo", "--keep"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as demo:
+        try:
+            assert demo.stdout is not None
+            (url,) = next(f for line in demo.stdout if (f := re.findall(r"http://\S+/", line)))
+            status, page = fetch(url)
+        finally:
+            demo.send_signal(signal.SIGINT)
+    assert status == 200
+    for profile in ("1g.5gb", "mxgpu-4gb", "xe-4gb", "default/trainer"):
+        assert profile in page
