@@ -32,7 +32,7 @@ from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.page.service import PagePart
-from deviceplugin.page.service import Sources as PageSources
+from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part

@@ -8,7 +8,7 @@ import msgspec
 from deviceplugin.page.assets import SCRIPT, STYLE
 from deviceplugin.page.model import Status
 from deviceplugin.page.render import body, whole_page
-from deviceplugin.page.service import Sources
+from deviceplugin.page.sources import Sources
 from deviceplugin.page.status import Known, status_of
 from deviceplugin.runtime.part import Reply
 

@@ -1,22 +1,14 @@
 """The page as a part of the daemon: its paths, and who may see pods on it."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
-from msgspec import Struct
-
-from deviceplugin.health.report import Held, Listed
 from deviceplugin.metrics.section import metrics_section, shows_pods
-from deviceplugin.model import Inventory
 from deviceplugin.page.section import PageSection
+from deviceplugin.page.sources import Sources
 from deviceplugin.runtime.part import Operation, Page, Part, Reply, Response, Sectioned
 from deviceplugin.schema import Section, section_of
-
-if TYPE_CHECKING:  # of capabilities that may be off, and of what nobody may ask for
-    from deviceplugin.page.model import AlertStatus
-    from deviceplugin.page.status import Trends
-    from deviceplugin.telemetry.model import TelemetryView
 
 JSON = "application/json"
 OFF = Response("404 Not Found", "text/plain; charset=utf-8", "page.enabled is false\n")
@@ -32,22 +24,6 @@ class Shown(Sectioned, Protocol):
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Where the page is, None where it is nowhere."""
-
-
-class Sources(Struct, frozen=True, kw_only=True):
-    """Whom the page asks; each is called on another thread than the loop's.
-
-    `view`, `trends` and `alerts` are those of capabilities that may be off.
-    """
-
-    now: Callable[[], float]
-    inventory: Callable[[], Inventory]
-    held: Callable[[], Iterable[Held]]
-    listed: Callable[[], Listed]
-    notices: Callable[[], Sequence[str]] = tuple
-    view: "Callable[[], TelemetryView | None]" = lambda: None
-    trends: "Callable[[], Trends]" = dict
-    alerts: "Callable[[], tuple[AlertStatus, ...]]" = tuple
 
 
 class StatusRequest(Section, frozen=True):

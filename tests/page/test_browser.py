@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from deviceplugin.config.config import Config
 from deviceplugin.metrics.http import HttpServer, application
-from deviceplugin.page.service import PagePart, Sources
+from deviceplugin.page.service import PagePart
+from deviceplugin.page.sources import Sources
 from deviceplugin.page.status import Known
 from tests.page.browser import Browser, browser
 from tests.page.known import CUT, known
