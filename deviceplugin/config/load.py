@@ -276,7 +276,7 @@ def sections_of(capabilities: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 # The sections of each capability of the core; those of one more are one entry more.
 CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
-    for room in (*(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry),)
+    for room in (health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry)
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")
