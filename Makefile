@@ -107,6 +107,10 @@ image:
 	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
 	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
+# The JSON Schema and the table of docs/documents.md, from the sections.
+docs-config: $(VENV)/.installed
+	$(BIN)/python -m tests.docs.generated
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

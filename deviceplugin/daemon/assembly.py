@@ -21,6 +21,7 @@ from deviceplugin.daemon.parts import (
 )
 from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.discovery.signs import Signs
 from deviceplugin.health.report import Uses
@@ -101,6 +102,7 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         core.generations,
         core.sharing,
         _unused_rules(core),
+        _unsupported(core),
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         GarbagePart(core.generations.current.looked),
         _uevents(core),
@@ -125,6 +127,12 @@ def _uevents(core: Core) -> Part[Config]:
     signs = generations.signs
     core.health.note(lambda: signs.notice(generations.watched()))
     return UeventsPart([core.health.uevent, generations.uevent], signs.uevents)
+
+
+def _unsupported(core: Core) -> Part[Config]:
+    part = UnsupportedPart(core.start.config)
+    core.health.note(lambda: part.notice)
+    return part
 
 
 def _unused_rules(core: Core) -> Part[Config]:
