@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,9 +40,19 @@ def tell_documents(
     report = None
     if node:
         configure_logs("error", "console")
-        report = asyncio.run(look(*load({**flags, "config": None})))
+        config, modules = load({**flags, "config": None})
+        report = asyncio.run(look(config, modules)) | _of_the_host(config.host_root)
     shown = verdicts(flags, path, report)
     return (shown if key is None else only(shown, key)), verdicts_text
+
+
+def _of_the_host(root: Path) -> dict[str, Any]:
+    """What no vendor tells: RDMA devices, and whether NICs may read GPU memory by its module."""
+    devices = root / "sys/class/infiniband"
+    return {
+        "rdma": sorted(path.name for path in devices.iterdir()) if devices.is_dir() else [],
+        "peer_memory": (root / "sys/module/nvidia_peermem").is_dir(),
+    }
 
 
 def end_refused(shown: Document, *, allowed: bool) -> None:

@@ -1,7 +1,6 @@
 """`deviceplugin check DOCUMENT`: what is told of every key of the documents."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,9 @@ def verdicts(
     try:
         config, modules = load({**flags, "config": path, "allow_unsupported": "true"})
         wrong: Sequence[ConfigError] = ()
-        known = effective(config)["node_name"]
+        known = config.node_name
+        if report is not None:
+            report = {**report, "metrics_address": effective(config)["metrics_address"]}
     except ConfigError as error:
         wrong, known = error.errors, ""
         modules = load({"allow_unsupported": "true"})[1]
@@ -108,12 +109,12 @@ def refusals(document: Document) -> Sequence[Document]:
 
 def only(document: Document, key: str) -> Document:
     """The verdicts on one key, or on those below it."""
-    patterns = (key, f"{key}.*", f"{key}[[]*")
+    below = (f"{key}.", f"{key}[")
     return {
         "documents": [
             {**one, "keys": keys}
             for one in document["documents"]
-            if (keys := [k for k in one["keys"] if any(fnmatchcase(k["key"], p) for p in patterns)])
+            if (keys := [k for k in one["keys"] if k["key"] == key or k["key"].startswith(below)])
         ]
     }
 

@@ -152,6 +152,41 @@ def _type(entry: Entry, report: Report) -> Outcome:
     return Outcome(all(fits) if fits else None, ", ".join(products) or "no product is told")
 
 
+def _endpoint(entry: Entry, report: Report) -> Outcome:
+    address = report.get("metrics_address")
+    if address is None:
+        return Outcome(None, "the configuration is not valid")
+    return Outcome(bool(address), str(address) or "metrics_address is empty")
+
+
+def _rdma(entry: Entry, report: Report) -> Outcome:
+    found = report.get("rdma", ())
+    return Outcome(bool(found), ", ".join(found) or "no RDMA device")
+
+
+def _peer_memory(entry: Entry, report: Report) -> Outcome:
+    if report.get("peer_memory"):
+        return Outcome(True, "nvidia_peermem is loaded")
+    return Outcome(None, "nvidia_peermem is not loaded; by dma-buf it works without")
+
+
+def _mechanisms(entry: Entry, report: Report) -> Outcome:
+    levels = {
+        name: _LEVELS.index(str(shared["isolation"])) >= _LEVELS.index("memory")
+        for name, shared in report["sharing"].items()
+    }
+    return _each(levels, "no resource is offered")
+
+
+def _units(entry: Entry, report: Report) -> Outcome:
+    instances = [device for device in report["devices"] if device["profile"]]
+    faults = [f["reason"] for device in instances for f in device["faults"] if f["code"] == _UNITS]
+    if not instances:
+        return Outcome(None, "there is no MIG instance")
+    return Outcome(not faults, faults[0] if faults else "no instance has another number")
+
+
+_UNITS = "declared_compute_units"
 _HOLDS: Sequence[tuple[str, Callable[[Entry, Report], Outcome]]] = (
     ("*memory_bandwidth", _bandwidth),
     ("*compute_throughput", _throughput),
@@ -166,6 +201,13 @@ _HOLDS: Sequence[tuple[str, Callable[[Entry, Report], Outcome]]] = (
     ("gpu.isolation", _isolation),
     ("*.scheduling.isolation", _isolation),
     ("*gpu_count", _count),
+    ("gpu.monitoring", _endpoint),
+    ("monitoring.enabled", _endpoint),
+    ("deployment.health_checks", _endpoint),
+    ("*.rdma_enabled", _rdma),
+    ("*.gpu_direct", _peer_memory),
+    ("security.isolation.mechanisms", _mechanisms),
+    ("mig.instances*.compute_units", _units),
     ("metadata.labels.gpu.count", _count),
     ("metadata.labels.gpu.memory", _memory),
     ("*gpu_type", _type),

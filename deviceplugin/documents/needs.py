@@ -165,8 +165,8 @@ class Gpu(Told, frozen=True):
             "memory_bandwidth": _BANDWIDTH,
             "compute_throughput": _THROUGHPUT,
             "tensor_cores": checked("held against the compute capability of each GPU, 7.0 or more"),
-            "allocation": checked(
-                "`dynamic` is what the kubelet does: GPUs go to pods as they ask"
+            "allocation": reported(
+                "the kubelet gives GPUs to pods as they ask, which is `dynamic`"
             ),
             "isolation": checked("held against the isolation of each resource that is offered"),
             "monitoring": checked("held against metrics_address: /metrics is served all the time"),
