@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format protos bench bench-pythons clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format sections protos bench bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -108,7 +108,7 @@ image:
 	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 # The JSON Schema and the table of docs/documents.md, from the sections.
-docs-config: $(VENV)/.installed
+sections: $(VENV)/.installed
 	$(BIN)/python -m tests.docs.generated
 
 format: $(VENV)/.installed

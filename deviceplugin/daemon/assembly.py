@@ -79,8 +79,14 @@ def _kubernetes(core: Core) -> Part[Config]:
     )
 
 
+def _unsupported(core: Core) -> Part[Config]:
+    part = UnsupportedPart(core.start.config)
+    core.health.note(lambda: part.notice)
+    return part
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes,)
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _unsupported)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:
@@ -102,7 +108,6 @@ def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) ->
         core.generations,
         core.sharing,
         _unused_rules(core),
-        _unsupported(core),
         AgentsPart(config, host, core.health, core.generations.vendors, keeper),
         GarbagePart(core.generations.current.looked),
         _uevents(core),
@@ -127,12 +132,6 @@ def _uevents(core: Core) -> Part[Config]:
     signs = generations.signs
     core.health.note(lambda: signs.notice(generations.watched()))
     return UeventsPart([core.health.uevent, generations.uevent], signs.uevents)
-
-
-def _unsupported(core: Core) -> Part[Config]:
-    part = UnsupportedPart(core.start.config)
-    core.health.note(lambda: part.notice)
-    return part
 
 
 def _unused_rules(core: Core) -> Part[Config]:

@@ -124,19 +124,11 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "vendors": ["amd", "nvidia"],
         "log_level": "error",
         "log_format": "console",
-        "cuda.version": "12.5",
-        "cuda.features": ["x"],
-        "cuda.libraries": ["x"],
         "cuda.runtime.memory_pool": True,
         "cuda.runtime.unified_memory": True,
         "cuda.runtime.memory_compression": True,
-        "cuda.runtime.cooperative_groups": True,
-        "oneapi.version": "2025",
-        "oneapi.features": ["x"],
-        "oneapi.libraries": ["x"],
         "oneapi.runtime.memory_pool": True,
         "oneapi.runtime.unified_memory": True,
-        "oneapi.runtime.cooperative_groups": True,
         "scheduling.preemption": True,
         "isolation": "process",
         "health.disable": ["79"],
@@ -274,6 +266,11 @@ CHANGES = {
 }
 # Why these are in no object that could differ.
 WITHOUT_EFFECT: Mapping[str, str] = {
+    **{
+        f"{section}.{key}": "accepted, no effect"
+        for section in ("cuda", "oneapi")
+        for key in ("version", "features", "libraries", "runtime.cooperative_groups")
+    },
     **dict.fromkeys(PLACES, "no file sets it: flags and variables alone"),
 }
 

@@ -10,7 +10,7 @@ from deviceplugin.discovery.registry import load_vendors
 
 ROOT = Path(__file__).parents[2]
 VENDORS = ("nvidia", "amd", "intel")  # ours: one of a third party may be installed beside them
-BEGIN, END = "<!-- made by `make docs-config` -->\n", "<!-- until here -->\n"
+BEGIN, END = "<!-- made by `make sections` -->\n", "<!-- until here -->\n"
 
 
 def generated() -> Mapping[Path, str]:

@@ -16,7 +16,7 @@ BLOCKS = sorted((ROOT / "tests/reference/blocks").iterdir())
 @pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
 def test_a_generated_file_is_current(path: object) -> None:
     (text,) = (text for name, text in generated().items() if name == path)
-    assert (ROOT / str(path)).read_text() == text, "run `make docs-config`"
+    assert (ROOT / str(path)).read_text() == text, "run `make sections`"
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda path: path.stem)
