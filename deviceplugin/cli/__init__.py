@@ -24,6 +24,7 @@ from deviceplugin.config.config import Config, Setting, parse_choice
 from deviceplugin.config.effective import check_host_root, effective
 from deviceplugin.config.load import load
 from deviceplugin.config.notices import notice_lines
+from deviceplugin.config.origins import PREFIX
 from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
@@ -128,7 +129,8 @@ def check(
         form = parse_format(form, ("table", "json", "yaml"))
         shown, text = tell_documents(flags, document, explain, node=node)
         click.echo(_render(shown, form, text), nl=False)
-        end_refused(shown, allowed=flags.get("allow_unsupported") == "true")
+        variable = os.environ.get(f"{PREFIX}ALLOW_UNSUPPORTED")
+        end_refused(shown, allowed="true" in (flags.get("allow_unsupported"), variable))
         return
     form = parse_format(form, ("yaml", "json"))
     config, modules = _load_here(flags) if node else load(flags)
