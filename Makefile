@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format protos bench bench-pythons clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format sections protos bench bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -106,6 +106,10 @@ image:
 	$(DOCKER) build --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
 	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+
+# The JSON Schema and the table of docs/documents.md, from the sections.
+sections: $(VENV)/.installed
+	$(BIN)/python -m tests.docs.generated
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -11,8 +11,9 @@ from functools import partial
 
 import structlog
 
+from deviceplugin.config.effective import check_host_root, effective
 from deviceplugin.config.last_good import Started, keep_copy, load_or_last_good
-from deviceplugin.config.load import check_host_root, effective, load
+from deviceplugin.config.load import load
 from deviceplugin.config.notices import notices
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.host.confine import refuse_new_rights
@@ -21,7 +22,7 @@ from deviceplugin.runtime.threads import end_without_threads
 
 FLAGS = (
     *("config", "node_name", "vendors", "host_root", "kubelet_dir", "cdi_dir", "state_dir"),
-    *("trusted_dirs", "metrics_address", "log_level", "log_format"),
+    *("trusted_dirs", "metrics_address", "log_level", "log_format", "allow_unsupported"),
 )
 _BY_OPTION = {f"--{name.replace('_', '-')}": name for name in FLAGS}
 

@@ -21,8 +21,10 @@ from deviceplugin.cli.frame import (
 )
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
-from deviceplugin.config.load import check_host_root, effective, load
+from deviceplugin.config.effective import check_host_root, effective
+from deviceplugin.config.load import load
 from deviceplugin.config.notices import notice_lines
+from deviceplugin.config.origins import PREFIX
 from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
@@ -111,13 +113,30 @@ def _load_here(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[Vendor
 
     The files are judged alone, so the answer is the same on every machine; with --node, what they
     come to on this node is printed too, as remarks.
+
+    With a DOCUMENT (a configuration, a ConfigMap, a Pod or another manifest, or a directory of
+    them) every key of it is told: applied, checked (with --node: met or not), reported, elsewhere
+    or refused.
     """,
-    short_help="Check the configuration and print it with all defaults.",
+    short_help="Check the configuration, or tell every key of documents.",
 )
 @settings_options(DAEMON_FLAGS)
+@click.argument("document", required=False)
+@click.option("--explain", metavar="KEY", help="Of a DOCUMENT this key alone, or those below it.")
 @click.option("--node", is_flag=True, help="Also say what is absent or unused on this node.")
-@format_option(("yaml", "json"))
-def check(form: str | None, *, node: bool, **flags: str | None) -> None:
+@format_option(("yaml", "json", "table"))
+def check(
+    document: str | None, explain: str | None, form: str | None, *, node: bool, **flags: str | None
+) -> None:
+    if document is not None:
+        from deviceplugin.cli.check import end_refused, tell_documents  # noqa: PLC0415
+
+        form = parse_format(form, ("table", "json", "yaml"))
+        shown, text = tell_documents(flags, document, explain, node=node)
+        click.echo(_render(shown, form, text), nl=False)
+        variable = os.environ.get(f"{PREFIX}ALLOW_UNSUPPORTED")
+        end_refused(shown, allowed="true" in (flags.get("allow_unsupported"), variable))
+        return
     form = parse_format(form, ("yaml", "json"))
     config, modules = _load_here(flags) if node else load(flags)
     for line in notice_lines(config):
@@ -127,6 +146,28 @@ def check(form: str | None, *, node: bool, **flags: str | None) -> None:
     for line in remarks:
         click.echo(f"on this node: {line}", err=True)
     click.echo("configuration is valid", err=True)
+
+
+@cli.command(help="Print the JSON Schema of a configuration, for editors.")
+@settings_options(("vendors",))
+def schema(**flags: str | None) -> None:
+    from deviceplugin.cli.describe import schema_document  # noqa: PLC0415  # not a part of `run`
+
+    _, modules = load(flags)
+    click.echo(json.dumps(schema_document(modules), indent=1))
+
+
+@cli.group(help="Print manifests that a configuration asks for.")
+def render() -> None:
+    pass
+
+
+@render.command(help="Print the roles of security.access_control as ClusterRoles.")
+@settings_options(("config", "allow_unsupported"))
+def rbac(**flags: str | None) -> None:
+    from deviceplugin.cli.describe import rbac_text  # noqa: PLC0415  # not a part of `run`
+
+    click.echo(rbac_text(load(flags)[0]), nl=False)
 
 
 def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:

@@ -1,12 +1,21 @@
-"""`deviceplugin check --node`: what a configuration comes to on this node."""
+"""`deviceplugin check`: what a configuration comes to on this node, and what documents say."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import click
+
+from deviceplugin.cli.look import look
+from deviceplugin.cli.verdicts import Document, only, refusals, verdicts, verdicts_text
 from deviceplugin.config.config import Config
+from deviceplugin.config.load import load
 from deviceplugin.host import Host
 from deviceplugin.resources.methods import absent_programs
 from deviceplugin.resources.plan import sharing_of
+from deviceplugin.runtime.logs import configure_logs
 
 
 def node_remarks(config: Config, report: Mapping[str, Any]) -> Iterator[str]:
@@ -21,3 +30,35 @@ def node_remarks(config: Config, report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{rule['rule']}: {rule['reason']}"
     for problem in report["problems"]:
         yield f"{problem['resource']} is not offered: {problem['reason']}"
+
+
+def tell_documents(
+    flags: Mapping[str, str | None], path: str, key: str | None, *, node: bool
+) -> tuple[Document, Callable[[Document], str]]:
+    """The verdicts on documents, and how a terminal shows them; with `node` expectations are held
+    against this node."""
+    report = None
+    if node:
+        configure_logs("error", "console")
+        config, modules = load({**flags, "config": None})
+        report = asyncio.run(look(config, modules)) | _of_the_host(config.host_root)
+    shown = verdicts(flags, path, report)
+    return (shown if key is None else only(shown, key)), verdicts_text
+
+
+def _of_the_host(root: Path) -> dict[str, Any]:
+    """What no vendor tells: RDMA devices, and whether NICs may read GPU memory by its module."""
+    devices = root / "sys/class/infiniband"
+    return {
+        "rdma": sorted(path.name for path in devices.iterdir()) if devices.is_dir() else [],
+        "peer_memory": (root / "sys/module/nvidia_peermem").is_dir(),
+    }
+
+
+def end_refused(shown: Document, *, allowed: bool) -> None:
+    """End with status 2 where something is refused, unless that is `allowed`."""
+    lines = [f"{one['key']}: {one['text']}" for one in refusals(shown)]
+    for line in lines:
+        click.echo(f"{'warning' if allowed else 'refused'}: {line}", err=True)
+    if lines and not allowed:
+        sys.exit(2)

@@ -15,7 +15,7 @@ from deviceplugin.run import FLAGS, lines_of, status_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS = (
-    ("The daemon", ("run", "check", "alerts")),
+    ("The daemon", ("run", "check", "alerts", "schema", "render")),
     ("This node", ("discover", "vendors", "explain", "health", "status")),
     ("Operators", ("cordon", "uncordon")),
     ("To try it", ("demo",)),
@@ -45,6 +45,10 @@ _HELP = {
     ),
     "log_level": ("[debug|info|warning|error]", "What is logged. Default info."),
     "log_format": ("[json|console]", "How it is logged. Default json."),
+    "allow_unsupported": (
+        "",
+        "Take a configuration that asks for what cannot be done; it is told, not refused.",
+    ),
 }
 DAEMON_FLAGS = FLAGS
 FORMATS = ("table", "json", "yaml")
@@ -87,7 +91,9 @@ def settings_options(names: Iterable[str]) -> Callable[[F], F]:
         for name in reversed(list(names)):
             flag = f"--{name.replace('_', '-')}"
             metavar, text = _HELP[name]
-            command = click.option(flag, name, metavar=metavar, help=text)(command)
+            switch = {"is_flag": True, "flag_value": "true", "default": None}
+            kind: dict[str, Any] = {"metavar": metavar} if metavar else switch
+            command = click.option(flag, name, help=text, **kind)(command)
         return command
 
     return decorate

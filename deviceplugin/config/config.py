@@ -1,5 +1,6 @@
 """The frozen Config, and how each of its own settings is parsed."""
 
+import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """The daemon's whole configuration; `vendors` None means all installed ones.
 
     `notes` name settings without effect, `unread` entries of the directory that are not read,
+    `conflicts` values that a later file replaces, `beside` documents that are no configuration,
+    `unsupported` keys that ask for what cannot be done (allowed by `allow_unsupported`),
     `renamed` settings given by an old name, `skipped` the installed vendors that cannot be used,
     and why, `ignored` the installed packages that another one with the same vendor hides;
     `source` is None without a file.
@@ -46,10 +49,14 @@ class Config(Struct, frozen=True, kw_only=True):
     metrics_address: tuple[str, int] | None = ("127.0.0.1", 9440)
     log_level: str = "info"
     log_format: str = "json"
+    allow_unsupported: bool = False
     sections: Sections = field(default_factory=lambda: MappingProxyType({}))
     numbered_faults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
     skipped: tuple[VendorStatus, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -87,6 +94,13 @@ def parse_choice(setting: Setting, choices: tuple[str, ...]) -> str:
     return str(setting.value)
 
 
+def parse_switch(setting: Setting) -> bool:
+    """`true` or `false`, as a word of a flag or a variable too."""
+    if setting.value not in (True, False, "true", "false"):
+        raise ConfigError(setting.label, setting.value, "true or false")
+    return setting.value in (True, "true")
+
+
 def parse_directory(setting: Setting) -> Path:
     """An absolute path; it need not exist yet."""
     text = setting.value
@@ -117,6 +131,11 @@ def _names(setting: Setting) -> list[str]:
     if not isinstance(names, list) or not names:
         raise ConfigError(setting.label, value, "a list of vendors such as nvidia,amd")
     return [str(name).strip() for name in names]
+
+
+def default_node_name() -> str:
+    """The host's name, as the kubelet takes it."""
+    return platform.node().lower()
 
 
 def parse_node_name(setting: Setting) -> str:

@@ -2,17 +2,21 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from deviceplugin.config.hints import foreign_file
 from deviceplugin.config.schema import Raw, Refusals
 from deviceplugin.errors import ConfigError
 from deviceplugin.files.below import MAX_LINKS
 from deviceplugin.files.reading import IrregularFileError, read_regular
+
+if TYPE_CHECKING:  # it loads PyYAML, which a daemon without files does not need
+    from deviceplugin.config.pieces import Piece
 
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
 # Of all files together; what is read takes many times its size, and the time of all allocations.
@@ -21,6 +25,10 @@ MAX_BYTES = 64 * 1024
 MAX_FILES = 100
 MAX_KEPT_BYTES = 4 << 20  # of the daemon's own copy, in which every default is spelled out
 _MEANT = "a file *.yaml, *.yml or *.json in it (an empty one stands for the defaults)"
+# Of all manifests together, where a file of them is larger than what a configuration may be.
+MAX_MANIFEST_BYTES = 1 << 20
+_MANIFEST = re.compile(rb"(?m)^(kind|apiVersion) *:")
+_TOO_MANY = f"at most {MAX_MANIFEST_BYTES} bytes of manifests in all files together"
 _TOGETHER = f"at most {MAX_BYTES} bytes in all files together"
 State = tuple[tuple[str, ...], ...]
 
@@ -93,29 +101,65 @@ def _parents(path: Path) -> Iterator[Path]:
             return
 
 
-def read_config_files(path: Path) -> Raw:
-    """The content of a file, or of all files of a directory; a later name overrides earlier ones.
+class Gathered(Struct, frozen=True):
+    """What files say as one configuration; `conflicts` name both places of a value that a later
+    one replaces, `beside` the documents that are no configuration."""
+
+    raw: Raw
+    conflicts: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+
+def read_config_files(path: Path) -> Gathered:
+    """The content of a file, or of all files of a directory; raises ConfigError."""
+    from deviceplugin.config.pieces import beside, merged  # noqa: PLC0415  # PyYAML, for files alone
+
+    pieces = read_pieces(path)
+    found = merged(pieces)
+    return Gathered(found.raw, found.conflicts, beside(pieces))
+
+
+def read_pieces(path: Path) -> Sequence["Piece"]:
+    """The documents of a file, or of all files of a directory in the order of their names.
 
     Raises ConfigError for a directory without files, and for files that cannot be read, are not
-    a mapping, have a key twice, are another program's, or are two of NVIDIA's plugin.
+    mappings, have a key twice or are another program's.
     """
-    merged: Raw = {}
-    refusals, v1, left = Refusals(), [], MAX_BYTES
+    from deviceplugin.config.pieces import MAX_DOCUMENTS, pieces_of  # noqa: PLC0415
+
+    pieces: list[Piece] = []
+    refusals, budget = Refusals(), _Budget()
     for file in _listed(path):
         with refusals.collect():
-            text = _read_bytes(file, left)
-            left -= len(text)
-            content = _parse_file(file, text)
-            merged = _merge(merged, content)
-            v1 += [file.name] if "version" in content else []
-    if len(v1) > 1:
-        meant = f"one file with `version` in it: {' and '.join(v1)} have one, each is complete"
-        refusals.errors.append(ConfigError("--config", str(path), meant))
+            text = budget.read(file)
+            pieces += pieces_of(str(file), text)
+    if len(pieces) > MAX_DOCUMENTS:
+        limit = f"at most {MAX_DOCUMENTS} documents in all files together"
+        refusals.errors.append(ConfigError("--config", str(path), limit))
     refusals.check()
-    return merged
+    return pieces
 
 
-def read_kept(path: Path) -> Raw:
+class _Budget:
+    """What is left of each bound."""
+
+    def __init__(self) -> None:
+        self._native, self._manifests = MAX_BYTES, MAX_MANIFEST_BYTES
+
+    def read(self, file: Path) -> bytes:
+        text = _read_bytes(file, max(self._native, self._manifests))
+        if len(text) <= self._native:
+            self._native -= len(text)
+        elif not _MANIFEST.search(text):
+            raise ConfigError("--config", str(file), _TOGETHER)
+        else:
+            self._manifests -= len(text)
+            if self._manifests < 0:
+                raise ConfigError("--config", str(file), _TOO_MANY)
+        return text
+
+
+def read_kept(path: Path) -> Gathered:
     """The daemon's own copy, which is JSON; raises ConfigError."""
     text = _read_bytes(path, MAX_KEPT_BYTES, f"at most {MAX_KEPT_BYTES} bytes")
     try:
@@ -124,7 +168,7 @@ def read_kept(path: Path) -> Raw:
         raise ConfigError("--config", str(path), f"JSON ({error})") from error
     if not isinstance(content, dict):
         raise ConfigError("--config", str(path), "a mapping of keys to values")
-    return content
+    return Gathered(content)
 
 
 def unread_entries(path: Path) -> tuple[str, ...]:
@@ -157,22 +201,6 @@ def _listed(path: Path) -> Sequence[Path]:
     raise ConfigError("--config", str(path), text)
 
 
-def _parse_file(path: Path, text: bytes) -> Raw:
-    from deviceplugin.config.yaml import parse_yaml  # noqa: PLC0415  # PyYAML, where there is a file
-
-    try:
-        content = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigError("--config", str(path), f"YAML ({error})") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError("--config", str(path), "a mapping of keys to values")
-    if foreign := foreign_file(content):
-        raise ConfigError("--config", str(path), foreign)
-    return content
-
-
 def _read_bytes(path: Path, size: int, meant: str = _TOGETHER) -> bytes:
     try:
         text = read_regular(path, size + 1)
@@ -183,12 +211,3 @@ def _read_bytes(path: Path, size: int, meant: str = _TOGETHER) -> bytes:
     if len(text) > size:
         raise ConfigError("--config", str(path), meant)
     return text
-
-
-def _merge(base: Raw, over: Raw) -> Raw:
-    both = {
-        key: _merge(base[key], value)
-        for key, value in over.items()
-        if isinstance(value, dict) and isinstance(base.get(key), dict)
-    }
-    return base | over | both

@@ -3,41 +3,10 @@
 from collections.abc import Mapping
 
 _METRICS = "metrics are served at metrics_address under /metrics; alerts are Prometheus rules"
-_RIGHTS = "a container gets its own GPUs only; who may have pods is Kubernetes' RBAC"
-_IMAGE = "it describes a container's image; the node's driver decides what works"
-_OPTIMIZER = "nothing learns or optimizes here; scheduling.policy chooses the GPUs of a container"
-_CLUSTER = "it is the cluster's, not that of a device plugin on one node"
-_WORKLOAD = "a workload asks for GPUs in its pod, under resources.limits"
-_DOCUMENT = "it is a description and configures nothing"
-# The topics of users' documents that are no sections here.
+# Topics of users' documents that are no sections here.
 _TOPICS: Mapping[str, str] = {
     "alerting": _METRICS,
-    "security": _RIGHTS,
-    "compliance": _RIGHTS,
-    "data_protection": "memory and disks are encrypted by the hardware and the cluster, not here",
-    "profiling": "profilers run in containers, nothing on the node is set up for them",
-    "diagnostics": "`deviceplugin health` shows faults; the section health says which count",
-    "predictive_maintenance": "the section health says which faults count, and for how long",
-    "ai_scheduler": _OPTIMIZER,
-    "auto_optimization": _OPTIMIZER,
-    "cost_optimization": _OPTIMIZER,
-    "resource_planning": _OPTIMIZER,
-    "performance": _OPTIMIZER,
-    "optimization": _OPTIMIZER,
-    "memory_optimization": _IMAGE,
-    "compute_optimization": _IMAGE,
-    "cuda": _IMAGE,
-    "oneapi": _IMAGE,
-    "network": _CLUSTER,
-    "network_optimization": _CLUSTER,
-    "deployment": _CLUSTER,
     "profiles": "profiles of the Kubernetes scheduler are in its own configuration",
-    "workloads": _WORKLOAD,
-    "realtime": "scheduling.policy: real_time is what a device plugin can do",
-    "gpu": "forms, names and isolation of GPUs are the keys rules and isolation",
-    "investment_strategy": _DOCUMENT,
-    "market_outlook": _DOCUMENT,
-    "technology_trends": _DOCUMENT,
 }
 _REPLICAS = "say it as a rule: `rules: [{match: {vendor: VENDOR}, offers: [{replicas: N}]}]`"
 # Flags and keys of the vendors' own plugins, and what does the same here.
@@ -79,25 +48,10 @@ def hint_of(key: str) -> str | None:
 
 
 def foreign_file(content: Mapping[str, object]) -> str | None:
-    """What a file is, where it is not a configuration but a manifest or a chart's values."""
-    kind = content.get("kind")
-    if isinstance(kind, str) and "apiVersion" in content:
-        return _manifest(kind, content)
-    data = content.get("data")
-    if isinstance(data, Mapping) and set(content) <= {"data", "metadata", "binaryData"}:
-        return _manifest("ConfigMap", content)
+    """What a file is, where it is not a configuration but a chart's values."""
     config = content.get("config")
     is_map = isinstance(config, Mapping) and bool({"map", "default", "name"} & set(config))
     # One such name may be the section of a third party's vendor.
     if is_map or len(_HELM & set(content)) > 1:
         return f"the configuration itself: this has the values of a Helm chart; {_INSIDE}"
     return None
-
-
-def _manifest(kind: str, content: Mapping[str, object]) -> str:
-    if kind != "ConfigMap":
-        return f"the configuration itself: this is a manifest of Kubernetes ({kind})"
-    data = content.get("data")
-    names = sorted(map(str, data)) if isinstance(data, Mapping) else []
-    where = f"data key {' or '.join(map(repr, names[:3]))}" if names else "data key"
-    return f"the configuration itself: this is a ConfigMap; give the value below its {where}"

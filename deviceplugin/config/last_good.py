@@ -12,8 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from deviceplugin.config.config import Config, Setting, parse_directory
+from deviceplugin.config.effective import effective
 from deviceplugin.config.files import Source, read_kept, read_state
-from deviceplugin.config.load import effective, load
+from deviceplugin.config.load import load
 from deviceplugin.config.origins import given_settings
 from deviceplugin.errors import ConfigError
 from deviceplugin.files.reading import foreign_problem
@@ -72,7 +73,9 @@ def _kept(flags: Flags, source: Source) -> Started | None:
         return None
     when = datetime.fromtimestamp(good_at, UTC).strftime("%F %TZ")
     return Started(
-        config=replace(config, source=source, notes=(), renamed=(), unread=()),
+        config=replace(
+            config, source=source, notes=(), renamed=(), unread=(), conflicts=(), beside=()
+        ),
         modules=modules,
         instead=f"the last good one of {when}, kept in {path}",
         good_at=good_at,

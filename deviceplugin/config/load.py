@@ -4,7 +4,6 @@ With cli/ the only reader of the environment.
 """
 
 import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,27 @@ from deviceplugin.config.config import (
     LOG_LEVELS,
     Config,
     Setting,
-    address_text,
+    default_node_name,
     parse_address,
     parse_choice,
     parse_directory,
     parse_node_name,
+    parse_switch,
     parse_vendors,
     repeated_vendors,
 )
-from deviceplugin.config.files import Source, read_config_files, read_state, unread_entries
+from deviceplugin.config.documents import claims, own_keys, schemas_of
+from deviceplugin.config.files import (
+    Gathered,
+    Source,
+    read_config_files,
+    read_state,
+    unread_entries,
+)
 from deviceplugin.config.notices import without_effect
 from deviceplugin.config.origins import (
     given_settings,
     idle_places,
-    setting_text,
     unknown_variables,
 )
 from deviceplugin.config.places import parse_trusted, place_errors
@@ -42,6 +48,7 @@ from deviceplugin.discovery.registry import (
     shadowed_text,
     shadowed_vendors,
 )
+from deviceplugin.documents.names import NAMES
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
@@ -65,6 +72,7 @@ _PARSERS: Mapping[str, Callable[[Setting], object]] = {
     "trusted_dirs": parse_trusted,
     "metrics_address": parse_address,
     "log_level": lambda setting: parse_choice(setting, LOG_LEVELS),
+    "allow_unsupported": parse_switch,
     "log_format": lambda setting: parse_choice(setting, LOG_FORMATS),
 }
 
@@ -75,7 +83,7 @@ PLACES = ("host_root", "kubelet_dir", "cdi_dir", "state_dir", "trusted_dirs")
 def load(
     flags: Mapping[str, str | None],
     capabilities: Sequence[Mapping[str, Any]] | None = None,
-    read_files: Callable[[Path], Raw] = read_config_files,
+    read_files: Callable[[Path], Gathered] = read_config_files,
 ) -> tuple[Config, Sequence[VendorModule]]:
     """The configuration of all origins and the vendor modules that it names.
 
@@ -89,49 +97,58 @@ def load(
     read = _Read()
     with refusals.collect():
         read = _read(given.get("config"), read_files)
-    settings = _of_file(read.raw) | given
+    raw = read.gathered.raw
+    settings = _of_file(raw) | given
     values = _values(settings, refusals)
     loaded = load_installed(RESERVED, values["vendors"])
     with refusals.collect():
         modules = loaded.chosen(values["vendors"])  # what is asked for by name must be usable
     with refusals.collect():
-        document = _decoded(read.raw, loaded, capabilities, incomplete=_incomplete(loaded, values))
+        own = own_keys(raw, values.get("node_name", default_node_name()), _section_names(loaded))
+        document = _decoded(own, loaded, capabilities, incomplete=_incomplete(loaded, values))
         refusals.errors += _misplaced(document["sections"], values)
+    unsupported = tuple(claims(raw))
+    refusals.errors += () if values.get("allow_unsupported") else unsupported
     refusals.check()
-    config = Config(
-        **{"node_name": platform.node().lower(), **values},
-        **document,
-        notes=_notes(read, settings, loaded, document["sections"], values),
-        ignored=tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
-        unread=_unread(read.source),
-        source=read.source,
-    )
-    return config, modules
+    notes = _notes(read, settings, loaded, document["sections"], values)
+    told = {"notes": notes, "unsupported": tuple(map(str, unsupported)), **_of_files(read)}
+    return Config(**{"node_name": default_node_name(), **values}, **document, **told), modules
 
 
 class _Read(msgspec.Struct, frozen=True):
     """Where the files are, what they say in our terms, and what of it has no effect here."""
 
     source: Source | None = None
-    raw: Raw = msgspec.field(default_factory=dict)
+    gathered: Gathered = msgspec.field(default_factory=lambda: Gathered({}))
     notes: tuple[str, ...] = ()
 
 
-def _read(path: Setting | None, read_files: Callable[[Path], Raw]) -> _Read:
+def _read(path: Setting | None, read_files: Callable[[Path], Gathered]) -> _Read:
     if path is None:
         return _Read()
-    place = Path(str(path.value))
-    source, raw = Source(place, read_state(place)), read_files(place)
-    if "version" not in raw:
-        return _Read(source, raw)
+    given = Path(str(path.value))
+    source = Source(given, read_state(given))
+    gathered = read_files(source.path)
+    if "version" not in gathered.raw:
+        return _Read(source, gathered)
     from deviceplugin.config.nvidia_v1 import translate  # noqa: PLC0415  # for such a file alone
 
-    return _Read(source, *translate(raw))
+    raw, notes = translate(gathered.raw)
+    return _Read(source, msgspec.structs.replace(gathered, raw=raw), notes)
 
 
-def _unread(source: Source | None) -> tuple[str, ...]:
-    names = unread_entries(source.path) if source else ()
-    return tuple(f"{name!r}: its name does not end in .yaml, .yml or .json" for name in names)
+def _of_files(read: _Read) -> dict[str, Any]:
+    """What Config keeps besides the meaning of the files."""
+    names = unread_entries(read.source.path) if read.source else ()
+    return {
+        "unread": tuple(
+            f"{name!r}: its name does not end in .yaml, .yml or .json" for name in names
+        ),
+        "conflicts": read.gathered.conflicts,
+        "beside": read.gathered.beside,
+        "ignored": tuple(shadowed_text(*pair) for pair in shadowed_vendors()),
+        "source": read.source,
+    }
 
 
 def _of_file(raw: Raw) -> dict[str, Setting]:
@@ -153,6 +170,10 @@ def _misplaced(sections: Sections, values: Mapping[str, Any]) -> Sequence[Config
     return list(place_errors(sections, values.get("trusted_dirs", ()), root))
 
 
+def _section_names(loaded: Loaded) -> set[str]:
+    return {name for module in loaded.modules for name in module.SECTIONS} | {*CORE_SECTIONS}
+
+
 def _notes(
     read: _Read,
     settings: Mapping[str, Setting],
@@ -162,9 +183,10 @@ def _notes(
 ) -> tuple[str, ...]:
     """What of the configuration has no effect."""
     again = repeated_vendors(settings["vendors"]) if "vendors" in settings else ()
+    raw = read.gathered.raw
     in_force = {name: values.get(name, getattr(DEFAULTS, name)) for name in PLACES}
-    idle = (*idle_places(read.raw, in_force), *_idle_keys(read.raw, loaded, sections))
-    return (*read.notes, *again, *idle, *without_effect(read.raw, sections))
+    idle = (*idle_places(raw, in_force), *_idle_keys(raw, loaded, sections))
+    return (*read.notes, *again, *idle, *without_effect(raw, sections))
 
 
 def _idle_keys(raw: Raw, loaded: Loaded, sections: Sections) -> Iterator[str]:
@@ -197,6 +219,7 @@ def _decoded(
     raw, renamed = health.with_defaults(raw, os.environ, defaults)
     schemas = {key: schema for module in loaded.modules for key, schema in module.SECTIONS.items()}
     schemas |= CORE_SECTIONS if capabilities is None else sections_of(capabilities)
+    schemas |= schemas_of(raw)
     schemas["sharing"] = sharing_schema(loaded.modules, strict=not incomplete)
     refusals = Refusals()
     skipped: Sequence[VendorStatus] = ()
@@ -205,7 +228,7 @@ def _decoded(
     else:
         with refusals.collect():
             own = {key: value for key, value in raw.items() if key not in PLACES}
-            check_keys(own, (*FILE_SETTINGS, *schemas), schemas)
+            check_keys(own, (*FILE_SETTINGS, *schemas, *NAMES), schemas)
     with refusals.collect():
         sections = decode_sections(raw, schemas)
     refusals.check()
@@ -229,13 +252,6 @@ def _check_names(sections: Sections, *, incomplete: bool) -> None:
     refusals.check()
 
 
-def check_host_root(config: Config) -> None:
-    """Raise ConfigError where the host's files cannot be found: an empty node is not meant."""
-    if not config.host_root.is_dir():
-        text = "a directory that exists, where this process finds the host's /sys, /proc and /dev"
-        raise ConfigError("--host-root", str(config.host_root), text)
-
-
 def _with_sections(loaded: Loaded, unknown: Iterable[str]) -> Sequence[VendorStatus]:
     """Keys that nobody knows may be those of a vendor that cannot be loaded: shown, not refused."""
     keys = ", ".join(sorted(unknown))
@@ -243,29 +259,6 @@ def _with_sections(loaded: Loaded, unknown: Iterable[str]) -> Sequence[VendorSta
     return [
         VendorStatus(name=name, error=f"{error}{hint}") for name, error in loaded.refused.items()
     ]
-
-
-def effective(config: Config) -> dict[str, Any]:
-    """The configuration as one document, every default filled in."""
-    address = config.metrics_address
-    return {
-        "node_name": config.node_name,
-        "vendors": list(config.vendors or _usable(config)),
-        "host_root": str(config.host_root),
-        "kubelet_dir": str(config.kubelet_dir),
-        "cdi_dir": str(config.cdi_dir),
-        "state_dir": str(config.state_dir),
-        "trusted_dirs": setting_text(config.trusted_dirs),
-        "metrics_address": address_text(address) if address else "",
-        "log_level": config.log_level,
-        "log_format": config.log_format,
-        **{name: msgspec.to_builtins(section) for name, section in config.sections.items()},
-    }
-
-
-def _usable(config: Config) -> list[str]:
-    skipped = {status.name for status in config.skipped}
-    return [name for name in installed_vendors() if name not in skipped]
 
 
 def sections_of(capabilities: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -286,7 +279,7 @@ OTHER_VARIABLES = ("config", "format")
 # Names that no vendor's section may have: those of today, and those that are kept for what the
 # daemon itself will have. A section with the vendor's own name is never taken.
 RESERVED = frozenset(
-    {*CORE_SECTIONS, *SETTINGS, "version"}
+    {*CORE_SECTIONS, *SETTINGS, *NAMES, "version"}
     | {"alerts", "audit", "cdi", "diagnostics", "dra", "extender", "history", "kubelet", "labels"}
     | {"logs", "partitioning", "placement", "resources", "tracing"}
 )

@@ -15,6 +15,12 @@ def notices(config: Config) -> Iterator[tuple[str, Mapping[str, str]]]:
         yield "setting_without_effect", {"setting": note}
     for text in config.renamed:
         yield "setting_renamed", {"setting": text}
+    for text in config.conflicts:
+        yield "setting_replaced", {"setting": text}
+    for text in config.unsupported:
+        yield "setting_unsupported", {"setting": text}
+    for text in config.beside:
+        yield "document_without_configuration", {"document": text}
     for text in config.unread:
         yield "configuration_file_not_read", {"reason": text}
     for line in config.ignored:
@@ -25,6 +31,9 @@ def notice_lines(config: Config) -> Iterator[str]:
     """The same for a terminal."""
     yield from (f"without effect: {note}" for note in config.notes)
     yield from (f"renamed: {text}" for text in config.renamed)
+    yield from (f"replaced: {text}" for text in config.conflicts)
+    yield from (f"unsupported: {text}" for text in config.unsupported)
+    yield from (f"no configuration: {text}" for text in config.beside)
     yield from (f"not read: {text}" for text in config.unread)
     for line in (*(status.error for status in config.skipped), *config.ignored):
         yield f"deviceplugin: {line}"

@@ -22,6 +22,16 @@ def parse_yaml(text: bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def parse_documents(text: bytes) -> list[Any]:
+    """Every document of a text, any plain values; raises ValueError as `parse_yaml` does."""
+    try:
+        return list(yaml.load_all(text, Loader=_Loader))
+    except yaml.YAMLError as error:
+        raise ValueError(_place_of(error)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def _place_of(error: yaml.YAMLError) -> str:
     """Where it is and what is wrong there, in one line."""
     mark = getattr(error, "problem_mark", None)

@@ -22,6 +22,7 @@ from deviceplugin.daemon.parts import (
 )
 from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.discovery.signs import Signs
 from deviceplugin.health.report import Uses
@@ -111,8 +112,14 @@ def _page(core: Core) -> Part[Config]:
     return PagePart(core.start.config, sources)
 
 
+def _unsupported(core: Core) -> Part[Config]:
+    part = UnsupportedPart(core.start.config)
+    core.health.note(lambda: part.notice)
+    return part
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _telemetry, _alerts, _page)
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _telemetry, _alerts, _page, _unsupported)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -47,9 +48,20 @@ class SchedulingSection(Section, frozen=True):
     RDMA device or a PCI address.
     """
 
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"preemption": "the cluster's scheduler preempts, by the PriorityClass of pods"}
+    )
+
     policy: str | None = None
-    priority: tuple[Selector, ...] = ()
+    priority: tuple[Selector, ...] | Literal["low", "normal", "high"] = ()
+    preemption: bool = False
     proximity_to: str | None = None
+
+    @property
+    def selectors(self) -> tuple[Selector, ...]:
+        """The order of the policy `priority`: a word of that key is for pods, which their
+        PriorityClass orders."""
+        return () if isinstance(self.priority, str) else self.priority
 
     def __post_init__(self) -> None:
         """Check the name where msgspec can still tell the key's path."""

@@ -206,7 +206,7 @@ class Placement:
     async def _prepare(self, topology: Topology, resources: Sequence[Resource]) -> None:
         before = self._context.layouts
         layouts = await asyncio.to_thread(_layouts, resources, topology, before)
-        order = order_of(topology, self._settings.scheduling.priority)
+        order = order_of(topology, self._settings.scheduling.selectors)
         self._context = Context(topology=topology, layouts=layouts, order=order)
 
     async def _follow_inventories(self, inventories: Latest[Inventory]) -> None:

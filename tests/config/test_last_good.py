@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from deviceplugin.config.effective import effective
 from deviceplugin.config.files import MAX_BYTES
 from deviceplugin.config.last_good import FILE, Started, keep_copy, load_or_last_good
-from deviceplugin.config.load import effective
 from deviceplugin.errors import ConfigError
 from tests.rig import GPU, Rig, run_command
 

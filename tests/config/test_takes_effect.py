@@ -21,7 +21,8 @@ import pytest
 import structlog
 
 from deviceplugin.config.config import Config
-from deviceplugin.config.load import CORE_SECTIONS, PLACES, effective, load
+from deviceplugin.config.effective import effective
+from deviceplugin.config.load import CORE_SECTIONS, PLACES, load
 from deviceplugin.config.reload import Origin, Reloader
 from deviceplugin.daemon.assembly import Start, assemble
 from deviceplugin.daemon.daemon import Daemon
@@ -43,7 +44,15 @@ ABSENT = "absent"
 MODULES = load_vendors(None)
 SECTIONS = {name: schema for module in MODULES for name, schema in module.SECTIONS.items()}
 SECTIONS |= {**CORE_SECTIONS, "sharing": sharing_schema(MODULES)}
-SETTINGS = ("node_name", "vendors", "metrics_address", "log_level", "log_format", *PLACES)
+SETTINGS = (
+    "node_name",
+    "vendors",
+    "metrics_address",
+    "log_level",
+    "log_format",
+    "allow_unsupported",
+    *PLACES,
+)
 
 
 def all_keys() -> Iterator[str]:
@@ -127,6 +136,12 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "vendors": ["amd", "nvidia"],
         "log_level": "error",
         "log_format": "console",
+        "cuda.runtime.memory_pool": True,
+        "cuda.runtime.unified_memory": True,
+        "cuda.runtime.memory_compression": True,
+        "oneapi.runtime.memory_pool": True,
+        "oneapi.runtime.unified_memory": True,
+        "scheduling.preemption": True,
         "isolation": "process",
         "health.disable": ["79"],
         "health.enable": ["nvidia.xid/31"],
@@ -260,6 +275,10 @@ CHANGES = {
     "node_name": changed(
         "node_name", "node-2", {"gpu_nodes": [{"name": "node-1", "scheduling_policy": "spread"}]}
     ),
+    "allow_unsupported": (
+        {},
+        {"allow_unsupported": True, "data_protection": {"encryption": {"in_use": True}}},
+    ),
     "metrics_address": changed("metrics_address", "127.0.0.1:0", {"metrics_address": ""}),
 }
 CHANGES = {
@@ -286,6 +305,11 @@ CHANGES = {
 }
 # Why these are in no object that could differ.
 WITHOUT_EFFECT: Mapping[str, str] = {
+    **{
+        f"{section}.{key}": "accepted, no effect"
+        for section in ("cuda", "oneapi")
+        for key in ("version", "features", "libraries", "runtime.cooperative_groups")
+    },
     **dict.fromkeys(PLACES, "no file sets it: flags and variables alone"),
 }
 

@@ -13,8 +13,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from deviceplugin.config.config import Config
+from deviceplugin.config.effective import effective
 from deviceplugin.config.load import CAPABILITIES as SECTIONS
-from deviceplugin.config.load import effective, load
+from deviceplugin.config.load import load
 from deviceplugin.config.reload import LastReload, Origin, Reloader
 from deviceplugin.daemon.assembly import CAPABILITIES, Start, assemble
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all

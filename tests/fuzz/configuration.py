@@ -19,7 +19,8 @@ from deviceplugin.config.config import (
     parse_node_name,
     parse_vendors,
 )
-from deviceplugin.config.load import CORE_SECTIONS, effective, load
+from deviceplugin.config.effective import effective
+from deviceplugin.config.load import CORE_SECTIONS, load
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.errors import ConfigError
 from deviceplugin.health.section import HealthSection, with_defaults

@@ -29,6 +29,41 @@ class IntelSettings(Section, frozen=True):
     device_list_strategy: Annotated[tuple[Strategy, ...], Meta(min_length=1)] = ("device-specs",)
 
 
+class OneapiRuntime(Section, frozen=True):
+    """Features of oneAPI that a container's program is asked to use, by the variables that users'
+    images read; oneAPI itself reads none of them."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cooperative_groups": "the GPU and the image decide, there is no switch for it"}
+    )
+
+    memory_pool: bool = False
+    unified_memory: bool = False
+    cooperative_groups: bool = False
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables of a container."""
+        asked = {
+            "ONEAPI_MEMORY_POOL": self.memory_pool,
+            "ONEAPI_UNIFIED_MEMORY": self.unified_memory,
+        }
+        return {name: "true" for name, wanted in asked.items() if wanted}
+
+
+class OneapiSection(Section, frozen=True):
+    """The section `oneapi`: `runtime` sets variables, the rest describes an image."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(("version", "features", "libraries"), "it describes a container's image")
+    )
+
+    version: str | None = None
+    features: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    runtime: OneapiRuntime = OneapiRuntime()
+
+
 class XeInstance(Instance, frozen=True):
     """A pinned slice: every virtual function of this size class gets this name."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from deviceplugin.edits import merge_edits
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class IntelVendor:
-    """Intel's GPUs as sysfs shows them; `query` is the one thing that files cannot stand for."""
+    """Intel's GPUs as sysfs shows them; `query` is the one thing that files cannot stand for.
+
+    `variables` are for each container that gets a GPU.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class IntelVendor:
     ) -> None:
         self.host, self.query, self.settings, self.xe = host, query, settings, xe
         self.health = health
+        self.variables = ContainerEdits()
         self._trace: TracingHost | None = None
         self._links = OwnLinks(host)  # writes nothing before a device is first offered
 
@@ -86,7 +91,12 @@ class IntelVendor:
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""
         links = self._links.folder(devices)
-        return answer(devices, self.settings.device_list_strategy, links)
+        given = answer(devices, self.settings.device_list_strategy, links)
+        return merge_edits([given, self._variables(devices)])
+
+    def _variables(self, devices: Sequence[Device]) -> ContainerEdits:
+        """A virtual machine's pod runs no program that reads them."""
+        return ContainerEdits() if any(d.functions for d in devices) else self.variables
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """The CDI file of all devices; an empty one, which means no file, where no answer names

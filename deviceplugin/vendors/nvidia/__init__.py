@@ -15,7 +15,12 @@ from deviceplugin.vendors.nvidia.library import OpenNvml, open_nvml
 from deviceplugin.vendors.nvidia.limits import VARIABLES
 from deviceplugin.vendors.nvidia.mps import Mps
 from deviceplugin.vendors.nvidia.session import NvmlSession, Session
-from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
+from deviceplugin.vendors.nvidia.settings import (
+    CudaSection,
+    MigSection,
+    NvidiaSection,
+    VgpuSection,
+)
 from deviceplugin.vendors.nvidia.vendor import NvidiaVendor
 
 NAME = "nvidia"
@@ -24,6 +29,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "nvidia": NvidiaSection,
     "mig": MigSection,
     "vgpu": VgpuSection,
+    "cuda": CudaSection,
 }
 # NVIDIA's plugin documents the variables; a page fault (31) is the application's own error, unless
 # it comes twice a day.
@@ -57,7 +63,8 @@ def create(
     mig = section_of(sections, "mig", MigSection)
     vgpu = section_of(sections, "vgpu", VgpuSection)
     session = _session(host, settings, open_library)
-    return NvidiaVendor(host, Delivery(settings, support), mig, session, vgpu)
+    variables = section_of(sections, "cuda", CudaSection).runtime.variables
+    return NvidiaVendor(host, Delivery(settings, support, variables), mig, session, vgpu)
 
 
 def _session(host: Host, settings: NvidiaSection, open_library: OpenNvml) -> Session:

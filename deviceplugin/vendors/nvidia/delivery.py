@@ -1,14 +1,14 @@
 """How containers get NVIDIA devices where the configuration leaves it open: by CDI names where the
 node's runtime is known to honour them, else by a variable as NVIDIA's own plugin."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
 from deviceplugin.faults import NODE_MISSING
 from deviceplugin.host import Host
 from deviceplugin.host.runtimes import CdiSupport
-from deviceplugin.model import Device, Fault
+from deviceplugin.model import NOTHING, ContainerEdits, Device, Fault, frozen
 from deviceplugin.vendors.nvidia.devices import Found
 from deviceplugin.vendors.nvidia.edits import is_described
 from deviceplugin.vendors.nvidia.faults import CDI
@@ -20,10 +20,13 @@ Look = Callable[[NvidiaSection], Found]
 
 class Delivery:
     """The choice: the settings `in_force`, and a `note` that says it in one line, None where the
-    configuration has made it."""
+    configuration has made it; `variables` are for each container, whatever the choice is."""
 
-    def __init__(self, settings: NvidiaSection, support: Support) -> None:
+    def __init__(
+        self, settings: NvidiaSection, support: Support, variables: Mapping[str, str] = NOTHING
+    ) -> None:
         self._given, self._support = settings, support
+        self.variables = ContainerEdits(env=frozen(dict(variables)))
         self.in_force = self._with("envvar") if settings.is_auto else settings
         self.note: str | None = None
         self._by_cdi = False

@@ -70,6 +70,44 @@ class NvidiaSection(Section, frozen=True):
         return self.uses_cdi or self.pass_device_specs
 
 
+class CudaRuntime(Section, frozen=True):
+    """Features of CUDA that a container's program is asked to use, by the variables that users'
+    images read; CUDA itself reads none of them."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cooperative_groups": "the GPU and the image decide, there is no switch for it"}
+    )
+
+    memory_pool: bool = False
+    unified_memory: bool = False
+    memory_compression: bool = False
+    cooperative_groups: bool = False
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables of a container."""
+        asked = {
+            "CUDA_MEMORY_POOL": self.memory_pool,
+            "CUDA_UNIFIED_MEMORY": self.unified_memory,
+            "CUDA_MEMORY_COMPRESSION": self.memory_compression,
+        }
+        return {name: "true" for name, wanted in asked.items() if wanted}
+
+
+class CudaSection(Section, frozen=True):
+    """The section `cuda`: `runtime` sets variables, `version` is held against the node's driver,
+    the rest describes an image."""
+
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(("version", "features", "libraries"), "it describes a container's image")
+    )
+
+    version: str | None = None
+    features: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    runtime: CudaRuntime = CudaRuntime()
+
+
 class MigInstance(Instance, frozen=True):
     """A MIG profile that is offered: `name` is the resource name after the slash."""
 

@@ -99,7 +99,7 @@ class NvidiaVendor:
         if any(map(is_for_vm, devices)):
             return vm_edits(devices)
         parts = edits.container_edits(self._settings, devices)
-        return merge_edits([parts, guest_edits(devices)])
+        return merge_edits([parts, self._delivery.variables, guest_edits(devices)])
 
     def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
         """The limits that rules name as `variables`."""

@@ -1,0 +1,43 @@
+"""The sections of users' documents where a file has them: their schemas, and what of them cannot be
+done. Loaded by name alone, so a start without them costs nothing."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from deviceplugin.config.schema import Raw
+from deviceplugin.documents.names import NAMES
+from deviceplugin.errors import ConfigError
+
+
+def schemas_of(raw: Raw) -> Mapping[str, Any]:
+    """The schemas of the documents' sections that are given."""
+    given = raw.keys() & NAMES
+    if not given:
+        return {}
+    from deviceplugin.documents.section import SECTIONS  # noqa: PLC0415  # where a file has one
+
+    return {name: SECTIONS[name] for name in sorted(given)}
+
+
+def own_keys(raw: Raw, node_name: str, known: Collection[str]) -> Raw:
+    """The configuration with the daemon's own keys for what its documents ask; `known` are the
+    sections that there are."""
+    if not raw.keys() & NAMES:
+        return raw
+    from deviceplugin.documents.translate import translated  # noqa: PLC0415  # where a file has one
+
+    return translated(raw, node_name, known)
+
+
+def claims(raw: Raw) -> Iterator[ConfigError]:
+    """An error for each key that asks for what nothing here can do."""
+    schemas = schemas_of(raw)
+    if not schemas:
+        return
+    from deviceplugin.documents.told import Kind  # noqa: PLC0415  # where a file has one
+    from deviceplugin.documents.walk import told  # noqa: PLC0415
+
+    for name, schema in schemas.items():
+        for entry in told(raw[name], schema, name):
+            if entry.telling.kind is Kind.REFUSED:
+                yield ConfigError(entry.key, entry.value, "", reason=entry.telling.text)

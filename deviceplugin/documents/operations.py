@@ -1,0 +1,199 @@
+"""Sections about monitoring, diagnostics, schedulers and planning; pure."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from deviceplugin.documents.told import (
+    ON,
+    Percent,
+    Telling,
+    Time,
+    Told,
+    Words,
+    checked,
+    elsewhere,
+    reported,
+)
+
+_ALERTS = elsewhere("a rule of Prometheus over /metrics")
+_HEALTH = "`deviceplugin health` tells faults, the section health which of them count"
+_NOTHING_LEARNS = elsewhere(
+    "nothing learns in a device plugin; scheduling.policy chooses among the GPUs of this node"
+)
+_PLANNING = elsewhere("planning is done over the metrics of all nodes, not on one of them")
+
+
+class Alert(Told, frozen=True):
+    """What should be told to people."""
+
+    OTHERS: ClassVar[Telling] = _ALERTS
+
+    name: str
+    condition: str
+    severity: Literal["info", "warning", "critical"] = "warning"
+
+
+class ProfilingOutput(Told, frozen=True):
+    """Where profiles go."""
+
+    OTHERS: ClassVar[Telling] = elsewhere("the profiler in the container writes it")
+
+    format: str | None = None
+    location: str | None = None
+    retention: Time | None = None
+
+
+class Profiling(Told, frozen=True):
+    """The section `profiling`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+    OTHERS: ClassVar[Telling] = elsewhere(
+        "profilers run in containers; nothing on the node is set up for them"
+    )
+
+    enabled: bool = True
+    tools: Words = ()
+    metrics: Words = ()
+    output: ProfilingOutput | None = None
+
+
+class DiagnosticTest(Told, frozen=True):
+    """A test of a GPU."""
+
+    OTHERS: ClassVar[Telling] = elsewhere(f"the vendor's own tool on an idle GPU; {_HEALTH}")
+
+    name: str
+    duration: Time | None = None
+    threshold: str | None = None
+
+
+class Diagnostics(Told, frozen=True):
+    """The section `diagnostics`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {"enabled": ON, "tools": elsewhere(f"tools of the image or the node; {_HEALTH}")}
+    )
+
+    enabled: bool = True
+    tools: Words = ()
+    tests: tuple[DiagnosticTest, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+class PredictiveMaintenance(Told, frozen=True):
+    """The section `predictive_maintenance`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+    OTHERS: ClassVar[Telling] = elsewhere(f"nothing predicts in a device plugin; {_HEALTH}")
+
+    enabled: bool = True
+    model: str | None = None
+    features: Words = ()
+    predictions: Words = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+class Training(Told, frozen=True):
+    """How a scheduler learns."""
+
+    OTHERS: ClassVar[Telling] = _NOTHING_LEARNS
+
+    interval: Time | None = None
+    data_retention: Time | None = None
+    model_version: str | None = None
+
+
+class Inference(Told, frozen=True):
+    """How a scheduler answers."""
+
+    OTHERS: ClassVar[Telling] = _NOTHING_LEARNS
+
+    batch_size: int | None = None
+    timeout: Time | None = None
+    fallback: str | None = None
+
+
+class AiScheduler(Told, frozen=True):
+    """The section `ai_scheduler`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+    OTHERS: ClassVar[Telling] = _NOTHING_LEARNS
+
+    enabled: bool = True
+    model: str | None = None
+    features: Words = ()
+    training: Training | None = None
+    inference: Inference | None = None
+
+
+class AutoOptimization(Told, frozen=True):
+    """The section `auto_optimization`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+    OTHERS: ClassVar[Telling] = _NOTHING_LEARNS
+
+    enabled: bool = True
+    model: str | None = None
+    features: Words = ()
+    optimizations: Words = ()
+    targets: Words = ()
+
+
+class Planning(Told, frozen=True):
+    """How far a plan looks."""
+
+    OTHERS: ClassVar[Telling] = _PLANNING
+
+    horizon: Time | None = None
+    granularity: Time | None = None
+    accuracy: Percent | None = None
+
+
+class ResourcePlanning(Told, frozen=True):
+    """The section `resource_planning`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+    OTHERS: ClassVar[Telling] = _PLANNING
+
+    enabled: bool = True
+    model: str | None = None
+    features: Words = ()
+    planning: Planning | None = None
+    recommendations: Words = ()
+
+
+class CostOptimization(Told, frozen=True):
+    """The section `cost_optimization`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+    OTHERS: ClassVar[Telling] = _PLANNING
+
+    enabled: bool = True
+    model: str | None = None
+    features: Words = ()
+    optimization: Words = ()
+    targets: Words = ()
+
+
+class Deployment(Told, frozen=True):
+    """The section `deployment`: practices, held against how the daemon is deployed."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "strategy": reported(
+                "one daemon serves a node: its DaemonSet is updated node by node (RollingUpdate),"
+                " blue and green cannot be"
+            ),
+            "rollback": elsewhere("`kubectl rollout undo`, or whoever deploys"),
+            "health_checks": checked(
+                "held against metrics_address: the probes of deploy/ ask /healthz and /readyz"
+            ),
+            "resource_limits": elsewhere("deploy/daemonset.yaml sets requests and limits"),
+        }
+    )
+
+    strategy: Literal["blue_green", "rolling", "canary", "recreate"] | None = None
+    rollback: Literal["automatic", "manual"] | None = None
+    health_checks: Literal["enabled", "disabled"] | None = None
+    resource_limits: Literal["enforced", "none"] | None = None

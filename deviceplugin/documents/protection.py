@@ -1,0 +1,217 @@
+"""Sections about isolation, access, encryption and compliance; pure."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from deviceplugin.documents.operations import Alert
+from deviceplugin.documents.told import (
+    KEPT,
+    ON,
+    Telling,
+    Time,
+    Told,
+    Words,
+    applied,
+    checked,
+    elsewhere,
+    refused,
+    reported,
+)
+
+Mechanism = Literal["memory_isolation", "compute_isolation", "network_isolation"]
+_DISKS = "a device plugin encrypts no disk: the volumes' storage class does"
+_WIRES = (
+    "a device plugin carries none of the workloads' data: a mesh or the workload encrypts it;"
+    " `metrics.certificate_file` does it for this daemon's own endpoint"
+)
+_MEMORY = (
+    "GPU memory is encrypted by confidential computing alone, which the hypervisor and the driver"
+    " switch on; a node's daemon cannot"
+)
+_AUDIT = elsewhere("every allocation is in the daemon's log (allocated); the API server audits")
+_RBAC = elsewhere("Kubernetes' RBAC: `deviceplugin render rbac` prints the manifests")
+
+
+class SecurityIsolation(Told, frozen=True):
+    """How strongly containers must be kept apart."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "level": applied(
+                "the key isolation, where it is not given: resources with weaker isolation are not"
+                " offered"
+            ),
+            "mechanisms": checked(
+                "memory and compute: held against the isolation of each resource; network: of a"
+                " NetworkPolicy, which a device plugin has no part in"
+            ),
+        }
+    )
+
+    enabled: bool = True
+    level: Literal["none", "memory", "process", "hardware"] = "hardware"
+    mechanisms: tuple[Mechanism, ...] = ()
+
+
+class Role(Told, frozen=True):
+    """Who may do what."""
+
+    OTHERS: ClassVar[Telling] = _RBAC
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+            description="a name of lower-case letters, digits and dashes",
+        ),
+    ]
+    permissions: tuple[Literal["create", "read", "update", "delete", "use"], ...] = ()
+
+
+class AccessControl(Told, frozen=True):
+    """Access by roles."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON, "policy": _RBAC})
+
+    enabled: bool = True
+    policy: Literal["rbac"] = "rbac"
+    roles: tuple[Role, ...] = ()
+
+
+class Encryption(Told, frozen=True):
+    """Encryption of GPU memory."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {"enabled": refused(_MEMORY), "algorithm": KEPT, "key_management": KEPT}
+    )
+
+    enabled: bool = False
+    algorithm: str | None = None
+    key_management: Literal["hardware", "software", "kms"] | None = None
+
+
+class Security(Told, frozen=True):
+    """The section `security`: settings, and practices of that name."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "access_control": _RBAC,
+            "encryption": reported(
+                f"as a practice: {_DISKS}; confidential computing: the GPU's driver tells"
+            ),
+            "audit_logging": _AUDIT,
+            "compliance": elsewhere("auditors judge it; docs/security.md says what is kept apart"),
+        }
+    )
+
+    isolation: SecurityIsolation | None = None
+    access_control: AccessControl | Literal["rbac"] | None = None
+    encryption: Encryption | Literal["enabled", "disabled"] | None = None
+    audit_logging: Literal["enabled", "disabled"] | None = None
+    compliance: Literal["enforced", "reported"] | None = None
+
+
+class DataEncryption(Told, frozen=True):
+    """Encryption of data, wherever it is."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "at_rest": refused(_DISKS),
+            "in_transit": refused(_WIRES),
+            "in_use": refused(_MEMORY),
+        }
+    )
+
+    at_rest: bool = False
+    in_transit: bool = False
+    in_use: bool = False
+    algorithm: str | None = None
+
+
+class DataAccess(Told, frozen=True):
+    """Who may use data."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "policy": elsewhere("the cluster's mesh and NetworkPolicy"),
+            "authentication": elsewhere("the API server's authentication: people log in there"),
+            "authorization": _RBAC,
+        }
+    )
+
+    enabled: bool = True
+    policy: str | None = None
+    authentication: str | None = None
+    authorization: Literal["rbac"] | None = None
+
+
+class Audit(Told, frozen=True):
+    """What is written down."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "events": elsewhere(
+                "gpu_access: the daemon's log (allocated); the others happen inside containers,"
+                " where no device plugin looks"
+            ),
+            "retention": elsewhere("the log's storage keeps it"),
+        }
+    )
+
+    enabled: bool = True
+    events: tuple[Literal["gpu_access", "memory_access", "compute_access", "data_access"], ...] = ()
+    retention: Time | None = None
+
+
+class DataProtection(Told, frozen=True):
+    """The section `data_protection`."""
+
+    encryption: DataEncryption | None = None
+    access_control: DataAccess | None = None
+    audit: Audit | None = None
+
+
+class Reporting(Told, frozen=True):
+    """Reports for auditors."""
+
+    OTHERS: ClassVar[Telling] = elsewhere("whoever reports; `deviceplugin check` gives JSON")
+
+    interval: Time | None = None
+    format: Literal["pdf", "json", "html", "csv"] | None = None
+    recipients: Words = ()
+
+
+class ComplianceMonitoring(Told, frozen=True):
+    """Watching compliance."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
+
+    enabled: bool = True
+    alerts: tuple[Alert, ...] = ()
+    reporting: Reporting | None = None
+
+
+class Compliance(Told, frozen=True):
+    """The section `compliance`."""
+
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "standards": elsewhere("auditors certify an organisation, never a node's daemon"),
+            "controls": elsewhere(
+                "access_control: RBAC; audit_logging: the daemon's log; data_encryption and"
+                " incident_response: the organisation's own"
+            ),
+        }
+    )
+
+    standards: Words = ()
+    controls: tuple[
+        Literal["access_control", "data_encryption", "audit_logging", "incident_response"], ...
+    ] = ()
+    monitoring: ComplianceMonitoring | None = None

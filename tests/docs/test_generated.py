@@ -1,0 +1,29 @@
+"""What is made from the sections is as the sections are."""
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+from deviceplugin.config.files import read_config_files
+from tests.docs.generated import ROOT, generated
+
+SCHEMA = json.loads((ROOT / "docs/schema/configuration.schema.json").read_text())
+BLOCKS = sorted((ROOT / "tests/reference/blocks").iterdir())
+
+
+@pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
+def test_a_generated_file_is_current(path: object) -> None:
+    (text,) = (text for name, text in generated().items() if name == path)
+    assert (ROOT / str(path)).read_text() == text, "run `make sections`"
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda path: path.stem)
+def test_the_schema_takes_what_the_daemon_takes(block: object) -> None:
+    jsonschema.validate(read_config_files(ROOT / str(block)).raw, SCHEMA)
+
+
+def test_the_schema_refuses_an_unknown_key() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load("migg: {}"), SCHEMA)
