@@ -44,6 +44,7 @@ from deviceplugin.discovery.registry import (
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
+from deviceplugin.labels import section as labels
 from deviceplugin.metrics import section as metrics
 from deviceplugin.model import VendorStatus
 from deviceplugin.placement import section as scheduling
@@ -276,6 +277,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     sharing.SECTIONS,
     scheduling.SECTIONS,
     kubernetes.SECTIONS,
+    labels.SECTIONS,
     metrics.SECTIONS,
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)

@@ -28,6 +28,8 @@ from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import Answers, EndpointsPart, KubeletPart
 from deviceplugin.kubernetes.service import KubernetesPart
+from deviceplugin.labels.service import LabelsPart
+from deviceplugin.labels.sources import Sources as LabelSources
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
@@ -78,8 +80,20 @@ def _kubernetes(core: Core) -> Part[Config]:
     )
 
 
+def _labels(core: Core) -> Part[Config]:
+    generations = core.generations
+    sources = LabelSources(
+        inventory=lambda: core.health.store.current,
+        resources=lambda: core.sharing.planner.current.resources,
+        vendors=generations.vendors,
+        ready=lambda: not generations.problem(),
+        now=core.start.now,
+    )
+    return LabelsPart(core.start.config, sources)
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes,)
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _labels)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:

@@ -26,6 +26,7 @@ from deviceplugin.vendor.agents import (
     Complaint,
     Reports,
 )
+from deviceplugin.vendor.labels import Labeller, LabelView
 from deviceplugin.vendor.readings import Reading, Readings
 from deviceplugin.vendor.sharing import (
     Command,
@@ -59,6 +60,8 @@ __all__ = [
     "HealthMonitor",
     "HealthProbe",
     "HealthReport",
+    "LabelView",
+    "Labeller",
     "Launch",
     "Prepare",
     "Program",
@@ -84,6 +87,7 @@ OPTIONAL_METHODS = (
     "agents",
     "cdi_specs",
     "close",
+    "node_labels",
     "probe_health",
     "readings",
     "share_edits",

@@ -70,6 +70,7 @@ MPS: Document = {
 }
 ACCOUNT = Path(__file__).parents[1] / "kubernetes/account"
 CERTIFICATE = {"certificate_file": str(ACCOUNT / "ca.crt"), "key_file": str(ACCOUNT / "key.pem")}
+TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
 
@@ -130,6 +131,13 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "kubernetes.events": True,
         "kubernetes.condition": True,
         "kubernetes.taint": "any",
+        "labels.apply": "file",
+        "labels.vendor_labels": True,
+        "labels.common_labels": True,
+        "labels.node_type": "edge",
+        "labels.directory": "/etc/kubernetes/node-feature-discovery/else",
+        "labels.expires_s": 7200,
+        "labels.taints": [TAINT],
         "metrics.pods": True,
         "scheduling.policy": "spread",
         "scheduling.proximity_to": "eth7",
@@ -229,6 +237,12 @@ CHANGES = {
     "rules[].match.memory[].min": changed("rules[].match.memory.min", "2GiB", RANGE),
     "rules[].match.memory[].max": changed("rules[].match.memory.max", "2GiB", RANGE),
     "sharing.mps.control": changed("sharing.mps.control", f"/opt/other/{CONTROL}", MPS),
+    **{
+        f"labels.taints[].{key}": changed(
+            f"labels.taints[].{key}", value, {"labels": {"taints": [TAINT]}}
+        )
+        for key, value in {"key": "amd.com/gpu", "effect": "NoExecute", "value": "present"}.items()
+    },
     "metrics.certificate_file": ({}, {"metrics": CERTIFICATE}),
     "metrics.key_file": ({}, {"metrics": CERTIFICATE}),
     "metrics.token_file": changed(

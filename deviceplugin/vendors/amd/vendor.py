@@ -1,6 +1,6 @@
 """The AMD vendor: what `create` returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
@@ -8,12 +8,13 @@ from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, Finding
+from deviceplugin.vendor import Agent, Finding, LabelView
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.kfd import read_generation
+from deviceplugin.vendors.amd.labels import node_labels
 from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
 
@@ -73,6 +74,10 @@ class AmdVendor:
     def agents(self) -> Sequence[Agent]:
         """AMD's metrics exporter."""
         return (EXPORTER,)
+
+    def node_labels(self, view: LabelView) -> Mapping[str, str]:
+        """Those of AMD's labeller."""
+        return node_labels(self._host, view)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""

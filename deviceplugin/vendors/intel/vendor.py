@@ -1,19 +1,20 @@
 """The vendor object that the daemon talks to; the work is done in the modules beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, Finding
+from deviceplugin.vendor import Agent, Finding, LabelView
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.edits import answer, cdi_spec
 from deviceplugin.vendors.intel.found import NAME
 from deviceplugin.vendors.intel.health import IntelHealth
+from deviceplugin.vendors.intel.labels import node_labels
 from deviceplugin.vendors.intel.links import OwnLinks, links_of
 from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
@@ -63,6 +64,10 @@ class IntelVendor:
     def agents(self) -> Sequence[Agent]:
         """Intel's XPU manager daemon."""
         return (XPUMD,)
+
+    def node_labels(self, view: LabelView) -> Mapping[str, str]:
+        """Those of Intel's rules and of its former labeller."""
+        return node_labels(self.host, view)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""

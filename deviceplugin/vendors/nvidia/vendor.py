@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from threading import Event
+from time import time
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from deviceplugin.model import (
     Fault,
     frozen,
 )
-from deviceplugin.vendor import Agent, Finding, Grant, HealthReport
+from deviceplugin.vendor import Agent, Finding, Grant, HealthReport, LabelView
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from deviceplugin.vendors.nvidia.delivery import Delivery
@@ -26,6 +27,7 @@ from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
 from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
 from deviceplugin.vendors.nvidia.faults import driver_missing, hook_refused
+from deviceplugin.vendors.nvidia.labels import NodeFacts, node_labels
 from deviceplugin.vendors.nvidia.limits import limit_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
@@ -33,6 +35,7 @@ from deviceplugin.vendors.nvidia.missing import (
     missing_devices,
     unread_instances,
 )
+from deviceplugin.vendors.nvidia.node_facts import read_facts
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Snapshot
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
@@ -69,6 +72,8 @@ class NvidiaVendor:
         self._probes = Probes()
         self._known: Mapping[str, tuple[Device, ...]] = {}
         self._driver_version: str | None = None
+        self._cuda_version: int | None = None
+        self._started = int(time())
         self._driver_root = settings.driver_root
         self._driver_files: DriverFiles | None = None
 
@@ -100,6 +105,15 @@ class NvidiaVendor:
             return vm_edits(devices)
         parts = edits.container_edits(self._settings, devices)
         return merge_edits([parts, guest_edits(devices)])
+
+    def node_labels(self, view: LabelView) -> Mapping[str, str]:
+        """Those of GPU feature discovery."""
+        facts = NodeFacts(
+            mig_strategy=self._settings.mig_strategy,
+            cuda=self._cuda_version,
+            started=self._started,
+        )
+        return node_labels(view, read_facts(self._host, view.devices, facts))
 
     def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
         """The limits that rules name as `variables`."""
@@ -137,6 +151,7 @@ class NvidiaVendor:
     def _discover(self, host: Host, snapshot: Snapshot) -> Discovery:
         self._driver_root = snapshot.driver_root
         self._driver_version = snapshot.driver_version or self._driver_version
+        self._cuda_version = snapshot.cuda_version
         scan = snapshot.scan
         vgpus = self._vgpus(host, {gpu.pci_address: DeviceID(gpu.uuid) for gpu in scan.gpus})
         divided = {vgpu.parent for vgpu in vgpus}
