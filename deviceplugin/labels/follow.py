@@ -38,7 +38,7 @@ class Follower:
 
     def __init__(self, section: LabelsSection, target: Target, sources: Sources) -> None:
         self._section, self._target, self._sources = section, target, sources
-        self._thread = DriverThread("labels")
+        self._thread, self._started = DriverThread("labels"), int(sources.now())
         self._of_vendors: dict[str, Mapping[str, str]] = {}
         self._seen: tuple[object, object] | None = None
         self._last: tuple[object, object] | None = None
@@ -97,7 +97,7 @@ class Follower:
         """What the vendors say; of one that fails what it said before."""
         served = [vendor for vendor in self._sources.vendors() if isinstance(vendor, Labeller)]
         for vendor in served:
-            asked = _view_of(vendor.name, view)
+            asked = _view_of(vendor.name, view, self._started)
             ask = plugin_function(f"{vendor.name}.node_labels", vendor.node_labels)
             try:
                 said = await self._thread.call(lambda: dict(ask(asked)), VENDOR_S)  # noqa: B023
@@ -128,11 +128,12 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def _view_of(vendor: str, view: NodeView) -> LabelView:
+def _view_of(vendor: str, view: NodeView, started: int) -> LabelView:
     status = view.inventory.vendors.get(vendor)
     return LabelView(
         devices=tuple(d for d in view.inventory.devices.values() if d.vendor == vendor),
         resources=tuple(r for _, r in sorted(view.resources.items()) if r.vendor == vendor),
         driver_version=status.driver_version if status else None,
         library_version=status.library_version if status else None,
+        started=started,
     )

@@ -47,7 +47,7 @@ class LabelsSection(Section, frozen=True):
     node_type: str = "gpu"
     taints: tuple[Taint, ...] = ()
     directory: str = "/etc/kubernetes/node-feature-discovery/features.d"
-    expires_s: Annotated[float, Meta(ge=120, le=7 * 86400)] = 3600
+    expires_s: Annotated[int, Meta(ge=120, le=7 * 86400)] = 3600
 
     def __post_init__(self) -> None:
         """Refuse what a feature file cannot do."""

@@ -13,12 +13,14 @@ LABEL_PREFIX = "deviceplugin"
 
 class LabelView(Struct, frozen=True, kw_only=True):
     """What a vendor has on the node: its devices in order, the resources that they are in, and
-    its versions as its last discovery gave them."""
+    its versions as its last discovery gave them; `started` is when labelling began (Unix
+    seconds)."""
 
     devices: tuple[Device, ...]
     resources: tuple[Resource, ...] = ()
     driver_version: str | None = None
     library_version: str | None = None
+    started: int | None = None
 
 
 @runtime_checkable

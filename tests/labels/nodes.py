@@ -29,6 +29,7 @@ def vendor_labels(vendor: Vendor, rules: Sequence[Rule] = ()) -> dict[str, str]:
         resources=tuple(plan.resources.values()),
         driver_version=found.driver_version,
         library_version=found.library_version,
+        started=1795332967,
     )
     return dict(vendor.node_labels(view))
 

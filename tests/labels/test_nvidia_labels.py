@@ -19,8 +19,7 @@ __all__ = ["make_vendor"]
 
 
 def without_prefix(labels: dict[str, str]) -> dict[str, str]:
-    started = labels.pop("nvidia.com/gfd.timestamp")
-    assert started.isdecimal()
+    assert labels.pop("nvidia.com/gfd.timestamp") == "1795332967"
     return {key.removeprefix("nvidia.com/"): value for key, value in labels.items()}
 
 

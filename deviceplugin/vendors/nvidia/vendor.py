@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from threading import Event
-from time import time
 
 from msgspec.structs import replace
 
@@ -73,7 +72,6 @@ class NvidiaVendor:
         self._known: Mapping[str, tuple[Device, ...]] = {}
         self._driver_version: str | None = None
         self._cuda_version: int | None = None
-        self._started = int(time())
         self._driver_root = settings.driver_root
         self._driver_files: DriverFiles | None = None
 
@@ -111,7 +109,7 @@ class NvidiaVendor:
         facts = NodeFacts(
             mig_strategy=self._settings.mig_strategy,
             cuda=self._cuda_version,
-            started=self._started,
+            started=view.started,
         )
         return node_labels(view, read_facts(self._host, view.devices, facts))
 
