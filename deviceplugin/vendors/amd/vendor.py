@@ -14,7 +14,6 @@ from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.kfd import read_generation
-from deviceplugin.vendors.amd.labels import node_labels
 from deviceplugin.vendors.amd.links import KnownLinks
 from deviceplugin.vendors.amd.settings import Settings
 
@@ -77,7 +76,9 @@ class AmdVendor:
 
     def node_labels(self, view: LabelView) -> Mapping[str, str]:
         """Those of AMD's labeller."""
-        return node_labels(self._host, view)
+        from deviceplugin.vendors.amd import labels  # noqa: PLC0415  # where labels are on
+
+        return labels.node_labels(self._host, view)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""

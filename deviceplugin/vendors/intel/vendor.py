@@ -14,7 +14,6 @@ from deviceplugin.vendors.intel.discovery import discover
 from deviceplugin.vendors.intel.edits import answer, cdi_spec
 from deviceplugin.vendors.intel.found import NAME
 from deviceplugin.vendors.intel.health import IntelHealth
-from deviceplugin.vendors.intel.labels import node_labels
 from deviceplugin.vendors.intel.links import OwnLinks, links_of
 from deviceplugin.vendors.intel.reader import MemoryQuery
 from deviceplugin.vendors.intel.settings import IntelSettings, XeSettings
@@ -67,7 +66,9 @@ class IntelVendor:
 
     def node_labels(self, view: LabelView) -> Mapping[str, str]:
         """Those of Intel's rules and of its former labeller."""
-        return node_labels(self.host, view)
+        from deviceplugin.vendors.intel import labels  # noqa: PLC0415  # where labels are on
+
+        return labels.node_labels(self.host, view)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""

@@ -26,7 +26,6 @@ from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
 from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
 from deviceplugin.vendors.nvidia.faults import driver_missing, hook_refused
-from deviceplugin.vendors.nvidia.labels import NodeFacts, node_labels
 from deviceplugin.vendors.nvidia.limits import limit_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
@@ -34,7 +33,6 @@ from deviceplugin.vendors.nvidia.missing import (
     missing_devices,
     unread_instances,
 )
-from deviceplugin.vendors.nvidia.node_facts import read_facts
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Snapshot
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
@@ -106,6 +104,12 @@ class NvidiaVendor:
 
     def node_labels(self, view: LabelView) -> Mapping[str, str]:
         """Those of GPU feature discovery."""
+        from deviceplugin.vendors.nvidia.labels import (  # noqa: PLC0415  # where labels are on
+            NodeFacts,
+            node_labels,
+        )
+        from deviceplugin.vendors.nvidia.node_facts import read_facts  # noqa: PLC0415
+
         facts = NodeFacts(
             mig_strategy=self._settings.mig_strategy,
             cuda=self._cuda_version,
