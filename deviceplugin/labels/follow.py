@@ -17,7 +17,6 @@ from deviceplugin.vendor.labels import LABEL_PREFIX, Labeller, LabelView
 
 log = structlog.get_logger()
 
-AGAIN_S = 300.0  # others may have removed them
 RETRY_S = 60.0
 VENDOR_S = 10.0
 
@@ -73,7 +72,17 @@ class Follower:
         self._told.pop("target", None)
         for name in left:
             self._refused(name, self._target.why_left)
-        return min(AGAIN_S, self._section.expires_s / 2)
+        return self._target.again_s
+
+    async def end(self, *, clear: bool) -> None:
+        """Write no more; with `clear` take away what was written."""
+        self._thread.close()
+        if not clear:
+            return
+        try:
+            await self._target.clear()
+        except (OSError, ApiError) as error:
+            log.warning("labels_not_written", reason=str(error))
 
     def _taints(self, view: NodeView) -> tuple[Mapping[str, str], ...]:
         if not view.whole:
@@ -100,7 +109,7 @@ class Follower:
             asked = _view_of(vendor.name, view, self._started)
             ask = plugin_function(f"{vendor.name}.node_labels", vendor.node_labels)
             try:
-                said = await self._thread.call(lambda: dict(ask(asked)), VENDOR_S)  # noqa: B023
+                said = await self._thread.call(lambda: _texts(ask(asked)), VENDOR_S)  # noqa: B023
             except DevicePluginError as error:
                 if self._is_new(vendor.name, str(error)):
                     log.warning("labels_incomplete", vendor=vendor.name, reason=str(error))
@@ -122,6 +131,11 @@ class Follower:
         before = self._told.get(what)
         self._told[what] = reason
         return before != reason
+
+
+def _texts(said: Mapping[str, str]) -> dict[str, str]:
+    """What a vendor of a third party says may be anything."""
+    return {str(key): str(value) for key, value in said.items()}
 
 
 def _is(one: object, other: object) -> bool:

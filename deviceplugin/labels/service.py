@@ -57,8 +57,8 @@ class LabelsPart(Part[OfNode]):
             while (self._node, self._section) == (node, section):
                 await follower.look()
                 await self._next()
-            if target_of(self._section, self._node, self._access) != target:
-                await target.clear()
+            following = target_of(self._section, self._node, self._access)
+            await follower.end(clear=following != target)
 
     async def _next(self) -> None:
         with contextlib.suppress(TimeoutError):

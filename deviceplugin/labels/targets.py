@@ -28,6 +28,10 @@ class Target(Protocol):
     def why_left(self) -> str:
         """Why some labels are left out of it."""
 
+    @property
+    def again_s(self) -> float:
+        """How often the same is written again."""
+
     async def write(self, wanted: Wanted) -> tuple[str, ...]:
         """Bring it up to date; the names of what is left out. Raises OSError or ApiError."""
 
@@ -39,6 +43,7 @@ class NoTarget(Struct, frozen=True):
     """Labels are off."""
 
     why_left: str = ""
+    again_s: float = 3600.0
 
     async def write(self, wanted: Wanted) -> tuple[str, ...]:
         """Nothing."""
@@ -54,6 +59,11 @@ class FileTarget(Struct, frozen=True):
     directory: str
     expires_s: float
     why_left: str = "a feature file has 64 KiB, and no labels without a prefix"
+
+    @property
+    def again_s(self) -> float:
+        """Well before the labels end."""
+        return self.expires_s / 2
 
     async def write(self, wanted: Wanted) -> tuple[str, ...]:
         """Without any label no file."""
@@ -84,6 +94,7 @@ class ApiTarget(Struct, frozen=True):
     node: str
     access: Callable[[], Access] | None = None
     why_left: str = "somebody else has set it, and it stays as it is"
+    again_s: float = 300.0  # others may have removed them
 
     async def write(self, wanted: Wanted) -> tuple[str, ...]:
         """Patch what differs."""

@@ -141,6 +141,15 @@ async def test_the_file_is_renewed_before_it_ends(node: Node, tmp_path: Path) ->
     assert lines(tmp_path) != before
 
 
+async def test_what_cannot_be_taken_away_ends_nothing_else(node: Node, api: ApiStub) -> None:
+    follower = node.follower(LabelsSection(apply="api"), api)
+    await follower.look()
+    api.failures = [403]
+    with structlog.testing.capture_logs() as logs:
+        await follower.end(clear=True)
+    assert [one["event"] for one in logs] == ["labels_not_written"]
+
+
 async def test_nothing_is_written_before_every_vendor_has_looked(
     node: Node, tmp_path: Path
 ) -> None:
