@@ -188,6 +188,7 @@ def _ids(text: str) -> tuple[str, ...]:
 @cli.command(
     help="Print what RUNTIME (containerd, crio or docker) needs in its configuration, for the"
     " version that is installed; nothing is written.",
+    short_help="Print what a container runtime must be configured for.",
 )
 @settings_options(("host_root",))
 @click.argument("runtime")

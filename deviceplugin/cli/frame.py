@@ -23,8 +23,8 @@ _GROUPS = (
 EXIT_STATUS = """\b
 Exit status:
   0    done
-  1    the daemon or the node refuses; `health`: a device is Unhealthy; `runtime --check`: a
-       difference
+  1    the daemon or the node refuses; `health`: a device is Unhealthy;
+       `runtime --check`: a difference
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

@@ -28,6 +28,8 @@ CDI_DIRS = ["/etc/cdi", "/var/run/cdi"]
 DOCKER_FILE = "/etc/docker/daemon.json"
 _VENDOR_RUNTIMES = {"nvidia": "nvidia-container-runtime", "amd": "amd-container-runtime"}
 _V2, _V3 = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"
+_DROP_IN = "/etc/containerd/conf.d/deviceplugin.toml"
+_WHOLE = "1.x replaces a whole plugin table by an imported one: put it into this file"
 _INTEL = (
     "Intel has no container runtime of its own (intel-container-runtime does not exist): its GPUs"
     " need none"
@@ -92,29 +94,29 @@ def _containerd(host: Host) -> Advice:
         raise ConfigError("containerd", text, "containerd 1.7 or newer")
     first = version is not None and version < (2, 0)
     plugin = _V2 if first else _V3
+    file, note = (CONTAINERD_FILE, _WHOLE) if first else (_DROP_IN, _imports(version))
+    return Advice(
+        file=file,
+        wanted={"version": 2 if first else 3, "plugins": {plugin: _cri(host)}},
+        notes=tuple(filter(None, (_found(version), note, _INTEL))),
+        found=({"plugins": {plugin: _BY_DEFAULT | {"enable_cdi": not first}}}, *_plugins(host)),
+    )
+
+
+def _cri(host: Host) -> Document:
+    """The plugin that runs pods."""
     runtimes = {
         name: {"runtime_type": "io.containerd.runc.v2", "options": {"BinaryName": path}}
         for name, path in _installed(host)
     }
     cri: Document = {"enable_cdi": True, "cdi_spec_dirs": CDI_DIRS}
-    if runtimes:
-        cri["containerd"] = {"runtimes": runtimes}
-    file, notes = (
-        f"{CONTAINERD_FILE.rpartition('/')[0]}/conf.d/deviceplugin.toml",
-        [_found(version)],
-    )
-    if first:
-        file = CONTAINERD_FILE
-        notes.append("1.x replaces a whole plugin table by an imported one: put it into this file")
-    elif version is None or version < (2, 2):
-        imported = f'imports = ["{file.rpartition("/")[0]}/*.toml"]'
-        notes.append(f"before 2.2 {CONTAINERD_FILE} needs: {imported}")
-    return Advice(
-        file=file,
-        wanted={"version": 2 if first else 3, "plugins": {plugin: cri}},
-        notes=(*notes, _INTEL),
-        found=({"plugins": {plugin: _BY_DEFAULT | {"enable_cdi": not first}}}, *_plugins(host)),
-    )
+    return cri | ({"containerd": {"runtimes": runtimes}} if runtimes else {})
+
+
+def _imports(version: tuple[int, int] | None) -> str:
+    if version is not None and version >= (2, 2):
+        return ""
+    return f'before 2.2 {CONTAINERD_FILE} needs: imports = ["{_DROP_IN.rpartition("/")[0]}/*.toml"]'
 
 
 def _plugins(host: Host) -> Iterator[Mapping[str, Any]]:
