@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,11 +21,12 @@ from deviceplugin.cli.frame import (
     settings_options,
 )
 from deviceplugin.cli.operator import operator_commands
-from deviceplugin.config.config import Config, Setting, parse_choice
+from deviceplugin.config.config import Config, Setting, parse_choice, parse_directory
 from deviceplugin.config.effective import check_host_root, effective
 from deviceplugin.config.load import load
 from deviceplugin.config.notices import notice_lines
 from deviceplugin.config.origins import PREFIX
+from deviceplugin.host import Host
 from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
@@ -226,6 +228,33 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
 
 def _ids(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@cli.command(
+    help="Print what RUNTIME (containerd, crio or docker) needs in its configuration, for the"
+    " version that is installed; nothing is written.",
+    short_help="Print what a container runtime must be configured for.",
+)
+@settings_options(("host_root",))
+@click.argument("runtime")
+@click.option("--check", "compare", is_flag=True, help="Compare it with what is configured.")
+def runtime(runtime: str, host_root: str | None, *, compare: bool) -> None:
+    from deviceplugin.cli.runtime import NAMES, advice, differences, rendered  # noqa: PLC0415
+
+    name = parse_choice(Setting(runtime, "RUNTIME"), tuple(NAMES))
+    root = parse_directory(
+        Setting(host_root or os.environ.get(f"{PREFIX}HOST_ROOT", "/"), "--host-root")
+    )
+    told = advice(Host(root), name)
+    if not compare:
+        click.echo(rendered(told), nl=False)
+        return
+    lines = differences(told)
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{name}: {len(lines)} differences" if lines else f"{name} is configured", err=True)
+    if lines:
+        sys.exit(1)
 
 
 @cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")

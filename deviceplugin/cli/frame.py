@@ -16,14 +16,15 @@ from deviceplugin.run import FLAGS, lines_of, status_of
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
-    ("This node", ("discover", "vendors", "explain", "health", "status")),
+    ("This node", ("discover", "vendors", "explain", "health", "status", "runtime")),
     ("Operators", ("cordon", "uncordon")),
     ("To try it", ("demo",)),
 )
 EXIT_STATUS = """\b
 Exit status:
   0    done
-  1    the daemon or the node refuses; `health`, `status`: a device is Unhealthy
+  1    the daemon or the node refuses; `health`, `status`: a device is Unhealthy;
+       `runtime --check`: a difference
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

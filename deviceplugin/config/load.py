@@ -52,6 +52,7 @@ from deviceplugin.documents.names import NAMES
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
+from deviceplugin.labels import section as labels
 from deviceplugin.metrics import section as metrics
 from deviceplugin.model import VendorStatus
 from deviceplugin.page import section as page
@@ -269,7 +270,9 @@ def sections_of(capabilities: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 # The sections of each capability of the core; those of one more are one entry more.
 CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
-    for room in (health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry)
+    for room in (
+        *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels),
+    )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")

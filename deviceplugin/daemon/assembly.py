@@ -30,6 +30,8 @@ from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import Answers, EndpointsPart, KubeletPart
 from deviceplugin.kubernetes.service import KubernetesPart
+from deviceplugin.labels.service import LabelsPart
+from deviceplugin.labels.sources import Sources as LabelSources
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.model import AdvertisedID, Preference, Resource
 from deviceplugin.page.service import PagePart
@@ -118,8 +120,22 @@ def _unsupported(core: Core) -> Part[Config]:
     return part
 
 
+def _labels(core: Core) -> Part[Config]:
+    generations = core.generations
+    sources = LabelSources(
+        inventory=lambda: core.health.store.current,
+        resources=lambda: core.sharing.planner.current.resources,
+        vendors=generations.vendors,
+        ready=lambda: not generations.problem(),
+        now=core.start.now,
+    )
+    return LabelsPart(core.start.config, sources)
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _telemetry, _alerts, _page, _unsupported)
+CAPABILITIES: tuple[Capability, ...] = (
+    *(_kubernetes, _labels, _telemetry, _alerts, _page, _unsupported),
+)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:

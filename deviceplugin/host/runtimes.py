@@ -219,3 +219,18 @@ _JUDGES: Mapping[str, Callable[[Host, GoProgram], CdiSupport]] = {
     CONTAINERD: _judge_containerd,
     CRIO: _judge_crio,
 }
+
+
+def read_runtime_version(host: Host, name: str) -> tuple[int, int] | None:
+    """Major and minor version of containerd or CRI-O, None where it is not installed or does not
+    say."""
+    program = _read_program(host, name)
+    return _version(program) if program else None
+
+
+def read_runtime_documents(host: Host, name: str) -> tuple[Mapping[str, Any], ...]:
+    """Its files of configuration in the order in which they count; raises VendorError."""
+    if name == CONTAINERD:
+        return tuple(_containerd_documents(host))
+    paths = _paths(host, CRIO_FILE, f"{CRIO_FOLDER}/*")
+    return tuple(found for path in paths if (found := _document(host, path)))

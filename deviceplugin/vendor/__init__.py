@@ -26,6 +26,7 @@ from deviceplugin.vendor.agents import (
     Complaint,
     Reports,
 )
+from deviceplugin.vendor.labels import Labeller, LabelView
 from deviceplugin.vendor.readings import Reading, Readings
 from deviceplugin.vendor.sharing import (
     Command,
@@ -69,6 +70,8 @@ __all__ = [
     "HealthMonitor",
     "HealthProbe",
     "HealthReport",
+    "LabelView",
+    "Labeller",
     "Launch",
     "Measured",
     "Prepare",
@@ -98,6 +101,7 @@ OPTIONAL_METHODS = (
     "agents",
     "cdi_specs",
     "close",
+    "node_labels",
     "probe_health",
     "processes",
     "readings",

@@ -83,6 +83,7 @@ HOT = {"name": "hot", "condition": "temperature > 85°C"}
 WATCHED: Document = {"monitoring": {"enabled": True, "alerts": [HOT]}}
 BOARD = {"name": "gpu_details", "refresh": "10s"}
 DRAWN: Document = {"monitoring": {"enabled": True, "dashboards": [BOARD]}}
+TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
 
@@ -157,6 +158,13 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "kubernetes.events": True,
         "kubernetes.condition": True,
         "kubernetes.taint": "any",
+        "labels.apply": "file",
+        "labels.vendor_labels": True,
+        "labels.common_labels": True,
+        "labels.node_type": "edge",
+        "labels.directory": "/etc/kubernetes/node-feature-discovery/else",
+        "labels.expires_s": 7200,
+        "labels.taints": [TAINT],
         "metrics.pods": True,
         "telemetry.enabled": True,
         "telemetry.interval_s": 7.0,
@@ -261,6 +269,12 @@ CHANGES = {
     "rules[].match.memory[].min": changed("rules[].match.memory.min", "2GiB", RANGE),
     "rules[].match.memory[].max": changed("rules[].match.memory.max", "2GiB", RANGE),
     "sharing.mps.control": changed("sharing.mps.control", f"/opt/other/{CONTROL}", MPS),
+    **{
+        f"labels.taints[].{key}": changed(
+            f"labels.taints[].{key}", value, {"labels": {"taints": [TAINT]}}
+        )
+        for key, value in {"key": "amd.com/gpu", "effect": "NoExecute", "value": "present"}.items()
+    },
     "metrics.certificate_file": ({}, {"metrics": CERTIFICATE}),
     "metrics.key_file": ({}, {"metrics": CERTIFICATE}),
     "metrics.token_file": changed(

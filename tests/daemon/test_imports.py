@@ -43,6 +43,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("deviceplugin.telemetry.catalogue", "deviceplugin.telemetry.rounds", "sqlite3"),
         *("_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
         *("deviceplugin.metrics.tls", "deviceplugin.metrics.access", "deviceplugin.kubernetes.api"),
+        *("deviceplugin.labels.follow", "deviceplugin.vendors.nvidia.labels"),
+        *("deviceplugin.vendors.amd.labels", "deviceplugin.vendors.intel.labels"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
         *("click", "deviceplugin.cli", "gettext"),

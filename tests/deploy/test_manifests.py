@@ -285,6 +285,7 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     here = {o["kind"]: o["metadata"].get("namespace") for o in objects}
     policy = "ValidatingAdmissionPolicy"
     everywhere = {"Namespace", "ClusterRole", "ClusterRoleBinding", policy, f"{policy}Binding"}
+    everywhere.add("NodeFeatureRule")
     own = {"ConfigMap", "DaemonSet", "ServiceAccount", "NetworkPolicy"}
     assert here.keys() == everywhere | own
     assert {here[kind] for kind in here.keys() - everywhere} == {"gpu-deviceplugin"}
@@ -293,7 +294,7 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     (daemonset,) = [o for o in objects if o["kind"] == "DaemonSet"]
     assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
-    files = {"config.yaml", "kubernetes.yaml", "metrics.yaml", "metrics-review.yaml"}
+    files = {"config.yaml", "kubernetes.yaml", "metrics.yaml", "metrics-review.yaml", "labels.yaml"}
     assert settings["data"].keys() == files
 
 

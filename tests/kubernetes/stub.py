@@ -59,7 +59,9 @@ class ApiStub:
         if path == ["nodes", "node-1"] and kind.startswith("application/merge"):
             if body["metadata"]["resourceVersion"] != self.node["metadata"]["resourceVersion"]:
                 return 409, {"message": "the object has been modified"}
-            self.node["spec"] |= body["spec"]
+            self.node["spec"] |= body.get("spec", {})
+            for part in ("labels", "annotations"):
+                self._merge_texts(part, body["metadata"].get(part, {}))
             return 200, self.node
         if path == ["nodes", "node-1", "status"] and kind.startswith("application/strategic"):
             self._merge(body["status"]["conditions"])
@@ -88,6 +90,12 @@ class ApiStub:
         if method == "PATCH":
             self.events[name] |= body
         return 200, self.events[name]
+
+    def _merge_texts(self, part: str, changes: dict[str, str | None]) -> None:
+        texts = self.node["metadata"].setdefault(part, {})
+        texts |= {key: value for key, value in changes.items() if value is not None}
+        for key in [key for key, value in changes.items() if value is None]:
+            texts.pop(key, None)
 
     def _merge(self, changes: list[Document]) -> None:
         conditions = {one["type"]: one for one in self.node["status"]["conditions"]}

@@ -1,6 +1,6 @@
 """The AMD vendor: what `create` returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, DeviceProcess, Finding, Sample
+from deviceplugin.vendor import Agent, DeviceProcess, Finding, LabelView, Sample
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.amd.found import NAME
@@ -92,6 +92,12 @@ class AmdVendor:
     def agents(self) -> Sequence[Agent]:
         """AMD's metrics exporter."""
         return (EXPORTER,)
+
+    def node_labels(self, view: LabelView) -> Mapping[str, str]:
+        """Those of AMD's labeller."""
+        from deviceplugin.vendors.amd import labels  # noqa: PLC0415  # where labels are on
+
+        return labels.node_labels(self._host, view)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""

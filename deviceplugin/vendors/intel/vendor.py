@@ -1,6 +1,6 @@
 """The vendor object that the daemon talks to; the work is done in the modules beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from deviceplugin.edits import merge_edits
 from deviceplugin.host import Host
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, DeviceProcess, Finding, Sample
+from deviceplugin.vendor import Agent, DeviceProcess, Finding, LabelView, Sample
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.discovery import discover
@@ -87,6 +87,12 @@ class IntelVendor:
     def agents(self) -> Sequence[Agent]:
         """Intel's XPU manager daemon."""
         return (XPUMD,)
+
+    def node_labels(self, view: LabelView) -> Mapping[str, str]:
+        """Those of Intel's rules and of its former labeller."""
+        from deviceplugin.vendors.intel import labels  # noqa: PLC0415  # where labels are on
+
+        return labels.node_labels(self.host, view)
 
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """What a container that holds `devices` gets."""

@@ -175,8 +175,19 @@ def _part_attributes(gpu: NvidiaGpu, instance: MigInstance) -> Mapping[str, str]
             "gpu_instance": str(instance.gpu_instance),
             "compute_instance": str(instance.compute_instance),
             "multiprocessors": str(instance.multiprocessors),
+            **_instance_attributes(instance),
         }
     )
+
+
+def _instance_attributes(instance: MigInstance) -> Mapping[str, str]:
+    """What an instance has of its GPU; `copy_engines` and the others are shared by the compute
+    instances of one GPU instance."""
+    engines = {f"{name}_engines": str(count) for name, count in instance.engines}
+    if instance.slices is None:
+        return engines
+    gpu, compute = map(str, instance.slices)
+    return {"gpu_slices": gpu, "compute_slices": compute, **engines}
 
 
 def _isolation(profile: str) -> Isolation:
@@ -189,6 +200,7 @@ def _attributes(gpu: NvidiaGpu) -> Mapping[str, str]:
         "architecture": gpu.architecture,
         "compute_capability": gpu.compute_capability,
         "ecc": None if gpu.ecc is None else ("enabled" if gpu.ecc else "disabled"),
+        "fabric_clique": gpu.fabric.clique if gpu.fabric else None,
         "mig": None if gpu.mig is None else ("enabled" if gpu.mig else "disabled"),
         "minor": str(gpu.minor),
     }

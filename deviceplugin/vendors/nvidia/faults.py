@@ -35,7 +35,7 @@ def _unknown(gpu: NvidiaGpu, whole: Device) -> Fault:
 
 def _fabric_faults(gpu: NvidiaGpu, whole: Device) -> Iterator[Fault]:
     """Behind NVSwitches CUDA starts only when the GPU is registered with the fabric."""
-    state, status = gpu.fabric or (0, 0)
+    state, status = (gpu.fabric.state, gpu.fabric.status) if gpu.fabric else (0, 0)
     if state in _FABRIC_STATES:
         yield Fault(
             device=whole.id,

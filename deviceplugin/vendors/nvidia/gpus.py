@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.vendors.nvidia.codes import FATAL, MINOR_NUMBER
-from deviceplugin.vendors.nvidia.library import Nvml, implausible
+from deviceplugin.vendors.nvidia.library import Fabric, Nvml, implausible
 from deviceplugin.vendors.nvidia.mig import Instances, MigInstance, UnreadInstance, read_instances
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class NvidiaGpu(Struct, frozen=True, kw_only=True):
     """A GPU and its MIG devices; `mig` and `mig_pending` are None where it knows no MIG.
 
     `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t, `compute_mode` its nvmlComputeMode_t,
-    `fabric` the state (nvmlGpuFabricState_t) and status of its registration with the NVLink fabric.
+    `fabric` its registration with the NVLink fabric.
     `unread` are the MIG devices that could not be read; `unknown` has the errors of the facts that
     could not be read, by the name of the fact.
     """
@@ -54,7 +54,7 @@ class NvidiaGpu(Struct, frozen=True, kw_only=True):
     instances: tuple[MigInstance, ...] = ()
     unread: tuple[UnreadInstance, ...] = ()
     compute_mode: int | None = None
-    fabric: tuple[int, int] | None = None
+    fabric: Fabric | None = None
     unknown: tuple[tuple[str, LibraryError], ...] = ()
 
 
@@ -143,7 +143,7 @@ def _knows_mig(capability: tuple[int, int] | None) -> bool:
     return tuple(capability) == (8, 0) or capability[0] >= 9
 
 
-def read_state(nvml: Nvml, handle: Any) -> tuple[int | None, tuple[int, int] | None]:
+def read_state(nvml: Nvml, handle: Any) -> tuple[int | None, Fabric | None]:
     """Compute mode and fabric registration of a GPU, None each where it does not say; raises
     LibraryError for a GPU that cannot be asked anything."""
     return (
@@ -177,7 +177,7 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
         pci_address=pci_address,
         product=reader.product(),
         memory_bytes=memory_bytes,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
+        compute_capability="{}.{}".format(*capability) if capability else None,
         architecture=reader.architecture(),
         mig=bool(mig[0]) if mig is not None else None,
         mig_pending=bool(mig[1]) if mig is not None else None,

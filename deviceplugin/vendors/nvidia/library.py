@@ -6,6 +6,9 @@ Calls raise LibraryError with NVML's return code (nvml.h, nvmlReturn_t).
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
 
 from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
@@ -23,7 +26,23 @@ FILE = "libnvidia-ml.so.1"
 # Where driver containers put the driver's file tree.
 DRIVER_CONTAINER_ROOTS = ("/run/nvidia/driver",)
 
+FABRIC_COMPLETED = 3  # nvml.h, nvmlGpuFabricState_t
 _UNKNOWABLE = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND})
+
+
+class Fabric(Struct, frozen=True, kw_only=True):
+    """State (nvmlGpuFabricState_t) and status of a registration, and where it is complete the
+    domain of links: `<cluster's UUID>.<clique>`."""
+
+    state: int
+    status: int
+    clique: str | None = None
+
+
+def _fabric_of(info: Any) -> Fabric:
+    cluster, done = bytes(info.clusterUuid), (info.state, info.status) == (FABRIC_COMPLETED, 0)
+    clique = f"{UUID(bytes=cluster)}.{info.cliqueId}" if done and len(cluster) == 16 else None
+    return Fabric(state=int(info.state), status=int(info.status), clique=clique)
 
 
 class Nvml:
@@ -88,15 +107,15 @@ class Nvml:
         answer = self.ask("nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status))
         return None if answer is None else status
 
-    def fabric(self, handle: Any) -> tuple[int, int] | None:
-        """State and status of a GPU's registration with the NVLink fabric (nvml.h,
-        nvmlGpuFabricInfo_t), None where it is not supported."""
+    def fabric(self, handle: Any) -> Fabric | None:
+        """A GPU's registration with the NVLink fabric (nvml.h, nvmlGpuFabricInfo_t), None where it
+        is not supported."""
         make = getattr(self._api, "c_nvmlGpuFabricInfo_t", None)
         if make is None:  # an older pynvml
             return None
         info = make()
         answer = self.ask("nvmlDeviceGetGpuFabricInfo", handle, ctypes.byref(info))
-        return None if answer is None else (int(info.state), int(info.status))
+        return None if answer is None else _fabric_of(info)
 
     def gpm_question(self, before: Any, now: Any, metrics: Iterable[int]) -> Any:
         """What `nvmlGpmMetricsGet` is given, for these metrics between two samples."""

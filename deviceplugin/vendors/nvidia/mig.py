@@ -34,12 +34,21 @@ GPU_INSTANCE_SUFFIXES: Mapping[int, str] = {
     **dict.fromkeys((13, 14), "-me"),
     **dict.fromkeys((15, 16), "+me.all"),
 }
+# nvml.h, nvmlDeviceAttributes_t
+_ENGINES = (
+    ("copy", "CopyEngine"),
+    ("decoder", "Decoder"),
+    ("encoder", "Encoder"),
+    ("jpeg", "Jpeg"),
+    ("ofa", "Ofa"),
+)
 MAX_INSTANCES = 64  # of a GPU: today's drivers cut seven
 PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us is still read
 
 
 class MigInstance(Struct, frozen=True, kw_only=True):
-    """A MIG device as NVML reports it; memory in MiB, minors None where the node has none."""
+    """A MIG device as NVML reports it; memory in MiB, minors None where the node has none;
+    `slices` are those of the GPU instance and of the compute instance."""
 
     uuid: str
     index: int
@@ -48,6 +57,8 @@ class MigInstance(Struct, frozen=True, kw_only=True):
     profile: str
     memory_mib: int
     multiprocessors: int
+    slices: tuple[int, int] | None = None
+    engines: tuple[tuple[str, int], ...] = ()
 
 
 class UnreadInstance(Struct, frozen=True, kw_only=True):
@@ -151,6 +162,8 @@ def _read_instance(
         profile=name,
         memory_mib=attributes.memorySizeMB,
         multiprocessors=attributes.multiprocessorCount,
+        slices=slices,
+        engines=tuple((name, getattr(attributes, f"shared{key}Count")) for name, key in _ENGINES),
     )
 
 

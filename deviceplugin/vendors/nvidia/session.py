@@ -79,13 +79,15 @@ def _read_instance(nvml: Nvml, gpu: Any, slot: int) -> Hashable:
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """All GPUs now, with their links and versions; `driver_root` is a host path."""
+    """All GPUs now, with their links and versions; `driver_root` is a host path, `cuda_version`
+    the newest CUDA that the driver supports (12040 is 12.4)."""
 
     scan: Scan
     links: Links
     driver_root: str
     driver_version: str | None
     library_version: str | None
+    cuda_version: int | None = None
 
 
 class Session(Protocol):
@@ -201,6 +203,7 @@ class NvmlSession:
             driver_root=nvml.driver_root,
             driver_version=_version(nvml, "nvmlSystemGetDriverVersion"),
             library_version=_version(nvml, "nvmlSystemGetNVMLVersion"),
+            cuda_version=_cuda_version(nvml),
         )
 
     def _read_links(self, nvml: Nvml, scan: Scan) -> Links:
@@ -229,3 +232,11 @@ def _version(nvml: Nvml, function: str) -> str | None:
         return nvml.text(function)
     except LibraryError:
         return None
+
+
+def _cuda_version(nvml: Nvml) -> int | None:
+    try:
+        found = nvml.ask("nvmlSystemGetCudaDriverVersion_v2")
+    except LibraryError:
+        return None
+    return int(found) if isinstance(found, int) and found >= 1000 else None

@@ -18,7 +18,15 @@ from deviceplugin.model import (
     Fault,
     frozen,
 )
-from deviceplugin.vendor import Agent, DeviceProcess, Finding, Grant, HealthReport, Sample
+from deviceplugin.vendor import (
+    Agent,
+    DeviceProcess,
+    Finding,
+    Grant,
+    HealthReport,
+    LabelView,
+    Sample,
+)
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
 from deviceplugin.vendors.nvidia.delivery import Delivery
@@ -69,6 +77,7 @@ class NvidiaVendor:
         self._probes = Probes()
         self._known: Mapping[str, tuple[Device, ...]] = {}
         self._driver_version: str | None = None
+        self._cuda_version: int | None = None
         self._driver_root = settings.driver_root
         self._driver_files: DriverFiles | None = None
 
@@ -100,6 +109,21 @@ class NvidiaVendor:
             return vm_edits(devices)
         parts = edits.container_edits(self._settings, devices)
         return merge_edits([parts, self._delivery.variables, guest_edits(devices)])
+
+    def node_labels(self, view: LabelView) -> Mapping[str, str]:
+        """Those of GPU feature discovery."""
+        from deviceplugin.vendors.nvidia.labels import (  # noqa: PLC0415  # where labels are on
+            NodeFacts,
+            node_labels,
+        )
+        from deviceplugin.vendors.nvidia.node_facts import read_facts  # noqa: PLC0415
+
+        facts = NodeFacts(
+            mig_strategy=self._settings.mig_strategy,
+            cuda=self._cuda_version,
+            started=view.started,
+        )
+        return node_labels(view, read_facts(self._host, view.devices, facts))
 
     def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
         """The limits that rules name as `variables`."""
@@ -150,6 +174,7 @@ class NvidiaVendor:
     def _discover(self, host: Host, snapshot: Snapshot) -> Discovery:
         self._driver_root = snapshot.driver_root
         self._driver_version = snapshot.driver_version or self._driver_version
+        self._cuda_version = snapshot.cuda_version
         scan = snapshot.scan
         vgpus = self._vgpus(host, {gpu.pci_address: DeviceID(gpu.uuid) for gpu in scan.gpus})
         divided = {vgpu.parent for vgpu in vgpus}
