@@ -41,6 +41,7 @@ from deviceplugin.discovery.registry import (
     shadowed_text,
     shadowed_vendors,
 )
+from deviceplugin.dra import section as dra
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
@@ -276,6 +277,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = (
     sharing.SECTIONS,
     scheduling.SECTIONS,
     kubernetes.SECTIONS,
+    dra.SECTIONS,
     metrics.SECTIONS,
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
@@ -287,6 +289,6 @@ OTHER_VARIABLES = ("config", "format")
 # daemon itself will have. A section with the vendor's own name is never taken.
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, "version"}
-    | {"alerts", "audit", "cdi", "diagnostics", "dra", "extender", "history", "kubelet", "labels"}
+    | {"alerts", "audit", "cdi", "diagnostics", "extender", "history", "kubelet", "labels"}
     | {"logs", "partitioning", "placement", "resources", "telemetry", "tracing"}
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -23,17 +24,21 @@ from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.discovery.signs import Signs
+from deviceplugin.dra.service import DraPart
 from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import Answers, EndpointsPart, KubeletPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.metrics.process import ProcessCollector
-from deviceplugin.model import AdvertisedID, Preference, Resource
+from deviceplugin.model import AdvertisedID, ContainerEdits, Device, Preference, Resource
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part
 from deviceplugin.vendor import Vendor, VendorModule
+
+if TYPE_CHECKING:
+    from deviceplugin.dra.node import Wiring
 
 
 class Start(Struct, frozen=True, kw_only=True):
@@ -78,8 +83,33 @@ def _kubernetes(core: Core) -> Part[Config]:
     )
 
 
+def _dra(core: Core) -> Part[Config]:
+    return DraPart(core.start.config, partial(_dra_wiring, core))
+
+
+def _dra_wiring(core: Core) -> "Wiring":
+    from deviceplugin.dra.node import InCluster, Wiring  # noqa: PLC0415  # where it is on
+
+    generations = core.generations
+    return Wiring(
+        store=core.health.store,
+        ledger=core.sharing.ledger,
+        source=core.sharing.forms.source,
+        described=partial(_described, generations),
+        keeper=core.keeper,
+        api=InCluster(),
+    )
+
+
+async def _described(
+    generations: Generations, device: Device
+) -> tuple[ContainerEdits, ContainerEdits]:
+    """By the vendors in force now."""
+    return await generations.current.edits.described(device)
+
+
 # A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (_kubernetes,)
+CAPABILITIES: tuple[Capability, ...] = (_kubernetes, _dra)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:
