@@ -288,7 +288,7 @@ OTHER_VARIABLES = ("config", "format")
 # Names that no vendor's section may have: those of today, and those that are kept for what the
 # daemon itself will have. A section with the vendor's own name is never taken.
 RESERVED = frozenset(
-    {*CORE_SECTIONS, *SETTINGS, "version"}
-    | {"alerts", "audit", "cdi", "diagnostics", "extender", "history", "kubelet", "labels"}
-    | {"logs", "partitioning", "placement", "resources", "telemetry", "tracing"}
+    {*CORE_SECTIONS, *SETTINGS, "version", "alerts", "audit", "cdi", "diagnostics", "extender"}
+    | {"history", "kubelet", "labels", "logs", "partitioning", "placement", "resources"}
+    | {"telemetry", "tracing"}
 )

@@ -217,6 +217,11 @@ class Ledger:
         self._claims[source] = claims
         self._mean(self._meanings)
 
+    @property
+    def claimed(self) -> bool:
+        """Whether any device is held by something else than ids of resources."""
+        return any(self._claims.values())
+
     def source_restarted(self) -> None:
         """What was in use may be missing in the first replies of a source that has restarted."""
         now_s = self._now()
