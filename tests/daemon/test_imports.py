@@ -42,6 +42,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("deviceplugin.runtime.tables", "kubernetes", "prometheus_client", "psutil", "pynvml"),
         *("_ssl", "_hashlib", "email", "zipfile", "importlib.metadata", "difflib"),
         *("deviceplugin.metrics.tls", "deviceplugin.metrics.access", "deviceplugin.kubernetes.api"),
+        *("deviceplugin.dra.node", "deviceplugin.dra.names", "deviceplugin.pb.dra_v1_pb2"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
         *("click", "deviceplugin.cli", "gettext"),
