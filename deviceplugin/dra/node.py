@@ -131,7 +131,7 @@ class DraNode:
                 self._serve(name)
             for name in list(self._drivers):
                 self._serve(name)
-                self._drivers[name].refresh()
+                self._drivers[name].refresh(self._keeper)
 
     async def _follow_holders(self) -> None:
         async for _ in self._wiring.ledger.usage.changes():
@@ -167,6 +167,7 @@ class Driver:
         self._known: tuple[Inventory | None, Mapping[str, Device]] = (None, {})
         self._servers: DriverServers | None = None
         self._publisher: Publisher | None = None
+        self._publishes = False
         journal = Journal(config.state_dir / "dra" / name, _boot_id(self._host))
         files = ClaimFiles(config.cdi_dir, name)
         self.claims = Claims(self._node(), wiring.ledger, journal, files)
@@ -189,11 +190,14 @@ class Driver:
             self.name, sockets, self.claims, health, self._publisher.registered
         )
         keeper.start(f"dra_{self.name}", self._servers.run)
-        keeper.start(f"dra_{self.name}_slices", self._publisher.run)
 
-    def refresh(self) -> None:
-        """The inventory has changed."""
+    def refresh(self, keeper: Keeper) -> None:
+        """The inventory has changed. Slices are left as they are until the first device is found:
+        an empty one before the first discovery would take away what claims hold."""
         self.claims.hold()
+        if self._publisher is not None and self.names() and not self._publishes:
+            self._publishes = True
+            keeper.start(f"dra_{self.name}_slices", self._publisher.run)
         self.wake()
 
     def wake(self) -> None:

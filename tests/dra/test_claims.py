@@ -182,6 +182,21 @@ async def test_prepared_claims_outlive_the_daemon_and_need_no_api_server(short_d
         assert node.holders() == {}
 
 
+async def test_slices_stay_until_the_first_discovery_after_a_start(short_dir: Path) -> None:
+    api = ApiServer()
+    async with simulated(short_dir, api) as node, node.registered() as driver:
+        api.allocate("one", "u-1", ["gpu-0"])
+        await driver.prepare(ONE)
+    again = Simulated(short_dir, api, DraSection(enabled=True), count=0)
+    again.node.load()
+    again.node.start()
+    async with again.registered():
+        assert len(api.devices) == 4
+        again.store.set_devices("nvidia", gpus(3))
+        await until(lambda: len(api.devices) == 3)
+    await again.node.end()
+
+
 async def test_claims_of_an_earlier_boot_hold_nothing(short_dir: Path) -> None:
     boot = short_dir / "proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True)
