@@ -89,7 +89,8 @@ async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     from deviceplugin.config.reload import Origin  # noqa: PLC0415
-    from deviceplugin.daemon.assembly import Start, assemble  # noqa: PLC0415  # gRPC is slow
+    from deviceplugin.daemon.assembly import assemble  # noqa: PLC0415  # gRPC is slow
+    from deviceplugin.daemon.core import Start  # noqa: PLC0415
     from deviceplugin.daemon.generation import with_vendors  # noqa: PLC0415
 
     origin = Origin(

@@ -49,6 +49,7 @@ from deviceplugin.discovery.registry import (
     shadowed_vendors,
 )
 from deviceplugin.documents.names import NAMES
+from deviceplugin.dra import section as dra
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
@@ -271,7 +272,7 @@ def sections_of(capabilities: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
-        *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels),
+        *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
@@ -283,6 +284,6 @@ OTHER_VARIABLES = ("config", "format")
 # daemon itself will have. A section with the vendor's own name is never taken.
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, *NAMES, "version"}
-    | {"alerts", "audit", "cdi", "diagnostics", "dra", "extender", "history", "kubelet", "labels"}
+    | {"alerts", "audit", "cdi", "extender", "history", "kubelet", "labels"}
     | {"logs", "partitioning", "placement", "resources", "tracing"}
 )

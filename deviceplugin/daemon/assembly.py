@@ -1,13 +1,12 @@
 """Which parts the daemon has, in which order, and what each is made with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
-from msgspec import Struct
-
-from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin, Reloader
+from deviceplugin.daemon.capabilities import CAPABILITIES
+from deviceplugin.daemon.core import Capability, Core, Start
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all
 from deviceplugin.daemon.generation import Generations, Lasting
 from deviceplugin.daemon.metrics import DaemonMetrics
@@ -22,120 +21,22 @@ from deviceplugin.daemon.parts import (
 )
 from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
-from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.discovery.signs import Signs
 from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
 from deviceplugin.kubelet.service import Answers, EndpointsPart, KubeletPart
-from deviceplugin.kubernetes.service import KubernetesPart
-from deviceplugin.labels.service import LabelsPart
-from deviceplugin.labels.sources import Sources as LabelSources
 from deviceplugin.metrics.process import ProcessCollector
 from deviceplugin.model import AdvertisedID, Preference, Resource
-from deviceplugin.page.service import PagePart
-from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.resources.allocator import Allocator, Sources, log_allocation
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part
 from deviceplugin.telemetry.around import Around
 from deviceplugin.telemetry.service import TelemetryPart
-from deviceplugin.vendor import Vendor, VendorModule
-
-
-class Start(Struct, frozen=True, kw_only=True):
-    """What a daemon is made from.
-
-    `now` gives Unix seconds, `seed` the jitter of retries. An id or a resource name that two
-    vendors report is that of the earlier one in `vendors`. Without an `origin` the configuration
-    is never read again.
-    """
-
-    config: Config
-    vendors: Sequence[Vendor]
-    now: Callable[[], float]
-    seed: int
-    origin: Origin | None = None
-
-
-class Core(Struct, frozen=True, kw_only=True):
-    """What every capability may work with; all of it outlives a reload."""
-
-    start: Start
-    keeper: Keeper
-    health: HealthPart
-    sharing: SharingPart
-    generations: Generations
-    allocator: Allocator
-    kubelet: KubeletPart
-    telemetry: TelemetryPart
-    endpoints: EndpointsPart
-
+from deviceplugin.vendor import VendorModule
 
 PRIVATE = "sockets"  # in the state directory
-
-Capability = Callable[[Core], Part[Config]]
-
-
-def _kubernetes(core: Core) -> Part[Config]:
-    sharing = core.sharing
-    return KubernetesPart(
-        core.start.config,
-        core.health.store,
-        lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
-    )
-
-
-def _telemetry(core: Core) -> Part[Config]:
-    return core.telemetry
-
-
-def _alerts(core: Core) -> Part[Config]:
-    watched = Watched(
-        now=core.start.now,
-        view=lambda: core.telemetry.view.value,
-        held=core.sharing.ledger.held,
-        listed=lambda: core.sharing.retention.listed.value,
-    )
-    return AlertsPart(core.start.config, watched)
-
-
-def _page(core: Core) -> Part[Config]:
-    health, sharing = core.health, core.sharing
-    sources = PageSources(
-        now=core.start.now,
-        inventory=lambda: health.store.current,
-        held=sharing.ledger.held,
-        listed=lambda: sharing.retention.listed.value,
-        notices=health.notices,
-        view=lambda: core.telemetry.view.value,
-    )
-    return PagePart(core.start.config, sources)
-
-
-def _unsupported(core: Core) -> Part[Config]:
-    part = UnsupportedPart(core.start.config)
-    core.health.note(lambda: part.notice)
-    return part
-
-
-def _labels(core: Core) -> Part[Config]:
-    generations = core.generations
-    sources = LabelSources(
-        inventory=lambda: core.health.store.current,
-        resources=lambda: core.sharing.planner.current.resources,
-        vendors=generations.vendors,
-        ready=lambda: not generations.problem(),
-        now=core.start.now,
-    )
-    return LabelsPart(core.start.config, sources)
-
-
-# A capability beyond the core is one line here.
-CAPABILITIES: tuple[Capability, ...] = (
-    *(_kubernetes, _labels, _telemetry, _alerts, _page, _unsupported),
-)
 
 
 def assemble(start: Start, capabilities: Sequence[Capability] = CAPABILITIES) -> Daemon:

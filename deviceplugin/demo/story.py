@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 
 from deviceplugin.config.config import Config, address_text
-from deviceplugin.daemon.assembly import Start, assemble
+from deviceplugin.daemon.assembly import assemble
+from deviceplugin.daemon.core import Start
 from deviceplugin.demo.scenario import Scenario, Step
 from deviceplugin.runtime.tables import table
 from deviceplugin.testing.kubelet import KubeletStub

@@ -7,10 +7,10 @@ from functools import partial
 from deviceplugin.edits import merge_edits
 from deviceplugin.errors import AllocationError, DevicePluginError, Refusal, VendorError
 from deviceplugin.host import Host
-from deviceplugin.model import ContainerEdits, Device, DeviceID, ResourceName
-from deviceplugin.resources.grants import Granted
+from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, ResourceName
+from deviceplugin.resources.grants import NOTHING_GRANTED, Granted
 from deviceplugin.runtime.threads import DriverThread
-from deviceplugin.vendor import Grant, ShareLimits, Vendor
+from deviceplugin.vendor import CdiSource, Grant, ShareLimits, Vendor
 
 ALLOCATE_S = 5.0
 MAX_KEPT = 4096  # of single devices
@@ -55,6 +55,23 @@ class EditsCache:
         """Answer the calls that run, and no later one."""
         for thread in self._threads.values():
             thread.close()
+
+    async def described(self, device: Device) -> tuple[ContainerEdits, ContainerEdits]:
+        """What a CDI file says of one device, and of every device beside it: the vendor's own
+        description where it has one, else what a container with this device alone gets.
+
+        Raises as `edits` does.
+        """
+        vendor = self._vendors.get(device.vendor)
+        found = None
+        if isinstance(vendor, CdiSource):
+            ask = partial(_described, device.vendor, partial(vendor.cdi_specs, [device]))
+            found = await self._threads[device.vendor].call(ask, ALLOCATE_S)
+        own, common = found or (await self.edits([device], NOTHING_GRANTED), _NONE)
+        for path in (*_host_paths(own), *_host_paths(common)):
+            if not self._host.exists(path):
+                raise AllocationError(Refusal.MISSING_NODE, f"{path} does not exist on the node")
+        return own, common
 
     async def prepare(self, devices: Iterable[Device]) -> None:
         """Ask for each of these that is not known as it is now.
@@ -124,11 +141,25 @@ class Kept:
 
 def _checked_edits(vendor: str, ask: Callable[[], ContainerEdits]) -> ContainerEdits:
     """The vendor's edits, read once on its own thread: malformed ones fail there, not here."""
-    edits = merge_edits([ask()])
+    return _checked(vendor, ask())
+
+
+def _checked(vendor: str, answer: ContainerEdits) -> ContainerEdits:
+    edits = merge_edits([answer])
     for path in _host_paths(edits):
         if not path.startswith("/"):
             raise VendorError(f"{vendor}: {path!r} is not a host path")
     return edits
+
+
+def _described(
+    vendor: str, ask: Callable[[], Sequence[CdiSpec]]
+) -> tuple[ContainerEdits, ContainerEdits] | None:
+    """Of the files for a single device, what is in the first that describes it."""
+    for spec in ask():
+        for own in spec.devices.values():
+            return _checked(vendor, own), _checked(vendor, spec.common)
+    return None
 
 
 def _host_paths(edits: ContainerEdits) -> Sequence[str]:

@@ -25,7 +25,7 @@ from deviceplugin.resources.entries import (
 )
 from deviceplugin.resources.ids import Ids
 from deviceplugin.resources.shares import Meaning
-from deviceplugin.resources.usage import Key, Usage, usage_of, with_keys
+from deviceplugin.resources.usage import Claims, Key, Usage, usage_of, with_claims, with_keys
 from deviceplugin.runtime.latest import Latest
 
 __all__ = [
@@ -97,6 +97,7 @@ class Ledger:
         self.usage: Latest[Usage] = Latest(usage_of({}))
         self._holders: Mapping[ResourceName, frozenset[AdvertisedID]] = {}
         self._reserved: list[Key] = []  # and not among the holders yet
+        self._claims: dict[str, Claims] = {}
 
     @property
     def answered(self) -> bool:
@@ -210,6 +211,17 @@ class Ledger:
         self._entries |= before
         self._publish()
 
+    def claim(self, source: str, claims: Claims) -> None:
+        """These devices are held, not by ids of a resource but by what `claims` call it, in place
+        of those that `source` named before. No reply of the kubelet frees them."""
+        self._claims[source] = claims
+        self._mean(self._meanings)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether any device is held by something else than ids of resources."""
+        return any(self._claims.values())
+
     def source_restarted(self) -> None:
         """What was in use may be missing in the first replies of a source that has restarted."""
         now_s = self._now()
@@ -267,7 +279,8 @@ class Ledger:
     def _mean(self, meanings: dict[Key, tuple[Meaning, ...]]) -> None:
         """Replaced whole: `held` may be read meanwhile."""
         self._meanings = meanings
-        if self.usage.set(usage_of(meanings, self._unlisted())):
+        usage = with_claims(usage_of(meanings, self._unlisted()), self._claims.values())
+        if self.usage.set(usage):
             self._holders, self._reserved = _by_resource(self._entries), []
 
 

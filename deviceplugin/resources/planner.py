@@ -80,7 +80,7 @@ class Planner:
     async def follow_ledger(self) -> None:
         """Plan again whenever a device changes hands; runs until cancelled."""
         async for _ in self._ledger.usage.changes():
-            if self.current.choices:
+            if self.current.choices or self.current.decided or self._ledger.claimed:
                 self._replan()
 
     def _replan(self) -> None:

@@ -14,6 +14,10 @@ Meanings = Mapping[Key, tuple[Meaning, ...]]
 # A resource and the kind of its ids: a resource that was of whole GPUs may now be of replicas.
 Form = tuple[ResourceName, str]
 Held = frozenset[AdvertisedID]
+# Devices that are held beside the ids of resources, and what is said of their holders. The text
+# stands where a resource's name does: `in_use_as claim default/train`.
+Claims = Mapping[DeviceID, tuple[ResourceName, ...]]
+CLAIM = "claim"
 _NONE: Mapping[Form, Held] = MappingProxyType({})
 
 
@@ -70,6 +74,19 @@ def with_keys(usage: Usage, meanings: Meanings, unlisted: frozenset[Key] = froze
             forms[name, kind] = forms.get((name, kind), frozenset()) | {advertised}
             held[device] = MappingProxyType(forms)
     return Usage(MappingProxyType(held), unlisted)
+
+
+def with_claims(usage: Usage, sources: Iterable[Claims]) -> Usage:
+    """The usage with what claims hold, each a form of its own that keeps all others away."""
+    sources = tuple(filter(None, sources))
+    if not sources:
+        return usage
+    held = dict(usage.held)
+    for claims in sources:
+        for device, holders in claims.items():
+            forms = {(name, CLAIM): frozenset({AdvertisedID(device)}) for name in holders}
+            held[device] = MappingProxyType({**held.get(device, _NONE), **forms})
+    return Usage(MappingProxyType(held), usage.unlisted)
 
 
 def children_of(devices: Mapping[DeviceID, Device]) -> Mapping[DeviceID, tuple[DeviceID, ...]]:

@@ -24,7 +24,8 @@ from deviceplugin.config.config import Config
 from deviceplugin.config.effective import effective
 from deviceplugin.config.load import CORE_SECTIONS, PLACES, load
 from deviceplugin.config.reload import Origin, Reloader
-from deviceplugin.daemon.assembly import Start, assemble
+from deviceplugin.daemon.assembly import assemble
+from deviceplugin.daemon.core import Start
 from deviceplugin.daemon.daemon import Daemon
 from deviceplugin.daemon.generation import with_vendors
 from deviceplugin.discovery.registry import load_vendors
@@ -165,6 +166,10 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "labels.directory": "/etc/kubernetes/node-feature-discovery/else",
         "labels.expires_s": 7200,
         "labels.taints": [TAINT],
+        "dra.enabled": True,
+        "dra.driver": "gpu.example.com",
+        "dra.vendors": ["nvidia"],
+        "dra.handover": True,
         "metrics.pods": True,
         "telemetry.enabled": True,
         "telemetry.interval_s": 7.0,

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from deviceplugin.config.config import Config
-from deviceplugin.daemon.assembly import Core
+from deviceplugin.daemon.core import Core
 from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.registry import Family
 from deviceplugin.resources.allocation import Allocation

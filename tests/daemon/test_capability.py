@@ -17,7 +17,9 @@ from deviceplugin.config.effective import effective
 from deviceplugin.config.load import CAPABILITIES as SECTIONS
 from deviceplugin.config.load import load
 from deviceplugin.config.reload import LastReload, Origin, Reloader
-from deviceplugin.daemon.assembly import CAPABILITIES, Start, assemble
+from deviceplugin.daemon.assembly import assemble
+from deviceplugin.daemon.capabilities import CAPABILITIES
+from deviceplugin.daemon.core import Start
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all
 from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.control import ControlError, ask_daemon

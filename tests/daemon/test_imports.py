@@ -45,6 +45,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("deviceplugin.metrics.tls", "deviceplugin.metrics.access", "deviceplugin.kubernetes.api"),
         *("deviceplugin.labels.follow", "deviceplugin.vendors.nvidia.labels"),
         *("deviceplugin.vendors.amd.labels", "deviceplugin.vendors.intel.labels"),
+        *("deviceplugin.dra.node", "deviceplugin.dra.names", "deviceplugin.pb.dra_v1_pb2"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
         *("click", "deviceplugin.cli", "gettext"),

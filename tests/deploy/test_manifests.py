@@ -284,8 +284,8 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     objects = list(yaml.safe_load_all(built.stdout))
     here = {o["kind"]: o["metadata"].get("namespace") for o in objects}
     policy = "ValidatingAdmissionPolicy"
-    everywhere = {"Namespace", "ClusterRole", "ClusterRoleBinding", policy, f"{policy}Binding"}
-    everywhere.add("NodeFeatureRule")
+    everywhere = {"Namespace", "ClusterRole", "ClusterRoleBinding", "DeviceClass"}
+    everywhere |= {"NodeFeatureRule", policy, f"{policy}Binding"}
     own = {"ConfigMap", "DaemonSet", "ServiceAccount", "NetworkPolicy"}
     assert here.keys() == everywhere | own
     assert {here[kind] for kind in here.keys() - everywhere} == {"gpu-deviceplugin"}
@@ -294,7 +294,8 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     (daemonset,) = [o for o in objects if o["kind"] == "DaemonSet"]
     assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
-    files = {"config.yaml", "kubernetes.yaml", "metrics.yaml", "metrics-review.yaml", "labels.yaml"}
+    files = {"config.yaml", "dra.yaml", "kubernetes.yaml", "labels.yaml"}
+    files |= {"metrics.yaml", "metrics-review.yaml"}
     assert settings["data"].keys() == files
 
 

@@ -1,0 +1,107 @@
+"""The capabilities beyond the core, and what each is made with."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from deviceplugin.alerts.service import AlertsPart, Watched
+from deviceplugin.config.config import Config
+from deviceplugin.daemon.core import Capability, Core
+from deviceplugin.daemon.generation import Generations
+from deviceplugin.daemon.unsupported import UnsupportedPart
+from deviceplugin.dra.service import DraPart
+from deviceplugin.kubernetes.service import KubernetesPart
+from deviceplugin.labels.service import LabelsPart
+from deviceplugin.labels.sources import Sources as LabelSources
+from deviceplugin.model import ContainerEdits, Device
+from deviceplugin.page.service import PagePart
+from deviceplugin.page.sources import Sources as PageSources
+from deviceplugin.runtime.part import Part
+
+if TYPE_CHECKING:
+    from deviceplugin.dra.node import Wiring
+
+
+def _kubernetes(core: Core) -> Part[Config]:
+    sharing = core.sharing
+    return KubernetesPart(
+        core.start.config,
+        core.health.store,
+        lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
+    )
+
+
+def _telemetry(core: Core) -> Part[Config]:
+    return core.telemetry
+
+
+def _alerts(core: Core) -> Part[Config]:
+    watched = Watched(
+        now=core.start.now,
+        view=lambda: core.telemetry.view.value,
+        held=core.sharing.ledger.held,
+        listed=lambda: core.sharing.retention.listed.value,
+    )
+    return AlertsPart(core.start.config, watched)
+
+
+def _page(core: Core) -> Part[Config]:
+    health, sharing = core.health, core.sharing
+    sources = PageSources(
+        now=core.start.now,
+        inventory=lambda: health.store.current,
+        held=sharing.ledger.held,
+        listed=lambda: sharing.retention.listed.value,
+        notices=health.notices,
+        view=lambda: core.telemetry.view.value,
+    )
+    return PagePart(core.start.config, sources)
+
+
+def _unsupported(core: Core) -> Part[Config]:
+    part = UnsupportedPart(core.start.config)
+    core.health.note(lambda: part.notice)
+    return part
+
+
+def _labels(core: Core) -> Part[Config]:
+    generations = core.generations
+    sources = LabelSources(
+        inventory=lambda: core.health.store.current,
+        resources=lambda: core.sharing.planner.current.resources,
+        vendors=generations.vendors,
+        ready=lambda: not generations.problem(),
+        now=core.start.now,
+    )
+    return LabelsPart(core.start.config, sources)
+
+
+def _dra(core: Core) -> Part[Config]:
+    return DraPart(core.start.config, partial(dra_wiring, core))
+
+
+def dra_wiring(core: Core) -> "Wiring":
+    """What DRA works with, made where it is on."""
+    from deviceplugin.dra.node import InCluster, Wiring  # noqa: PLC0415  # where it is on
+
+    generations = core.generations
+    return Wiring(
+        store=core.health.store,
+        ledger=core.sharing.ledger,
+        source=core.sharing.forms.source,
+        described=partial(_described, generations),
+        keeper=core.keeper,
+        api=InCluster(),
+    )
+
+
+async def _described(
+    generations: Generations, device: Device
+) -> tuple[ContainerEdits, ContainerEdits]:
+    """By the vendors in force now."""
+    return await generations.current.edits.described(device)
+
+
+# A capability beyond the core is one line here.
+CAPABILITIES: tuple[Capability, ...] = (
+    *(_kubernetes, _labels, _dra, _telemetry, _alerts, _page, _unsupported),
+)

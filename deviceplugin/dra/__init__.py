@@ -1,0 +1,1 @@
+"""Dynamic resource allocation: GPUs that pods claim by ResourceClaims; off by default."""

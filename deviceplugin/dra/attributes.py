@@ -1,0 +1,111 @@
+"""What a device's slice says of it, under the names that its vendor's own DRA driver has; pure.
+
+Expressions of claims and DeviceClasses select by these names. What is not known is left out.
+"""
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from deviceplugin.dra.limits import Value, parse_version
+from deviceplugin.model import Device, Health
+
+STANDARD = "resource.kubernetes.io"
+Facts = dict[str, Value | None]
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What is known beside the device: its driver's version, the root of its PCI tree, its
+    health."""
+
+    driver_version: str | None = None
+    pcie_root: str | None = None
+    health: Health = Health.HEALTHY
+
+
+def attributes_of(device: Device, seen: Seen) -> Mapping[str, Value]:
+    """The attributes of a device, by its vendor's names and the standard ones."""
+    facts = _OF_VENDOR.get(device.vendor, _of_other)(device, seen)
+    facts |= {
+        f"{STANDARD}/pciBusID": device.pci_address,
+        f"{STANDARD}/pcieRoot": seen.pcie_root,
+        f"{STANDARD}/numaNode": device.numa_node,
+    }
+    return {key: value for key, value in sorted(facts.items()) if value is not None}
+
+
+def capacity_of(device: Device) -> Mapping[str, int]:
+    """The capacities of a device, in bytes and numbers."""
+    found = {
+        "memory": device.memory_bytes,
+        "multiprocessors": _number(device, "nvidia", "multiprocessors"),
+        "computeUnits": _number(device, "amd", "compute_units"),
+        "millicores": 1000 if device.vendor == "intel" else None,
+    }
+    return {key: number for key, number in found.items() if number is not None}
+
+
+def _of_nvidia(device: Device, seen: Seen) -> Facts:
+    capability = device.attributes.get("compute_capability")
+    return {
+        "type": "gpu" if device.parent is None else "mig",
+        "uuid": device.id,
+        "parentUUID": device.parent,
+        "profile": None if device.parent is None else device.profile,
+        "productName": device.product,
+        "architecture": device.architecture,
+        "cudaComputeCapability": _version(capability),
+        "driverVersion": _version(seen.driver_version),
+    }
+
+
+def _of_amd(device: Device, seen: Seen) -> Facts:
+    compute, memory = (
+        device.attributes.get(name) for name in ("compute_partition", "memory_partition")
+    )
+    return {
+        "type": "amdgpu" if device.parent is None else "amdgpu-partition",
+        "pciAddr": device.pci_address if device.parent is None else None,
+        "parentPciAddr": None if device.parent is None else device.pci_address,
+        "productName": device.product,
+        "partitionProfile": f"{compute}_{memory}".lower() if compute and memory else None,
+        "driverVersion": _version(seen.driver_version),
+    }
+
+
+def _of_intel(device: Device, seen: Seen) -> Facts:
+    return {
+        "type": "gpu" if device.parent is None else "vf",
+        "model": device.product,
+        "driver": device.driver or device.attributes.get("driver"),
+        "pciId": device.attributes.get("device_id"),
+        "pciAddress": device.pci_address,
+        "health": str(seen.health),
+    }
+
+
+def _of_other(device: Device, seen: Seen) -> Facts:
+    return {
+        "type": device.noun,
+        "uuid": device.id,
+        "parentUUID": device.parent,
+        "profile": device.profile,
+        "productName": device.product,
+        "driverVersion": _version(seen.driver_version),
+    }
+
+
+_OF_VENDOR: Mapping[str, Callable[[Device, Seen], Facts]] = {
+    "nvidia": _of_nvidia,
+    "amd": _of_amd,
+    "intel": _of_intel,
+}
+
+
+def _version(text: str | None) -> Value | None:
+    return parse_version(text) if text else None
+
+
+def _number(device: Device, vendor: str, name: str) -> int | None:
+    text = device.attributes.get(name, "") if device.vendor == vendor else ""
+    return int(text) if text.isascii() and text.isdecimal() else None

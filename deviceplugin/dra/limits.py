@@ -1,0 +1,120 @@
+"""What the API server accepts of a device: one bad text would cost the node all its slices; pure.
+
+Kubernetes 1.34 to 1.37, pkg/apis/resource/validation.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from deviceplugin.dra.names import MAX_LABEL
+
+MAX_TEXT = 64
+MAX_VALUES = 32  # attributes and capacities together
+MAX_DEVICES, MAX_TAINTED_DEVICES = 128, 64  # of a slice; with taints
+MAX_TAINTS, MAX_TAINTS_BEFORE_135 = 16, 4
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SEMVER = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+)
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+class Version(Struct, frozen=True):
+    """A semantic version: three numbers, none with a leading zero."""
+
+    text: str
+
+
+Value = str | int | bool | Version
+
+
+class Taint(Struct, frozen=True, order=True):
+    """Keeps claims away from a device that do not tolerate it."""
+
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+
+class SliceDevice(Struct, frozen=True, kw_only=True):
+    """A device as a ResourceSlice has it; `capacity` in units of one."""
+
+    name: str
+    attributes: Mapping[str, Value]
+    capacity: Mapping[str, int]
+    taints: tuple[Taint, ...] = ()
+
+
+def parse_version(text: str) -> Value:
+    """A version of three numbers where the text is one or can be made one (`570.86.03` is
+    570.86.3, `13.2` is 13.2.0), else the text."""
+    numbers = text.split(".")
+    if 1 < len(numbers) <= 3 and all(part.isascii() and part.isdecimal() for part in numbers):
+        whole = [str(int(part)) for part in numbers]
+        return Version(".".join([*whole, "0"][:3]))
+    return Version(text) if len(text) <= MAX_TEXT and _SEMVER.fullmatch(text) else text
+
+
+def fitted(device: SliceDevice, *, most_taints: int = MAX_TAINTS) -> SliceDevice | None:
+    """The device without whatever of it the API server would refuse; None where that is its name.
+
+    `dropped` says what was left out.
+    """
+    if len(device.name) > MAX_LABEL or not _DNS_LABEL.fullmatch(device.name):
+        return None
+    capacity = {key: n for key, n in device.capacity.items() if _key_fits(key) and n >= 0}
+    attributes = {key: v for key, v in device.attributes.items() if _key_fits(key) and _fits(v)}
+    room = MAX_VALUES - min(len(capacity), MAX_VALUES)
+    taints = [taint for taint in sorted(device.taints) if _taint_fits(taint)]
+    return replace(
+        device,
+        attributes=dict(sorted(attributes.items())[:room]),
+        capacity=dict(sorted(capacity.items())[:MAX_VALUES]),
+        taints=tuple(taints[:most_taints]),
+    )
+
+
+def dropped(device: SliceDevice, fits: SliceDevice | None) -> Iterator[str]:
+    """What of a device is not published, in words."""
+    if fits is None:
+        yield f"device {device.name[:MAX_TEXT]!r}: its name is not a DNS label"
+        return
+    for kind, before, after in (
+        ("attribute", device.attributes, fits.attributes),
+        ("capacity", device.capacity, fits.capacity),
+    ):
+        for key in sorted(before.keys() - after.keys()):
+            yield f"device {device.name}: {kind} {key[:MAX_TEXT]} is not one that is accepted"
+    for taint in sorted(set(device.taints) - set(fits.taints)):
+        yield f"device {device.name}: taint {taint.key[:MAX_TEXT]} is left out"
+
+
+def _key_fits(key: str) -> bool:
+    domain, slash, name = key.rpartition("/")
+    if not _IDENTIFIER.fullmatch(name):
+        return False
+    return not slash or (len(domain) <= MAX_LABEL and bool(_SUBDOMAIN.fullmatch(domain)))
+
+
+def _fits(value: Value) -> bool:
+    if isinstance(value, Version):
+        return len(value.text) <= MAX_TEXT and bool(_SEMVER.fullmatch(value.text))
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT
+    return isinstance(value, bool) or -(2**63) <= value < 2**63
+
+
+def _taint_fits(taint: Taint) -> bool:
+    domain, _, name = taint.key.rpartition("/")
+    return (
+        0 < len(name) <= MAX_LABEL
+        and bool(_LABEL_VALUE.fullmatch(name))
+        and (not domain or bool(_SUBDOMAIN.fullmatch(domain)))
+        and len(taint.value) <= MAX_LABEL
+        and bool(_LABEL_VALUE.fullmatch(taint.value))
+    )
