@@ -260,3 +260,16 @@ API int nvmlDeviceGetComputeRunningProcesses_v2(struct handle *h, u32 *n, struct
 API int nvmlDeviceGetComputeRunningProcesses_v3(struct handle *h, u32 *n, struct process *out) {
     return processes(__func__, h, n, out);
 }
+static int no_processes(const char *fn, struct handle *h, u32 *n) {
+    struct call c;
+    int code = enter(fn, h, A_GPU | A_MIG, &c);
+    if (code) return code;
+    *n = 0;
+    return leave(OK);
+}
+API int nvmlDeviceGetGraphicsRunningProcesses_v2(struct handle *h, u32 *n, struct process *out) {
+    return (void)out, no_processes(__func__, h, n);
+}
+API int nvmlDeviceGetGraphicsRunningProcesses_v3(struct handle *h, u32 *n, struct process *out) {
+    return (void)out, no_processes(__func__, h, n);
+}
