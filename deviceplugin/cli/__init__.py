@@ -23,6 +23,7 @@ from deviceplugin.cli.operator import operator_commands
 from deviceplugin.config.config import Config, Setting, parse_choice
 from deviceplugin.config.load import check_host_root, effective, load
 from deviceplugin.config.notices import notice_lines
+from deviceplugin.errors import ConfigError
 from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
@@ -180,6 +181,36 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
 
 def _ids(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@cli.command(
+    "provision",
+    help="""Show what it takes to cut this node's GPUs as a file of layouts says.
+
+    Nothing is changed. The file has `partitions`, or is that of mig-parted (`mig-configs`) or of
+    AMD's Device Config Manager (`gpu-config-profiles`); of those two --layout names one entry.
+    """,
+    short_help="Show what it takes to cut this node's GPUs as a file says.",
+)
+@settings_options((*_LOOK_FLAGS, "state_dir"))
+@click.option("--layouts", metavar="FILE", help="The file of layouts.")
+@click.option("--layout", metavar="NAME", help="The entry of a foreign file.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; required, it is all there is today.")
+@format_option()
+def plan_partitions(form: str | None, *, dry_run: bool, **flags: str | None) -> None:
+    from deviceplugin.cli.provision import (  # noqa: PLC0415  # not a part of `run`
+        plan_here,
+        read_layouts,
+    )
+    from deviceplugin.provision.report import plan_text  # noqa: PLC0415
+
+    form = parse_format(form)
+    if not dry_run:
+        raise ConfigError("--dry-run", "", "the flag: the plan is all that this command gives")
+    layouts = read_layouts(flags.pop("layouts"), flags.pop("layout"))
+    config, _ = _load_here(flags)
+    configure_logs("error", "console")
+    click.echo(_render(plan_here(config, layouts), form, plan_text), nl=False)
 
 
 @cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")

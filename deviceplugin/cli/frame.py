@@ -16,7 +16,7 @@ from deviceplugin.run import FLAGS, lines_of, status_of
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS = (
     ("The daemon", ("run", "check")),
-    ("This node", ("discover", "vendors", "explain", "health")),
+    ("This node", ("discover", "vendors", "explain", "health", "provision")),
     ("Operators", ("cordon", "uncordon")),
     ("To try it", ("demo",)),
 )
