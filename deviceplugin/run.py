@@ -24,7 +24,8 @@ FLAGS = (
     *("config", "node_name", "vendors", "host_root", "kubelet_dir", "cdi_dir", "state_dir"),
     *("trusted_dirs", "metrics_address", "log_level", "log_format", "allow_unsupported"),
 )
-_BY_OPTION = {f"--{name.replace('_', '-')}": name for name in FLAGS}
+SWITCHES = frozenset({"allow_unsupported"})  # they have no value
+_BY_OPTION = {f"--{name.replace('_', '-')}": name for name in FLAGS if name not in SWITCHES}
 
 
 def plain_flags(arguments: Sequence[str]) -> dict[str, str | None] | None:
@@ -82,6 +83,7 @@ def run(flags: Mapping[str, str | None]) -> None:
         log.error("configuration_refused", reason=started.refused, instead=started.instead)
     for event, fields in notices(config):
         log.warning(event, **fields)
+    _raise_descriptor_limit()
     asyncio.run(_serve(started, flags))
 
 
@@ -103,7 +105,6 @@ async def _serve(started: Started, flags: Mapping[str, str | None]) -> None:
         good_at=started.good_at,
     )
     config, vendors = await with_vendors(started.config, started.modules)
-    _raise_descriptor_limit()
     seed = int.from_bytes(os.urandom(4))
     start = Start(config=config, vendors=vendors, now=_steady_clock(), seed=seed, origin=origin)
     serving = asyncio.create_task(assemble(start).run())

@@ -1,10 +1,8 @@
 """The command line: the only reader of argv."""
 
 import asyncio
-import json
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,12 +19,13 @@ from deviceplugin.cli.frame import (
     settings_options,
 )
 from deviceplugin.cli.operator import operator_commands
-from deviceplugin.config.config import Config, Setting, parse_choice, parse_directory
-from deviceplugin.config.effective import check_host_root, effective
+from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
+from deviceplugin.cli.printed import PRINTED
+from deviceplugin.config.config import Config, Setting, parse_choice
+from deviceplugin.config.effective import effective
 from deviceplugin.config.load import load
 from deviceplugin.config.notices import notice_lines
 from deviceplugin.config.origins import PREFIX
-from deviceplugin.host import Host
 from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
@@ -38,12 +37,6 @@ file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
 SCENARIO_NAMES = ("mixed", "nvidia", "amd", "intel")
-# Those of deviceplugin.cli.alerts.
-RENDERED = (
-    *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
-    *("gpu_overview", "gpu_details"),
-)
-_LOOK_FLAGS = ("config", "node_name", "vendors", "host_root")
 
 
 @click.group(
@@ -71,7 +64,7 @@ def run(**flags: str | None) -> None:
     " else, or with other flags than --state-dir, as they are now.",
     short_help="Show this node's GPUs, their resources and their faults.",
 )
-@settings_options((*_LOOK_FLAGS, "state_dir"))
+@settings_options((*LOOK_FLAGS, "state_dir"))
 @format_option()
 def discover(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
@@ -81,14 +74,14 @@ def discover(form: str | None, **flags: str | None) -> None:
     form = parse_format(form)
     document = view(flags, {"operation": "discover"})
     if document is None:
-        config, modules = _load_here(flags)
+        config, modules = load_here(flags)
         configure_logs("error", "console")
         document = asyncio.run(look(config, modules))
-    click.echo(_render(document, form, report_text), nl=False)
+    click.echo(rendered(document, form, report_text), nl=False)
 
 
 @cli.command(help="Show the installed vendors and what the daemon takes up of each.")
-@settings_options(_LOOK_FLAGS)
+@settings_options(LOOK_FLAGS)
 @format_option()
 def vendors(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.vendors import (  # noqa: PLC0415  # not a part of `run`
@@ -97,17 +90,10 @@ def vendors(form: str | None, **flags: str | None) -> None:
     )
 
     form = parse_format(form)
-    config, modules = _load_here(flags)
+    config, modules = load_here(flags)
     configure_logs("error", "console")
     document = asyncio.run(describe_vendors(config, modules))
-    click.echo(_render(document, form, vendors_text), nl=False)
-
-
-def _load_here(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorModule]]:
-    """The configuration for a command that looks at this node; raises ConfigError."""
-    config, modules = load(flags)
-    check_host_root(config)
-    return config, modules
+    click.echo(rendered(document, form, vendors_text), nl=False)
 
 
 @cli.command(
@@ -135,41 +121,19 @@ def check(
 
         form = parse_format(form, ("table", "json", "yaml"))
         shown, text = tell_documents(flags, document, explain, node=node)
-        click.echo(_render(shown, form, text), nl=False)
+        click.echo(rendered(shown, form, text), nl=False)
         variable = os.environ.get(f"{PREFIX}ALLOW_UNSUPPORTED")
         end_refused(shown, allowed="true" in (flags.get("allow_unsupported"), variable))
         return
     form = parse_format(form, ("yaml", "json"))
-    config, modules = _load_here(flags) if node else load(flags)
+    config, modules = load_here(flags) if node else load(flags)
     for line in notice_lines(config):
         click.echo(line, err=True)
     remarks = _remarks(config, modules) if node else []
-    click.echo(_render(effective(config), form), nl=False)
+    click.echo(rendered(effective(config), form), nl=False)
     for line in remarks:
         click.echo(f"on this node: {line}", err=True)
     click.echo("configuration is valid", err=True)
-
-
-@cli.command(help="Print the JSON Schema of a configuration, for editors.")
-@settings_options(("vendors",))
-def schema(**flags: str | None) -> None:
-    from deviceplugin.cli.describe import schema_document  # noqa: PLC0415  # not a part of `run`
-
-    _, modules = load(flags)
-    click.echo(json.dumps(schema_document(modules), indent=1))
-
-
-@cli.group(help="Print manifests that a configuration asks for.")
-def render() -> None:
-    pass
-
-
-@render.command(help="Print the roles of security.access_control as ClusterRoles.")
-@settings_options(("config", "allow_unsupported"))
-def rbac(**flags: str | None) -> None:
-    from deviceplugin.cli.describe import rbac_text  # noqa: PLC0415  # not a part of `run`
-
-    click.echo(rbac_text(load(flags)[0]), nl=False)
 
 
 def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
@@ -181,7 +145,7 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
 
 
 @cli.command("explain", help="Show which devices a container would get, why, and the runners-up.")
-@settings_options((*_LOOK_FLAGS, "state_dir"))
+@settings_options((*LOOK_FLAGS, "state_dir"))
 @click.argument("resource", required=False)
 @click.option(
     "--resource", "named", metavar="NAME", help="The resource, if it is not the argument."
@@ -220,41 +184,14 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
     )
     document = view(flags, request_of(asked))
     if document is None:
-        config, modules = _load_here(flags)
+        config, modules = load_here(flags)
         configure_logs("error", "console")
         document = asyncio.run(explain_once(config, modules, asked))
-    click.echo(_render(document, form, explanation_text), nl=False)
+    click.echo(rendered(document, form, explanation_text), nl=False)
 
 
 def _ids(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-@cli.command(
-    help="Print what RUNTIME (containerd, crio or docker) needs in its configuration, for the"
-    " version that is installed; nothing is written.",
-    short_help="Print what a container runtime must be configured for.",
-)
-@settings_options(("host_root",))
-@click.argument("runtime")
-@click.option("--check", "compare", is_flag=True, help="Compare it with what is configured.")
-def runtime(runtime: str, host_root: str | None, *, compare: bool) -> None:
-    from deviceplugin.cli.runtime import NAMES, advice, differences, rendered  # noqa: PLC0415
-
-    name = parse_choice(Setting(runtime, "RUNTIME"), tuple(NAMES))
-    root = parse_directory(
-        Setting(host_root or os.environ.get(f"{PREFIX}HOST_ROOT", "/"), "--host-root")
-    )
-    told = advice(Host(root), name)
-    if not compare:
-        click.echo(rendered(told), nl=False)
-        return
-    lines = differences(told)
-    for line in lines:
-        click.echo(line)
-    click.echo(f"{name}: {len(lines)} differences" if lines else f"{name} is configured", err=True)
-    if lines:
-        sys.exit(1)
 
 
 @cli.command(help="Show the daemon at work on a simulated node; needs no GPU and no cluster.")
@@ -275,24 +212,6 @@ def demo(scenario: str, *, keep: bool) -> None:
     asyncio.run(run_demo(SCENARIOS[name], keep=keep))
 
 
-def _render(
-    document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str] | None = None
-) -> str:
-    renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
-        "table": as_table or _yaml,
-        "json": lambda document: json.dumps(document, indent=2) + "\n",
-        "yaml": _yaml,
-    }
-    return renderers[form](document)
-
-
-def _yaml(document: dict[str, Any]) -> str:
-    import yaml  # noqa: PLC0415  # not a part of `run`
-
-    plain = json.loads(json.dumps(document))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
 def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
     """The answer of the daemon that the flags mean."""
     from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
@@ -300,33 +219,7 @@ def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
     return ask(state_dir, request)
 
 
-@cli.group(help="Alerts and dashboards of the section `monitoring`, for other programs.")
-def alerts() -> None:
-    """Its only command has all forms."""
-
-
-@alerts.command(
-    "render",
-    help="Print alerting rules for Prometheus, the default ones and those of the configuration, or"
-    " a dashboard for Grafana.",
-)
-@settings_options(("config",))
-@click.option(
-    "--as",
-    "what",
-    metavar=f"[{'|'.join(RENDERED)}]",
-    default=RENDERED[0],
-    help="What to print. Default rules.",
-)
-def render_alerts(what: str, config: str | None) -> None:
-    from deviceplugin.cli.alerts import render  # noqa: PLC0415  # not a part of `run`
-
-    what = parse_choice(Setting(what, "--as"), RENDERED)
-    found, _ = load({"config": config})
-    render(what, found.sections)
-
-
-for _command in operator_commands(_ask):
+for _command in (*operator_commands(_ask), *PRINTED):
     cli.add_command(_command)
 
 

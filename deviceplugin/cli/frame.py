@@ -16,15 +16,15 @@ from deviceplugin.run import FLAGS, lines_of, status_of
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
-    ("This node", ("discover", "vendors", "explain", "health", "status", "runtime")),
+    ("This node", ("discover", "vendors", "explain", "health", "status", "runtime", "provision")),
     ("Operators", ("cordon", "uncordon")),
     ("To try it", ("demo",)),
 )
 EXIT_STATUS = """\b
 Exit status:
   0    done
-  1    the daemon or the node refuses; `health`, `status`: a device is Unhealthy;
-       `runtime --check`: a difference
+  1    the daemon or the node refuses; `health` and `status`: a device is
+       Unhealthy; `runtime --check`: a difference
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

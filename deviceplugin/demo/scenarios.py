@@ -120,6 +120,15 @@ def _ignore(_: object) -> None:
 
 
 SCENARIOS: Mapping[str, Scenario] = {
+    "mixed": Scenario(
+        "8 NVIDIA A100, an AMD MI300X in eight partitions with a V620, an Intel Arc Pro B60 with"
+        " six virtual functions: three vendors, one daemon",
+        _mixed,
+        NVIDIA
+        | {"amd.com/gpu": 8, "amd.com/mxgpu-4gb": 8}
+        | {"intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
+        {"nvidia.com/mig-1g.5gb": 1, "amd.com/mxgpu-4gb": 1, "intel.com/xe-4gb": 1},
+    ),
     "nvidia": Scenario(
         "8 NVIDIA A100, two of them cut into MIG instances",
         _nvidia,
@@ -139,14 +148,5 @@ SCENARIOS: Mapping[str, Scenario] = {
         _intel,
         {"intel.com/gpu": 1, "intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
         {"intel.com/xe-4gb": 2},
-    ),
-    "mixed": Scenario(
-        "8 NVIDIA A100, an AMD MI300X in eight partitions with a V620, an Intel Arc Pro B60 with"
-        " six virtual functions: three vendors, one daemon",
-        _mixed,
-        NVIDIA
-        | {"amd.com/gpu": 8, "amd.com/mxgpu-4gb": 8}
-        | {"intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
-        {"nvidia.com/mig-1g.5gb": 1, "amd.com/mxgpu-4gb": 1, "intel.com/xe-4gb": 1},
     ),
 }

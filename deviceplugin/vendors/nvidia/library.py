@@ -23,6 +23,7 @@ from deviceplugin.vendors.nvidia.codes import (
 from deviceplugin.vendors.nvidia.folders import FOLDERS, DriverTree, library_folders
 
 FILE = "libnvidia-ml.so.1"
+MAX_INSTANCES = 64  # of a GPU: today's drivers cut seven
 # Where driver containers put the driver's file tree.
 DRIVER_CONTAINER_ROOTS = ("/run/nvidia/driver",)
 
@@ -129,6 +130,27 @@ class Nvml:
         for place, number in enumerate(numbers):
             question.metrics[place].metricId = number
         return question
+
+    def instances(self, function: str, kind: str, parent: Any, profile: int) -> list[Any]:
+        """The handles of the instances of a profile; `kind` is the type of their handles."""
+        handles, count = (getattr(self._api, kind) * MAX_INSTANCES)(), ctypes.c_uint(MAX_INSTANCES)
+        self.call(function, parent, profile, handles, ctypes.byref(count))
+        return list(handles[: count.value])
+
+    def placements(self, gpu: Any, profile: int) -> list[tuple[int, int]] | None:
+        """Where instances of a profile can be, as (start, size); None where it is not told."""
+        kind = self._api.c_nvmlGpuInstancePlacement_t
+        places, count = (kind * MAX_INSTANCES)(), ctypes.c_uint(MAX_INSTANCES)
+        function = "nvmlDeviceGetGpuInstancePossiblePlacements"
+        if self.ask(function, gpu, profile, places, ctypes.byref(count)) is None:
+            return None
+        return [(int(one.start), int(one.size)) for one in places[: count.value]]
+
+    def create_instance(self, gpu: Any, profile: int, start: int, size: int) -> Any:
+        """The handle of a new GPU instance at that place."""
+        place = self._api.c_nvmlGpuInstancePlacement_t(start, size)
+        function = "nvmlDeviceCreateGpuInstanceWithPlacement"
+        return self.call(function, gpu, profile, ctypes.byref(place))
 
     def close(self) -> None:
         """Let the library go; handles are void afterwards."""

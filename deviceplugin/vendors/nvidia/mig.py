@@ -20,7 +20,7 @@ from deviceplugin.vendors.nvidia.codes import (
     NOT_FOUND,
     NOT_SUPPORTED,
 )
-from deviceplugin.vendors.nvidia.library import Nvml, implausible
+from deviceplugin.vendors.nvidia.library import MAX_INSTANCES, Nvml, implausible
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
 _HOLE = frozenset({NOT_FOUND, INVALID_ARGUMENT})
@@ -42,7 +42,6 @@ _ENGINES = (
     ("jpeg", "Jpeg"),
     ("ofa", "Ofa"),
 )
-MAX_INSTANCES = 64  # of a GPU: today's drivers cut seven
 PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us is still read
 
 
@@ -175,16 +174,21 @@ def _suffix(nvml: Nvml, gpu: Any, gpu_instance: int) -> str:
     handle = nvml.call("nvmlDeviceGetGpuInstanceById", gpu, gpu_instance)
     wanted = nvml.call("nvmlGpuInstanceGetInfo", handle).profileId
     for index in range(PROFILE_INDICES):
-        info = _profile_info(nvml, gpu, index)
-        if info is None or info.id != wanted:
-            continue
-        if index in GPU_INSTANCE_SUFFIXES:
-            return GPU_INSTANCE_SUFFIXES[index]
-        return suffix_of(_profile_text(info))
+        info = profile_info(nvml, gpu, index)
+        if info is not None and info.id == wanted:
+            return suffix_at(index, info)
     return ""
 
 
-def _profile_info(nvml: Nvml, gpu: Any, index: int) -> Any:
+def suffix_at(index: int, info: Any) -> str:
+    """The suffix of the profile that NVML has at this index."""
+    if index in GPU_INSTANCE_SUFFIXES:
+        return GPU_INSTANCE_SUFFIXES[index]
+    return suffix_of(_profile_text(info))
+
+
+def profile_info(nvml: Nvml, gpu: Any, index: int) -> Any:
+    """What NVML tells of the profile at an index, None where it has none; raises LibraryError."""
     try:
         return nvml.call("nvmlDeviceGetGpuInstanceProfileInfo", gpu, index)
     except LibraryError as error:

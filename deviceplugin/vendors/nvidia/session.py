@@ -20,9 +20,9 @@ from deviceplugin.vendors.nvidia.codes import FATAL
 from deviceplugin.vendors.nvidia.discovery import MAX_GPUS, Scan, read_gpus
 from deviceplugin.vendors.nvidia.events import watch_events
 from deviceplugin.vendors.nvidia.gpus import read_handle, read_state
-from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml
+from deviceplugin.vendors.nvidia.library import MAX_INSTANCES, Nvml, OpenNvml
 from deviceplugin.vendors.nvidia.links import Links, read_links
-from deviceplugin.vendors.nvidia.mig import MAX_INSTANCES, read_instance_handle
+from deviceplugin.vendors.nvidia.mig import read_instance_handle
 from deviceplugin.vendors.nvidia.probes import GpuReadings, read_gpu_readings
 
 if TYPE_CHECKING:  # what only telemetry needs

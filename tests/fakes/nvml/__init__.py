@@ -8,6 +8,7 @@ Names for tests stand here; the C side and the scenario's text format are descri
 """
 
 from tests.fakes.nvml.cards import (
+    a30,
     a100_40gb,
     a100_80gb,
     b200,
@@ -56,6 +57,7 @@ __all__ = [
     "RowHistogram",
     "Scenario",
     "SramErrors",
+    "a30",
     "a100_40gb",
     "a100_80gb",
     "b200",

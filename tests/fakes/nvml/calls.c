@@ -145,8 +145,17 @@ static const struct record *by_uuid(enum kind kind, const char *uuid) {
 
 const struct record *mig_record(const struct handle *h) {
     if (h->what == A_MIG) return by_uuid(MIG, h->uuid);
+    if (h->what == AN_INSTANCE) return instance_record(h->gpu, h->gi);
     for (const struct record *r = NULL; (r = next_record(r, MIG, h->gpu));)
-        if (must(r, "gi") == h->gi && (h->what == AN_INSTANCE || must(r, "ci") == h->ci)) return r;
+        if (must(r, "gi") == h->gi && must(r, "ci") == h->ci) return r;
+    return NULL;
+}
+
+const struct record *instance_record(int gpu, u64 gi) {
+    const enum kind kinds[] = {MIG, INSTANCE};
+    for (int k = 0; k < 2; k++)
+        for (const struct record *r = NULL; (r = next_record(r, kinds[k], gpu));)
+            if (must(r, "gi") == gi) return r;
     return NULL;
 }
 

@@ -16,6 +16,14 @@ _SHAPES = (
     (7, 20, 1, 1, "+me", 1, 1, (0, 1, 2, 3, 4, 5, 6)),
     (9, 15, 1, 2, "", 4, 2, (0, 2, 4, 6)),
 )
+# The A30 has four slices, and quarters of its memory.
+_A30_SHAPES = (
+    (0, 14, 1, 1, "", 4, 1, (0, 1, 2, 3)),
+    (1, 5, 2, 2, "", 2, 2, (0, 2)),
+    (3, 0, 4, 4, "", 1, 4, (0,)),
+    (7, 21, 1, 1, "+me", 1, 1, (0, 1, 2, 3)),
+    (8, 6, 2, 2, "+me", 1, 2, (0, 2)),
+)
 _CI_SLICES = {1: (1,), 2: (1, 2), 3: (1, 2, 3), 4: (1, 2, 4), 7: (1, 2, 3, 4, 7)}
 _CI_INDEX = {1: 0, 2: 1, 3: 2, 4: 3, 7: 4}
 _CI_INDEX_ME = 7
@@ -29,6 +37,7 @@ class _Card(Struct, frozen=True, kw_only=True):
     sms: dict[int, int]
     decoders: dict[int, int]
     jpeg_as_decoders: bool
+    shapes: tuple[tuple[int, int, int, int, str, int, int, tuple[int, ...]], ...] = _SHAPES
 
 
 _AMPERE_SMS = {0: 14, 1: 28, 2: 42, 3: 56, 4: 98, 7: 14, 9: 14}
@@ -72,11 +81,19 @@ _B200 = _Card(
     decoders=_HOPPER_DECODERS,
     jpeg_as_decoders=True,
 )
+_A30 = _Card(
+    memory_mb={1: 5836, 2: 11672, 4: 23344},
+    gigabytes={1: 6, 2: 12, 4: 24},
+    sms={0: 14, 1: 28, 3: 56, 7: 14, 8: 28},
+    decoders={0: 1, 1: 2, 3: 4, 7: 1, 8: 2},
+    jpeg_as_decoders=False,
+    shapes=_A30_SHAPES,
+)
 
 
 def _gi_profiles(card: _Card) -> tuple[GiProfile, ...]:
     profiles = []
-    for index, driver_id, slices, eighths, suffix, instances, size, starts in _SHAPES:
+    for index, driver_id, slices, eighths, suffix, instances, size, starts in card.shapes:
         decoders, media = card.decoders[index], int(index in {4, 7})
         profile = GiProfile(
             index=index,
@@ -98,7 +115,8 @@ def _gi_profiles(card: _Card) -> tuple[GiProfile, ...]:
 
 
 def _ci_profile(gi: GiProfile, slices: int) -> CiProfile:
-    index = _CI_INDEX_ME if gi.name.endswith("+me") else _CI_INDEX[slices]
+    single_media = gi.slices == 1 and gi.name.endswith("+me")
+    index = _CI_INDEX_ME if single_media else _CI_INDEX[slices]
     return CiProfile(
         gi_profile=gi.id,
         index=index,
@@ -164,6 +182,17 @@ def _hopper(name: str, device_id: int, total_mb: int) -> dict[str, Any]:
         "pcie_gen": 5,
         "max_pcie_gen": 5,
     }
+
+
+def a30(index: int, **changes: Any) -> Gpu:
+    values = {
+        "name": "NVIDIA A30",
+        "pci_device_id": 0x20B710DE,
+        "memory_total_bytes": 24576 << 20,
+        "mig_max": 4,
+        "power_limit_mw": 165_000,
+    }
+    return _gpu(index, _A30, values | changes)
 
 
 def a100_40gb(index: int, **changes: Any) -> Gpu:  # Any: whatever fields Gpu has

@@ -1,6 +1,7 @@
 """The handle a test holds: installs the double under a root and changes what it answers."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from tests.fakes.nvml.partition import with_mig, without_mig
 from tests.fakes.nvml.render import render
 
 XID_EVENT = 0x8
+HOPPER = 9  # NVML's number of the architecture
 MIG_CONFIG_EVENT = 0x100
 NO_INSTANCE = 0xFFFFFFFF
 
@@ -66,6 +68,15 @@ class NvmlDouble:
 
     def clear_mig(self, index: int) -> None:
         self.update_gpu(index, without_mig)
+
+    def reset(self, index: int) -> None:
+        """As a reset of the GPU, or a new start of the node: no instances; a mode that is pending
+        is in force, and from Hopper on MIG mode is off."""
+        scenario = (self.folder / "nvml-scenario").read_text()
+        found = re.search(rf"(?m)^gpu gpu={index} .* mig_pending=([01])", scenario)
+        ampere = (self.scenario.gpu(index).architecture or 0) < HOPPER
+        mode = int(found[1]) if found and ampere else 0
+        self.update_gpu(index, lambda gpu: replace(gpu, mig=(), mig_current=mode, mig_pending=mode))
 
     # -- faults -----------------------------------------------------------------------------
     def lose(self, index: int, code: int = GPU_IS_LOST) -> None:

@@ -23,6 +23,9 @@ enum code {
     TIMEOUT = 10,
     FUNCTION_NOT_FOUND = 13,
     GPU_IS_LOST = 15,
+    RESET_REQUIRED = 16,
+    IN_USE = 19,
+    INSUFFICIENT_RESOURCES = 23,
     VERSION_MISMATCH = 25,
     UNKNOWN = 999,
 };
@@ -30,7 +33,7 @@ enum code {
 /* ---- scenario.c: the parsed file; call with the lock held ---- */
 enum kind {
     SYSTEM, GPU, NVLINK, TOPOLOGY, FIELD, ECC, REMAPPED, HISTOGRAM, SRAM, FABRIC, PROCESS, GPM,
-    GI_PROFILE, CI_PROFILE, MIG, FAULT_ERROR, FAULT_HANG, FAULT_SLOW, FAULT_CRASH, LIE,
+    GI_PROFILE, CI_PROFILE, MIG, INSTANCE, FAULT_ERROR, FAULT_HANG, FAULT_SLOW, FAULT_CRASH, LIE,
     KINDS
 };
 #define ANY_GPU (-1)
@@ -93,6 +96,8 @@ u64 lie_number(const char *function, int gpu, u64 truth);
 int require_init(int change); /* lock held: adjust the reference count, answer what it was */
 struct handle *handle_for(enum what what, const char *uuid, int gpu, unsigned gi, unsigned ci);
 const struct record *mig_record(const struct handle *h);
+/* The GPU instance, from its own line or from that of a MIG device in it; NULL if none. */
+const struct record *instance_record(int gpu, u64 gi);
 void lock(void);
 void unlock(void);
 void pause_ms(unsigned ms);

@@ -88,12 +88,9 @@ API int nvmlDeviceGetGpuInstanceById(struct handle *h, unsigned id, struct handl
     int code = enter(__func__, h, A_GPU, &c);
     if (code) return code;
     if (!mig_is_on(&c)) return leave(NOT_SUPPORTED);
-    for (const struct record *r = NULL; (r = next_record(r, MIG, c.gpu));)
-        if (must(r, "gi") == id) {
-            *out = handle_for(AN_INSTANCE, text(c.record, "uuid"), c.gpu, id, 0);
-            return leave(OK);
-        }
-    return leave(NOT_FOUND);
+    if (!instance_record(c.gpu, id)) return leave(NOT_FOUND);
+    *out = handle_for(AN_INSTANCE, text(c.record, "uuid"), c.gpu, id, 0);
+    return leave(OK);
 }
 
 struct placement { u32 start, size; };

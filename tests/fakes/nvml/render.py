@@ -18,7 +18,6 @@ _NOT_ON_THE_GPU_LINE = {
     "local_cpulist",
     "recovery_action",
 }
-_HOST_SIDE_OF_PROFILES = {"size", "starts"}
 
 
 def render(scenario: Scenario) -> str:
@@ -47,8 +46,8 @@ def _gpu_lines(gpu: Gpu) -> Iterator[str]:
     for word, part in _parts(gpu):
         yield _line(word, gpu=gpu.index, **_plain_values(part))
     for profile in gpu.gi_profiles:
-        values = _plain_values(profile, _HOST_SIDE_OF_PROFILES)
-        yield _line("gi_profile", gpu=gpu.index, **values | {"name": f"MIG {profile.name}"})
+        own = {"name": f"MIG {profile.name}", "starts": ",".join(map(str, profile.starts))}
+        yield _line("gi_profile", gpu=gpu.index, **_plain_values(profile) | own)
     for compute in gpu.ci_profiles:
         values = _plain_values(compute)
         yield _line("ci_profile", gpu=gpu.index, **values | {"name": f"MIG {compute.name}"})

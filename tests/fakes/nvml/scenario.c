@@ -33,12 +33,13 @@ static const struct { const char *word; int per_gpu; const char *keys; } grammar
     [PROCESS] = {"process", 1, " pid! memory! gi ci sm graphics "},
     [GPM] = {"gpm", 1, " metric! value! gi "},
     [GI_PROFILE] = {"gi_profile", 1, " index! id! p2p! slices! instances! sms! copy! decoder!"
-                                     " encoder! jpeg! ofa! memory_mb! name! "},
+                                     " encoder! jpeg! ofa! memory_mb! name! size starts "},
     [CI_PROFILE] = {"ci_profile", 1, " gi_profile! index! engine! id! slices! instances! sms! copy!"
                                      " decoder! encoder! jpeg! ofa! name! "},
     [MIG] = {"mig", 1, " slot! uuid! name gi! gi_profile! start! size! ci! ci_profile! ci_start!"
                        " ci_size! gi_slices! ci_slices! sms! copy! decoder! encoder! jpeg! ofa!"
                        " memory_mb! memory_used_bytes "},
+    [INSTANCE] = {"instance", 1, " gi! gi_profile! start! size! "},
     [FAULT_ERROR] = {"error", 0, " gpu function! except code! "},
     [FAULT_HANG] = {"hang", 0, " gpu function! except "},
     [FAULT_SLOW] = {"slow", 0, " gpu function! except ms! "},

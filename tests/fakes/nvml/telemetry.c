@@ -246,7 +246,7 @@ static void fill_process(struct process *out, const struct record *r) {
 static int processes(const char *fn, struct handle *h, u32 *count, struct process *out,
                      u64 graphics) {
     struct call c;
-    int code = enter(fn, h, A_GPU, &c);
+    int code = enter(fn, h, graphics ? A_GPU | A_MIG : A_GPU, &c);
     if (code) return code;
     if (!count) return leave(INVALID_ARGUMENT);
     u32 room = out ? *count : 0, found = 0;

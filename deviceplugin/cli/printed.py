@@ -1,0 +1,131 @@
+"""Commands that print what people or other programs take: a schema, roles, rules, a runtime's
+configuration, a plan. None changes anything."""
+
+import json
+import os
+import sys
+
+import click
+
+from deviceplugin.cli.frame import format_option, parse_format, settings_options
+from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
+from deviceplugin.config.config import Setting, parse_choice, parse_directory
+from deviceplugin.config.load import load
+from deviceplugin.config.origins import PREFIX
+from deviceplugin.errors import ConfigError
+from deviceplugin.host import Host
+from deviceplugin.runtime.logs import configure_logs
+
+# Those of deviceplugin.cli.alerts.
+RENDERED = (
+    *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
+    *("gpu_overview", "gpu_details"),
+)
+
+
+@click.command(help="Print the JSON Schema of a configuration, for editors.")
+@settings_options(("vendors",))
+def schema(**flags: str | None) -> None:
+    from deviceplugin.cli.describe import schema_document  # noqa: PLC0415  # not a part of `run`
+
+    _, modules = load(flags)
+    click.echo(json.dumps(schema_document(modules), indent=1))
+
+
+@click.group(help="Print manifests that a configuration asks for.")
+def render() -> None:
+    pass
+
+
+@render.command(help="Print the roles of security.access_control as ClusterRoles.")
+@settings_options(("config", "allow_unsupported"))
+def rbac(**flags: str | None) -> None:
+    from deviceplugin.cli.describe import rbac_text  # noqa: PLC0415  # not a part of `run`
+
+    click.echo(rbac_text(load(flags)[0]), nl=False)
+
+
+@click.command(
+    help="Print what RUNTIME (containerd, crio or docker) needs in its configuration, for the"
+    " version that is installed; nothing is written.",
+    short_help="Print what a container runtime must be configured for.",
+)
+@settings_options(("host_root",))
+@click.argument("runtime")
+@click.option("--check", "compare", is_flag=True, help="Compare it with what is configured.")
+def runtime(runtime: str, host_root: str | None, *, compare: bool) -> None:
+    from deviceplugin.cli import runtime as runtimes  # noqa: PLC0415  # not a part of `run`
+
+    name = parse_choice(Setting(runtime, "RUNTIME"), tuple(runtimes.NAMES))
+    root = parse_directory(
+        Setting(host_root or os.environ.get(f"{PREFIX}HOST_ROOT", "/"), "--host-root")
+    )
+    told = runtimes.advice(Host(root), name)
+    if not compare:
+        click.echo(runtimes.rendered(told), nl=False)
+        return
+    lines = runtimes.differences(told)
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{name}: {len(lines)} differences" if lines else f"{name} is configured", err=True)
+    if lines:
+        sys.exit(1)
+
+
+@click.command(
+    "provision",
+    help="""Show what it takes to cut this node's GPUs as a file of layouts says.
+
+    Nothing is changed. The file has `partitions`, or is that of mig-parted (`mig-configs`) or of
+    AMD's Device Config Manager (`gpu-config-profiles`); of those two --layout names one entry.
+    """,
+    short_help="Show what it takes to cut this node's GPUs as a file says.",
+)
+@settings_options((*LOOK_FLAGS, "state_dir"))
+@click.option("--layouts", metavar="FILE", help="The file of layouts.")
+@click.option("--layout", metavar="NAME", help="The entry of a foreign file.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; required, it is all there is today.")
+@format_option()
+def plan_partitions(form: str | None, *, dry_run: bool, **flags: str | None) -> None:
+    from deviceplugin.cli.provision import (  # noqa: PLC0415  # not a part of `run`
+        plan_here,
+        read_layouts,
+    )
+    from deviceplugin.provision.report import plan_text  # noqa: PLC0415
+
+    form = parse_format(form)
+    if not dry_run:
+        raise ConfigError("--dry-run", "", "the flag: the plan is all that this command gives")
+    layouts = read_layouts(flags.pop("layouts"), flags.pop("layout"))
+    config, _ = load_here(flags)
+    configure_logs("error", "console")
+    click.echo(rendered(plan_here(config, layouts), form, plan_text), nl=False)
+
+
+@click.group(help="Alerts and dashboards of the section `monitoring`, for other programs.")
+def alerts() -> None:
+    """Its only command has all forms."""
+
+
+@alerts.command(
+    "render",
+    help="Print alerting rules for Prometheus, the default ones and those of the configuration, or"
+    " a dashboard for Grafana.",
+)
+@settings_options(("config",))
+@click.option(
+    "--as",
+    "what",
+    metavar=f"[{'|'.join(RENDERED)}]",
+    default=RENDERED[0],
+    help="What to print. Default rules.",
+)
+def render_alerts(what: str, config: str | None) -> None:
+    from deviceplugin.cli.alerts import render as print_rules  # noqa: PLC0415  # not in `run`
+
+    what = parse_choice(Setting(what, "--as"), RENDERED)
+    found, _ = load({"config": config})
+    print_rules(what, found.sections)
+
+
+PRINTED = (schema, render, runtime, plan_partitions, alerts)

@@ -1,0 +1,1 @@
+"""Partitions made on request: layouts, plans and the transaction that makes them."""

@@ -1,0 +1,79 @@
+"""The plan: from the hardware as it was read and the layouts that are wanted to steps; pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from deviceplugin.provision.mig import mig_off, mig_steps
+from deviceplugin.provision.others import WHOLE, function_steps, functions_off, mode_steps
+from deviceplugin.provision.section import Layout, Selector
+from deviceplugin.provision.values import Place, Plan, Planned, Refused, Waiting
+from deviceplugin.vendor.partitions import PartitionedGpu, Step
+
+Made = Mapping[str, frozenset[Place]]  # by GPU
+Held = Mapping[str, Mapping[Place, str]]
+
+
+def plan_node(
+    gpus: Sequence[PartitionedGpu], layouts: Sequence[Layout], made: Made, held: Held
+) -> tuple[Planned, ...]:
+    """The answer for every GPU that a layout selects, in order."""
+    found = []
+    for gpu in gpus:
+        layout = next((one for one in layouts if selects(one.select, gpu)), None)
+        if layout is not None:
+            plan = Plan(
+                made=made.get(gpu.id, frozenset()), held=held.get(gpu.id, {}), adopt=layout.adopt
+            )
+            found.append(plan_gpu(gpu, layout, plan))
+    return tuple(found)
+
+
+def plan_gpu(gpu: PartitionedGpu, layout: Layout, plan: Plan) -> Planned:
+    """The steps from a GPU as it is to the layout, or why there are none."""
+    wish = wish_text(layout)
+    try:
+        steps = _steps(gpu, layout, plan)
+    except Refused as refused:
+        return Planned(gpu=gpu, wish=wish, state="refused", reason=str(refused))
+    except Waiting as waiting:
+        return Planned(gpu=gpu, wish=wish, state="pending", reason=str(waiting))
+    return Planned(gpu=gpu, wish=wish, state="change" if steps else "as-wanted", steps=steps)
+
+
+def selects(select: Selector, gpu: PartitionedGpu) -> bool:
+    """Whether the GPU fulfils every key that is given."""
+    tests: tuple[tuple[object, Callable[[], bool]], ...] = (
+        (select.vendor, lambda: select.vendor == gpu.vendor),
+        (select.product, lambda: str(select.product).lower() in gpu.product.lower()),
+        (select.index, lambda: gpu.index in (select.index or ())),
+        (select.id, lambda: select.id == gpu.id),
+        (select.address, lambda: str(select.address).lower() == gpu.address.lower()),
+        (select.device, lambda: _is_one_of(gpu.device, select.device or ())),
+    )
+    return all(test() for given, test in tests if given is not None)
+
+
+def _is_one_of(device: str, wanted: Sequence[str]) -> bool:
+    return device.lower() in {one.lower() for one in wanted}
+
+
+def wish_text(layout: Layout) -> str:
+    """A layout in one line."""
+    if layout.mig is not None:
+        return " + ".join(f"{n}×{name}" for name, n in layout.mig.items() if n) or "MIG mode alone"
+    if layout.virtual_functions is not None:
+        wish = layout.virtual_functions
+        parts = [f"{wish.count} virtual functions"]
+        parts += [f"of {wish.memory}"] if wish.memory else []
+        return " ".join(parts + ([f"for {wish.driver}"] if wish.driver else []))
+    return "whole" if layout.none else " ".join(filter(None, (layout.compute, layout.memory)))
+
+
+def _steps(gpu: PartitionedGpu, layout: Layout, plan: Plan) -> tuple[Step, ...]:
+    if layout.mig is not None:
+        return mig_steps(gpu, layout.mig, plan)
+    if layout.virtual_functions is not None:
+        return function_steps(gpu, layout.virtual_functions)
+    if not layout.none:
+        return mode_steps(gpu, layout.compute, layout.memory)
+    modes = mode_steps(gpu, WHOLE, None) if gpu.modes is not None else ()
+    return (*mig_off(gpu, plan), *functions_off(gpu), *modes)

@@ -1,0 +1,90 @@
+"""Layouts as they are declared: which GPUs, and what they are cut into; pure."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from deviceplugin.schema import Section, Size, parse_bytes
+
+MAX_COUNT = 64
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+ComputeMode = Literal["SPX", "DPX", "TPX", "QPX", "CPX"]
+MemoryMode = Literal["NPS1", "NPS2", "NPS4", "NPS8"]
+
+
+class Selector(Section, frozen=True):
+    """Which GPUs a layout is for: those that fulfil every key that is given.
+
+    `product` is a part of the product's name, whatever its case; `device` the PCI device and
+    vendor as foreign files write it.
+    """
+
+    vendor: str | None = None
+    product: str | None = None
+    index: tuple[int, ...] | None = None
+    id: str | None = None
+    address: str | None = None
+    device: tuple[str, ...] | None = None
+
+
+class VirtualFunctions(Section, frozen=True):
+    """So many virtual functions; `memory` of each, without it the driver's equal share."""
+
+    count: Annotated[int, Meta(ge=0, le=256)]
+    memory: Size | None = None
+    driver: Literal["xe", "i915"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the size here, where the key's path is still known."""
+        if self.memory is not None:
+            try:
+                parse_bytes(self.memory)
+            except ValueError as error:
+                raise ValueError("memory: a size above zero such as 4GiB") from error
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The size in bytes."""
+        return None if self.memory is None else parse_bytes(self.memory)
+
+
+class Layout(Section, frozen=True):
+    """What the GPUs of a selector are cut into; exactly one kind. The first layout that selects a
+    GPU counts.
+
+    `adopt` allows to destroy instances that others than we have made.
+    """
+
+    select: Selector = Selector()
+    mig: Mapping[str, Any] | None = None  # numbers, checked below in better words
+    compute: ComputeMode | None = None
+    memory: MemoryMode | None = None
+    virtual_functions: VirtualFunctions | None = None
+    none: bool = False
+    adopt: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that is none, or more than one."""
+        if not all(_is_count(count) for count in (self.mig or {}).values()):
+            raise ValueError("mig: profiles with a number from 0 to 64 each, as {1g.5gb: 7}")
+        kinds = (
+            self.mig is not None,
+            self.compute is not None or self.memory is not None,
+            self.virtual_functions is not None,
+            self.none,
+        )
+        if sum(kinds) != 1:
+            raise ValueError(
+                "one of mig, compute and memory, virtual_functions, or none: true, and no other"
+            )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+class Layouts(Section, frozen=True):
+    """A file of layouts: those that hold (`partitions`)."""
+
+    partitions: tuple[Layout, ...] = ()

@@ -1,0 +1,42 @@
+"""What planning gives: steps, a reason why not, or whom to wait for; pure."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct, field
+
+from deviceplugin.errors import DevicePluginError
+from deviceplugin.vendor.partitions import PartitionedGpu, Step
+
+Place = tuple[str, int]  # a MIG profile and where it starts
+
+
+class Refused(DevicePluginError):  # noqa: N818  # an answer, not a failure
+    """Why a layout cannot be made on a GPU."""
+
+
+class Waiting(DevicePluginError):  # noqa: N818
+    """Why a layout cannot be made yet: somebody holds what would have to go."""
+
+    def __init__(self, holders: tuple[str, ...], reason: str) -> None:
+        self.holders = holders
+        super().__init__(reason)
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What planning one GPU goes by beside the hardware: places that we made, places that are held
+    with their holder, and whether what others made may be destroyed."""
+
+    made: frozenset[Place] = frozenset()
+    held: Mapping[Place, str] = field(default_factory=lambda: MappingProxyType({}))
+    adopt: bool = False
+
+
+class Planned(Struct, frozen=True, kw_only=True):
+    """The answer for one GPU: `state` is as-wanted, change, pending or refused."""
+
+    gpu: PartitionedGpu
+    wish: str
+    state: str
+    steps: tuple[Step, ...] = ()
+    reason: str = ""

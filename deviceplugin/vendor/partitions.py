@@ -1,0 +1,155 @@
+"""The contract of partitioning: what a GPU can be cut into, and the steps that cut it.
+
+A vendor whose GPUs can be partitioned has a module `partitioning` beside its own, with
+`partitioner(host, sections)`. It is imported by `deviceplugin provision` alone, never by the daemon
+that serves.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """A MIG profile: what an instance of it takes, and the places where one can be."""
+
+    name: str
+    id: int
+    size: int
+    starts: tuple[int, ...]
+    instances: int
+
+
+class Instance(Struct, frozen=True, kw_only=True, order=True):
+    """A MIG instance that exists, by what stays the same of it when it is made again.
+
+    `whole` is false for what a process that ended between two calls has left: a GPU instance
+    without its compute instance. `users` are the processes in it.
+    """
+
+    profile: str
+    start: int
+    size: int
+    whole: bool = True
+    users: tuple[str, ...] = ()
+
+
+class Mig(Struct, frozen=True, kw_only=True):
+    """MIG of one GPU. `live` says that the mode changes without a reset; `fixed` why nothing can
+    be changed here, empty where it can."""
+
+    enabled: bool
+    pending: bool
+    live: bool
+    fixed: str = ""
+    profiles: tuple[Profile, ...] = ()
+    instances: tuple[Instance, ...] = ()
+
+
+class Modes(Struct, frozen=True, kw_only=True):
+    """Compute and memory mode of one GPU; `available` is what the driver takes now."""
+
+    compute: str
+    available: tuple[str, ...]
+    memory: str | None = None
+
+
+class Functions(Struct, frozen=True, kw_only=True):
+    """Virtual functions of one GPU. `quotas` says that their memory can be set; `held` are the
+    functions that somebody has; `fixed` as in `Mig`."""
+
+    count: int
+    most: int
+    driver: str
+    memory_bytes: int | None = None
+    quotas: bool = False
+    quota_bytes: int | None = None
+    autoprobe: bool = True
+    held: tuple[str, ...] = ()
+    fixed: str = ""
+
+
+class PartitionedGpu(Struct, frozen=True, kw_only=True):
+    """One GPU as it was read. Of `mig`, `modes` and `functions` those are None that it has not.
+
+    `device` is the PCI device and vendor as foreign files write it (`0x233510DE`). `users` are
+    those that hold the GPU as a whole, or an instance that nobody can name.
+    """
+
+    id: str
+    vendor: str
+    product: str
+    index: int
+    address: str
+    device: str
+    mig: Mig | None = None
+    modes: Modes | None = None
+    functions: Functions | None = None
+    users: tuple[str, ...] = ()
+
+
+class Verb(StrEnum):
+    """What one step does."""
+
+    MIG_MODE = "mig_mode"
+    CREATE = "create"
+    DESTROY = "destroy"
+    COMPUTE = "compute_mode"
+    AUTOPROBE = "autoprobe"
+    QUOTA = "memory_quota"
+    FUNCTIONS = "functions"
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One change of one GPU. `name` is a MIG profile or a mode, `number` a place, a count or a
+    size; the two `was` are what there was before, for the way back."""
+
+    gpu: str
+    verb: Verb
+    name: str = ""
+    number: int = 0
+    was_name: str = ""
+    was_number: int = 0
+
+    def back(self) -> "Step":
+        """The step that takes this one back."""
+        turned = {Verb.CREATE: Verb.DESTROY, Verb.DESTROY: Verb.CREATE}
+        if self.verb in turned:
+            return Step(gpu=self.gpu, verb=turned[self.verb], name=self.name, number=self.number)
+        return Step(
+            gpu=self.gpu,
+            verb=self.verb,
+            name=self.was_name,
+            number=self.was_number,
+            was_name=self.name,
+            was_number=self.number,
+        )
+
+
+_ROUNDING = 64 << 20  # a driver rounds a quota up, to its pages on every tile
+
+
+def is_quota(wanted: int, read: int) -> bool:
+    """Whether a quota that was read is the one that was asked for; 0 is none."""
+    return wanted <= read < wanted + _ROUNDING if wanted else read == 0
+
+
+class Partitioner(Protocol):
+    """A vendor's hands: reads its GPUs and does one step. Blocking."""
+
+    def read(self) -> Sequence[PartitionedGpu]:
+        """All GPUs as they are now; raises VendorError."""
+
+    def apply(self, step: Step) -> None:
+        """Do the step and see that it is done; done already, do nothing. Raises VendorError.
+
+        What a step that was cut off has left in its place is removed first.
+        """
+
+    def is_done(self, step: Step) -> bool:
+        """Whether the hardware is as after the step, whole; raises VendorError."""
+
+    def close(self) -> None:
+        """Let the driver library go."""

@@ -1,0 +1,275 @@
+"""MIG made and destroyed through NVML: the hands of `deviceplugin provision`, never of the daemon.
+
+A driver answers SetMigMode with success although nothing was activated: the verdict is what it
+returns beside (nvml.h, nvmlDeviceSetMigMode), and the mode that is read afterwards.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from deviceplugin.errors import LibraryError, VendorError
+from deviceplugin.host import Host
+from deviceplugin.host.pci import parse_address
+from deviceplugin.schema import section_of
+from deviceplugin.vendor import Sections
+from deviceplugin.vendor.partitions import (
+    Instance,
+    Mig,
+    PartitionedGpu,
+    Partitioner,
+    Profile,
+    Step,
+    Verb,
+)
+from deviceplugin.vendors.nvidia.codes import NOT_FOUND
+from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml, open_nvml
+from deviceplugin.vendors.nvidia.mig import (
+    PROFILE_INDICES,
+    profile_info,
+    profile_name,
+    suffix_at,
+)
+from deviceplugin.vendors.nvidia.settings import NvidiaSection
+
+HOPPER = 9  # nvml.h, NVML_DEVICE_ARCH_HOPPER: from it on the mode changes without a reset
+_VGPU = 2  # nvml.h, NVML_GPU_VIRTUALIZATION_MODE_VGPU
+_CI_PROFILES = 16
+_NO_INSTANCE = 0xFFFFFFFF
+_MANY = 64  # GPUs of a node
+_GUEST = "this is a vGPU: its instances are those that the hypervisor gave it"
+# The newest form of each that the library has; the first two name MIG instances.
+_COMPUTE, _GRAPHICS = (
+    [f"nvmlDeviceGet{kind}RunningProcesses_v{version}" for version in (3, 2)]
+    for kind in ("Compute", "Graphics")
+)
+_UNNAMED = "processes that this driver does not name"
+
+
+def partitioner(host: Host, sections: Sections) -> Partitioner:
+    """The hands for this node; no library is loaded before they are used."""
+    settings = section_of(sections, "nvidia", NvidiaSection)
+    library = partial(open_nvml, library_dirs=settings.driver_library_dirs)
+    return NvidiaPartitioner(host, settings.driver_root, library)
+
+
+class _Found(Struct, frozen=True):
+    """An instance with its handle."""
+
+    handle: Any
+    instance: Instance
+
+
+class NvidiaPartitioner:
+    """One NVML, opened when it is first needed."""
+
+    def __init__(self, host: Host, driver_root: str, open_library: OpenNvml) -> None:
+        self._open = partial(open_library, host, driver_root)
+        self._opened: Nvml | None = None
+
+    @property
+    def _nvml(self) -> Nvml:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def read(self) -> Sequence[PartitionedGpu]:
+        """All GPUs that NVML has."""
+        count = self._nvml.count("nvmlDeviceGetCount", _MANY)
+        handles = [self._nvml.call("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
+        return [self._read_gpu(index, handle) for index, handle in enumerate(handles)]
+
+    def apply(self, step: Step) -> None:
+        """Do the step; raises VendorError."""
+        gpu = self._nvml.call("nvmlDeviceGetHandleByUUID", step.gpu)
+        if step.verb is Verb.MIG_MODE:
+            self._set_mode(gpu, step.number)
+        elif step.verb is Verb.CREATE:
+            self._create(gpu, step)
+        elif step.verb is Verb.DESTROY:
+            for found in self._at(gpu, step):
+                self._destroy(gpu, found.handle)
+        else:
+            raise VendorError(f"an NVIDIA GPU knows no {step.verb}")
+
+    def is_done(self, step: Step) -> bool:
+        """Whether the hardware is as after the step."""
+        gpu = self._nvml.call("nvmlDeviceGetHandleByUUID", step.gpu)
+        if step.verb is Verb.MIG_MODE:
+            return bool(self._nvml.call("nvmlDeviceGetMigMode", gpu)[0] == step.number)
+        there = list(self._at(gpu, step))
+        if step.verb is Verb.DESTROY:
+            return not there
+        return any(found.instance.whole for found in there)
+
+    def close(self) -> None:
+        """Let NVML go: a client of it can keep a GPU from changing its mode."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    # -- reading ----------------------------------------------------------------------------
+    def _read_gpu(self, index: int, gpu: Any) -> PartitionedGpu:
+        nvml = self._nvml
+        pci = nvml.call("nvmlDeviceGetPciInfo_v3", gpu)
+        bus = pci.busId.decode() if isinstance(pci.busId, bytes) else str(pci.busId)
+        users = self._users(gpu)
+        return PartitionedGpu(
+            id=nvml.uuid(gpu),
+            vendor="nvidia",
+            product=nvml.text("nvmlDeviceGetName", gpu) or "GPU of unknown name",
+            index=index,
+            address=parse_address(bus),
+            device=f"0x{int(pci.pciDeviceId):08X}",
+            mig=self._read_mig(gpu, users),
+            users=tuple(sorted(name for names in users.values() for name in names)),
+        )
+
+    def _read_mig(self, gpu: Any, users: Mapping[int, list[str]]) -> Mig | None:
+        nvml = self._nvml
+        modes = nvml.ask("nvmlDeviceGetMigMode", gpu)
+        if modes is None:
+            return None
+        current, pending = modes
+        architecture = nvml.ask("nvmlDeviceGetArchitecture", gpu) or 0
+        guest = nvml.ask("nvmlDeviceGetVirtualizationMode", gpu) == _VGPU
+        profiles = tuple(self._profiles(gpu))
+        found = self._instances(gpu, profiles, users) if current else ()
+        return Mig(
+            enabled=bool(current),
+            pending=bool(pending),
+            live=architecture >= HOPPER,
+            fixed=_GUEST if guest else "",
+            profiles=profiles,
+            instances=tuple(sorted(one.instance for one in found)),
+        )
+
+    def _profiles(self, gpu: Any) -> Iterator[Profile]:
+        total = int(self._nvml.call("nvmlDeviceGetMemoryInfo", gpu).total)
+        for index in range(PROFILE_INDICES):
+            info = profile_info(self._nvml, gpu, index)
+            if info is None:
+                continue
+            slices = (info.sliceCount, info.sliceCount)
+            suffix = suffix_at(index, info)
+            places = self._nvml.placements(gpu, info.id) or []
+            yield Profile(
+                name=profile_name(
+                    total_bytes=total, memory_mib=info.memorySizeMB, slices=slices, suffix=suffix
+                ),
+                id=int(info.id),
+                size=places[0][1] if places else int(info.sliceCount),
+                starts=tuple(sorted(start for start, _ in places)),
+                instances=int(info.instanceCount),
+            )
+
+    def _instances(
+        self, gpu: Any, profiles: Sequence[Profile], users: Mapping[int, list[str]]
+    ) -> Iterator[_Found]:
+        function, kind = "nvmlDeviceGetGpuInstances", "c_nvmlGpuInstance_t"
+        for profile in profiles:
+            for handle in self._nvml.instances(function, kind, gpu, profile.id):
+                info = self._nvml.call("nvmlGpuInstanceGetInfo", handle)
+                yield _Found(
+                    handle,
+                    Instance(
+                        profile=profile.name,
+                        start=int(info.placement.start),
+                        size=int(info.placement.size),
+                        whole=bool(self._compute_instances(handle)),
+                        users=tuple(sorted(users.get(int(info.id), ()))),
+                    ),
+                )
+
+    def _compute_profiles(self, instance: Any) -> Iterator[Any]:
+        function = "nvmlGpuInstanceGetComputeInstanceProfileInfo"
+        for index in range(_CI_PROFILES):
+            try:
+                info = self._nvml.ask(function, instance, index, 0)
+            except LibraryError:  # an index above those that this driver has
+                continue
+            if info is not None:
+                yield info
+
+    def _compute_instances(self, instance: Any) -> list[Any]:
+        function, kind = "nvmlGpuInstanceGetComputeInstances", "c_nvmlComputeInstance_t"
+        ids = {int(info.id) for info in self._compute_profiles(instance)}
+        return [
+            handle
+            for number in sorted(ids)
+            for handle in self._nvml.instances(function, kind, instance, number)
+        ]
+
+    def _users(self, gpu: Any) -> Mapping[int, list[str]]:
+        """Processes by GPU instance; those of the GPU as a whole under NVML's number for none."""
+        compute, graphics = self._processes(gpu, _COMPUTE), self._processes(gpu, _GRAPHICS)
+        if compute is None:
+            return {_NO_INSTANCE: [_UNNAMED]}
+        found: dict[int, list[str]] = {}
+        for process in (*compute, *(graphics or ())):
+            instance = getattr(process, "gpuInstanceId", None)
+            key = _NO_INSTANCE if instance is None else int(instance)
+            found.setdefault(key, []).append(f"process {int(process.pid)}")
+        return found
+
+    def _processes(self, gpu: Any, functions: Sequence[str]) -> Sequence[Any] | None:
+        for function in functions:
+            found = self._nvml.ask(function, gpu)
+            if found is not None:
+                return list(found)
+        return None
+
+    # -- changing ---------------------------------------------------------------------------
+    def _at(self, gpu: Any, step: Step) -> Iterator[_Found]:
+        """The instance of the step's profile at its place, whole or not."""
+        named = [profile for profile in self._profiles(gpu) if profile.name == step.name]
+        for found in self._instances(gpu, named, {}):
+            if found.instance.start == step.number:
+                yield found
+
+    def _set_mode(self, gpu: Any, mode: int) -> None:
+        nvml = self._nvml
+        before = int(nvml.call("nvmlDeviceGetMigMode", gpu)[0])
+        if before == mode:
+            return
+        activation = int(nvml.call("nvmlDeviceSetMigMode", gpu, mode))
+        if activation or nvml.call("nvmlDeviceGetMigMode", gpu)[0] != mode:
+            nvml.call("nvmlDeviceSetMigMode", gpu, before)  # or it would come with the next reset
+            text = (
+                f"MIG mode {mode} was not activated (NVML {activation}); it is {before} as before"
+            )
+            raise LibraryError("nvmlDeviceSetMigMode", activation, text)
+
+    def _create(self, gpu: Any, step: Step) -> None:
+        for found in self._at(gpu, step):
+            if found.instance.whole:
+                return
+            self._destroy(gpu, found.handle)
+        profile = next((one for one in self._profiles(gpu) if one.name == step.name), None)
+        if profile is None:
+            raise VendorError(f"{step.name} is no profile of {step.gpu}")
+        made = self._nvml.create_instance(gpu, profile.id, step.number, profile.size)
+        try:
+            self._nvml.call("nvmlGpuInstanceCreateComputeInstance", made, self._whole_of(made))
+        except LibraryError:
+            self._nvml.call("nvmlGpuInstanceDestroy", made)
+            raise
+
+    def _whole_of(self, instance: Any) -> int:
+        """The compute profile that takes all of an instance."""
+        largest = max(self._compute_profiles(instance), key=lambda info: int(info.sliceCount))
+        return int(largest.id)
+
+    def _destroy(self, gpu: Any, instance: Any) -> None:
+        for compute in self._compute_instances(instance):
+            self._gone("nvmlComputeInstanceDestroy", compute)
+        self._gone("nvmlGpuInstanceDestroy", instance)
+
+    def _gone(self, function: str, handle: Any) -> None:
+        try:
+            self._nvml.call(function, handle)
+        except LibraryError as error:
+            if error.code != NOT_FOUND:
+                raise

@@ -1,0 +1,92 @@
+"""A small kernel below a tree: answers writes to sysfs as amdgpu, the PCI core and xe do.
+
+    kernel = Kernel(root)
+    AmdPartitioner(Host(root), kernel.write)
+
+State is the tree itself, so what was written outlives the process that wrote it. Sources: the
+kernel's amdgpu_gfx.c (amdgpu_gfx_set_compute_partition), pci/iov.c (sriov_numvfs_store),
+xe_sriov_pf_provision.c.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from deviceplugin.errors import VendorError
+from deviceplugin.testing.intel import IntelGpu, set_vfs
+from deviceplugin.testing.tree import write_tree
+
+PAGE = 2 << 20  # of the memory of virtual functions
+
+
+class Kernel(Struct):
+    """`intel` are the GPUs whose functions it makes, `busy` the addresses of GPUs with a compute
+    process."""
+
+    root: Path
+    intel: Sequence[IntelGpu] = ()
+    busy: frozenset[str] = frozenset()
+
+    def write(self, host_path: str, text: str) -> None:
+        """As a write of the file; VendorError with the driver's answer."""
+        path = self.root / host_path.lstrip("/")
+        if not path.exists():
+            raise _refusal(host_path, errno.ENOENT)
+        if number := self._answer(path, text):
+            raise _refusal(host_path, number)
+
+    def _answer(self, path: Path, text: str) -> int:
+        answers: dict[str, Callable[[Path, str], int]] = {
+            "current_compute_partition": self._compute,
+            "sriov_numvfs": self._functions,
+            "sriov_drivers_autoprobe": self._plain,
+            "vram_quota": self._quota,
+        }
+        return answers[path.name](path, text) if path.name in answers else errno.EACCES
+
+    def _compute(self, path: Path, text: str) -> int:
+        available = (path.parent / "available_compute_partition").read_text()
+        if text not in available.replace(",", " ").split():
+            return errno.EINVAL
+        return errno.EBUSY if path.parent.name in self.busy else self._plain(path, text)
+
+    def _functions(self, path: Path, text: str) -> int:
+        wanted, now = int(text), int(path.read_text())
+        if wanted == now:
+            return 0
+        if wanted and now:
+            return errno.EBUSY
+        if wanted > int((path.parent / "sriov_totalvfs").read_text()):
+            return errno.ERANGE
+        gpu = next(one for one in self.intel if one.address == path.parent.name)
+        files = [_quota_file(path.parent, number) for number in range(1, gpu.total_vfs + 1)]
+        quotas = {file: _number(file) for file in files if file.exists()}
+        set_vfs(self.root, gpu, wanted)
+        for file, quota in quotas.items():  # what was set by hand stays when functions go
+            self._plain(file, str(quota))
+        return 0
+
+    def _quota(self, path: Path, text: str) -> int:
+        if _number(path.parents[3] / "sriov_numvfs"):
+            return errno.EBUSY
+        return self._plain(path, str(-(-int(text) // PAGE) * PAGE))
+
+    def _plain(self, path: Path, text: str) -> int:
+        host_path = f"/{path.relative_to(self.root)}"
+        write_tree(self.root, f"{host_path} = {text}\n")
+        return 0
+
+
+def _quota_file(folder: Path, number: int) -> Path:
+    return folder / f"sriov_admin/vf{number}/profile/vram_quota"
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _refusal(host_path: str, number: int) -> VendorError:
+    return VendorError(f"{host_path}: {os.strerror(number)}")
