@@ -20,6 +20,7 @@ from deviceplugin.cli.frame import (
     settings_options,
 )
 from deviceplugin.cli.operator import operator_commands
+from deviceplugin.cli.scheduler import scheduler_commands
 from deviceplugin.cli.simulate import simulate_command
 from deviceplugin.config.config import Config, Setting, parse_choice
 from deviceplugin.config.load import check_host_root, effective, load
@@ -224,6 +225,7 @@ def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
     return ask(state_dir, request)
 
 
+cli.add_command(scheduler_commands)
 cli.add_command(simulate_command)
 for _command in operator_commands(_ask):
     cli.add_command(_command)

@@ -18,7 +18,7 @@ _GROUPS = (
     ("The daemon", ("run", "check")),
     ("This node", ("discover", "vendors", "explain", "health")),
     ("Operators", ("cordon", "uncordon")),
-    ("The cluster", ("simulate",)),
+    ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),
 )
 EXIT_STATUS = """\b
