@@ -8,6 +8,7 @@ repeated, so an interrupted experiment goes on; the table at the end is of all t
 """
 
 import argparse
+import csv
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from deviceplugin.simulate.policies import POLICIES
 from deviceplugin.simulate.replay import Replay
+from deviceplugin.simulate.report import plot
 from deviceplugin.simulate.trace import arrivals, read_nodes, read_pods
 
 # Mean of seeds 42 to 51 in percent of GPUs allocated when 130 % are requested, FGD and BestFit:
@@ -81,6 +83,8 @@ def main() -> None:
     parser.add_argument("--traces", default=",".join(PUBLISHED))
     parser.add_argument("--seeds", default=",".join(map(str, range(42, 52))))
     parser.add_argument("--policy", default="packing", choices=sorted(POLICIES))
+    parser.add_argument("--plot", type=Path, help="an SVG of the default trace")
+    parser.add_argument("--published", type=Path, help="analysis_allo_discrete.csv, for the plot")
     given = parser.parse_args()
     runs = _stored(given.results)
     done = {(run["trace"], run["seed"], run["policy"]) for run in runs}
@@ -90,7 +94,45 @@ def main() -> None:
                 runs.append(measured(given.folder, trace, seed, given.policy))
                 with given.results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(runs[-1]) + "\n")
+    if given.plot:
+        given.plot.write_text(picture(runs, given.published), encoding="utf-8")
     print(*table([run for run in runs if run["policy"] == given.policy]), sep="\n")
+
+
+def picture(runs: Sequence[Mapping[str, Any]], published: Path | None) -> str:
+    """The default trace: our first seed, and the means of the published policies."""
+    ours = next(run for run in runs if run["trace"] == "default" and run["policy"] == "packing")
+    lines = {"packing": [(arrived, allocated) for arrived, allocated, _ in ours["points"]]}
+    drawn = {**lines, **_means(published)}
+    return plot({"policies": [_drawn(policy, points) for policy, points in drawn.items()]})
+
+
+def _means(published: Path | None) -> Mapping[str, Sequence[tuple[float, float]]]:
+    """Of each published policy, by percent requested."""
+    found: dict[str, list[Mapping[str, str]]] = {}
+    if published is None:
+        return {}
+    with published.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["workload"].endswith("default"):
+                found.setdefault(f"{row['sc_policy'][3:]}, published", []).append(row)
+    return {
+        policy: [
+            (float(x), statistics.fmean(float(row[x]) for row in rows))
+            for x in rows[0]
+            if x.isdecimal()
+        ]
+        for policy, rows in sorted(found.items(), reverse=True)
+        if policy.startswith(("FGD", "BestFit", "GpuPacking", "Random"))
+    }
+
+
+def _drawn(policy: str, points: Sequence[tuple[float, float]]) -> Mapping[str, Any]:
+    return {
+        "policy": policy,
+        "allocated_percent": points[-1][1],
+        "points": [{"requested_percent": x, "allocated_percent": y} for x, y in points],
+    }
 
 
 def _stored(path: Path) -> list[Mapping[str, Any]]:

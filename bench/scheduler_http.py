@@ -58,7 +58,7 @@ class Caller:
         if not scores:
             return ""
         best = max(score["Score"] for score in scores)
-        return self._chance.choice([s["Host"] for s in scores if s["Score"] == best])
+        return str(self._chance.choice([s["Host"] for s in scores if s["Score"] == best]))
 
     def _ask(self, verb: str, pod: dict[str, Any], names: Sequence[str]) -> Any:
         body = json.dumps({"Pod": pod, "NodeNames": names}).encode()

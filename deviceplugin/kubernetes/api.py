@@ -1,5 +1,6 @@
 """The few requests to the API server, over http.client; blocks, so it is called on a thread."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -78,18 +79,17 @@ class Api:
         """The lines of a watch until the server ends it; raises ApiError, also after `quiet_s`
         without one."""
         where = f"GET https://{self._access.host}:{self._access.port}{path}"
-        connection, headers = self._connect(quiet_s)
         try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise ApiError(f"{where}: {answer.status}", answer.status)
-            while line := answer.readline(MAX_ANSWER_BYTES):
-                yield line
+            connection, headers = self._connect(quiet_s)
+            with contextlib.closing(connection):
+                connection.request("GET", path, headers=headers)
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    raise ApiError(f"{where}: {answer.status}", answer.status)
+                while line := answer.readline(MAX_ANSWER_BYTES):
+                    yield line
         except (OSError, http.client.HTTPException) as error:
             raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
-        finally:
-            connection.close()
 
     def _connect(self, timeout_s: float) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
         account = self._access.account

@@ -18,13 +18,11 @@ _ENDED = ("Succeeded", "Failed")
 Quantities = Mapping[str, str | int | float]
 
 
-class _Meta(Struct, rename="camel"):
+class _Meta(Struct):
     name: str = ""
     namespace: str = ""
     uid: str = ""
-    resource_version: str = ""
     labels: dict[str, str] | None = None
-    deletion_timestamp: str | None = None
 
 
 class _Resources(Struct):

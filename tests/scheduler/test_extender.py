@@ -7,11 +7,12 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deviceplugin.kubernetes.api import Api
+from deviceplugin.kubernetes.api import Access, Api, ApiError
 from deviceplugin.scheduler.objects import Reading
 from deviceplugin.scheduler.service import Service, Settings
 from tests.kubernetes.stub import ACCOUNT
@@ -203,6 +204,12 @@ async def test_what_is_no_question_is_told_and_the_next_one_is_answered(api: Wat
         assert 'requests_total{outcome="bad_request",verb="filter"} 6.0' in text
         assert 'requests_total{outcome="ok",verb="filter"} 1.0' in text
         assert 'deviceplugin_scheduler_objects{kind="node"} 1.0' in text
+
+
+def test_an_account_without_a_token_is_an_error_of_the_api(tmp_path: Path) -> None:
+    api = Api(Access(host="127.0.0.1", port=1, account=tmp_path))
+    with pytest.raises(ApiError, match="token"):
+        list(api.lines("/api/v1/pods", 1.0))
 
 
 async def test_it_is_not_ready_before_it_knows_the_cluster() -> None:
