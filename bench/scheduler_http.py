@@ -104,7 +104,8 @@ async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
     p99 = times[int(len(times) * 0.99)]
     print(
         f"{trace}, seed {seed}: {100 * allocated / capacity:.2f} % allocated; {len(times)} pods,"
-        f" filter and prioritize, processor time of both sides: p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms"
+        " filter and prioritize, processor time of both sides:"
+        f" p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms"
     )
 
 
