@@ -18,6 +18,7 @@ _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
     ("This node", ("discover", "vendors", "explain", "health", "status", "runtime", "provision")),
     ("Operators", ("cordon", "uncordon")),
+    ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),
 )
 EXIT_STATUS = """\b

@@ -1,10 +1,11 @@
 """The few requests to the API server, over http.client; blocks, so it is called on a thread."""
 
+import contextlib
 import http.client
 import json
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,36 @@ class Api:
             raise ApiError(one_line(f"{where}: {status}: {text}"), status)
         return document
 
-    def _exchange(
-        self, method: str, path: str, body: Document | None, kind: str
-    ) -> tuple[int, bytes]:
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The lines of a watch until the server ends it; raises ApiError, also after `quiet_s`
+        without one."""
+        where = f"GET https://{self._access.host}:{self._access.port}{path}"
+        try:
+            connection, headers = self._connect(quiet_s)
+            with contextlib.closing(connection):
+                connection.request("GET", path, headers=headers)
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    raise ApiError(f"{where}: {answer.status}", answer.status)
+                while line := answer.readline(MAX_ANSWER_BYTES):
+                    yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
+
+    def _connect(self, timeout_s: float) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
         account = self._access.account
         token = (account / "token").read_text().strip()
         context = ssl.create_default_context(cafile=str(account / "ca.crt"))
         connection = http.client.HTTPSConnection(
-            self._access.host, self._access.port, timeout=TIMEOUT_S, context=context
+            self._access.host, self._access.port, timeout=timeout_s, context=context
         )
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind, "Accept": JSON}
+        return connection, {"Authorization": f"Bearer {token}", "Accept": JSON}
+
+    def _exchange(
+        self, method: str, path: str, body: Document | None, kind: str
+    ) -> tuple[int, bytes]:
+        connection, headers = self._connect(TIMEOUT_S)
+        headers["Content-Type"] = kind
         try:
             payload = None if body is None else json.dumps(body).encode()
             connection.request(method, path, payload, headers)

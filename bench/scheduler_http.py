@@ -1,0 +1,120 @@
+"""The packing experiment through the extender as it is called by kube-scheduler, and how long a
+pod takes there, as processor time of both sides, so that other programs do not count:
+`python -m bench.scheduler_http DIR [TRACE] [SEED] [PODS]`.
+
+One connection on loopback: filter over all nodes, prioritize over those that fit, the highest score
+wins, equal ones at random. Models of a pod are left out: a trace with several for one pod cannot be
+said by a node selector.
+"""
+
+import asyncio
+import http.client
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deviceplugin.scheduler.demand import Demand, Workload
+from deviceplugin.scheduler.http import serve
+from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.service import Service, Settings
+from deviceplugin.simulate.trace import arrivals, read_nodes, read_pods
+
+SHARE = "example.com/milli"
+GPU = "nvidia.com/gpu"
+
+
+def pod_of(demand: Demand, name: str) -> dict[str, Any]:
+    """The demand as a pod."""
+    limits = {"cpu": f"{demand.cpu_milli}m", "memory": f"{demand.memory_mib}Mi"}
+    if demand.gpus:
+        whole = demand.gpu_milli == 1000
+        limits[GPU if whole else SHARE] = str(demand.gpus if whole else demand.gpu_milli)
+    return {
+        "metadata": {"name": name, "namespace": "bench", "uid": name},
+        "spec": {"containers": [{"resources": {"limits": limits}}]},
+    }
+
+
+class Caller:
+    """kube-scheduler's side."""
+
+    def __init__(self, port: int, names: Sequence[str], seed: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._names, self._chance = list(names), random.Random(seed)
+        self.seconds: list[float] = []
+
+    def schedule(self, pod: dict[str, Any]) -> str:
+        """The node that the pod gets, or nothing."""
+        started = time.process_time()
+        fitting = self._ask("filter", pod, self._names)["NodeNames"]
+        scores = self._ask("prioritize", pod, fitting) if fitting else []
+        self.seconds.append(time.process_time() - started)
+        if not scores:
+            return ""
+        best = max(score["Score"] for score in scores)
+        return str(self._chance.choice([s["Host"] for s in scores if s["Score"] == best]))
+
+    def _ask(self, verb: str, pod: dict[str, Any], names: Sequence[str]) -> Any:
+        body = json.dumps({"Pod": pod, "NodeNames": names}).encode()
+        self._connection.request("POST", f"/{verb}", body)
+        answer = self._connection.getresponse()
+        content = answer.read()
+        assert answer.status == 200, content
+        return json.loads(content)
+
+
+async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
+    """One run; the service has no API server here, so nodes and bindings are given to it."""
+    nodes = read_nodes(folder / "openb_node_list_gpu_node.csv")
+    pods = read_pods(folder / f"openb_pod_list_{trace}.csv")
+    service = Service(Settings(address=("127.0.0.1", 0), reading=Reading(shares={SHARE: 1})))
+    documents = [
+        {
+            "metadata": {"name": node.name},
+            "status": {
+                "allocatable": {
+                    "cpu": f"{node.cpu_milli}m",
+                    "memory": f"{node.memory_mib}Mi",
+                    GPU: str(len(node.free)),
+                }
+            },
+        }
+        for node in nodes
+    ]
+    service.cluster.set_nodes(msgspec.convert(documents, list[Node]))
+    service.cluster.board.expect(Workload(pods))
+    service._missing.clear()
+    server = await serve(service._answer, ("127.0.0.1", 0), None)
+    caller = Caller(server.sockets[0].getsockname()[1], [n.name for n in nodes], seed)
+    capacity, allocated = 1000 * sum(len(node.free) for node in nodes), 0
+    for number, demand in enumerate(arrivals(pods, round(1.3 * capacity), seed)[:most]):
+        pod = pod_of(demand, f"pod-{number}")
+        if name := await asyncio.to_thread(caller.schedule, pod):
+            pod["spec"]["nodeName"] = name
+            service.cluster.put_pod(msgspec.convert(pod, Pod))
+            allocated += demand.total_milli
+    times = sorted(1000 * seconds for seconds in caller.seconds)
+    p99 = times[int(len(times) * 0.99)]
+    print(
+        f"{trace}, seed {seed}: {100 * allocated / capacity:.2f} % allocated; {len(times)} pods,"
+        " filter and prioritize, processor time of both sides:"
+        f" p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms"
+    )
+
+
+def main() -> None:
+    """Read the arguments."""
+    folder, *rest = sys.argv[1:]
+    trace, seed, most = [*rest, *("default", "42", "1000000")[len(rest) :]]
+    asyncio.run(measure(Path(folder), trace, int(seed), int(most)))
+
+
+if __name__ == "__main__":
+    main()

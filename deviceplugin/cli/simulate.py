@@ -1,0 +1,89 @@
+"""The command `simulate`: a trace through the scheduler's own code."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deviceplugin.simulate.replay import Outcome
+
+MOST_PERCENT = 1000
+MOST_REPLAYS = 100
+
+
+@click.command(
+    "simulate",
+    help="""Replay a trace of nodes and pods through the scheduler's code, policies side by side.
+
+    Pods arrive one at a time in a random order, then random ones of them until --until percent
+    of the GPUs are requested. Nothing leaves, and what does not fit is dropped.
+    """,
+    short_help="Replay a trace through the scheduler's code, policies side by side.",
+)
+@click.option("--nodes", metavar="FILE", required=True, help="Nodes, as CSV.")
+@click.option("--pods", metavar="FILE", required=True, help="Pods, as CSV.")
+@click.option(
+    "--policies",
+    metavar="LIST",
+    default="packing,best-fit,first-fit,spread",
+    help="Policies to compare, comma-separated. Default all: packing,best-fit,first-fit,spread.",
+)
+@click.option("--until", metavar="PERCENT", default="130", help="Default 130.")
+@click.option("--replays", metavar="NUMBER", default="1", help="Orders of the pods. Default 1.")
+@click.option("--seed", metavar="NUMBER", default="42", help="Of the first order. Default 42.")
+@click.option("--plot", metavar="FILE", help="Also write a plot there, as SVG.")
+@format_option()
+def simulate_command(form: str | None, plot: str | None, **flags: str) -> None:
+    from deviceplugin.simulate import report  # noqa: PLC0415  # not a part of `run`
+
+    form = parse_format(form)
+    document = report.document_of(_outcomes(flags))
+    if plot:
+        try:
+            Path(plot).write_text(report.plot(document), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError("--plot", plot, "a file to write", reason=str(error)) from error
+    click.echo(_rendered(document, form, report.simulation_text(document)), nl=False)
+
+
+def _outcomes(flags: dict[str, str]) -> "dict[str, list[Outcome]]":
+    from deviceplugin.simulate.policies import POLICIES  # noqa: PLC0415
+    from deviceplugin.simulate.replay import Replay  # noqa: PLC0415
+    from deviceplugin.simulate.trace import arrivals, read_nodes, read_pods  # noqa: PLC0415
+
+    names = [name.strip() for name in flags["policies"].split(",")]
+    for name in names:
+        if name not in POLICIES:
+            raise ConfigError("--policies", name, f"one of {', '.join(POLICIES)}")
+    until = _number(flags, "until", MOST_PERCENT)
+    seed, replays = parse_number(flags["seed"], "--seed"), _number(flags, "replays", MOST_REPLAYS)
+    nodes, pods = read_nodes(Path(flags["nodes"])), read_pods(Path(flags["pods"]))
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
+    for name, found in outcomes.items():
+        for order in range(seed, seed + replays):
+            replay = Replay(nodes, pods, POLICIES[name])
+            arriving = arrivals(pods, replay.capacity_milli * until // 100, order)
+            found.append(replay.run(arriving, order))
+    return outcomes
+
+
+def _number(flags: dict[str, str], name: str, most: int) -> int:
+    number = parse_number(flags[name], f"--{name}")
+    if not 1 <= number <= most:
+        raise ConfigError(f"--{name}", flags[name], f"a number from 1 to {most}")
+    return number
+
+
+def _rendered(document: dict[str, Any], form: str, text: str) -> str:
+    if form == "table":
+        return text
+    if form == "json":
+        return json.dumps(document, indent=2) + "\n"
+    import yaml  # noqa: PLC0415  # not a part of `run`
+
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

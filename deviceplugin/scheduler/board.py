@@ -1,0 +1,90 @@
+"""All nodes with what each demand costs there, computed anew only where a node changed; pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from deviceplugin.scheduler.demand import Demand, Workload
+from deviceplugin.scheduler.packing import Cost, NodeState, cost
+
+# Kinds of pods whose costs are remembered: some 100 bytes for each node.
+MAX_KNOWN = 256
+CostOf = Callable[[NodeState, Demand, Workload], Cost | None]
+
+
+class Board:
+    """The state of all nodes by name; `place` and `free` are its only changes to a node."""
+
+    def __init__(
+        self, nodes: Iterable[NodeState], workload: Workload, cost_of: CostOf = cost
+    ) -> None:
+        self.nodes: dict[str, NodeState] = {node.name: node for node in nodes}
+        self._workload, self._cost_of = workload, cost_of
+        # For each demand: by node the version that was judged, and the cost.
+        self._known: dict[Demand, dict[str, tuple[NodeState, int, Cost | None]]] = {}
+
+    @property
+    def workload(self) -> Workload:
+        """Which pods are expected."""
+        return self._workload
+
+    def expect(self, workload: Workload) -> None:
+        """Judge by another workload from now on."""
+        self._workload = workload
+        self._known.clear()
+
+    def cost(self, name: str, demand: Demand) -> Cost | None:
+        """What the demand costs on the node; None if it does not fit, or there is no such node."""
+        return self._cost(self._costs(demand), name, demand)
+
+    def costs(self, names: Iterable[str], demand: Demand) -> Mapping[str, Cost]:
+        """The costs on those of the nodes on which the demand fits."""
+        known, found = self._costs(demand), {}
+        for name in names:
+            if (price := self._cost(known, name, demand)) is not None:
+                found[name] = price
+        return found
+
+    def best(self, names: Iterable[str], demand: Demand) -> tuple[str, Cost] | None:
+        """The cheapest node, the first of equal ones."""
+        known, best = self._costs(demand), None
+        for name in names:
+            price = self._cost(known, name, demand)
+            if price is not None and (best is None or price.key < best[1].key):
+                best = (name, price)
+        return best
+
+    def place(self, name: str, demand: Demand, chosen: Sequence[int]) -> None:
+        """The demand now holds these GPUs of the node."""
+        self.nodes[name].take(demand, chosen)
+
+    def free(self, name: str, demand: Demand, chosen: Sequence[int]) -> None:
+        """The demand no longer holds them."""
+        self.nodes[name].take(demand, chosen, -1)
+
+    def _costs(self, demand: Demand) -> dict[str, tuple[NodeState, int, Cost | None]]:
+        known = self._known.pop(demand, None)
+        if known is None:
+            known = {}
+            if len(self._known) >= MAX_KNOWN:
+                del self._known[next(iter(self._known))]  # asked for longest ago
+        self._known[demand] = known
+        return known
+
+    def _cost(
+        self, known: dict[str, tuple[NodeState, int, Cost | None]], name: str, demand: Demand
+    ) -> Cost | None:
+        node = self.nodes.get(name)
+        if node is None:
+            return None
+        found = known.get(name)
+        if found is not None and found[0] is node and found[1] == node.version:
+            return found[2]
+        price = self._cost_of(node, demand, self._workload)
+        known[name] = (node, node.version, price)
+        return price
+
+
+def ranks(costs: Mapping[str, Cost]) -> Mapping[str, int]:
+    """A score for each node, more is better and no two alike: kube-scheduler breaks ties at
+    random, and then what was packed well in total is lost. Equal nodes are ordered by name."""
+    ordered = sorted(costs, key=lambda name: (-costs[name].key, name))
+    return {name: score for score, name in enumerate(ordered)}

@@ -1,0 +1,186 @@
+"""Kubernetes' pods and nodes as the values that are packed; pure."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from msgspec import Struct, field
+
+from deviceplugin.scheduler.demand import WHOLE, Demand
+
+_SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60}
+_QUANTITY = re.compile(
+    r"([0-9]{0,20}(?:\.[0-9]{0,20})?)(?:([eE][+-]?[0-9]{1,2})|([KMGTPE]i|[numkMGTPE]?))"
+)
+_ENDED = ("Succeeded", "Failed")
+Quantities = Mapping[str, str | int | float]
+
+
+class _Meta(Struct):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    labels: dict[str, str] | None = None
+
+
+class _Resources(Struct):
+    requests: dict[str, str | int | float] | None = None
+    limits: dict[str, str | int | float] | None = None
+
+
+class _Container(Struct, rename="camel"):
+    resources: _Resources = field(default_factory=_Resources)
+    restart_policy: str | None = None
+
+
+class _PodSpec(Struct, rename="camel"):
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+    node_name: str = ""
+    node_selector: dict[str, str] | None = None
+    overhead: dict[str, str | int | float] | None = None
+
+
+class _Phase(Struct):
+    phase: str = ""
+
+
+class Pod(Struct):
+    """A pod, as far as it is about where it runs and what it holds there."""
+
+    metadata: _Meta = field(default_factory=_Meta)
+    spec: _PodSpec = field(default_factory=_PodSpec)
+    status: _Phase = field(default_factory=_Phase)
+
+    @property
+    def key(self) -> str:
+        """The pod's uid; a static pod has another one on the API server, which is the one here."""
+        return self.metadata.uid or f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds anything of a node."""
+        return bool(self.spec.node_name) and self.status.phase not in _ENDED
+
+
+class _NodeStatus(Struct):
+    allocatable: dict[str, str | int | float] | None = None
+
+
+class Node(Struct):
+    """A node: its name, its labels, and what it has to give."""
+
+    metadata: _Meta = field(default_factory=_Meta)
+    status: _NodeStatus = field(default_factory=_NodeStatus)
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """How GPUs are asked for.
+
+    `gpus` are resources of which one is a whole GPU, `shares` those of which one is so many
+    thousandths of a GPU, and `model_label` the label of nodes that names the GPU's model.
+    """
+
+    gpus: tuple[str, ...] = (
+        "nvidia.com/gpu",
+        "amd.com/gpu",
+        "gpu.intel.com/xe",
+        "gpu.intel.com/i915",
+    )
+    shares: Mapping[str, int] = field(default_factory=dict)
+    model_label: str = "nvidia.com/gpu.product"
+
+    def demand_of(self, pod: Pod) -> Demand:
+        """What the pod asks for: the sum of its containers, or an init container that asks for
+        more. Raises ValueError for a quantity that is none."""
+        asked = _asked(pod.spec)
+        whole = sum(_integer(asked, name) for name in self.gpus)
+        shared = sum(_integer(asked, name) * milli for name, milli in self.shares.items())
+        gpus, milli = _gpus(whole, shared)
+        model = (pod.spec.node_selector or {}).get(self.model_label)
+        return Demand(
+            cpu_milli=math.ceil(asked.get("cpu", 0) * 1000),
+            memory_mib=math.ceil(asked.get("memory", 0) / (1 << 20)),
+            gpus=gpus,
+            gpu_milli=milli,
+            models=frozenset([model] if model and gpus else []),
+        )
+
+    def capacity_of(self, node: Node) -> tuple[str, int, int, int]:
+        """The GPUs' model, thousandths of a CPU, MiB of memory, and the number of GPUs. A GPU that
+        is offered both whole and in shares counts once. Raises ValueError."""
+        given = {
+            name: parse_quantity(text) for name, text in (node.status.allocatable or {}).items()
+        }
+        whole = sum(_integer(given, name) for name in self.gpus)
+        shared = max([0, *(_integer(given, n) * milli for n, milli in self.shares.items())])
+        return (
+            (node.metadata.labels or {}).get(self.model_label, ""),
+            math.floor(given.get("cpu", 0) * 1000),
+            math.floor(given.get("memory", 0) / (1 << 20)),
+            max(whole, shared // WHOLE),
+        )
+
+
+def _gpus(whole: int, shared: int) -> tuple[int, int]:
+    """Whole GPUs and shares as a number of GPUs with the same part of each; a share of more than a
+    GPU is whole ones."""
+    if whole or not shared:
+        return whole + math.ceil(shared / WHOLE), WHOLE
+    return (1, shared) if shared <= WHOLE else (math.ceil(shared / WHOLE), WHOLE)
+
+
+def _asked(spec: _PodSpec) -> Mapping[str, Decimal]:
+    """Kubernetes' effective request; a sidecar counts as a container."""
+    inits = spec.init_containers or []
+    running = [*(spec.containers or []), *(c for c in inits if c.restart_policy == "Always")]
+    total: dict[str, Decimal] = {}
+    for quantities in (*map(_request, running), _read(spec.overhead or {})):
+        for name, amount in quantities.items():
+            total[name] = total.get(name, Decimal()) + amount
+    for container in inits:
+        for name, amount in _request(container).items():
+            total[name] = max(total.get(name, Decimal()), amount)
+    return total
+
+
+def _request(container: _Container) -> Mapping[str, Decimal]:
+    """What is limited and not requested is requested by its limit."""
+    resources = container.resources
+    return _read({**(resources.limits or {}), **(resources.requests or {})})
+
+
+def _read(quantities: Quantities) -> Mapping[str, Decimal]:
+    return {name: parse_quantity(text) for name, text in quantities.items()}
+
+
+def _integer(amounts: Mapping[str, Decimal], name: str) -> int:
+    return int(amounts.get(name, 0))
+
+
+def parse_quantity(text: str | float) -> Decimal:
+    """Kubernetes' quantity, such as `4`, `500m` or `16Gi`; raises ValueError."""
+    if isinstance(text, int | float):
+        return Decimal(str(text))
+    found = _QUANTITY.fullmatch(text.strip().removeprefix("+"))
+    if found is None or not any(c.isdecimal() for c in found[1]):
+        raise ValueError(f"not a quantity: {text[:40]!r}")
+    number, exponent, suffix = Decimal(found[1]), found[2], found[3] or ""
+    if exponent:
+        return number.scaleb(int(exponent[1:]))
+    if suffix in _BINARY:
+        return number * _BINARY[suffix]
+    return number.scaleb(_SUFFIXES[suffix])
+
+
+def demands_of(reading: Reading, pods: Iterable[Pod]) -> list[Demand]:
+    """The demands of those of the pods that can be read."""
+    demands = []
+    for pod in pods:
+        try:
+            demands.append(reading.demand_of(pod))
+        except ValueError:
+            continue
+    return demands

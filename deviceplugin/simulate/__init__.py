@@ -1,0 +1,1 @@
+"""Replays of traces through the code that decides on a cluster."""

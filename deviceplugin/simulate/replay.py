@@ -1,0 +1,83 @@
+"""One replay: pods arrive one at a time, nothing leaves, what does not fit is dropped; pure."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import Struct
+
+from deviceplugin.scheduler.board import Board, CostOf
+from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.packing import NodeState
+
+
+class Point(Struct, frozen=True, kw_only=True):
+    """How the cluster stands when `arrived` percent of its GPUs were requested, in percent of its
+    GPUs."""
+
+    arrived: int
+    allocated: float
+    fragmented: float
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What came of a replay; `refused` counts pods."""
+
+    points: tuple[Point, ...]
+    placed: int
+    refused: int
+
+    @property
+    def allocated(self) -> float:
+        """Percent of the cluster's GPUs that are allocated at the end."""
+        return self.points[-1].allocated
+
+
+class Replay:
+    """A cluster that is filled; `seed` is the order in which equal nodes are tried."""
+
+    def __init__(self, nodes: Iterable[NodeState], pods: Sequence[Demand], cost_of: CostOf) -> None:
+        copies = [
+            NodeState(n.name, n.model, n.cpu_milli, n.memory_mib, list(n.free)) for n in nodes
+        ]
+        self.board = Board(copies, Workload(pods), cost_of)
+        self.capacity_milli = sum(len(node.free) for node in copies) * WHOLE
+        self._allocated = 0
+
+    def run(self, arriving: Iterable[Demand], seed: int, step: int = 5) -> Outcome:
+        """Let the pods arrive; a point each `step` percent, and one at the end."""
+        names = list(self.board.nodes)
+        random.Random(seed).shuffle(names)  # noqa: S311  # kube-scheduler breaks ties at random
+        points, placed, refused, arrived, due = [], 0, 0, 0, 0
+        for demand in arriving:
+            arrived += demand.total_milli
+            if self._submit(names, demand):
+                placed += 1
+            else:
+                refused += 1
+            if arrived * 100 >= due * self.capacity_milli:
+                points.append(self._point(arrived))
+                due = points[-1].arrived + step
+        points.append(self._point(arrived))
+        return Outcome(points=tuple(points), placed=placed, refused=refused)
+
+    def _submit(self, names: Iterable[str], demand: Demand) -> bool:
+        best = self.board.best(names, demand)
+        if best is None:
+            return False
+        name, found = best
+        self.board.place(name, demand, found.chosen)
+        self._allocated += demand.total_milli
+        return True
+
+    def _point(self, arrived: int) -> Point:
+        whole = self.capacity_milli or 1
+        return Point(
+            arrived=round(100 * arrived / whole),
+            allocated=100 * self._allocated / whole,
+            fragmented=100 * sum(self._fragments()) / whole,
+        )
+
+    def _fragments(self) -> Iterator[float]:
+        for node in self.board.nodes.values():
+            free = tuple(sorted(node.free, reverse=True))
+            yield self.board.workload.fragment(node.model, node.cpu_milli, free)

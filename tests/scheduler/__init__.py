@@ -1,0 +1,1 @@
+"""The cluster's scheduler: packing, state, and the extender."""

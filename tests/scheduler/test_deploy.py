@@ -1,0 +1,86 @@
+"""deploy/scheduler fits the command, and kube-scheduler's file fits the extender."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deviceplugin.cli import cli
+from deviceplugin.cli.scheduler import ADDRESS
+from deviceplugin.scheduler.extender import Extender
+from deviceplugin.scheduler.objects import Reading
+from deviceplugin.scheduler.state import Cluster
+from tests.rig import run_command
+
+DEPLOY = Path(__file__).parents[2] / "deploy/scheduler"
+PORT = int(ADDRESS.rpartition(":")[2])
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def test_the_deployment_runs_the_command_where_it_listens() -> None:
+    spec = load("deployment.yaml")["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert spec["replicas"] == 2
+    assert container["args"][0] in cli.commands
+    assert container["ports"][0]["containerPort"] == PORT
+    assert load("service.yaml")["spec"]["ports"][0]["port"] == PORT
+    assert load("service.yaml")["spec"]["selector"].items() <= (
+        spec["template"]["metadata"]["labels"].items()
+    )
+
+
+def test_it_may_read_what_it_watches_and_nothing_else() -> None:
+    role, binding = yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"]}
+    ]
+    account = load("account.yaml")["metadata"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", **account}]
+
+
+def test_kube_scheduler_is_told_of_verbs_that_are_there() -> None:
+    config = load("scheduler-config.yaml")
+    (extender,) = config["extenders"]
+    verbs = Extender(Cluster(Reading(), lambda: 0.0)).verbs
+    assert {extender[f"{verb}Verb"] for verb in verbs} == set(verbs)
+    assert extender["urlPrefix"].endswith(f".kube-system.svc:{PORT}")
+    assert extender["ignorable"]
+    assert extender["nodeCacheCapable"]
+    assert config["percentageOfNodesToScore"] == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--address", "here"), "--address: 'here' is not valid, expected HOST:PORT"),
+        (("--address", ""), "--address: '' is not valid, expected HOST:PORT"),
+        (("--shares", "a.b/c"), "RESOURCE=NUMBER, the number from 1 to 1000"),
+        (("--shares", "a.b/c=1001"), "RESOURCE=NUMBER, the number from 1 to 1000"),
+        (("--key", "key.pem"), "both --certificate and --key, or none"),
+        (("--certificate", "/no/file", "--key", "/no/file"), "--certificate: '/no/file'"),
+        (("--log-level", "loud"), "--log-level: 'loud' is not valid, expected one of debug"),
+    ],
+    ids=["address", "nothing", "share", "large share", "key", "no file", "level"],
+)
+def test_a_flag_that_is_none_is_told(flags: tuple[str, ...], told: str) -> None:
+    done = run_command("scheduler", *flags)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.slow
+def test_outside_a_cluster_it_says_what_it_lacks() -> None:
+    done = run_command("scheduler")
+    assert done.returncode == 1
+    assert "no API server is known" in done.stderr
+
+
+@pytest.mark.slow
+def test_explain_without_an_extender_is_one_line() -> None:
+    done = run_command("scheduler", "explain", "ml/p", "--address", "127.0.0.1:1")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "127.0.0.1:1" in done.stderr

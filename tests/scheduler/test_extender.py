@@ -1,0 +1,262 @@
+"""The extender on real sockets, with nodes and pods watched from an API server."""
+
+import asyncio
+import http.client
+import json
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deviceplugin.kubernetes.api import Access, Api, ApiError
+from deviceplugin.scheduler.objects import Reading
+from deviceplugin.scheduler.service import Service, Settings
+from tests.kubernetes.stub import ACCOUNT
+from tests.scheduler.objects import Document, node, pod
+from tests.scheduler.stub import WatchStub, watch_stub
+
+pytestmark = pytest.mark.slow
+READING = Reading(shares={"example.com/share": 10})
+
+
+@pytest.fixture
+def api() -> Iterator[WatchStub]:
+    with watch_stub() as stub:
+        yield stub
+
+
+class Running:
+    """The extender, and kube-scheduler's side of a connection to it."""
+
+    def __init__(self, service: Service, port: int) -> None:
+        self.service = service
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    async def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        return await asyncio.to_thread(self._ask, method, path, body)
+
+    def _ask(self, method: str, path: str, body: object) -> tuple[int, Any]:
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self._connection.request(method, path, None if body is None else payload)
+        answer = self._connection.getresponse()
+        text = answer.read().decode()
+        is_json = answer.headers["Content-Type"] == "application/json"
+        return answer.status, json.loads(text) if is_json else text
+
+    async def filter(self, wanted: Document, *names: str) -> Document:
+        status, answer = await self.ask("POST", "/filter", {"Pod": wanted, "NodeNames": names})
+        assert status == 200, answer
+        return dict(answer)
+
+    async def prioritize(self, wanted: Document, *names: str) -> dict[str, int]:
+        body = {"Pod": wanted, "NodeNames": names, "Nodes": None}
+        status, answer = await self.ask("POST", "/prioritize", body)
+        assert status == 200, answer
+        return {score["Host"]: score["Score"] for score in answer}
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        async with asyncio.timeout(120):
+            while not fact():  # noqa: ASYNC110  # threads bring it about
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def extender(api: WatchStub, tls: ssl.SSLContext | None = None) -> AsyncIterator[Running]:
+    service = Service(Settings(address=("127.0.0.1", 0), reading=READING, tls=tls))
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.ensure_future(service.run(Api(api.access), port.set_result))
+    running = Running(service, await port)
+    try:
+        with closing(running):
+            await running.until(lambda: not service._missing)
+            yield running
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+async def test_nodes_without_room_are_filtered_with_the_reason(api: WatchStub) -> None:
+    api.put("nodes", node("a", 4))
+    api.put("nodes", node("b", 1))
+    async with extender(api) as running:
+        answer = await running.filter(pod("p", gpus=2), "a", "b")
+        assert answer == {
+            "Nodes": None,
+            "NodeNames": ["a"],
+            "FailedNodes": {"b": "1 GPUs free, 2 requested"},
+            "FailedAndUnresolvableNodes": {},
+            "Error": "",
+        }
+
+
+async def test_whole_nodes_are_answered_as_they_came(api: WatchStub) -> None:
+    api.put("nodes", node("a", 4))
+    given = node("a", 4) | {"spec": {"podCIDR": "10.0.0.0/24"}}
+    async with extender(api) as running:
+        body = {"Pod": pod("p", gpus=2), "Nodes": {"items": [given]}, "NodeNames": None}
+        _, answer = await running.ask("POST", "/gpu/filter", body)
+        assert (answer["Nodes"], answer["NodeNames"]) == ({"items": [given]}, None)
+
+
+async def test_scores_are_distinct_and_the_fuller_node_has_the_highest(api: WatchStub) -> None:
+    for n in range(20):
+        api.put("nodes", node(f"n{n}", 4))
+    api.put("pods", pod("there", gpus=3, node="n7"))
+    async with extender(api) as running:
+        scores = await running.prioritize(pod("p", gpus=1), *(f"n{n}" for n in range(20)))
+        assert sorted(scores.values()) == list(range(1, 21))
+        assert scores["n7"] == 20
+
+
+async def test_a_node_that_is_not_known_is_left_to_kube_scheduler(api: WatchStub) -> None:
+    api.put("nodes", node("a", 4))
+    async with extender(api) as running:
+        answer = await running.filter(pod("p", gpus=1), "a", "new")
+        assert answer["NodeNames"] == ["a", "new"]
+        assert await running.prioritize(pod("p", gpus=1), "a", "new") == {"a": 1, "new": 0}
+
+
+async def test_what_happens_in_the_cluster_is_followed(api: WatchStub) -> None:
+    async with extender(api) as running:
+        api.put("nodes", node("a", 1))
+        await running.until(lambda: running.service.cluster.size == (1, 0))
+        api.end_watches()
+        api.put("pods", pod("p", gpus=1, node="a"))
+        await running.until(lambda: running.service.cluster.size == (1, 1))
+        assert (await running.filter(pod("q", gpus=1), "a"))["NodeNames"] == []
+        api.end_watches(gone=True)
+        api.delete("pods", "p")
+        await running.until(lambda: running.service.cluster.size == (1, 0))
+        assert (await running.filter(pod("q", gpus=1), "a"))["NodeNames"] == ["a"]
+
+
+async def test_no_gpu_is_given_twice_to_a_thousand_pods(api: WatchStub) -> None:
+    names = [f"n{n}" for n in range(60)]
+    for name in names:
+        api.put("nodes", node(name, 8))
+    chance = random.Random(4)
+    held: dict[str, int] = dict.fromkeys(names, 0)
+    async with extender(api) as running:
+        for n in range(1000):
+            wanted = pod(f"p{n}", share=chance.choice((30, 45, 60, 81, 100)), cpu="10m")
+            fitting = (await running.filter(wanted, *names))["NodeNames"]
+            if fitting:
+                scores = await running.prioritize(wanted, *fitting)
+                best = max(scores, key=scores.__getitem__)
+                held[best] += running.service.cluster._assumed[f"uid-p{n}"].demand.gpu_milli
+        nodes = running.service.cluster.board.nodes
+        assert all(sum(nodes[name].free) == 8000 - held[name] for name in names)
+        assert all(min(nodes[name].free) >= 0 for name in names)
+
+
+async def test_preemption_keeps_the_nodes_where_the_victims_make_room(api: WatchStub) -> None:
+    for name in ("a", "b"):
+        api.put("nodes", node(name, 2))
+        api.put("pods", pod(f"{name}-1", gpus=1, node=name))
+        api.put("pods", pod(f"{name}-2", gpus=1, node=name))
+    victims = {
+        "a": {"Pods": [pod("a-1"), pod("a-2")], "NumPDBViolations": 1},
+        "b": {"Pods": [pod("b-1")], "NumPDBViolations": 0},
+    }
+    left = {"a": {"Pods": [{"UID": "uid-a-1"}, {"UID": "uid-a-2"}], "NumPDBViolations": 1}}
+    async with extender(api) as running:
+        for body in (
+            {"NodeNameToVictims": victims, "NodeNameToMetaVictims": None},
+            {"NodeNameToMetaVictims": left},
+        ):
+            asked = {"Pod": pod("p", gpus=2), **body}
+            _, answer = await running.ask("POST", "/preempt", asked)
+            assert answer == {"NodeNameToMetaVictims": left}
+
+
+async def test_a_decision_can_be_explained(api: WatchStub) -> None:
+    api.put("nodes", node("a", 4))
+    api.put("nodes", node("b", 8))
+    async with extender(api) as running:
+        await running.prioritize(pod("p", gpus=1), "a", "b")
+        _, why = await running.ask("GET", "/explain/ml/p")
+        assert [one["node"] for one in why["best"]] == ["a", "b"]
+        await running.filter(pod("q", gpus=9), "a", "b")
+        _, why = await running.ask("GET", "/explain/ml/q")
+        assert {one["reason"] for one in why["failed"]} == {
+            "3 GPUs free, 9 requested",
+            "8 GPUs free, 9 requested",
+        }
+        assert (await running.ask("GET", "/explain/ml/r"))[0] == 404
+
+
+async def test_what_is_no_question_is_told_and_the_next_one_is_answered(api: WatchStub) -> None:
+    api.put("nodes", node("a", 4))
+    async with extender(api) as running:
+        for body in (b"", b"{", b"[]", b'{"Pod": 3}', b'{"Pod": {}, "Nodes": {"items": [{}]}}'):
+            assert (await running.ask("POST", "/filter", body))[0] == 400
+        assert (await running.ask("POST", "/filter", {"Pod": pod("p", cpu="many")}))[0] == 400
+        assert (await running.ask("GET", "/filter"))[0] == 404
+        assert (await running.filter(pod("p", gpus=1), "a"))["NodeNames"] == ["a"]
+        _, text = await running.ask("GET", "/metrics")
+        assert 'requests_total{outcome="bad_request",verb="filter"} 6.0' in text
+        assert 'requests_total{outcome="ok",verb="filter"} 1.0' in text
+        assert 'deviceplugin_scheduler_objects{kind="node"} 1.0' in text
+
+
+def test_an_account_without_a_token_is_an_error_of_the_api(tmp_path: Path) -> None:
+    api = Api(Access(host="127.0.0.1", port=1, account=tmp_path))
+    with pytest.raises(ApiError, match="token"):
+        list(api.lines("/api/v1/pods", 1.0))
+
+
+async def test_it_is_not_ready_before_it_knows_the_cluster() -> None:
+    service = Service(Settings(address=("127.0.0.1", 0)))
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    with watch_stub() as gone:
+        access = gone.access
+    serving = asyncio.ensure_future(service.run(Api(access), port.set_result))
+    with closing(Running(service, await port)) as running:
+        status, text = await running.ask("GET", "/readyz")
+        assert (status, text) == (503, "waiting for the list of nodes and pods\n")
+        assert (await running.ask("POST", "/filter", {"Pod": pod("p")}))[0] == 503
+        assert (await running.ask("GET", "/healthz"))[0] == 200
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/2\r\n\r\n",
+        b"POST /filter HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /filter HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n",
+        b"POST /filter HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    ],
+    ids=["nonsense", "version", "length", "large", "chunked", "head"],
+)
+async def test_what_is_no_http_ends_its_connection(api: WatchStub, sent: bytes) -> None:
+    async with extender(api) as running:
+        port = running._connection.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        assert (await running.ask("GET", "/healthz"))[0] == 200
+
+
+async def test_it_serves_https(api: WatchStub) -> None:
+    api.put("nodes", node("a", 4))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(ACCOUNT / "ca.crt", ACCOUNT / "key.pem")
+    async with extender(api, server) as running:
+        client = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+        port = running._connection.port
+        running._connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=60, context=client
+        )
+        assert (await running.filter(pod("p", gpus=1), "a"))["NodeNames"] == ["a"]
