@@ -24,6 +24,7 @@ A100_PROFILES: Mapping[str, tuple[int, int, int, int, int]] = {
     "4g.20gb": (3, 5, 4, 19968, 56),
     "7g.40gb": (4, 0, 7, 40192, 98),
 }
+_DECODERS: Mapping[int, int] = {1: 0, 2: 1, 3: 2, 4: 2, 7: 5}  # of an A100, by slices
 
 
 class SimulatedGpu(Struct):
@@ -127,6 +128,11 @@ class SimulatedNvml(Struct):
             computeInstanceSliceCount=slices,
             memorySizeMB=memory_mib,
             multiprocessorCount=multiprocessors,
+            sharedCopyEngineCount=slices,
+            sharedDecoderCount=_DECODERS[slices],
+            sharedEncoderCount=0,
+            sharedJpegCount=slices // 7,
+            sharedOfaCount=slices // 7,
         )
 
     def nvmlDeviceGetGpuInstanceId(self, mig: _Mig) -> int:  # noqa: N802
