@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin, Reloader
 from deviceplugin.daemon.capabilities import CAPABILITIES
@@ -103,9 +104,8 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
     generations = Generations(config, start.vendors, lasting)
     allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
-    allocator.listen("metrics", kubelet.metrics.allocated)
-    allocator.listen("log", log_allocation)
-    allocator.listen("placement", generations.allocated)
+    _listen(allocator, kubelet, generations)
+    telemetry = TelemetryPart(config, _around(start, health, sharing, generations))
     answers = _answers(allocator, sharing, generations)
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
@@ -116,9 +116,26 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         generations=generations,
         allocator=allocator,
         kubelet=kubelet,
-        telemetry=TelemetryPart(config, _around(start, health, sharing, generations)),
+        telemetry=telemetry,
+        alerts=_alerts(start, sharing, telemetry),
         endpoints=endpoints,
     )
+
+
+def _listen(allocator: Allocator, kubelet: KubeletPart, generations: Generations) -> None:
+    allocator.listen("metrics", kubelet.metrics.allocated)
+    allocator.listen("log", log_allocation)
+    allocator.listen("placement", generations.allocated)
+
+
+def _alerts(start: Start, sharing: SharingPart, telemetry: TelemetryPart) -> AlertsPart:
+    watched = Watched(
+        now=start.now,
+        view=lambda: telemetry.view.value,
+        held=sharing.ledger.held,
+        listed=lambda: sharing.retention.listed.value,
+    )
+    return AlertsPart(start.config, watched)
 
 
 def _answers(allocator: Allocator, sharing: SharingPart, generations: Generations) -> Answers:

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
 from deviceplugin.daemon.generation import Generations
@@ -19,6 +18,8 @@ from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
     from deviceplugin.dra.node import Wiring
+    from deviceplugin.page.model import AlertStatus
+    from deviceplugin.page.status import Trends
 
 
 def _kubernetes(core: Core) -> Part[Config]:
@@ -35,13 +36,7 @@ def _telemetry(core: Core) -> Part[Config]:
 
 
 def _alerts(core: Core) -> Part[Config]:
-    watched = Watched(
-        now=core.start.now,
-        view=lambda: core.telemetry.view.value,
-        held=core.sharing.ledger.held,
-        listed=lambda: core.sharing.retention.listed.value,
-    )
-    return AlertsPart(core.start.config, watched)
+    return core.alerts
 
 
 def _page(core: Core) -> Part[Config]:
@@ -53,8 +48,31 @@ def _page(core: Core) -> Part[Config]:
         listed=lambda: sharing.retention.listed.value,
         notices=health.notices,
         view=lambda: core.telemetry.view.value,
+        trends=partial(_trends, core),
+        alerts=partial(_standing, core),
     )
     return PagePart(core.start.config, sources)
+
+
+def _trends(core: Core) -> "Trends":
+    history = core.telemetry.history
+    if history is None:
+        return {}
+    from deviceplugin.page.status import wholes  # noqa: PLC0415  # where somebody asks for it
+    from deviceplugin.page.trends import trends_of  # noqa: PLC0415
+    from deviceplugin.telemetry.history import Series  # noqa: PLC0415
+
+    return trends_of(
+        lambda metric, gpu, start, end: history.query(Series(metric, gpu), start, end),
+        wholes(core.health.store.current),
+        core.start.now(),
+    )
+
+
+def _standing(core: Core) -> "tuple[AlertStatus, ...]":
+    from deviceplugin.page.standing import alert_statuses  # noqa: PLC0415  # as above
+
+    return alert_statuses(core.alerts.states)
 
 
 def _unsupported(core: Core) -> Part[Config]:

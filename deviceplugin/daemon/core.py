@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from deviceplugin.alerts.service import AlertsPart
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin
 from deviceplugin.daemon.generation import Generations
@@ -43,6 +44,7 @@ class Core(Struct, frozen=True, kw_only=True):
     allocator: Allocator
     kubelet: KubeletPart
     telemetry: TelemetryPart
+    alerts: AlertsPart
     endpoints: EndpointsPart
 
 
