@@ -45,7 +45,7 @@ def _instead(key: str, known: list[str], path: str, schemas: Mapping[str, Any]) 
     listed = ", ".join(known)
     if 0 < len(places) <= MAX_PLACES:
         return f"a known key: {key!r} belongs under {' or '.join(places)}"
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"a known key: {hint}known here are {listed}"
 

@@ -132,7 +132,7 @@ async def test_what_lies_where_a_socket_belongs_is_cleared_or_named(
     rig.wrapper = ("sh", "-c", 'umask 0; exec "$@"', "sh")
     daemon = rig.start()
     await daemon.until(lambda: any(str(path) in str(e) for e in daemon.events("task_failed")))
-    assert f"{path}: Is a directory" in await daemon.answers("/readyz", 503)
+    assert f"{path}: cannot be bound (Is a directory)" in await daemon.answers("/readyz", 503)
     path.rmdir()
     os.mkfifo(path)
     await rig.stub.wait_registered(GPU)

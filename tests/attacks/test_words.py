@@ -24,6 +24,7 @@ from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubernetes.api import ApiError
 from deviceplugin.model import Device, DeviceID, Discovery, Fault, ResourceName
+from deviceplugin.provision.values import Waiting
 from deviceplugin.runtime.guard import guarded
 from deviceplugin.runtime.logs import MAX_FIELD, configure_logs
 from deviceplugin.vendors.nvidia.child.wire import Failed
@@ -58,6 +59,8 @@ def made(kind: type[Any], text: str) -> DevicePluginError:
         error = kind(Refusal.FAILED, text)
     elif issubclass(kind, ApiError):
         error = kind(text, 500)
+    elif issubclass(kind, Waiting):
+        error = kind((text,), text)
     else:
         error = kind(text)
     return error

@@ -44,6 +44,8 @@ NOT_MOUNTED = (
     *("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id"),
     # That of others comes with components/processes.
     *("/proc/self", "/proc/stat", "/proc/{pid}/"),
+    # Who has a device open is asked by `provision` alone, which is no part of the daemon.
+    *("/proc/{name}", "/proc/{process}/fd"),
     # In a runtime's own words and in our own mounts, never opened; CRI-O's comes with its patch.
     *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio"),
 )

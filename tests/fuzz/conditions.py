@@ -3,6 +3,8 @@
 import math
 import re
 
+from deviceplugin.config.config import Setting, parse_switch
+from deviceplugin.errors import ConfigError
 from deviceplugin.health.policy import FaultPolicy, apply_policy, name_of
 from deviceplugin.health.records import (
     FaultRecords,
@@ -14,6 +16,7 @@ from deviceplugin.health.records import (
     with_event,
 )
 from deviceplugin.health.section import HealthSection
+from deviceplugin.host.drm_clients import parse_client
 from deviceplugin.model import DeviceID, Fault, FaultClass, Share
 from deviceplugin.names import id_problem, name_problem, size_class
 from deviceplugin.resources.rules import fits
@@ -21,6 +24,8 @@ from deviceplugin.resources.section import Match, Offer, Rule
 from deviceplugin.resources.shares import form_text, possible_shares, share_ids
 from deviceplugin.schema import parse_bytes
 from deviceplugin.vendor import Repeat
+from deviceplugin.vendors.amd.gpu_metrics import parse_gpu_metrics
+from deviceplugin.vendors.nvidia.node_facts import parse_host_driver
 from tests.fuzz.surface import Source, Surface, text_of
 from tests.resources.builders import GIB, gpu
 
@@ -138,7 +143,30 @@ def _section(source: Source, repeat: Repeat) -> HealthSection:
     )
 
 
+def measurements(data: bytes) -> None:
+    """What the kernel and a driver say of use is a value or none, whatever it is."""
+    client = parse_client(text_of(data), 7, "/dev/dri/renderD128")
+    assert client is None or client.pid == 7
+    found = parse_gpu_metrics(data)
+    assert found is None or (found.energy_j or 0.0) >= 0.0
+    driver = parse_host_driver(data)
+    assert driver is None or len(driver) == 2
+    try:
+        assert parse_switch(Setting(text_of(data), "x")) in (True, False)
+    except ConfigError as error:
+        assert "true or false" in str(error)
+
+
 SURFACES = {
+    "measurements": Surface(
+        target=measurements,
+        seeds=(
+            b"drm-driver: amdgpu\ndrm-pdev: 0000:05:00.0\ndrm-client-id: 1\ndrm-engine-gfx: 5 ns\n",
+            b"\x20\x00\x01\x03" + bytes(300),
+            b"true",
+        ),
+        words=(b"drm-", b": ", b"KiB", b" ns", b"\n", b"\x01\x05", b"\x09"),
+    ),
     "quantities": Surface(
         target=quantities,
         seeds=(b"5GiB", b"4.5 GB", b"9007199254740993", b"9" * 400, b"0", b"1" + b"0" * 20 + b"Ti"),
