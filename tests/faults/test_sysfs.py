@@ -103,7 +103,7 @@ def test_a_file_that_vanishes_or_fails_costs_no_more_than_its_gpu(
     look: Callable[..., Looks], vendor: str, error: int
 ) -> None:
     looks = look(vendor, error, ONE_CALL)
-    assert len(looks.hurt) > 30
+    assert len(looks.hurt) > 20  # NVIDIA's look makes the fewest calls: an attribute is one read
     for line in looks.hurt:
         for listed in line["hurt"]:
             assert offered(listed).items() <= looks.whole.items(), line["where"]

@@ -28,7 +28,7 @@ Document = dict[str, Any]  # JSON
 SETTLE_S = 5.0
 _TELEMETRY = ("temperature", "power", "energy", "utilization", "memory_used")
 _SERIES = b"deviceplugin_gpu_"
-ROUND_S = 15.0  # the first samples come a second after the first devices
+ROUND_S = 5.0  # the first samples come a second after the first devices
 _BAD_LEVELS = frozenset({"error", "critical"})
 
 
@@ -162,6 +162,8 @@ class Steps(Struct):
         }
 
     def _telemetry(self) -> Check:
+        if not self.node.stub.capacity():
+            return not_available("telemetry", "no device is listed")
         address = next(
             (e["address"] for e in self.node.events() if e.get("event") == "metrics_served"), None
         )
@@ -170,11 +172,12 @@ class Steps(Struct):
         own: set[str] = set()
         ends = time.monotonic() + ROUND_S
         try:
-            while not own and time.monotonic() < ends:
+            while not (found := _measured(own)) and time.monotonic() < ends:
                 own = _series(f"http://{address}/metrics")
         except OSError as error:
             return differ("telemetry", f"/metrics: {error}")
-        found = [word for word in _TELEMETRY if any(word in name for name in own)]
+        if own and not found:
+            return not_available("telemetry", "the driver tells no " + " or ".join(_TELEMETRY))
         return judged("telemetry", [] if found else ["no series of it"], ", ".join(found))
 
     def _log(self) -> Check:
@@ -241,6 +244,10 @@ def _changes(
 def _line(event: Document) -> str:
     shown = {k: v for k, v in event.items() if k not in ("event", "level", "timestamp")}
     return f"{event.get('event')}: " + " ".join(f"{k}={v}" for k, v in sorted(shown.items()))[:300]
+
+
+def _measured(names: set[str]) -> list[str]:
+    return [word for word in _TELEMETRY if any(word in name for name in names)]
 
 
 def _series(url: str) -> set[str]:
