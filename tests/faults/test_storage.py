@@ -160,6 +160,9 @@ def remount(daemon: DaemonProcess, directory: Path, mode: str) -> None:
     subprocess.run([*enter, *user, *mount], check=True, timeout=WAIT_S)
 
 
+# Open: not yet understood since files are opened below a root; see docs/reliability.md.
+@pytest.mark.timeout(100)
+@pytest.mark.xfail(strict=True, reason="the vendor does not wait where its CDI file has no room")
 async def test_file_systems_that_fill_up_or_turn_read_only(
     node: Node, recovering: Recovering
 ) -> None:
