@@ -28,6 +28,7 @@ Document = dict[str, Any]  # JSON
 SETTLE_S = 5.0
 _TELEMETRY = ("temperature", "power", "energy", "utilization", "memory_used")
 _SERIES = b"deviceplugin_gpu_"
+POLL_S = 0.2
 ROUND_S = 5.0  # the first samples come a second after the first devices
 _BAD_LEVELS = frozenset({"error", "critical"})
 
@@ -173,6 +174,7 @@ class Steps(Struct):
         ends = time.monotonic() + ROUND_S
         try:
             while not (found := _measured(own)) and time.monotonic() < ends:
+                time.sleep(POLL_S)
                 own = _series(f"http://{address}/metrics")
         except OSError as error:
             return differ("telemetry", f"/metrics: {error}")

@@ -213,12 +213,13 @@ def find_library(host: Host, driver_root: str, library_dirs: Sequence[str] = ())
     """
     for root in dict.fromkeys((driver_root, *DRIVER_CONTAINER_ROOTS)):
         named = library_dirs if root == driver_root else ()
+        tree = DriverTree(host, root)
         for folder in library_folders(host, root, named):
             # The real file: a replaced driver has another one, which dlopen must not take for
             # the library it has already.
-            path = DriverTree(host, root).real(f"{folder}/{FILE}")
+            path = tree.real(f"{folder}/{FILE}")
             if path is not None:
-                if problem := _untrusted(DriverTree(host, root), folder, path):
+                if problem := _untrusted(tree, folder, path):
                     raise UnavailableError(f"{folder}/{FILE} is not loaded: {problem}")
                 return host.path(path), root
     return FILE, driver_root
