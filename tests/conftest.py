@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 import structlog
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         names = item.fixturenames if isinstance(item, pytest.Function) else ()
         if item.path.parent.name in SLOW or not PROCESSES.isdisjoint(names):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def own_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon in this process has psutil look below its host root: for that test alone."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", "/proc")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -31,7 +31,7 @@ class Prober:
         self, devices: Sequence[Device], unchanged: Callable[[], bool]
     ) -> Mapping[DeviceID, Finding] | None:
         """The findings, where `unchanged` says so first, in the same call of the thread; else None,
-        and none was probed."""
+        and none was probed. Where that hangs, the next `probe` finds every GPU without answer."""
         holds: list[bool] = []
 
         def first() -> Finding:
@@ -61,12 +61,24 @@ class Prober:
             calls: list[Callable[[], Finding]] = [first] if first else []
             calls += [partial(_if, wanted, vendor.probe_health, device) for device in whole]
             answers = await self._thread.call_each(calls, self._deadline_s)
+            if first and isinstance(answers[0], CallTimeoutError):
+                return self._all_hung(whole, answers[0])
             own = answers[len(calls) - len(whole) :]
             for device, answer in zip(whole, own, strict=False):  # none behind one that hangs
                 if wanted():
                     findings[device.id] = self._finding(device, answer)
         self._last = {i: Finding(faults=found.faults) for i, found in findings.items()}
         return findings
+
+    def _all_hung(
+        self, whole: Sequence[Device], error: CallTimeoutError
+    ) -> Mapping[DeviceID, Finding]:
+        """What comes before all probes hangs: no GPU is known to be well until it returns."""
+        self.problem = f"check for changes: {error}"
+        for device in whole:
+            before = self._last.get(device.id, Finding())
+            self._last[device.id] = self._with(before, self._hung(device, error))
+        return self._last
 
     def close(self) -> None:
         """Nothing is asked any more."""

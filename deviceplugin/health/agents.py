@@ -207,11 +207,23 @@ class Listener:
         if self._heard_at is None or self._problem is not None:
             log.info("health_agent_answers", agent=agent.source, socket=str(self._path))
         self._problem, self._heard_at = None, _now()
-        own = [device for device in self._devices() if device.vendor == self._vendor]
+        own = self._own()
         self._reports = bounded(reports, protocol, own)
         if len(self._reports) < len(reports):
             self._log_crowded()
         self._tell(agent.source, agent_faults(agent.source, protocol, self._reports, own))
+
+    def devices_changed(self) -> None:
+        """What was reported before its device was found counts from now on."""
+        agent = self._agent
+        if self._reports:
+            self._tell(
+                agent.source,
+                agent_faults(agent.source, agent.protocol, self._reports, self._own()),
+            )
+
+    def _own(self) -> Sequence[Device]:
+        return [device for device in self._devices() if device.vendor == self._vendor]
 
     def _log_crowded(self) -> None:
         """Once: such an agent goes on."""

@@ -19,7 +19,7 @@ from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.uevents import Uevent
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import Device
+from deviceplugin.model import Device, DeviceID
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Collector, Once, Operation, Part, Sectioned
 from deviceplugin.schema import section_of
@@ -126,6 +126,7 @@ class AgentsPart(Part[Sectioned]):
         self._host, self._health, self._vendors = host, health, vendors
         self._keeper = keeper.another()
         self._listening: dict[str, tuple[Agent, Callable[[], object]]] = {}
+        self._listeners: dict[str, Listener] = {}
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -135,6 +136,18 @@ class AgentsPart(Part[Sectioned]):
             yield
         finally:
             await self._keeper.end()
+
+    def tasks(self) -> Mapping[str, Once]:
+        """Reports of devices that are found later."""
+        return {"agent_devices": self._watch_devices}
+
+    async def _watch_devices(self) -> None:
+        known: Mapping[DeviceID, Device] = {}
+        async for inventory in self._health.store.latest.changes():
+            if inventory.devices is not known:
+                known = inventory.devices
+                for listener in self._listeners.values():
+                    listener.devices_changed()
 
     async def use(self, config: Sectioned) -> None:
         """Listen to the agents that the configuration wants, and to no other."""
@@ -148,18 +161,18 @@ class AgentsPart(Part[Sectioned]):
         for source, (agent, cancel) in tuple(self._listening.items()):
             if source not in wanted or wanted[source][1] != agent:
                 cancel()
-                del self._listening[source]
+                del self._listening[source], self._listeners[source]
             if source not in wanted:
                 self._health.tracker.faults(source, ())
         for source in wanted.keys() - self._listening.keys():
             vendor, agent = wanted[source]
-            once = self._listener(vendor, agent)
+            listener = self._listeners[source] = self._listener(vendor, agent)
+            once = partial(listener.run, self._devices)
             self._listening[source] = agent, self._keeper.start(source, once).cancel
 
-    def _listener(self, vendor: str, agent: Agent) -> Once:
+    def _listener(self, vendor: str, agent: Agent) -> Listener:
         path = Path(self._host.path(agent.socket))
-        listener = Listener(vendor, agent, path, self._health.tracker.faults)
-        return partial(listener.run, self._devices)
+        return Listener(vendor, agent, path, self._health.tracker.faults)
 
     def _devices(self) -> tuple[Device, ...]:
         return tuple(self._health.store.current.devices.values())

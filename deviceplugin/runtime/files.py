@@ -15,12 +15,21 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> bool:
     """Replace the file by temporary file, fsync and rename; equal content is not written.
 
     Says whether it wrote. A file that others can write is replaced whatever it holds, and what lies
-    at the temporary name is removed, never followed and never used. Raises OSError, also for a
-    directory that others can write; the old file stays in that case.
+    at the temporary name is removed, never followed and never used. Raises OSError that names
+    the file, also for a directory that others can write; the old file stays in that case.
     """
     if _content(path, len(content) + 1) == content:
         return False
     trusted_directory(path.parent, PRIVATE)
+    try:
+        _replace(path, content, mode)
+    except OSError as error:  # the temporary name helps nobody
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    _sync_directory(path.parent)
+    return True
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
     # Always the same name, so that a process that is killed here leaves one file and not one more.
     temporary = path.with_name(f".{path.name}.new")
     descriptor = _created(temporary)
@@ -34,8 +43,6 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> bool:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
-    return True
 
 
 def own_directory(path: Path, mode: int = PRIVATE) -> None:

@@ -1,5 +1,7 @@
 """A look at an unchanged node is a glance; whatever may have changed is discovered."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
@@ -20,6 +22,7 @@ from deviceplugin.model import (
     FaultClass,
 )
 from deviceplugin.vendor import Finding
+from tests.rig import WAIT_S
 
 GPU = Device(id=DeviceID("gpu-0"), vendor="acme")
 
@@ -33,6 +36,7 @@ class Quiet(Struct):
     error: Exception | None = None
     same: bool = True
     asked: list[str] = field(default_factory=list)
+    returns: threading.Event | None = None  # what a glance waits for
 
     def discover(self) -> Discovery:
         self.asked.append("discover")
@@ -42,6 +46,8 @@ class Quiet(Struct):
 
     def unchanged(self) -> bool:
         self.asked.append("glance")
+        if self.returns:
+            self.returns.wait(WAIT_S)
         return self.same
 
     def probe_health(self, device: Device) -> Finding:
@@ -64,7 +70,10 @@ class Scene:
         self.files: FilesError | None = None
         self.store = InventoryStore(lambda: 0.0)
         around = LoopOptions(
-            write_files=self._write, clock=lambda: self.now_s, order=("best", "acme")
+            write_files=self._write,
+            clock=lambda: self.now_s,
+            order=("best", "acme"),
+            call_deadline_s=0.5,
         )
         self.loop = VendorLoop(self.vendor, self.store, around)
 
@@ -148,6 +157,23 @@ async def test_the_absence_of_hardware_is_glanced_at_too(scene: Scene) -> None:
     assert scene.store.current.vendors["acme"].error == "no Acme GPU"
     scene.vendor.same, scene.vendor.error = False, None
     assert await scene.look() == ["glance", "discover", "probe"]
+
+
+async def test_while_a_glance_hangs_no_gpu_is_well(scene: Scene) -> None:
+    await scene.look()
+    scene.vendor.returns = threading.Event()
+    assert await scene.look() == ["glance", "discover"]
+    for _ in range(2):  # a read that hangs is not asked again
+        assert [fault.code for fault in scene.store.current.faults[GPU.id]] == ["no_answer"]
+        assert "check for changes" in (scene.store.current.vendors["acme"].error or "")
+        scene.loop.wake()
+        assert await scene.look() == ["discover"]
+    scene.vendor.returns.set()
+    async with asyncio.timeout(WAIT_S):
+        while scene.store.current.faults:
+            scene.loop.wake()
+            await scene.look()
+    assert scene.store.current.vendors["acme"].error is None
 
 
 async def test_after_a_fault_every_look_is_a_discovery(scene: Scene) -> None:

@@ -104,21 +104,6 @@ async def test_a_glance_and_the_probes_are_one_call_of_one_thread() -> None:
     loop.stop()
 
 
-async def test_a_glance_that_hangs_is_followed_by_a_discovery() -> None:
-    vendor = Slow(gate=threading.Event())
-    store = InventoryStore(lambda: 0.0)
-    loop = VendorLoop(vendor, store, LoopOptions(call_deadline_s=0.05))
-    await loop.look()
-    vendor.asked.clear()
-    async with asyncio.timeout(WAIT_S):
-        await loop.look()
-    assert vendor.asked == ["discover"]
-    assert store.current.faults == {}
-    assert vendor.gate is not None
-    vendor.gate.set()
-    loop.stop()
-
-
 async def test_a_glance_does_not_run_beside_a_call_of_the_driver_thread() -> None:
     vendor, gate = Slow(), threading.Event()
     loop = VendorLoop(vendor, InventoryStore(lambda: 0.0), LoopOptions())

@@ -128,9 +128,6 @@ def test_a_gpu_that_is_pulled_during_a_look_costs_itself_alone(
     assert "vendor_raised" not in looks.stderr
 
 
-# A known defect, not a wish: see docs/reliability.md. Whoever mends it takes the marks away.
-@pytest.mark.timeout(100)
-@pytest.mark.xfail(strict=True, reason="while one vendor's read hangs, another's Allocate does too")
 async def test_a_read_that_blocks_costs_its_vendor_until_it_returns(
     node: Node, recovering: Recovering
 ) -> None:

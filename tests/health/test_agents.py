@@ -344,6 +344,21 @@ async def test_an_agent_is_heard_over_its_socket(
     await server.stop(None)
 
 
+async def test_a_report_counts_once_its_device_is_found(socket_path: Path) -> None:
+    told, found = Told(), list[Device]()
+    server = await serve(EXPORTER, socket_path, amd_answer("unhealthy"))
+    listener = Listener("amd", EXPORTER, socket_path, told)
+    listening = asyncio.create_task(listener.run(lambda: found))
+    assert await asyncio.wait_for(told.sets.get(), WAIT_S) == ()
+    found.extend(DEVICES)
+    listener.devices_changed()
+    (fault,) = told.sets.get_nowait()
+    assert fault.kind is FaultClass.RESET
+    listening.cancel()
+    await asyncio.wait([listening])
+    await server.stop(None)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to another user")
 async def test_a_socket_of_another_user_is_not_listened_to(socket_path: Path) -> None:
     told, listener_told = Told(), Told()
