@@ -41,7 +41,8 @@ COPY --from=build /opt/deviceplugin /opt/deviceplugin
 ENV PATH=/opt/deviceplugin/bin:$PATH \
     PYTHONOPTIMIZE=2 \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_ARENA_MAX=2
 # `run` needs user 0, without any capability: the kubelet's device-plugin and pod-resources
 # directories and the sockets in them belong to root and take no other writer. The other commands
 # do not: `docker run --rm --user 65534:65534 IMAGE demo`.
