@@ -10,7 +10,9 @@ MAX_BLOCK_BYTES = 16 * 1024  # a header block; the kubelet's have 300 bytes
 # A list or request of the greatest length is some hundred frames in one direction or the other.
 BURST = 1024.0
 FRAMES_PER_S = 1000.0
-_HEADERS, _CONTINUATION, _END_HEADERS = 0x1, 0x9, 0x4
+MAX_UNFINISHED = 64  # requests; a server allows 16 at a time
+_DATA, _HEADERS, _RST_STREAM, _CONTINUATION = 0x0, 0x1, 0x3, 0x9
+_END_STREAM, _END_HEADERS = 0x1, 0x4
 
 
 class Frames:
@@ -21,6 +23,8 @@ class Frames:
         self._head = b""
         self._block = 0
         self._left, self._at = BURST, now
+        self._requests: dict[bytes, int] = {}
+        self.unfinished = 0  # bytes of requests that have not ended, which a server must keep
 
     def wait_s(self) -> float:
         """How long to read no more, in seconds."""
@@ -53,10 +57,23 @@ class Frames:
         if self._skip > MAX_FRAME_BYTES:
             return f"a frame of more than {MAX_FRAME_BYTES} bytes"
         self._left -= 1
+        if head[3] in (_DATA, _HEADERS, _RST_STREAM) and (problem := self._request(head)):
+            return problem
         if head[3] in (_HEADERS, _CONTINUATION):
             self._block += self._skip
             if self._block > MAX_BLOCK_BYTES:
                 return f"headers of more than {MAX_BLOCK_BYTES} bytes"
             if head[4] & _END_HEADERS:
                 self._block = 0
+        return ""
+
+    def _request(self, head: bytes) -> str:
+        stream = head[5:9]
+        if head[3] == _RST_STREAM or head[4] & _END_STREAM:
+            self.unfinished -= self._requests.pop(stream, 0)
+        elif head[3] == _DATA:
+            self._requests[stream] = self._requests.get(stream, 0) + self._skip
+            self.unfinished += self._skip
+            if len(self._requests) > MAX_UNFINISHED:
+                return f"more than {MAX_UNFINISHED} unfinished requests"
         return ""

@@ -21,6 +21,7 @@ from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.frames import Frames
 from deviceplugin.kubelet.limits import CONNECTIONS
 from deviceplugin.names import socket_path_problem
+from deviceplugin.runtime.files import own_directory
 from deviceplugin.runtime.sockets import bind_closed, user_of
 
 log = structlog.get_logger()
@@ -90,10 +91,16 @@ class _Peer(asyncio.BufferedProtocol):
             self.transport.abort()
             return
         self.inner.transport.write(data)
+        self._gate.weigh()
         if wait_s := self._frames.wait_s():
             self._is_held = True
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(wait_s, self._release)
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of its requests that have not ended."""
+        return self._frames.unfinished
 
     def pause_writing(self) -> None:
         """It does not read what gRPC says."""
@@ -148,10 +155,14 @@ class _Inner(asyncio.Protocol):
 
 
 class Gate:
-    """Lets root's and our own connections to `path` through to gRPC's socket `inner`."""
+    """Lets root's and our own connections to `path` through to gRPC's socket `inner`.
 
-    def __init__(self, path: Path, inner: Path) -> None:
+    Requests that have not ended may have twice `message_bytes` together, of all peers.
+    """
+
+    def __init__(self, path: Path, inner: Path, message_bytes: int) -> None:
         self._path, self.inner = path, str(inner)
+        self._budget = 2 * message_bytes
         self.peers: set[_Peer] = set()
         self.now = asyncio.get_running_loop().time
         self._told: set[str] = set()
@@ -202,6 +213,12 @@ class Gate:
         if not self.peers:
             self._empty.set()
 
+    def weigh(self) -> None:
+        """End the peer with the longest unfinished requests where all together are too long."""
+        if sum(peer.unfinished for peer in self.peers) > self._budget:
+            self.refused(f"unfinished requests of more than {self._budget} bytes")
+            max(self.peers, key=lambda peer: peer.unfinished).transport.abort()
+
     def refused(self, reason: str) -> None:
         """Each reason once, and not many of them: such a peer comes again."""
         if reason not in self._told and len(self._told) < MAX_TOLD:
@@ -223,11 +240,7 @@ def inner_socket(directory: Path, name: str) -> Path:
     path = directory / name
     if problem := socket_path_problem(str(path)):
         raise OSError(f"{path}: {problem}")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = os.lstat(directory)
-    closed = status.st_uid == os.getuid() and not status.st_mode & 0o077
-    if not (closed and stat.S_ISDIR(status.st_mode)):
-        raise OSError(f"{directory} is not a directory of ours that is closed to others")
+    own_directory(directory, 0o700)
     _bind(path).close()
     path.unlink()
     return path

@@ -223,9 +223,9 @@ class Endpoint:
         self._check_place()
         if is_listening(self._path):
             raise RegistrationError(f"{self._path}: another process listens on it")
-        inner = await self._inner()
-        gate = Gate(self._path, inner).open() if inner else nullcontext()
-        async with gate, self._grpc(inner or self._path):
+        inner, message_bytes = await self._inner(), self.plugin.begin()
+        gate = Gate(self._path, inner, message_bytes).open() if inner else nullcontext()
+        async with gate, self._grpc(inner or self._path, message_bytes):
             yield
 
     async def _inner(self) -> Path | None:
@@ -243,8 +243,8 @@ class Endpoint:
             return None
 
     @asynccontextmanager
-    async def _grpc(self, path: Path) -> AsyncIterator[None]:
-        server = grpc.aio.server(options=server_options(self.plugin.begin()))
+    async def _grpc(self, path: Path, message_bytes: int) -> AsyncIterator[None]:
+        server = grpc.aio.server(options=server_options(message_bytes))
         server.add_generic_rpc_handlers((self.plugin.handler(),))
         try:
             server.add_insecure_port(f"unix:{path}")

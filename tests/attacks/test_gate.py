@@ -16,6 +16,7 @@ from deviceplugin.kubelet.frames import (
     FRAMES_PER_S,
     MAX_BLOCK_BYTES,
     MAX_FRAME_BYTES,
+    MAX_UNFINISHED,
     Frames,
 )
 from deviceplugin.kubelet.gate import Gate, inner_socket
@@ -24,14 +25,17 @@ from tests.attacks.http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
+    END_STREAM,
     HEADERS,
     PING,
     PREFACE,
+    RST_STREAM,
     frame,
     request,
 )
 from tests.rig import WAIT_S
 
+MESSAGE_BYTES = 1 << 20
 PINGS = frame(PING, 0, 0, b"12345678")
 
 
@@ -86,6 +90,27 @@ def test_frames_that_come_too_fast_are_read_as_fast_as_others() -> None:
     assert count == pytest.approx(BURST + 10 * FRAMES_PER_S, abs=200)
 
 
+def test_what_has_not_ended_is_counted() -> None:
+    frames, part = begun(), b"x" * 1000
+    for stream in (1, 3, 5):
+        assert frames.problem(frame(HEADERS, END_HEADERS, stream, request()), 0.0) == ""
+        assert frames.problem(frame(DATA, 0, stream, part) * 2, 0.0) == ""
+    assert frames.unfinished == 6000
+    assert frames.problem(frame(DATA, END_STREAM, 1, part), 0.0) == ""
+    assert frames.problem(frame(RST_STREAM, 0, 3, bytes(4)), 0.0) == ""
+    assert frames.unfinished == 2000
+    assert frames.problem(frame(HEADERS, END_STREAM | END_HEADERS, 5, request()), 0.0) == ""
+    assert frames.unfinished == 0
+
+
+def test_so_many_unfinished_requests_are_nobodys() -> None:
+    frames, found = begun(), []
+    for number in range(MAX_UNFINISHED + 1):
+        found.append(frames.problem(frame(DATA, 0, 2 * number + 1, b"x"), 0.0))
+    assert found[:-1] == [""] * MAX_UNFINISHED
+    assert found[-1] == f"more than {MAX_UNFINISHED} unfinished requests"
+
+
 @asynccontextmanager
 async def gate(directory: Path) -> AsyncIterator[Gate]:
     """Before something that says what it hears, in capitals."""
@@ -98,7 +123,7 @@ async def gate(directory: Path) -> AsyncIterator[Gate]:
 
     inner = inner_socket(directory / "sockets", "s.sock")
     server = await asyncio.start_unix_server(echo, inner)
-    gate = Gate(directory / "door", inner)
+    gate = Gate(directory / "door", inner, MESSAGE_BYTES)
     try:
         async with gate.open():
             yield gate
@@ -136,6 +161,27 @@ async def test_what_is_not_ends_the_connection_alone_and_is_said_once(short_dir:
                 assert len(await exchange(short_dir, bad)) < len(bad)
         assert await exchange(short_dir, PREFACE + PINGS) == (PREFACE + PINGS).upper()
     assert [entry["event"] for entry in logs] == ["plugin_peer_refused"]
+
+
+async def test_requests_without_an_end_cost_the_peer_that_has_most_of_them(short_dir: Path) -> None:
+    small = PREFACE + frame(DATA, 0, 1, b"x" * 1000)
+    rest = frame(DATA, 0, 1, b"x" * MAX_FRAME_BYTES)
+    async with gate(short_dir) as door:
+        reader, writer = await asyncio.open_unix_connection(short_dir / "door")
+        writer.write(small)
+        async with asyncio.timeout(WAIT_S):
+            assert await reader.readexactly(len(small)) == small.upper()
+        with capture_logs() as logs:
+            data = PREFACE + rest * (3 * MESSAGE_BYTES // len(rest))
+            assert len(await exchange(short_dir, data)) < len(data)
+        assert [entry["reason"] for entry in logs] == [
+            f"unfinished requests of more than {2 * MESSAGE_BYTES} bytes"
+        ]
+        writer.write(rest)
+        async with asyncio.timeout(WAIT_S):
+            assert await reader.readexactly(len(rest)) == rest.upper()
+        writer.close()
+        assert door.peers
 
 
 async def test_peers_beyond_the_places_are_refused_and_a_place_that_is_left_is_free(
@@ -179,7 +225,9 @@ def test_grpc_listens_where_nobody_else_reaches_it(tmp_path: Path, short_dir: Pa
     (short_dir / "open").chmod(0o755)
     (short_dir / "link").symlink_to(short_dir / "sockets")
     (short_dir / "file").touch()
-    for bad in ("open", "link", "file", "x" * 100):
+    inner_socket(short_dir / "open", "s.sock")
+    assert (short_dir / "open").stat().st_mode & 0o777 == 0o700
+    for bad in ("link", "file", "x" * 100):
         with pytest.raises(OSError, match=bad):
             inner_socket(short_dir / bad, "s.sock")
 
@@ -188,7 +236,7 @@ def test_grpc_listens_where_nobody_else_reaches_it(tmp_path: Path, short_dir: Pa
 def test_grpc_listens_in_no_directory_of_another_user(short_dir: Path) -> None:
     (short_dir / "theirs").mkdir(mode=0o700)
     os.chown(short_dir / "theirs", 1000, 1000)
-    with pytest.raises(OSError, match="directory of ours"):
+    with pytest.raises(OSError, match="belongs to user 1000"):
         inner_socket(short_dir / "theirs", "s.sock")
 
 
