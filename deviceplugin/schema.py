@@ -74,14 +74,10 @@ def section_of(sections: Mapping[str, object], name: str, schema: type[SectionT]
 
 
 class Scheduling(Section, frozen=True):
-    """How devices of a section are chosen, and which isolation a user requires.
+    """How devices of a section are chosen, and how much isolation they must have to be offered.
 
     `policy` is any text here: which policies are installed is known to scheduling.py.
     """
-
-    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"isolation": "nothing is kept apart by it; the key isolation at the top acts"}
-    )
 
     policy: str | None = None
     isolation: Isolation | None = None

@@ -46,6 +46,7 @@ _DEVICE_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "ecc": (bool, NoneType),
     "architecture": _OPTIONAL_TEXT,
     "functions": tuple,
+    "least_isolation": Isolation,
 }
 
 

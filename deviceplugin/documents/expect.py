@@ -199,7 +199,6 @@ _HOLDS: Sequence[tuple[str, Callable[[Entry, Report], Outcome]]] = (
     ("cuda.version", _driver),
     ("rocm.version", _driver),
     ("gpu.isolation", _isolation),
-    ("*.scheduling.isolation", _isolation),
     ("*gpu_count", _count),
     ("gpu.monitoring", _endpoint),
     ("monitoring.enabled", _endpoint),

@@ -8,7 +8,7 @@ from deviceplugin.documents.told import Telling, applied, checked, elsewhere
 _DRIVER = checked("the driver of the node is held against the least one for this version")
 _COMPARED = checked("compared with what the node has")
 _RESOURCE = applied("the name of a resource: pods ask for it after the vendor's domain")
-_ISOLATION = checked("the isolation of the section's resources is held against it")
+_ISOLATION = applied("devices of the section in resources that isolate less are not offered")
 _ALERT = applied("judged on this node, with `telemetry.enabled`; `deviceplugin alerts render`")
 _DASHBOARD = elsewhere("`deviceplugin alerts render` makes Grafana's dashboards of it")
 _PER_KEY: Mapping[str, Telling] = {

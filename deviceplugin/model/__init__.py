@@ -81,6 +81,11 @@ class Isolation(StrEnum):
         """A number that grows with what is promised."""
         return tuple(Isolation).index(self)
 
+    @classmethod
+    def asked(cls, word: str | None) -> "Isolation":
+        """What a configuration asks for; where it says nothing, nothing."""
+        return cls.NONE if word is None else cls(word)
+
 
 class LinkKind(StrEnum):
     """The kinds of links whose costs are known here; a vendor may name others of its own."""
@@ -116,8 +121,9 @@ class Device(Struct, frozen=True, kw_only=True, gc=False):
     `ordinal` is what a rule's `index` matches for a partition ("0:1" is partition 1 of GPU 0),
     `driver` the kernel driver that a rule's `driver` matches (None: the vendor's name),
     `shareable` whether several containers can use the device at the same time, `ecc` whether
-    its memory corrects errors, `architecture` the chip's generation in its vendor's words, and
-    `functions` the PCI functions that a virtual machine gets with it. `attributes` are for people
+    its memory corrects errors, `architecture` the chip's generation in its vendor's words,
+    `functions` the PCI functions that a virtual machine gets with it, and `least_isolation` what
+    its section of the configuration asks for (`scheduling.isolation`). `attributes` are for people
     and for the vendor that wrote them: nothing else reads them.
     """
 
@@ -143,6 +149,7 @@ class Device(Struct, frozen=True, kw_only=True, gc=False):
     ecc: bool | None = None
     architecture: str | None = None
     functions: tuple[str, ...] = ()
+    least_isolation: Isolation = Isolation.NONE
 
 
 class FaultClass(StrEnum):

@@ -112,11 +112,14 @@ def _isolation_problem(
     name: ResourceName, group: Sequence[Offering], least: Isolation, methods: Methods
 ) -> PlanProblem | None:
     weakest = min((isolation_of(offering, methods) for offering in group), key=_strength)
-    if weakest.strength >= least.strength:
+    asked = max((offering.device.least_isolation for offering in group), key=_strength)
+    key = "scheduling.isolation" if asked.strength > least.strength else "isolation"
+    wanted = max(asked, least, key=_strength)
+    if weakest.strength >= wanted.strength:
         return None
     return PlanProblem(
         resource=name,
-        reason=f"it isolates by {weakest!s}, the configuration asks for isolation: {least!s}",
+        reason=f"it isolates by {weakest!s}, the configuration asks for {key}: {wanted!s}",
         action=f"offer whole {noun_text(group[0].device)}s or hardware partitions, or ask for less"
         " isolation",
     )

@@ -12,7 +12,7 @@ from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.pci import PciFunction
 from deviceplugin.host.sriov import read_physical_function, read_virtual_functions
-from deviceplugin.model import Device, DeviceID, Fault, ResourceName, frozen
+from deviceplugin.model import Device, DeviceID, Fault, Isolation, ResourceName, frozen
 from deviceplugin.names import size_class
 from deviceplugin.vendors.amd import faults
 from deviceplugin.vendors.amd.found import NAME, WHOLE, Found, found, known, merged, node_attributes
@@ -142,6 +142,7 @@ def vf_device(
         shareable=function.driver != VFIO,
         architecture=reading.node.gfx_version if reading.node else None,
         functions=reading.functions,
+        least_isolation=Isolation.asked(section.scheduling.isolation),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Fault, ResourceName
+from deviceplugin.model import Device, DeviceID, Fault, Isolation, ResourceName
 from deviceplugin.vendors.intel.gpu import VFIO_DRIVERS, IntelGpu
 from deviceplugin.vendors.intel.memory import Memory
 from deviceplugin.vendors.intel.reader import MemoryQuery, Reader
@@ -57,6 +57,7 @@ class Advertisement(Struct, frozen=True, kw_only=True):
     policy: str | None = None
     nodes: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    least_isolation: Isolation = Isolation.NONE
 
 
 def make_device(
@@ -74,6 +75,7 @@ def make_device(
         numa_node=gpu.function.numa_node,
         memory_bytes=memory.bytes if memory else None,
         policy=advert.policy,
+        least_isolation=advert.least_isolation,
         nodes=advert.nodes,
         attributes=attributes,
         driver=gpu.driver,

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from deviceplugin.edits import VFIO_CONTAINER
 from deviceplugin.host.pci import read_function
 from deviceplugin.host.sriov import read_group_members, read_vfio_nodes, vfio_group_node
-from deviceplugin.model import NOTHING, Fault, ResourceName
+from deviceplugin.model import NOTHING, Fault, Isolation, ResourceName
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel import naming as attributes
 from deviceplugin.vendors.intel.found import Advertisement, Board, Found, Scan, make_device
@@ -109,8 +109,13 @@ def _others_in_use(scan: Scan, unit: Sequence[VirtualFunction], group: str) -> t
 def _advertised(
     scan: Scan, offer: SliceOffer, name: ResourceName | None, nodes: tuple[str, ...]
 ) -> Advertisement:
-    policy = scan.xe.scheduling.policy
-    return Advertisement(resource=name, profile=offer.profile, policy=policy, nodes=nodes)
+    return Advertisement(
+        resource=name,
+        profile=offer.profile,
+        policy=scan.xe.scheduling.policy,
+        nodes=nodes,
+        least_isolation=Isolation.asked(scan.xe.scheduling.isolation),
+    )
 
 
 def _found(

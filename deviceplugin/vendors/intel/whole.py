@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, Isolation
 from deviceplugin.vendors.intel import faults
 from deviceplugin.vendors.intel import naming as attributes
 from deviceplugin.vendors.intel.found import NAME, Advertisement, Board, Found, Scan, make_device
@@ -60,8 +60,15 @@ def _advertised(scan: Scan, gpu: IntelGpu, offer: SliceOffer, base: Advertisemen
     if not offer.offered or gpu.driver is None:
         return replace(base, profile=offer.profile)
     resource = drm_name(scan.intel, offer.profile or "gpu", gpu.driver)
-    policy = scan.xe.scheduling.policy if offer.profile else None
-    return replace(base, resource=resource, profile=offer.profile, policy=policy)
+    if not offer.profile:
+        return replace(base, resource=resource)
+    return replace(
+        base,
+        resource=resource,
+        profile=offer.profile,
+        policy=scan.xe.scheduling.policy,
+        least_isolation=Isolation.asked(scan.xe.scheduling.isolation),
+    )
 
 
 def _problems(scan: Scan, gpu: IntelGpu) -> tuple[Fault, ...]:

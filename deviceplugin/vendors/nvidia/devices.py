@@ -122,6 +122,7 @@ def devices_of_gpu(
         attributes=frozen({**_attributes(gpu), **(guest.attributes if guest else {})}),
         ecc=gpu.ecc,
         architecture=gpu.architecture,
+        least_isolation=Isolation.asked(naming.vgpu.scheduling.isolation if guest else None),
     )
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
     faults = [*state_faults(gpu, whole), *_whole_faults(gpu, whole, naming)]
@@ -164,6 +165,7 @@ def _part(
         ordinal=f"{gpu.index}:{instance.index}",
         ecc=gpu.ecc,
         architecture=gpu.architecture,
+        least_isolation=Isolation.asked(naming.mig.scheduling.isolation),
     )
 
 
@@ -199,9 +201,11 @@ def _attributes(gpu: NvidiaGpu) -> Mapping[str, str]:
     known = {
         "architecture": gpu.architecture,
         "compute_capability": gpu.compute_capability,
+        "confidential_computing": gpu.confidential,
         "ecc": None if gpu.ecc is None else ("enabled" if gpu.ecc else "disabled"),
         "fabric_clique": gpu.fabric.clique if gpu.fabric else None,
         "mig": None if gpu.mig is None else ("enabled" if gpu.mig else "disabled"),
+        "memory_bandwidth": None if gpu.bandwidth_gbs is None else f"{gpu.bandwidth_gbs} GB/s",
         "minor": str(gpu.minor),
     }
     return frozen({key: value for key, value in known.items() if value is not None})

@@ -26,6 +26,7 @@ _ARCHITECTURES = {
     12: "rubin",
 }
 MAX_MEMORY_BYTES = 1 << 46
+_MEMORY_CLOCK = 2  # nvml.h, NVML_CLOCK_MEM
 # Display adapters of workstations, which compute nothing.
 DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
 
@@ -35,6 +36,8 @@ class NvidiaGpu(Struct, frozen=True, kw_only=True):
 
     `virtualization` is nvml.h's nvmlGpuVirtualizationMode_t, `compute_mode` its nvmlComputeMode_t,
     `fabric` its registration with the NVLink fabric.
+    `confidential` is the mode of confidential computing (`on`, `off`, `devtools`: on, and open to
+    debuggers), `bandwidth_gbs` the memory's, in GB/s.
     `unread` are the MIG devices that could not be read; `unknown` has the errors of the facts that
     could not be read, by the name of the fact.
     """
@@ -56,6 +59,8 @@ class NvidiaGpu(Struct, frozen=True, kw_only=True):
     compute_mode: int | None = None
     fabric: Fabric | None = None
     unknown: tuple[tuple[str, LibraryError], ...] = ()
+    confidential: str | None = None
+    bandwidth_gbs: int | None = None
 
 
 def read_handle(nvml: Nvml, index: int) -> Any:
@@ -113,6 +118,24 @@ class _Reader(Struct, frozen=True):
             self.unknown["memory"] = implausible(function, f"a memory of {memory.total} bytes")
             return None
         return int(memory.total)
+
+    def confidential(self) -> str | None:
+        """Of all GPUs of a machine alike; nvml.h, nvmlConfComputeSystemState_t."""
+        state = self.maybe("nvmlSystemGetConfComputeState")
+        if state is None:
+            return None
+        return "off" if not state.ccFeature else "devtools" if state.devToolsMode else "on"
+
+    def bandwidth_gbs(self) -> int | None:
+        """Two transfers for each clock that NVML tells, over the whole bus: as data sheets count it
+        for HBM and GDDR6."""
+        clock = self.maybe("nvmlDeviceGetMaxClockInfo", self.handle, _MEMORY_CLOCK)
+        bits = self.maybe("nvmlDeviceGetMemoryBusWidth", self.handle)
+        return round(2 * clock * bits / 8 / 1000) if clock and bits else None
+
+    def maybe(self, function: str, *arguments: Any) -> Any:
+        """The answer to what nobody misses: None where it fails."""
+        return _or_none(lambda: self.nvml.ask(function, *arguments))
 
     def mig(self, capability: tuple[int, int] | None) -> tuple[int, int] | None:
         """MIG mode now and pending; raises LibraryError where a GPU that may be in MIG mode does
@@ -188,4 +211,6 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
         compute_mode=compute_mode,
         fabric=fabric,
         unknown=tuple(reader.unknown.items()),
+        confidential=reader.confidential(),
+        bandwidth_gbs=reader.bandwidth_gbs(),
     )

@@ -194,6 +194,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     max_clock_sm_mhz: int | None = 1410
     max_clock_mem_mhz: int | None = 1215
     max_clock_video_mhz: int | None = 1290
+    memory_bus_bits: int | None = None
     fan_speed_percent: int | None = None
     pcie_replays: int | None = 0
     pcie_gen: int | None = 4
@@ -262,6 +263,8 @@ class Scenario(Struct, frozen=True, kw_only=True):
     driver_version: str | None = "550.163.01"
     nvml_version: str | None = "12.550.163.01"
     cuda_version: int | None = 12040
+    confidential: int | None = None
+    devtools: int = 0
     init_code: int = 0
     faults: tuple[Fault, ...] = ()
     ancestors: Mapping[tuple[int, int], int] = field(default_factory=dict)

@@ -31,6 +31,8 @@ def _lines(scenario: Scenario) -> Iterator[str]:
         nvml=scenario.nvml_version,
         cuda=scenario.cuda_version,
         init=scenario.init_code,
+        confidential=scenario.confidential,
+        devtools=scenario.devtools,
     )
     for gpu in scenario.gpus:
         yield from _gpu_lines(gpu)

@@ -9,7 +9,7 @@
 
 /* Keyword, whether it names one GPU, and the keys it may have; `!` marks those it must have. */
 static const struct { const char *word; int per_gpu; const char *keys; } grammar[KINDS] = {
-    [SYSTEM] = {"system", 0, " driver nvml cuda init "},
+    [SYSTEM] = {"system", 0, " driver nvml cuda init confidential devtools "},
     [GPU] = {"gpu", 1,
              " uuid! name minor pci_domain pci_bus pci_device pci_device_id pci_subsystem_id serial board_id memory_total_bytes"
              " memory_used_bytes memory_reserved_bytes compute_major compute_minor architecture mig_current"
@@ -17,7 +17,7 @@ static const struct { const char *word; int per_gpu; const char *keys; } grammar
              " retired_double retired_pending clocks_event_reasons temperature_c power_usage_mw"
              " power_limit_mw energy_mj utilization_gpu_percent utilization_memory_percent"
              " clock_graphics_mhz clock_sm_mhz clock_mem_mhz clock_video_mhz"
-             " max_clock_graphics_mhz max_clock_sm_mhz max_clock_mem_mhz max_clock_video_mhz"
+             " max_clock_graphics_mhz max_clock_sm_mhz max_clock_mem_mhz max_clock_video_mhz memory_bus_bits"
              " fan_speed_percent pcie_replays pcie_gen pcie_width max_pcie_gen max_pcie_width"
              " virtualization persistence compute_mode pstate licensed encoder_percent decoder_percent"
              " jpeg_percent ofa_percent shutdown_c slowdown_c memory_max_c "},

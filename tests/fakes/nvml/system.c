@@ -56,6 +56,19 @@ static int cuda_version(const char *function, int *out) {
     *out = (int)value;
     return leave(OK);
 }
+struct confidential { u32 environment, feature, devtools; };
+API int nvmlSystemGetConfComputeState(struct confidential *out) {
+    u64 on = 0, devtools = 0;
+    int code = enter_system(__func__);
+    if (code) return code;
+    if (!out) return leave(INVALID_ARGUMENT);
+    const struct record *system = next_record(NULL, SYSTEM, ANY_GPU);
+    if (!number(system, "confidential", &on)) return leave(NOT_SUPPORTED);
+    number(system, "devtools", &devtools);
+    *out = (struct confidential){on ? 2 : 0, (u32)on, (u32)devtools};
+    return leave(OK);
+}
+
 API int nvmlSystemGetCudaDriverVersion(int *out) { return cuda_version(__func__, out); }
 API int nvmlSystemGetCudaDriverVersion_v2(int *out) { return cuda_version(__func__, out); }
 

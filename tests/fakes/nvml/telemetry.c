@@ -37,6 +37,7 @@ static int two(const char *fn, struct handle *h, const char *a, const char *b, u
 
 NARROW(nvmlDeviceGetMinorNumber, "minor")
 NARROW(nvmlDeviceGetBoardId, "board_id")
+NARROW(nvmlDeviceGetMemoryBusWidth, "memory_bus_bits")
 NARROW(nvmlDeviceGetArchitecture, "architecture")
 NARROW(nvmlDeviceGetPowerUsage, "power_usage_mw")
 NARROW(nvmlDeviceGetEnforcedPowerLimit, "power_limit_mw")

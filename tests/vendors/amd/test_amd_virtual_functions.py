@@ -109,7 +109,7 @@ def test_the_list_of_instances_pins_names_and_the_policy_goes_with_them(tmp_path
     assert len(offered(found, VFIO_4GB)) == 12
     assert len(offered(found, "amd.com/small-vfio")) == 4
     first = offered(found, VFIO_4GB)[0]
-    assert first.policy == "round_robin"
+    assert (first.policy, first.least_isolation) == ("round_robin", "hardware")
     assert first.attributes["instance_compute_units"] == "32"
     assert first.attributes["instance_rocm_cores"] == "16"
 

@@ -319,8 +319,10 @@ def test_the_list_of_instances_names_slices_and_leaves_others_out(
     node: Path, make_vendor: MakeVendor, offered: Offered, device: FindDevice, codes: Codes
 ) -> None:
     set_vfs(node, B60, 3, [QUOTA, 2 * QUOTA, 3 * QUOTA])
-    discovery = make_vendor(intel_xe={"instances": EXAMPLE}).discover()
+    asked = {"instances": EXAMPLE, "scheduling": {"isolation": "hardware"}}
+    discovery = make_vendor(intel_xe=asked).discover()
     assert offered(discovery) == {"intel.com/xe-4gb": 1, "intel.com/xe-8gb": 1}
+    assert device(discovery, "0000:04:00.1").least_isolation == "hardware"
     assert codes(discovery) == [("0000:04:00.3", "size_not_listed")]
     assert device(discovery, "0000:04:00.1").attributes["execution_units"] == "32"
 

@@ -145,8 +145,11 @@ def test_strategy_single_without_mig_offers_whole_gpus(
 
 def test_the_list_of_instances_is_an_allow_list(node: NvmlDouble, make_vendor: MakeVendor) -> None:
     listed = [{"name": "mig-1g.5gb", "memory": "5GiB", "compute_units": 14, "tensor_cores": 1}]
-    found = make_vendor(mig={"instances": listed}).discover()
+    asked = {"instances": listed, "scheduling": {"isolation": "hardware"}}
+    found = make_vendor(mig=asked).discover()
     assert resources(found) == {"nvidia.com/gpu": 3, "nvidia.com/mig-1g.5gb": 1}
+    assert {d.least_isolation for d in found.devices if d.parent} == {"hardware"}
+    assert {d.least_isolation for d in found.devices if not d.parent} == {"none"}
 
 
 def test_a_wrong_number_of_compute_units_is_told(node: NvmlDouble, make_vendor: MakeVendor) -> None:
