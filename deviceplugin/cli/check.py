@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from deviceplugin.cli.look import look
+from deviceplugin.cli.surroundings import surroundings
 from deviceplugin.cli.verdicts import Document, only, refusals, verdicts, verdicts_text
 from deviceplugin.config.config import Config
 from deviceplugin.config.load import load
@@ -41,18 +42,11 @@ def tell_documents(
     if node:
         configure_logs("error", "console")
         config, modules = load({**flags, "config": None})
-        report = asyncio.run(look(config, modules)) | _of_the_host(config.host_root)
+        found = asyncio.run(look(config, modules))
+        here = surroundings(Host(config.host_root), Host(Path("/")), found)
+        report = {**found, "host": here}
     shown = verdicts(flags, path, report)
     return (shown if key is None else only(shown, key)), verdicts_text
-
-
-def _of_the_host(root: Path) -> dict[str, Any]:
-    """What no vendor tells: RDMA devices, and whether NICs may read GPU memory by its module."""
-    devices = root / "sys/class/infiniband"
-    return {
-        "rdma": sorted(path.name for path in devices.iterdir()) if devices.is_dir() else [],
-        "peer_memory": (root / "sys/module/nvidia_peermem").is_dir(),
-    }
 
 
 def end_refused(shown: Document, *, allowed: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deviceplugin.config.config import Config
+from deviceplugin.daemon.workloads import workload_classes
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.host import Host
@@ -29,4 +30,9 @@ async def look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any
     sharing = sharing_of(config.sections)
     store.set_faults(SOURCE, sharing.faults(store.current))
     shown = report(config.node_name, store.current, sharing.plan(store.current))
-    return shown | {"unused_rules": unused_document(store.current, sharing.rules)}
+    unused = unused_document(store.current, sharing.rules)
+    return {
+        **shown,
+        "unused_rules": unused,
+        **workload_classes(config.sections.get("workloads"), shown),
+    }

@@ -31,6 +31,7 @@ def _sections(report: Report) -> Iterator[str]:
         yield "No GPU was found."
     if report["resources"]:
         yield _resource_table(report)
+    yield from _workloads(report)
     yield from _unavailable(report)
     yield from _troubles(report)
 
@@ -49,6 +50,17 @@ def _resource_table(report: Report) -> str:
             for name, ids in report["resources"].items()
         ],
     )
+
+
+def _workloads(report: Report) -> Iterator[str]:
+    """Which resources satisfy each class of workloads, where the configuration has classes."""
+    words = {True: "yes", False: "no", None: "unknown"}
+    rows = [
+        (name, words[one["met"]], ", ".join(f"{r} ({n})" for r, n in one["resources"].items()))
+        for name, one in report.get("workloads", {}).items()
+    ]
+    if rows:
+        yield table(("WORKLOAD", "SATISFIED", "BY"), [(*row[:2], row[2] or "-") for row in rows])
 
 
 def _unavailable(report: Report) -> Iterator[str]:

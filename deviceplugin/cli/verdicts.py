@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from deviceplugin.config.effective import effective
 from deviceplugin.config.files import read_pieces
 from deviceplugin.config.load import CORE_SECTIONS, SETTINGS, load
 from deviceplugin.config.pieces import NATIVE, Piece
-from deviceplugin.documents.expect import of_other_nodes, outcome
+from deviceplugin.documents.expect import is_held, of_other_nodes, outcome
 from deviceplugin.documents.manifests import entries as manifest_entries
 from deviceplugin.documents.native import telling_of
 from deviceplugin.documents.section import SECTIONS
@@ -20,6 +22,7 @@ from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
 
 Document = dict[str, Any]
+_HELD = ("metrics_address", "log_level")  # settings that practices are held against
 _SETTING = applied("it is a setting of the daemon")
 _V1 = applied("read as NVIDIA's own plugin reads it, see docs/sharing.md")
 
@@ -35,7 +38,8 @@ def verdicts(
         wrong: Sequence[ConfigError] = ()
         known = config.node_name
         if report is not None:
-            report = {**report, "metrics_address": effective(config)["metrics_address"]}
+            known_here = {key: effective(config)[key] for key in _HELD}
+            report = {**report, **known_here}
     except ConfigError as error:
         wrong, known = error.errors, ""
         modules = load({"allow_unsupported": "true"})[1]
@@ -75,7 +79,7 @@ def _native(key: str, content: Mapping[str, Any], schemas: Mapping[str, Any]) ->
         yield Entry(key, str(content[key]), _SETTING)
     elif key in schemas:
         for entry in told(content[key], schemas[key], key):
-            yield Entry(entry.key, entry.value, telling_of(entry.key, entry.telling))
+            yield replace(entry, telling=telling_of(entry.key, entry.telling))
 
 
 def _wrong(error: ConfigError) -> Document:
@@ -95,7 +99,8 @@ def _row(entry: Entry) -> Document:
 
 def _shown(entry: Entry, report: Mapping[str, Any] | None) -> Document:
     row = _row(entry)
-    if report is not None and entry.telling.kind is Kind.CHECKED:
+    asked = entry.telling.kind is Kind.REFUSED and is_held(entry.key)
+    if report is not None and (asked or entry.telling.kind is Kind.CHECKED):
         found = outcome(entry, report)
         row |= {"met": found.met, "measured": found.measured}
     return row
@@ -136,5 +141,7 @@ def _tables(document: Document) -> Iterator[str]:
 def _effect(key: Document) -> str:
     if "measured" not in key:
         return str(key["text"])
+    if key["verdict"] == Kind.REFUSED:
+        return f"{key['text']}; on this node: {key['measured']}"
     words = {True: "met", False: "not met", None: "unknown"}
     return f"{words[key['met']]}: {key['measured']}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.daemon.workloads import workload_classes
 from deviceplugin.errors import ConfigError
 from deviceplugin.health.service import HealthPart
 from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
@@ -43,12 +44,13 @@ class ViewsPart(Part[Config]):
     def __init__(
         self, config: Config, health: HealthPart, sharing: SharingPart, generations: Generations
     ) -> None:
-        self._node, self._store, self._notices = config.node_name, health.store, health.notices
+        self._node, self._workloads = config.node_name, config.sections.get("workloads")
+        self._store, self._notices = health.store, health.notices
         self._sharing, self._generations = sharing, generations
 
     async def use(self, config: Config) -> None:
         """Show the node by its name in `config`."""
-        self._node = config.node_name
+        self._node, self._workloads = config.node_name, config.sections.get("workloads")
 
     def operations(self) -> Mapping[str, Operation]:
         """discover and explain."""
@@ -62,7 +64,8 @@ class ViewsPart(Part[Config]):
         inventory = self._store.current
         shown = await asyncio.to_thread(report, self._node, inventory, plan, listed)
         unused = unused_document(inventory, self._sharing.sharing.rules)
-        return {**shown, "unused_rules": unused, "notices": list(self._notices())}
+        classes = workload_classes(self._workloads, shown)
+        return {**shown, "unused_rules": unused, "notices": list(self._notices()), **classes}
 
     async def _explain(self, request: ExplainRequest) -> Reply:
         try:

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 
 from deviceplugin.documents.told import Telling, applied, checked, elsewhere
 
-_DRIVER = checked("the driver of the node is held against the least one for this version")
+_DRIVER = checked(
+    "the driver of the node is held against the least one for this version, and a label of the node"
+    " tells the result"
+)
 _COMPARED = checked("compared with what the node has")
 _RESOURCE = applied("the name of a resource: pods ask for it after the vendor's domain")
 _ISOLATION = applied("devices of the section in resources that isolate less are not offered")
@@ -23,6 +26,11 @@ _PER_KEY: Mapping[str, Telling] = {
     "gpu_nodes[].gpu_count": _COMPARED,
     "gpu_nodes[].memory_per_gpu": _COMPARED,
     "mig.instances[].compute_units": checked("compared with the instance's multiprocessors"),
+    "mig.instances[].tensor_cores": checked("held against the instance's tensor cores"),
+    "vgpu.profiles[].compute_units": checked("held against the multiprocessors of the GPU's sheet"),
+    "vgpu.profiles[].tensor_cores": checked("held against the tensor cores of the GPU's sheet"),
+    "mxgpu.instances[].compute_units": checked("held against the compute units of the GPU"),
+    "mxgpu.instances[].rocm_cores": checked("held against the SIMD units of the GPU"),
     "mig.instances[].name": _RESOURCE,
     "mxgpu.instances[].name": _RESOURCE,
     "intel_xe.instances[].name": _RESOURCE,
@@ -33,7 +41,12 @@ _PER_KEY: Mapping[str, Telling] = {
     "vgpu.profiles[].name": applied("NVIDIA_VGPU_PROFILE in containers"),
     "vgpu.profiles[].memory": applied("NVIDIA_VGPU_MEMORY in containers"),
     "intel_xe.instances[].memory": applied("the size that has this name; INTEL_XE_MEMORY"),
-    "intel_xe.instances[].compute_units": applied("INTEL_XE_COMPUTE_UNITS in containers"),
+    "intel_xe.instances[].compute_units": checked(
+        "INTEL_XE_COMPUTE_UNITS in containers; held against the Xe-cores of the GPU's sheet"
+    ),
+    "intel_xe.instances[].execution_units": checked(
+        "held against the vector engines of the GPU's sheet"
+    ),
     "cuda.runtime.memory_pool": applied("CUDA_MEMORY_POOL=true in containers"),
     "cuda.runtime.unified_memory": applied("CUDA_UNIFIED_MEMORY=true in containers"),
     "cuda.runtime.memory_compression": applied("CUDA_MEMORY_COMPRESSION=true in containers"),

@@ -189,7 +189,9 @@ class Deployment(Told, frozen=True):
             "health_checks": checked(
                 "held against metrics_address: the probes of deploy/ ask /healthz and /readyz"
             ),
-            "resource_limits": elsewhere("deploy/daemonset.yaml sets requests and limits"),
+            "resource_limits": checked(
+                "held against the limits of the cgroup that the daemon runs in"
+            ),
         }
     )
 

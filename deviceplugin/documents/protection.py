@@ -18,7 +18,6 @@ from deviceplugin.documents.told import (
     checked,
     elsewhere,
     refused,
-    reported,
 )
 
 Mechanism = Literal["memory_isolation", "compute_isolation", "network_isolation"]
@@ -31,7 +30,6 @@ _MEMORY = (
     "GPU memory is encrypted by confidential computing alone, which the hypervisor and the driver"
     " switch on; a node's daemon cannot"
 )
-_AUDIT = elsewhere("every allocation is in the daemon's log (allocated); the API server audits")
 _RBAC = elsewhere("Kubernetes' RBAC: `deviceplugin render rbac` prints the manifests")
 
 
@@ -99,11 +97,17 @@ class Security(Told, frozen=True):
 
     TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
         {
-            "access_control": _RBAC,
-            "encryption": reported(
-                f"as a practice: {_DISKS}; confidential computing: the GPU's driver tells"
+            "access_control": checked(
+                "as a practice: held against the account of the daemon; `deviceplugin render rbac`"
+                " prints the manifests of roles"
             ),
-            "audit_logging": _AUDIT,
+            "encryption": checked(
+                f"as a practice: GPU memory: held against confidential computing; {_DISKS}"
+            ),
+            "audit_logging": checked(
+                "held against log_level: every allocation is a line of the level info (allocated);"
+                " the API server audits what people do"
+            ),
             "compliance": elsewhere("auditors judge it; docs/security.md says what is kept apart"),
         }
     )

@@ -41,7 +41,10 @@ class MemorySettings(Told, frozen=True):
                 " nvidia.com/gpu-memory in GiB, which `rules` with `memory: {}` offer"
             ),
             "compression_ratio": reported("no driver has a ratio to set; the hardware decides"),
-            "prefetch_size": reported("the workload's own calls prefetch (cudaMemPrefetchAsync)"),
+            "prefetch_size": checked(
+                "held against the memory of each GPU; the workload's own calls prefetch"
+                " (cudaMemPrefetchAsync)"
+            ),
             "eviction_policy": reported("the driver decides what of unified memory it moves"),
         }
     )

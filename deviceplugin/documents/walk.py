@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Struct
-from msgspec.structs import fields
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from deviceplugin.documents.told import Kind, Telling, Told, applied, reported
 
@@ -16,11 +16,12 @@ _MAX_TEXT = 60
 
 
 class Entry(Struct, frozen=True):
-    """A key of a document with its value as text, and what is told of it."""
+    """A key of a document with its value as text, what is told of it, and the keys beside it."""
 
     key: str
     value: str
     telling: Telling
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 def told(raw: object, schema: Any, path: str, own: Telling = _ACTS) -> Iterator[Entry]:
@@ -28,13 +29,14 @@ def told(raw: object, schema: Any, path: str, own: Telling = _ACTS) -> Iterator[
     kind = structure(schema)
     if kind is not None and isinstance(raw, Mapping):
         off = raw.get("enabled") is False
-        for field in fields(kind):
-            if field.encode_name in raw:
-                inner = f"{path}.{field.encode_name}"
-                telling = telling_in(kind, field.encode_name, field.name)
-                if off and field.encode_name != "enabled":
+        for one in fields(kind):
+            if one.encode_name in raw:
+                inner = f"{path}.{one.encode_name}"
+                telling = telling_in(kind, one.encode_name, one.name)
+                if off and one.encode_name != "enabled":
                     telling = _OFF
-                yield from told(raw[field.encode_name], field.type, inner, telling)
+                for entry in told(raw[one.encode_name], one.type, inner, telling):
+                    yield entry if entry.beside else replace(entry, beside=raw)
     elif kind is not None and isinstance(raw, list) and raw:
         for number, item in enumerate(raw):
             yield from told(item, kind, f"{path}[{number}]", own)

@@ -35,8 +35,15 @@ def target_of(
 class Follower:
     """What has been written, and when it is to be written again."""
 
-    def __init__(self, section: LabelsSection, target: Target, sources: Sources) -> None:
+    def __init__(
+        self,
+        section: LabelsSection,
+        target: Target,
+        sources: Sources,
+        asking: Mapping[str, object] | None = None,
+    ) -> None:
         self._section, self._target, self._sources = section, target, sources
+        self._asking = asking or {}
         self._thread, self._started = DriverThread("labels"), int(sources.now())
         self._of_vendors: dict[str, Mapping[str, str]] = {}
         self._seen: tuple[object, object] | None = None
@@ -96,11 +103,20 @@ class Follower:
         """An earlier set counts: ours is never what a vendor says."""
         section = self._section
         common = common_labels(view, section.node_type) if section.common_labels else {}
-        found = merged(own_labels(view), common, await self._vendors(view))
+        own = merged(own_labels(view), self._asked(view))
+        found = merged(own, common, await self._vendors(view))
         labels, problems = checked(found)
         for name, problem in problems.items():
             self._refused(name, problem)
         return labels
+
+    def _asked(self, view: NodeView) -> Mapping[str, str]:
+        """What the sections of ASKING ask about the node."""
+        if not self._asking:
+            return {}
+        from deviceplugin.labels.asked import asked_labels  # noqa: PLC0415  # where they ask
+
+        return asked_labels(self._asking, view)
 
     async def _vendors(self, view: NodeView) -> Mapping[str, str]:
         """What the vendors say; of one that fails what it said before."""

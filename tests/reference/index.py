@@ -9,7 +9,7 @@ INDEX: Mapping[str, str] = {
     "2.1.1": "applied checked reported",
     "2.1.2": "applied refused reported",
     "2.1.3": "applied checked elsewhere",
-    "2.2.1": "applied reported",
+    "2.2.1": "applied checked reported",
     "2.2.2": "applied reported",
     "2.3.1": "applied checked reported",
     "2.3.2": "applied reported",

@@ -32,11 +32,17 @@ A100: dict[str, Any] = {
     "resource": "nvidia.com/gpu",
     "attributes": {"compute_capability": "8.0"},
 }
+NEAR = "mlx5_0 (nearest GPU 0000:07:00.0: same PCIe switch)"
 REPORT: dict[str, Any] = {
     "devices": [A100],
     "vendors": [{"name": "nvidia", "driver_version": "550.54.15"}],
-    "rdma": ["mlx5_0"],
-    "peer_memory": True,
+    "resources": {"nvidia.com/gpu": [{"id": "GPU-1", "health": "Healthy", "device": "GPU-1"}]},
+    "host": {
+        "rdma": {"mlx5_0": "nearest GPU 0000:07:00.0: same PCIe switch"},
+        "peer_memory": ["nvidia_peermem"],
+        "limits": {"memory": True, "cpu": False},
+        "account": None,
+    },
     "sharing": {"nvidia.com/gpu": {"isolation": "process"}},
 }
 
@@ -158,18 +164,28 @@ def told(block: str, key: str) -> tuple[bool | None, str]:
         ("1.2.1", "workloads.training.gpu_memory", True, "nvidia.com/gpu"),
         ("1.2.1", "workloads.training.compute_capability", True, "nvidia.com/gpu"),
         ("1.2.1", "workloads.inference.precision", True, "nvidia.com/gpu"),
-        ("1.3.1", "performance.memory_bandwidth", True, "NVIDIA A100-SXM4-40GB: yes"),
-        ("1.3.1", "performance.compute_throughput", True, "NVIDIA A100-SXM4-40GB: yes"),
+        ("1.3.1", "performance.memory_bandwidth", True, "NVIDIA A100-SXM4-40GB: 1555 GB/s"),
+        ("1.3.1", "performance.compute_throughput", True, "NVIDIA A100-SXM4-40GB: 312 TFLOPS"),
         ("11.1.1", "gpu.isolation", False, "nvidia.com/gpu: no"),
         ("11.1.1", "gpu.monitoring", True, "127.0.0.1:9440"),
-        ("9.3.1", "network_optimization.settings.rdma_enabled", True, "mlx5_0"),
+        ("9.3.1", "network_optimization.settings.rdma_enabled", True, NEAR),
         ("9.3.1", "network_optimization.settings.gpu_direct", True, "nvidia_peermem is loaded"),
         ("9.2.1", "compute_optimization.settings.tensor_cores", True, "nvidia.com/gpu"),
-        ("2.1.1", "mig.instances[0].compute_units", None, "there is no MIG instance"),
+        ("2.1.1", "mig.instances[0].compute_units", None, "no device of it is there"),
         ("5.1.2", "gpu_nodes[1].gpu_count", False, "1 GPUs"),
         ("5.1.2", "gpu_nodes[1].gpu_type", True, "NVIDIA A100-SXM4-40GB"),
         ("5.1.2", "gpu_nodes[1].memory_per_gpu", True, "nvidia.com/gpu"),
-        ("2.1.1", "mig.scheduling.isolation", None, "no such resource is offered"),
+        ("11.1.1", "deployment.resource_limits", False, "memory: yes, cpu: no"),
+        ("11.1.1", "deployment.health_checks", True, "127.0.0.1:9440"),
+        ("11.1.1", "security.audit_logging", True, "log_level is info: allocations are"),
+        (
+            "11.1.1",
+            "security.access_control",
+            True,
+            "no account is mounted: no right at the API server",
+        ),
+        ("11.1.1", "security.encryption", None, "confidential computing: unknown"),
+        ("9.1.1", "memory_optimization.settings.pool_size", True, "nvidia.com/gpu"),
     ],
 )
 def test_an_expectation_is_held_against_the_node(
@@ -186,8 +202,33 @@ def test_the_driver_of_the_node_is_held_against_the_version() -> None:
     assert driver_need("cuda", "12.5", "470.57.02").met is False
     assert driver_need("cuda", "12.5", None).met is None
     assert driver_need("cuda", "99.9", "555.42.02").met is None
-    assert driver_need("rocm", "6.4", "6.12.12").met is True
-    assert driver_need("rocm", "6.4", "6.10.5").met is None
+
+
+@pytest.mark.parametrize(
+    ("section", "version", "driver", "level"),
+    [
+        ("cuda", "12.5", "560.28.03", "full"),
+        ("cuda", "12.5", "525.60.13", "compatible"),
+        ("cuda", "12.5", "470.57.02", "old"),
+        ("cuda", "12.5", "unreadable", None),
+        ("rocm", "6.4", "6.12.12", "full"),
+        ("rocm", "6.4", "6.7.0", "compatible"),  # AMD's matrix: 6.1.x runs 6.4.x
+        ("rocm", "6.4", "6.3.6", "old"),
+        ("rocm", "6.2", "6.3.6", "compatible"),
+        ("rocm", "6.0", "6.3.6", "full"),
+        (
+            "rocm",
+            "6.0.2",
+            "6.2.4",
+            None,
+        ),  # by the matrix drivers of 5.6 and 5.7 do, by name unknown
+        ("rocm", "5.7", "6.3.6", None),
+    ],
+)
+def test_a_driver_is_new_enough_compatible_or_too_old(
+    section: str, version: str, driver: str, level: str | None
+) -> None:
+    assert driver_need(section, version, driver).level == level
 
 
 def test_roles_become_cluster_roles() -> None:

@@ -96,10 +96,11 @@ class RocmRuntime(Section, frozen=True):
 
 
 class RocmSection(Section, frozen=True):
-    """The section `rocm`; only `runtime` does something, the rest describes an image."""
+    """The section `rocm`: `runtime` sets variables, `version` is held against the node's driver and
+    told in a label, the rest describes an image."""
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
-        dict.fromkeys(("version", "features", "libraries"), "it describes a container's image")
+        dict.fromkeys(("features", "libraries"), "it describes a container's image")
     )
 
     version: str | None = None

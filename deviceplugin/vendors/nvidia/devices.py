@@ -125,10 +125,9 @@ def devices_of_gpu(
         least_isolation=Isolation.asked(naming.vgpu.scheduling.isolation if guest else None),
     )
     parts = tuple(_part(host, gpu, whole, instance, (naming, minors)) for instance in gpu.instances)
-    faults = [*state_faults(gpu, whole), *_whole_faults(gpu, whole, naming)]
-    for part, instance in zip(parts, gpu.instances, strict=True):
-        faults += _part_faults(part, instance, naming)
-    return (whole, *parts), tuple(faults)
+    own = (*state_faults(gpu, whole), *_whole_faults(gpu, whole, naming))
+    cut = (f for p, i in zip(parts, gpu.instances, strict=True) for f in _part_faults(p, i, naming))
+    return (whole, *parts), (*own, *cut)
 
 
 def _whole_resource(gpu: NvidiaGpu, naming: Naming) -> ResourceName | None:

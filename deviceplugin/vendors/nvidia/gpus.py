@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.vendors.nvidia.codes import FATAL, MINOR_NUMBER
@@ -188,6 +189,13 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
     """Everything about one GPU; raises LibraryError where it cannot be offered without what fails:
     its UUID, its device number, its MIG mode and its MIG devices."""
     reader = _Reader(nvml, handle)
+    gpu = _read_offered(reader, index, pci_address)
+    return replace(gpu, confidential=reader.confidential(), bandwidth_gbs=reader.bandwidth_gbs())
+
+
+def _read_offered(reader: _Reader, index: int, pci_address: str) -> NvidiaGpu:
+    """All but what only expectations are held against."""
+    nvml, handle = reader.nvml, reader.handle
     uuid, minor = nvml.uuid(handle), nvml.call(MINOR_NUMBER, handle)
     memory_bytes, capability = reader.memory_bytes(), reader.capability()
     mig = reader.mig(capability)
@@ -211,6 +219,4 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
         compute_mode=compute_mode,
         fabric=fabric,
         unknown=tuple(reader.unknown.items()),
-        confidential=reader.confidential(),
-        bandwidth_gbs=reader.bandwidth_gbs(),
     )

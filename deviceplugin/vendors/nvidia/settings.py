@@ -13,7 +13,7 @@ MigStrategy = Literal["none", "single", "mixed"]
 ListStrategy = Literal["auto", "envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
 IdStrategy = Literal["uuid", "index"]
 
-TENSOR_CORES = "the driver knows them, nothing is compared"
+CHECKED = "`deviceplugin check FILE --node` holds it against the hardware"
 HOOKS = ("nvidia-cdi-hook", "nvidia-ctk")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[-A-Za-z0-9_.]{0,20}")
 CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
@@ -95,11 +95,11 @@ class CudaRuntime(Section, frozen=True):
 
 
 class CudaSection(Section, frozen=True):
-    """The section `cuda`: `runtime` sets variables, `version` is held against the node's driver,
-    the rest describes an image."""
+    """The section `cuda`: `runtime` sets variables, `version` is held against the node's driver and
+    told in a label, the rest describes an image."""
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
-        dict.fromkeys(("version", "features", "libraries"), "it describes a container's image")
+        dict.fromkeys(("features", "libraries"), "it describes a container's image")
     )
 
     version: str | None = None
@@ -111,7 +111,7 @@ class CudaSection(Section, frozen=True):
 class MigInstance(Instance, frozen=True):
     """A MIG profile that is offered: `name` is the resource name after the slash."""
 
-    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"tensor_cores": TENSOR_CORES})
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"tensor_cores": CHECKED})
 
     tensor_cores: int | None = None
 
@@ -143,7 +143,7 @@ class VgpuProfile(Instance, frozen=True):
     """A vGPU by the name and the memory that containers get in variables."""
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"tensor_cores": TENSOR_CORES, "compute_units": "the hypervisor decides what a vGPU has"}
+        {"tensor_cores": CHECKED, "compute_units": CHECKED}
     )
 
     tensor_cores: int | None = None
