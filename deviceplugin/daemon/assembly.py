@@ -166,6 +166,7 @@ def _lasting(
         keeper=keeper,
         discovered=metrics.discovered,
         signs=Signs(),
+        containers=sharing.containers,
     )
 
 

@@ -25,6 +25,7 @@ from deviceplugin.placement.service import Placement, Sources, settings_of
 from deviceplugin.resources.allocation import Allocation, offered_as
 from deviceplugin.resources.large import LargeQuestion
 from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.pairs import Containers
 from deviceplugin.resources.plan import Resources
 from deviceplugin.resources.planner import Planner
 from deviceplugin.runtime.keep import Keeper
@@ -47,6 +48,7 @@ class Lasting(Struct, frozen=True, kw_only=True):
     keeper: Keeper
     discovered: Callable[[str, float], None]
     signs: Signs
+    containers: Latest[Containers]
 
 
 async def with_vendors(
@@ -78,6 +80,7 @@ class Generation:
         options = self._options(config, lasting)
         self.loops = [VendorLoop(vendor, lasting.store, options) for vendor in vendors]
         self._store, self._listed = lasting.store, lasting.listed
+        self._containers, self._ledger = lasting.containers, lasting.ledger
         self.readings = ReadingsPoll(
             self.loops,
             lambda: self.placement.uses_readings,
@@ -100,6 +103,8 @@ class Generation:
         self._placing.start("placement", self._place)
         self._placing.start("answers", self._prepare)
         self._placing.start("readings", self.readings.run)
+        if self.edits.followed():
+            self._placing.start("holdings", self._follow_holdings)
         for loop in self.loops:
             self._looking.start(f"{loop.vendor.name}_discovery", loop.run)
 
@@ -117,6 +122,15 @@ class Generation:
                 if device in devices
             ]
             await self.edits.prepare(offered)
+
+    async def _follow_holdings(self) -> None:
+        """Nothing is known before the kubelet has answered once."""
+        async for containers in self._containers.changes():
+            if not self._ledger.answered:
+                continue
+            known = self._store.current.devices
+            held = [[known[d] for d in sorted(ids) if d in known] for ids in containers.values()]
+            await self.edits.held(held)
 
     async def looked(self) -> None:
         """Wait until every vendor has looked once, LOOK_S at most."""

@@ -16,11 +16,12 @@ from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.methods import Launches, launches_of
 from deviceplugin.resources.metrics import Held, SharingCollector, StateCollector
-from deviceplugin.resources.pairs import Container, Pairs, splits
+from deviceplugin.resources.pairs import Container, Containers, Pairs, containers_of, splits
 from deviceplugin.resources.plan import Sharing, sharing_of
 from deviceplugin.resources.planner import Planner
 from deviceplugin.resources.programs import Programs
 from deviceplugin.resources.report import Report, kept_of, problems_of
+from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Collector, Once, Part
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ class SharingPart(Part[Config]):
         self.ledger, self._split = Ledger(time.monotonic), dict[Container, str]()
         self._programs = Programs(settings.launches, self._program_changed)
         self._store = store
+        self.containers: Latest[Containers] = Latest({})
         self.retention = Retention(self.ledger)
         self.planner = Planner(
             store, self.ledger, self.sharing, self._programs.faults, self.retention.apply
@@ -128,7 +130,9 @@ class SharingPart(Part[Config]):
 
     def _observed(self) -> None:
         self.retention.observe()
-        split = splits(self.ledger.held(), self.retention.listed.value)
+        held = self.ledger.held()
+        self.containers.set(containers_of(held))
+        split = splits(held, self.retention.listed.value)
         for container in sorted(split.keys() - self._split.keys()):
             namespace, pod, name = container
             fields = {"namespace": namespace, "pod": pod, "container": name}

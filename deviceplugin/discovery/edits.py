@@ -9,8 +9,9 @@ from deviceplugin.errors import AllocationError, DevicePluginError, Refusal, Ven
 from deviceplugin.host import Host
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, DeviceID, ResourceName
 from deviceplugin.resources.grants import NOTHING_GRANTED, Granted
+from deviceplugin.runtime.guard import plugin_function
 from deviceplugin.runtime.threads import DriverThread
-from deviceplugin.vendor import CdiSource, Grant, ShareLimits, Vendor
+from deviceplugin.vendor import CdiSource, Grant, HoldingsFollower, ShareLimits, Vendor
 
 ALLOCATE_S = 5.0
 MAX_KEPT = 4096  # of single devices
@@ -55,6 +56,20 @@ class EditsCache:
         """Answer the calls that run, and no later one."""
         for thread in self._threads.values():
             thread.close()
+
+    def followed(self) -> Mapping[str, HoldingsFollower]:
+        """The vendors that want to know what containers hold."""
+        found = self._vendors.items()
+        return {name: vendor for name, vendor in found if isinstance(vendor, HoldingsFollower)}
+
+    async def held(self, containers: Iterable[Sequence[Device]]) -> None:
+        """Tell those vendors what containers hold. Raises as `edits` does."""
+        groups = list(containers)
+        for name, vendor in self.followed().items():
+            own = [[device for device in group if device.vendor == name] for group in groups]
+            tell = plugin_function(f"{name}.held", vendor.held)
+            kept = [group for group in own if group]
+            await self._threads[name].call(partial(tell, kept), ALLOCATE_S)
 
     async def described(self, device: Device) -> tuple[ContainerEdits, ContainerEdits]:
         """What a CDI file says of one device, and of every device beside it: the vendor's own

@@ -27,6 +27,7 @@ from deviceplugin.resources.shares import noun_text
 PAIR_S = 2.0  # from one Allocate of a container to its next: milliseconds, more where CPU is short
 Holders = Mapping[ResourceName, Collection[AdvertisedID]]
 Container = tuple[str, str, str]
+Containers = Mapping[Container, frozenset[DeviceID]]
 Held = tuple[Container, ResourceName, DeviceID]
 
 
@@ -146,3 +147,11 @@ def splits(held: Iterable[Held], resources: Resources) -> Mapping[Container, str
         for container, parts in found.items()
         if len(parts) > 1 and not set.intersection(*parts.values())
     }
+
+
+def containers_of(held: Iterable[tuple[Container, ResourceName, DeviceID]]) -> Containers:
+    """The devices of each container, of all its resources together."""
+    found: dict[Container, set[DeviceID]] = {}
+    for container, _, device in held:
+        found.setdefault(container, set()).add(device)
+    return {container: frozenset(devices) for container, devices in found.items()}

@@ -26,6 +26,7 @@ from deviceplugin.vendor.agents import (
     Complaint,
     Reports,
 )
+from deviceplugin.vendor.holdings import HoldingsFollower
 from deviceplugin.vendor.labels import Labeller, LabelView
 from deviceplugin.vendor.readings import Reading, Readings
 from deviceplugin.vendor.sharing import (
@@ -70,6 +71,7 @@ __all__ = [
     "HealthMonitor",
     "HealthProbe",
     "HealthReport",
+    "HoldingsFollower",
     "LabelView",
     "Labeller",
     "Launch",
@@ -101,6 +103,7 @@ OPTIONAL_METHODS = (
     "agents",
     "cdi_specs",
     "close",
+    "held",
     "node_labels",
     "probe_health",
     "processes",

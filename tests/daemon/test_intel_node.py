@@ -109,6 +109,22 @@ async def test_two_functions_in_one_request_give_both_addresses(six_slices: Rig)
     assert len([path for path in given.devices if path.startswith("/dev/vfio/")]) == 3
 
 
+async def test_a_container_with_two_resources_sees_the_links_of_both(rig: Rig) -> None:
+    """The kubelet asks for each apart and mounts one of the two answers."""
+    write_intel_node(rig.host_root, B60)
+    set_vfs(rig.host_root, B60, 2, [QUOTA, 2 * QUOTA])
+    daemon = await serving(rig, "")
+    await rig.capacity({SLICE: 1, "intel.com/xe-8gb": 1})
+    await rig.stub.admit("both", {"compute": {SLICE: 1, "intel.com/xe-8gb": 1}})
+    (mount,) = rig.stub.merged("both", "compute").mounts.values()
+    folder = rig.host_root / str(mount.host_path).lstrip("/")
+    ids = [vf_address(B60, number) for number in (1, 2)]
+    both = {f"pci-{one}-{kind}" for one in ids for kind in ("card", "render")}
+    await daemon.until(lambda: {path.name for path in folder.iterdir()} == both)
+    rig.stub.remove_pod("both")
+    await daemon.until(lambda: len(list(folder.iterdir())) == 2)
+
+
 async def test_a_pinned_slice_tells_the_container_its_size(rig: Rig) -> None:
     instance = "{name: xe-4gb, memory: 4GiB, compute_units: 64, execution_units: 32}"
     await serving(rig, tree("b60-6vf"), f"intel_xe: {{instances: [{instance}]}}")

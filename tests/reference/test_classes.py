@@ -1,7 +1,7 @@
 """Which resources satisfy a class of workloads: in `discover`, and as labels."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -143,7 +143,7 @@ def test_what_is_not_known_has_no_label() -> None:
 @given(
     st.text(max_size=70),
     st.text(max_size=70) | st.from_regex(r"\A[0-9.]{1,20}\Z"),
-    st.sampled_from(Precision.__args__),
+    st.sampled_from(get_args(Precision)),
 )
 def test_every_label_of_what_is_asked_is_taken(name: str, version: str, precision: Any) -> None:
     gpu = device(0, 80, {"compute_capability": version}, product=name)

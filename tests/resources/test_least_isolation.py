@@ -1,5 +1,7 @@
 """A section's `scheduling.isolation`: what isolates its devices less is not offered."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -10,7 +12,7 @@ GPU = gpu(0, resource=None)
 WHOLE = gpu(1)
 
 
-def asking(level: Isolation, **changed: object) -> Device:
+def asking(level: Isolation, **changed: Any) -> Device:
     made = instance(GPU, 0, **changed)
     return replace(made, least_isolation=level)
 

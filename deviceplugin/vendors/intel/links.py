@@ -2,12 +2,13 @@
 
 Neither the device plugin API nor CDI can express a link, and a mounted link is a device file, which
 programs that read it cannot use (intel-device-plugins #2158). The host's own directory has the
-links, and so the addresses, of all its GPUs. So each set of GPUs has a directory of its own, named
-by what is in it: one that a container has is never changed.
+links, and so the addresses, of all its GPUs. So each set of GPUs that is given together has a
+directory of its own, named by its links. A container with GPUs of two resources is answered twice
+and sees one of the two directories: each then gets the links of both.
 """
 
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
@@ -39,6 +40,7 @@ class OwnLinks:
     def __init__(self, host: Host) -> None:
         self._folder = Path(host.path(FOLDER))
         self._given: dict[str, Mapping[str, str]] = {}
+        self._shown: dict[str, Mapping[str, str]] = {}
         self.problem: str | None = None
 
     def folder(self, devices: Iterable[Device]) -> str | None:
@@ -56,7 +58,35 @@ class OwnLinks:
     def renew(self) -> None:
         """Write again what somebody has removed: the answers of which it is a part are kept."""
         for name, links in list(self._given.items()):
-            self._written(name, links)
+            self._written(name, self._shown.get(name, links))
+
+    def held(self, containers: Iterable[Sequence[Device]]) -> None:
+        """Let each container see the links of all its GPUs.
+
+        The kubelet asks for each resource of a container apart, and the container gets the
+        directory of one answer. So each of these gets the links of the others, where all
+        containers that have it may see them.
+        """
+        groups = [links for devices in containers if (links := links_of(devices))]
+        for name, own in list(self._given.items()):
+            around = [links for links in groups if own.keys() <= links.keys()]
+            common = {k: v for k, v in (around or [own])[0].items() if all(k in o for o in around)}
+            if self._shown.get(name) != common:
+                self._show(name, common)
+
+    def _show(self, name: str, links: Mapping[str, str]) -> None:
+        """Change a directory that containers may have: link by link, none is missing meanwhile."""
+        folder = self._folder / name
+        try:
+            there = {path.name for path in folder.iterdir()}
+            for link in sorted(links.keys() - there):
+                (folder / link).symlink_to(links[link])
+            for link in sorted(there - links.keys()):
+                (folder / link).unlink()
+        except OSError as error:
+            self.problem = f"{FOLDER}: {error.strerror}"
+        else:
+            self._shown[name] = links
 
     def _written(self, name: str, links: Mapping[str, str]) -> bool:
         try:

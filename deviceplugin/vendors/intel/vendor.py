@@ -100,6 +100,10 @@ class IntelVendor:
         given = answer(devices, self.settings.device_list_strategy, links)
         return merge_edits([given, self._variables(devices)])
 
+    def held(self, containers: Sequence[Sequence[Device]]) -> None:
+        """Let each container see the links of all its GPUs, whichever resource they are of."""
+        self._links.held(containers)
+
     def _variables(self, devices: Sequence[Device]) -> ContainerEdits:
         """A virtual machine's pod runs no program that reads them."""
         return ContainerEdits() if any(d.functions for d in devices) else self.variables

@@ -5,8 +5,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from deviceplugin.model import Device, DeviceNode, Discovery
+from deviceplugin.model import Device, DeviceNode, Discovery, Mount
 from deviceplugin.testing.tree import remove, write_tree
+from deviceplugin.vendors.intel.vendor import IntelVendor
 from tests.vendors.intel.conftest import Codes, FindDevice, MakeVendor, Offered
 
 INSTANCES = {
@@ -80,6 +81,72 @@ def test_several_gpus_of_a_container_have_their_links_in_one_directory(
     assert links == {f"pci-{d.id}-{kind}" for d in slices for kind in ("card", "render")}
     assert vendor.container_edits(slices).mounts == (mount,)
     assert (root / mount.host_path[1:]).stat().st_mode & 0o777 == 0o755
+
+
+def seen(vendor: IntelVendor, mount: Mount) -> set[str]:
+    return {path.name for path in Path(vendor.host.path(mount.host_path)).iterdir()}
+
+
+def names(*devices: Device) -> set[str]:
+    return {f"pci-{d.id}-{kind}" for d in devices for kind in ("card", "render")}
+
+
+def test_a_container_with_gpus_of_two_answers_sees_the_links_of_both(
+    make_vendor: MakeVendor,
+) -> None:
+    vendor = make_vendor("b60-6vf")
+    one, other, third = of_resource(vendor.discover(), "intel.com/xe-4gb")[:3]
+    mounts = [vendor.container_edits([device]).mounts[0] for device in (one, other, third)]
+    vendor.held([[one, other], [third]])
+    for mount in mounts[:2]:
+        assert seen(vendor, mount) == names(one, other)
+        links = Path(vendor.host.path(mount.host_path)).iterdir()
+        assert {str(path.readlink()) for path in links} == {
+            f"../{device.attributes[kind].rpartition('/')[2]}"
+            for device in (one, other)
+            for kind in ("card", "render")
+        }
+    assert seen(vendor, mounts[2]) == names(third)
+    vendor.held([[third]])
+    assert [seen(vendor, mount) for mount in mounts] == [names(d) for d in (one, other, third)]
+
+
+def test_a_gpu_that_two_containers_share_shows_no_links_that_one_may_not_see(
+    make_vendor: MakeVendor,
+) -> None:
+    vendor = make_vendor("b60-6vf")
+    one, other = of_resource(vendor.discover(), "intel.com/xe-4gb")[:2]
+    mounts = [vendor.container_edits([device]).mounts[0] for device in (one, other)]
+    vendor.held([[one, other], [one]])
+    assert [seen(vendor, mount) for mount in mounts] == [names(one), names(one, other)]
+
+
+def test_links_of_both_are_made_again_and_survive_a_restart(
+    make_vendor: MakeVendor, root: Path
+) -> None:
+    vendor = make_vendor("b60-6vf")
+    one, other = of_resource(vendor.discover(), "intel.com/xe-4gb")[:2]
+    mount = vendor.container_edits([one]).mounts[0]
+    vendor.held([[one, other]])
+    remove(root, "/var/run/deviceplugin")
+    vendor.discover()
+    assert seen(vendor, mount) == names(one, other)
+    again = make_vendor("b60-6vf")
+    assert again.container_edits([one]).mounts == (mount,)
+    assert seen(again, mount) == names(one, other)
+    again.held([])
+    assert seen(again, mount) == names(one)
+
+
+def test_a_place_that_cannot_be_written_costs_the_links_alone(
+    make_vendor: MakeVendor, root: Path
+) -> None:
+    vendor = make_vendor("b60-6vf")
+    one, other = of_resource(vendor.discover(), "intel.com/xe-4gb")[:2]
+    vendor.container_edits([one])
+    remove(root, "/var/run/deviceplugin")
+    vendor.held([[one, other]])
+    assert vendor.container_edits([one]).mounts
 
 
 def test_links_that_somebody_removes_are_made_again(make_vendor: MakeVendor, root: Path) -> None:
