@@ -15,8 +15,18 @@ def messages() -> list[str]:
     """The literal messages: the first cell of the tables that are headed Message."""
     found = []
     for table in re.findall(r"(?m)^\| Message .*\n\|[-|]*\n((?:\|.*\n)+)", TEXT):
-        found += [row.split("|")[1].split("`")[1] for row in table.splitlines()]
+        for row in table.splitlines():
+            cell = re.sub(r"\(fault `\w+`\)", "", row.split("|")[1])
+            found += re.findall(r"`([^`]+)`", cell)
     return found
+
+
+def codes() -> Iterator[str]:
+    """The fault codes of the tables of faults; `nvml_<number>` has a table of its own."""
+    for path in ("operations.md", "vendors/amd.md"):
+        text = (ROOT / "docs" / path).read_text()
+        for table in re.findall(r"(?m)^\| Code .*\n\|[-|]*\n((?:\|.*\n)+)", text):
+            yield from re.findall(r"(?m)^\| `([a-z_]+)`", table)
 
 
 def constants() -> Iterator[str]:
@@ -33,6 +43,11 @@ def texts() -> str:
 
 def test_there_are_messages() -> None:
     assert len(messages()) > 15
+
+
+def test_every_fault_has_its_message() -> None:
+    named = set(re.findall(r"`([a-z_]+)`", TEXT))
+    assert sorted(set(codes()) - named) == []
 
 
 @pytest.mark.parametrize("message", messages())
