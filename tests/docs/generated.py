@@ -7,20 +7,53 @@ from pathlib import Path
 
 from deviceplugin.cli.describe import keys_table, schema_document
 from deviceplugin.discovery.registry import load_vendors
+from tests.docs.test_docs import KEYS
 
 ROOT = Path(__file__).parents[2]
 VENDORS = ("nvidia", "amd", "intel")  # ours: one of a third party may be installed beside them
+NEW = "what it does"  # for a person to replace
 BEGIN, END = "<!-- made by `make sections` -->\n", "<!-- until here -->\n"
+
+
+def configuration_tables(text: str, defaults: Mapping[str, str]) -> str:
+    """The page with the tables of keys as the sections are: their keys with today's defaults, each
+    with the meaning that the page gives it; a new key has NEW there, and a key that is gone no row.
+    A key that the page describes elsewhere stays there.
+    """
+    described = set(re.findall(r"(?m)^\| `([\w.\[\]]+)` \|", text))
+    sections = {key.partition(".")[0] for key in defaults}
+
+    def rows(match: re.Match[str]) -> str:
+        lines, mine = [], set()
+        for line in match[2].splitlines():
+            key = line.split("`")[1]
+            head = key.partition(".")[0]
+            if head not in sections:  # a table for people alone
+                lines.append(line)
+            elif key in defaults:
+                lines.append(f"| `{key}` | {_default(defaults[key])} | {line.split(' | ', 2)[2]}")
+                mine.add(head)
+        new = [key for key in defaults if key not in described and key.partition(".")[0] in mine]
+        lines += [f"| `{key}` | {_default(defaults[key])} | {NEW} |" for key in new]
+        return match[1] + "".join(f"{line}\n" for line in lines)
+
+    return re.sub(r"(?m)^(\| Key \| Default \| Meaning \|\n\|[-|]+\n)((?:\|.*\n)+)", rows, text)
+
+
+def _default(value: str) -> str:
+    return value if value in ("required", "unset") else f"`{value}`"
 
 
 def generated() -> Mapping[Path, str]:
     """The files with their content."""
+    own = ROOT / "docs/configuration.md"
     schema = json.dumps(schema_document(load_vendors(VENDORS)), indent=1) + "\n"
     page = ROOT / "docs/documents.md"
     table = f"{BEGIN}\n{keys_table()}\n{END}"
     pattern = f"(?s){re.escape(BEGIN)}.*{re.escape(END)}"
     text = re.sub(pattern, lambda _: table, page.read_text())
-    return {ROOT / "docs/schema/configuration.schema.json": schema, page: text}
+    tables = configuration_tables(own.read_text(), dict(KEYS))
+    return {ROOT / "docs/schema/configuration.schema.json": schema, page: text, own: tables}
 
 
 if __name__ == "__main__":
