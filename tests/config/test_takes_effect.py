@@ -200,6 +200,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "amd.hsa_override_gfx_version": "9.0.6",
         "amd.rocm_path": "/else",
         "nvidia.library_process": True,
+        "cuda.version": "12.5",
         "rocm.version": "7",
         "rocm.features": ["x"],
         "rocm.libraries": ["x"],
@@ -327,8 +328,9 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     **{
         f"{section}.{key}": "accepted, no effect"
         for section in ("cuda", "oneapi")
-        for key in ("version", "features", "libraries", "runtime.cooperative_groups")
+        for key in ("features", "libraries", "runtime.cooperative_groups")
     },
+    "oneapi.version": "accepted, no effect",
     **dict.fromkeys(PLACES, "no file sets it: flags and variables alone"),
 }
 

@@ -10,12 +10,13 @@ import pytest
 import structlog
 
 from deviceplugin.config.config import Config
+from deviceplugin.documents.needs import Workload, Workloads
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.labels.follow import Follower, target_of
 from deviceplugin.labels.section import LabelsSection, Taint
 from deviceplugin.labels.service import LabelsPart
 from deviceplugin.labels.sources import Sources
-from deviceplugin.model import ContainerEdits, Discovery
+from deviceplugin.model import ContainerEdits, Discovery, ResourceName
 from deviceplugin.resources.plan import plan_resources
 from deviceplugin.vendor import LabelView
 from tests.kubernetes.stub import ApiStub, api_stub
@@ -241,3 +242,27 @@ async def test_a_reload_moves_the_labels_from_the_file_to_the_node_and_off(
     await part.use(config())
     await until(lambda: not api.node["metadata"]["labels"])
     task.cancel()
+
+
+async def test_what_documents_ask_is_answered_in_the_file_until_they_ask_no_more(
+    node: Node, tmp_path: Path
+) -> None:
+    node.store.set_devices("nvidia", [gpu(0, resource=ResourceName("nvidia.com/gpu"))])
+    asked = Workloads(training=Workload(gpu_memory="32GiB"))
+    labels = LabelsSection(apply="file", directory=str(tmp_path))
+    before = Config(node_name="n", sections=MappingProxyType({"labels": labels}))
+    after = Config(node_name="n", sections=MappingProxyType({"labels": labels, "workloads": asked}))
+    part = LabelsPart(before, node.sources)
+    part.look_s = 0.01
+    task = asyncio.ensure_future(part.tasks()["labels"]())
+    file = tmp_path / "deviceplugin"
+    mine = "deviceplugin/workload.training=true"
+    try:
+        await until(lambda: file.exists() and mine not in lines(tmp_path))
+        await part.use(after)
+        await until(lambda: mine in lines(tmp_path))
+        await part.use(before)
+        await until(lambda: file.exists() and mine not in lines(tmp_path))
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
