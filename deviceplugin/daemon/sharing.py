@@ -54,8 +54,7 @@ class SharingPart(Part[Config]):
         self.sharing, self._shows_pods = settings.sharing, shows_pods(config.sections)
         self.ledger, self._split = Ledger(time.monotonic), dict[Container, str]()
         self._programs = Programs(settings.launches, self._program_changed)
-        self._store = store
-        self.containers: Latest[Containers] = Latest({})
+        self._store, self.containers = store, Latest[Containers]({})
         self.retention = Retention(self.ledger)
         self.planner = Planner(
             store, self.ledger, self.sharing, self._programs.faults, self.retention.apply

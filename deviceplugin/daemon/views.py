@@ -64,7 +64,7 @@ class ViewsPart(Part[Config]):
         inventory = self._store.current
         shown = await asyncio.to_thread(report, self._node, inventory, plan, listed)
         unused = unused_document(inventory, self._sharing.sharing.rules)
-        classes = workload_classes(self._workloads, shown)
+        classes = await asyncio.to_thread(workload_classes, self._workloads, shown)
         return {**shown, "unused_rules": unused, "notices": list(self._notices()), **classes}
 
     async def _explain(self, request: ExplainRequest) -> Reply:

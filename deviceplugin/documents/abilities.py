@@ -67,7 +67,8 @@ def computes(device: Report, precision: str) -> bool | None:
     if (found := capability_of(device)) is not None:
         if precision == "INT4":  # Turing to Ada alone
             return (7, 5) <= found < (9, 0)
-        return found >= _NVIDIA[precision]
+        least = _NVIDIA.get(precision)
+        return None if least is None else found >= least
     if gfx := _gfx(device):
         return re.match(_AMD.get(precision, "-"), gfx) is not None
     known = re.match(_INTEL_MATRIX, device["product"] or "") and precision in _INTEL

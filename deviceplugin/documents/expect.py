@@ -18,7 +18,10 @@ _SCALE = {"": 1e-9, "K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3, "P": 1e6}
 
 def outcome(entry: Entry, report: Report) -> Outcome:
     """An expectation held against the report of `discover`."""
-    return _hold(entry.key)(entry, report)
+    try:
+        return _hold(entry.key)(entry, report)
+    except ValueError:  # what is wrong with the value is told of the document
+        return Outcome(None, f"{entry.value} is not a value that can be held against anything")
 
 
 def is_held(key: str) -> bool:

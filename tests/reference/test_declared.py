@@ -64,6 +64,20 @@ def test_units_are_held_against_the_hardware(
     assert held(section, key, value, found, name=name, memory=size) == (met, measured)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mig.instances[0].compute_units", "many"),
+        ("workloads.training.gpu_memory", "much"),
+        ("workloads.training.compute_capability", "new"),
+        ("workloads.training.precision", "FP7"),
+    ],
+)
+def test_a_value_that_is_wrong_is_held_against_nothing(key: str, value: str) -> None:
+    entry = Entry(key, value, checked(""), {"name": "mig-1g.5gb"})
+    assert outcome(entry, {"devices": [MIG]}).met is None
+
+
 def test_other_devices_are_not_meant() -> None:
     nothing = (None, "no device of it is there")
     assert held("mig", "compute_units", 14, MIG, name="mig-2g.10gb") == nothing

@@ -78,6 +78,7 @@ class OwnLinks:
         """Change a directory that containers may have: link by link, none is missing meanwhile."""
         folder = self._folder / name
         try:
+            _check_folder(self._folder)
             there = {path.name for path in folder.iterdir()}
             for link in sorted(links.keys() - there):
                 (folder / link).symlink_to(links[link])
