@@ -4,9 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.enforcement.standing import read_enforced
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
@@ -31,7 +34,9 @@ async def explain_once(
     order = tuple(vendor.name for vendor in vendors)
     for vendor in vendors:
         await look_once(vendor, store, order)
-    resources = sharing_of(config.sections).plan(store.current).resources
+    enforced = read_enforced(host, config.sections, store.current.devices.values())
+    plan = replace(sharing_of(config.sections), enforced=enforced).plan(store.current)
+    resources = plan.resources
     resource = resource_asked(asked, resources)
     placement = Placement(host, settings_of(config.sections, config.node_name), config.state_dir)
     await placement.recall()

@@ -24,6 +24,9 @@ from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.discovery.signs import Signs
+from deviceplugin.enforcement.around import Around as Enforcing
+from deviceplugin.enforcement.around import Counts
+from deviceplugin.enforcement.service import EnforcementPart
 from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
@@ -103,9 +106,11 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     listed = sharing.retention.listed
     health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
     generations = Generations(config, start.vendors, lasting)
-    allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
-    _listen(allocator, kubelet, generations)
     telemetry = TelemetryPart(config, _around(start, health, sharing, generations))
+    enforcement = _enforcement(start, health, sharing, telemetry)
+    sources = partial(_sources, health, sharing, generations, enforcement)
+    allocator = Allocator(sources, sharing.forms.reserving)
+    _listen(allocator, kubelet, generations)
     answers = _answers(allocator, sharing, generations)
     endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
     return Core(
@@ -118,6 +123,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         kubelet=kubelet,
         telemetry=telemetry,
         alerts=_alerts(start, sharing, telemetry),
+        enforcement=enforcement,
         endpoints=endpoints,
     )
 
@@ -182,11 +188,35 @@ def _around(
     )
 
 
-def _sources(health: HealthPart, sharing: SharingPart, generations: Generations) -> Sources:
+def _enforcement(
+    start: Start, health: HealthPart, sharing: SharingPart, telemetry: TelemetryPart
+) -> EnforcementPart:
+    around = Enforcing(
+        devices=lambda: health.store.current.devices,
+        entries=lambda: sharing.ledger.entries,
+        usage=sharing.ledger.usage,
+        listed=lambda: sharing.retention.listed.value,
+        hold=sharing.enforce,
+        shows_pods=lambda: sharing.shows_pods,
+        view=lambda: telemetry.view.value,
+        counts=Counts(),
+    )
+    return EnforcementPart(start.config, around)
+
+
+def _sources(
+    health: HealthPart,
+    sharing: SharingPart,
+    generations: Generations,
+    enforcement: EnforcementPart,
+) -> Sources:
     """By the configuration in force now."""
+    grant = sharing.sharing.granted
     return Sources(
         devices=health.store.current.devices,
-        granted=sharing.sharing.granted,
+        granted=lambda resource, entries, devices: enforcement.noted(
+            resource, grant(resource, entries, devices)
+        ),
         vendor_edits=generations.current.edits.edits,
     )
 

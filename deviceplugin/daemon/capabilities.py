@@ -39,6 +39,10 @@ def _alerts(core: Core) -> Part[Config]:
     return core.alerts
 
 
+def _enforcement(core: Core) -> Part[Config]:
+    return core.enforcement
+
+
 def _page(core: Core) -> Part[Config]:
     health, sharing = core.health, core.sharing
     sources = PageSources(
@@ -121,5 +125,5 @@ async def _described(
 
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
-    *(_kubernetes, _labels, _dra, _telemetry, _alerts, _page, _unsupported),
+    *(_kubernetes, _labels, _dra, _telemetry, _enforcement, _alerts, _page, _unsupported),
 )
