@@ -28,6 +28,7 @@ def _kubernetes(core: Core) -> Part[Config]:
         core.start.config,
         core.health.store,
         lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
+        notes=core.enforcement.notes,
     )
 
 

@@ -1,9 +1,10 @@
 """The configuration section `enforcement`; pure."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
-from deviceplugin.schema import Section, section_of
+from deviceplugin.schema import Places, Section, section_of
 
 
 class ExcessSection(Section, frozen=True):
@@ -21,6 +22,17 @@ class ExcessSection(Section, frozen=True):
             raise ValueError("tolerance_percent: a whole number from 0 to 100")
 
 
+class NvidiaLimits(Section, frozen=True):
+    """`library` is HAMi-core's libvgpu.so on the host, with its ld.so.preload beside it: it limits
+    programs that cooperate."""
+
+    HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType(
+        {"library": Places(("/usr", "/opt", "/var/lib"), ("libvgpu.so",))}
+    )
+
+    library: str | None = None
+
+
 class EnforcementSection(Section, frozen=True):
     """What holds a container to its slices of memory.
 
@@ -34,6 +46,7 @@ class EnforcementSection(Section, frozen=True):
     minimum: bool = False
     failure: Literal["refuse", "warn"] = "refuse"
     excess: ExcessSection = ExcessSection()
+    nvidia: NvidiaLimits = NvidiaLimits()
 
 
 SECTIONS: Mapping[str, Any] = {"enforcement": EnforcementSection}

@@ -18,6 +18,7 @@ from deviceplugin.vendor import Grant
 
 if TYPE_CHECKING:  # who has no limits does not pay for them
     from deviceplugin.enforcement.node import Enforcer
+    from deviceplugin.kubernetes.story import Cause
 
 
 class EnforcementPart(Part[OfHost]):
@@ -87,6 +88,15 @@ class EnforcementPart(Part[OfHost]):
             for task in (working, changed):
                 task.cancel()
             await asyncio.wait({working, changed})
+
+    def notes(self) -> "Iterable[Cause]":
+        """What Events are to say of pods."""
+        enforcer = self._enforcer
+        if enforcer is None or not enforcer.over:
+            return ()
+        from deviceplugin.enforcement.events import causes_of  # noqa: PLC0415  # as above
+
+        return causes_of(enforcer.over, self._section.excess.policy)
 
     def noted(self, resource: Resource, granted: Granted) -> Granted:
         """An allocation with its limits in the container's annotations, where the runtime brings
