@@ -9,6 +9,13 @@ from deviceplugin.metrics.registry import Family
 
 def series_of(enforcer: Enforcer, around: Around) -> Iterator[Family]:
     """What holds, what was set, and who uses more than was granted."""
+    if enforcer.is_limiting:
+        yield _force(enforcer, around)
+        yield _limits(around)
+    yield from _uses(enforcer, around)
+
+
+def _force(enforcer: Enforcer, around: Around) -> Family:
     force = Family(
         "deviceplugin_memory_limit_in_force",
         "gauge",
@@ -18,9 +25,7 @@ def series_of(enforcer: Enforcer, around: Around) -> Iterator[Family]:
     for device in sorted(around.devices().values(), key=lambda one: one.id):
         reason = enforcer.standing.why_not(device)
         force.add([device.id, reason], float(not reason))
-    yield force
-    yield _limits(around)
-    yield from _uses(enforcer, around)
+    return force
 
 
 def _limits(around: Around) -> Family:

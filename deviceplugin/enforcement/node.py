@@ -40,14 +40,22 @@ class Enforcer:
     It is the `Handler` of the runtime's session.
     """
 
-    def __init__(self, host: Host, section: EnforcementSection, around: Around) -> None:
+    def __init__(
+        self,
+        host: Host,
+        section: EnforcementSection,
+        around: Around,
+        tree: Tree | None = None,
+    ) -> None:
+        """`tree` is the host's cgroup tree, by default where the host has it."""
         self._host, self._section, self._around = host, section, around
-        self._tree = Tree(host.root / CGROUPS.lstrip("/"))
+        self._tree = tree or Tree(host.root / CGROUPS.lstrip("/"))
         self._connected = False
         self._tried = section.memory not in ("auto", "nri")
         self._told = ""
         self._unset: dict[Holder, str] = {}
         self.standing, self.counts = Standing(), around.counts
+        self.is_limiting = section.memory != "off"
         self.uses: Mapping[At, Use] = {}
         self.over: Mapping[At, Use] = {}
 
@@ -68,20 +76,28 @@ class Enforcer:
 
     async def look(self) -> None:
         """Look at the node once: what holds, what containers have, and who uses more."""
-        standing = await asyncio.to_thread(self._prepared)
-        self._publish(standing)
+        standing = await self._stand()
         granted = self._granted()
-        if self._section.memory != "off" and not self._tree_problem(standing):
+        if self.is_limiting and not self._tree_problem(standing):
             outcome = await asyncio.to_thread(self._keep, granted, standing.capacity)
             self._take(outcome)
         if self._section.excess.watch:
             self._watch(granted)
 
-    def _prepared(self) -> Standing:
+    async def _stand(self) -> Standing:
+        """What holds now. The runtime may come or go while the files are read: then once more."""
+        while True:
+            connected = self._connected
+            standing = await asyncio.to_thread(self._prepared, connected=connected)
+            if connected == self._connected:
+                self._publish(standing)
+                return standing
+
+    def _prepared(self, *, connected: bool) -> Standing:
         """With the controller enabled, where this process may do that."""
-        if self._section.memory != "off":
-            enable(self._host)
-        return read_standing(self._host, self._section, connected=self._connected)
+        if self.is_limiting:
+            enable(self._tree)
+        return read_standing(self._host, self._section, connected=connected)
 
     def _keep(self, granted: Granted, capacity: Limits) -> Outcome:
         wanted = wanted_of(self._host, self._tree, granted, capacity)
@@ -89,10 +105,10 @@ class Enforcer:
 
     def _publish(self, standing: Standing) -> None:
         self.standing = standing
-        if self._section.memory != "off":
+        if self.is_limiting:
             self._around.hold(enforced(standing, self._around.devices().values()))
         told = standing.problem or "in force"
-        if self._section.memory != "off" and self._tried and told != self._told:
+        if self.is_limiting and self._tried and told != self._told:
             self._told = told
             if standing.problem:
                 fields = {"reason": standing.problem, "action": _ADVICE}
@@ -143,12 +159,11 @@ class Enforcer:
             await self.look()
             await asyncio.sleep(NRI_AGAIN_S)
 
-    def _set_connected(self) -> None:
-        """The runtime asks us from here on; what it is to do with slices is known after a look."""
+    async def _set_connected(self) -> None:
+        """The runtime asks us from here on."""
         self._connected = self._tried = True
         log.info("nri_connected", socket=NRI_SOCKET)
-        standing = read_standing(self._host, self._section, connected=True)
-        self._publish(standing)
+        await self._stand()
 
     def created(self, container: Container) -> Answer:
         """The limits of a new container, or why it is not to be made."""

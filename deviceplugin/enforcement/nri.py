@@ -72,7 +72,9 @@ class Handler(Protocol):
 class Session:
     """One connection to the runtime, from its beginning to its end."""
 
-    def __init__(self, handler: Handler, serving: Callable[[], None], *, minimum: bool) -> None:
+    def __init__(
+        self, handler: Handler, serving: Callable[[], Awaitable[object]], *, minimum: bool
+    ) -> None:
         self._handler, self._serving, self._minimum = handler, serving, minimum
         self._parsers = {PLUGIN: Messages(), RUNTIME: Messages()}
         self._containers: list[Container] = []
@@ -149,7 +151,7 @@ class Session:
             return nri.SynchronizeResponse(more=True)
         known, self._containers, self._pods = self._containers, [], {}
         wanted = await self._handler.found(known)
-        self._serving()
+        await self._serving()
         return nri.SynchronizeResponse(
             update=[
                 nri.ContainerUpdate(

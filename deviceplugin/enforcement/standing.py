@@ -55,9 +55,8 @@ def read_standing(host: Host, section: EnforcementSection, *, connected: bool | 
     return Standing(capacity=capacity, problem=problem or _late(host, section, connected))
 
 
-def enable(host: Host) -> str:
+def enable(tree: Tree) -> str:
     """Enable the controller for containers of pods; why not, "" if it is. Blocking."""
-    tree = Tree(host.root / CGROUPS.lstrip("/"))
     if tree.problem() or not tree.path_problem():
         return ""
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from deviceplugin.enforcement.around import Around, Counts
+from deviceplugin.enforcement.cgroups import Tree
 from deviceplugin.enforcement.node import Enforcer
 from deviceplugin.enforcement.section import EnforcementSection
 from deviceplugin.host import Host
@@ -107,6 +108,6 @@ class World(Struct):
             counts=Counts(),
         )
 
-    def enforcer(self, section: EnforcementSection) -> Enforcer:
+    def enforcer(self, section: EnforcementSection, tree: Tree | None = None) -> Enforcer:
         """One that sets limits below `root`."""
-        return Enforcer(Host(self.root), section, self.around())
+        return Enforcer(Host(self.root), section, self.around(), tree)

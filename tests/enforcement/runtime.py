@@ -44,7 +44,7 @@ class Runtime:
     def __init__(self, socket: Path, kernel: KernelTree, *, required: bool = False) -> None:
         self.socket, self.kernel, self.required = socket, kernel, required
         self.containers: dict[str, Made] = {}
-        self.registered = asyncio.Event()
+        self.registered, self.lost = asyncio.Event(), asyncio.Event()
         self.events = 0
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[nri.TtrpcResponse]] = {}
@@ -116,6 +116,7 @@ class Runtime:
                         self._answered(message)
         except (OSError, asyncio.IncompleteReadError):
             self.registered.clear()
+            self.lost.set()
             for future in self._waiting.values():
                 future.cancel()
         finally:
@@ -156,6 +157,7 @@ class Runtime:
                 made = self.containers.get(update.container_id)
                 if made is not None:
                     self._apply(made.cgroup, update.linux.resources.unified)
+        self.lost.clear()
         self.registered.set()
 
     async def _ask(self, method: str, request: Protobuf, reply: type[P]) -> P:

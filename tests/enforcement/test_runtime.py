@@ -131,6 +131,7 @@ async def test_a_runtime_that_ends_takes_the_promise_with_it_until_it_is_back(
         async with asyncio.timeout(WAIT_S):
             await world.kept.until(lambda kept: not kept.devices)
         assert "does not serve" in world.enforced.reasons[GPU.id]
+        await runtime.lost.wait()
         await runtime.start()
         async with asyncio.timeout(WAIT_S):
             await runtime.registered.wait()
@@ -177,5 +178,5 @@ async def test_a_socket_of_something_else_is_an_error(short_dir: Path) -> None:
     server = await asyncio.start_unix_server(nonsense, short_dir / "x.sock")
     enforcer = World(short_dir).enforcer(EnforcementSection(memory="nri"))
     with pytest.raises(NriError):
-        await Session(enforcer, lambda: None, minimum=False).run(short_dir / "x.sock")
+        await Session(enforcer, asyncio.Event().wait, minimum=False).run(short_dir / "x.sock")
     server.close()
