@@ -102,17 +102,14 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
     sharing = SharingPart(config, health.store)
     kubelet = KubeletPart(config.kubelet_dir, config.state_dir / PRIVATE)
-    lasting = _lasting(health, sharing, keeper, metrics)
-    listed = sharing.retention.listed
-    health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
-    generations = Generations(config, start.vendors, lasting)
+    _show(health, sharing)
+    generations = Generations(config, start.vendors, _lasting(health, sharing, keeper, metrics))
     telemetry = TelemetryPart(config, _around(start, health, sharing, generations))
     enforcement = _enforcement(start, health, sharing, telemetry)
     sources = partial(_sources, health, sharing, generations, enforcement)
     allocator = Allocator(sources, sharing.forms.reserving)
     _listen(allocator, kubelet, generations)
-    answers = _answers(allocator, sharing, generations)
-    endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
+    answers, listed = _answers(allocator, sharing, generations), sharing.retention.listed
     return Core(
         start=start,
         keeper=keeper,
@@ -124,8 +121,13 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         telemetry=telemetry,
         alerts=_alerts(start, sharing, telemetry),
         enforcement=enforcement,
-        endpoints=endpoints,
+        endpoints=EndpointsPart(kubelet, listed, answers, keeper, start.seed),
     )
+
+
+def _show(health: HealthPart, sharing: SharingPart) -> None:
+    listed = sharing.retention.listed
+    health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
 
 
 def _listen(allocator: Allocator, kubelet: KubeletPart, generations: Generations) -> None:

@@ -86,8 +86,7 @@ def _planned(sharing: "Sharing", inventory: Inventory, usage: Usage, previous: P
         grouped.setdefault(offering.name, []).append(offering)
     resources: dict[ResourceName, Resource] = {}
     problems = list(unclear)
-    keeping = Keeping(sharing.section.METHODS, sharing.enforced)
-    builder = Builder(inventory, usage, previous, keeping)
+    builder = Builder(inventory, usage, previous, keeping := sharing.keeping)
     for name in sorted(grouped):
         problem = group_problem(name, grouped[name], sharing.least, keeping)
         problem = problem or size_problem(name, grouped[name], MAX_LIST_BYTES)
@@ -104,10 +103,16 @@ def _planned(sharing: "Sharing", inventory: Inventory, usage: Usage, previous: P
         choices=choices_of(o for o in offered if o.name in resources),
         decided=builder.decided,
         parts=builder.parts,
-        not_held={
-            name: why for name in resources if (why := not_held(grouped[name], sharing.enforced))
-        },
+        not_held=_not_held(resources, grouped, sharing.enforced),
     )
+
+
+def _not_held(
+    names: Iterable[ResourceName],
+    grouped: Mapping[ResourceName, Sequence[Offering]],
+    enforced: Enforced,
+) -> Mapping[ResourceName, str]:
+    return {name: why for name in names if (why := not_held(grouped[name], enforced))}
 
 
 def resource_problem(resource: Resource) -> PlanProblem | None:
@@ -150,6 +155,11 @@ class Sharing(Struct, frozen=True, kw_only=True):
     least: Isolation = Isolation.NONE
     section: SharingSection = field(default_factory=SharingSection)
     enforced: Enforced = NOT_ENFORCED
+
+    @property
+    def keeping(self) -> Keeping:
+        """What keeps containers of one device apart."""
+        return Keeping(self.section.METHODS, self.enforced)
 
     @property
     def methods_used(self) -> frozenset[str]:
