@@ -69,19 +69,25 @@ class Runtime:
         self, path: str, annotations: Mapping[str, str], pod: tuple[str, str, str]
     ) -> Made:
         """A container, up to before its first instruction; StartError where it is not made."""
-        one = self._message(path, annotations, pod)
         unified: Mapping[str, str] = {}
         if self.registered.is_set():
-            request = nri.CreateContainerRequest(pod=self._pod(pod), container=one)
-            answer = await self._ask("CreateContainer", request, nri.CreateContainerResponse)
-            unified = answer.adjust.linux.resources.unified
+            unified = await self.asked(path, annotations, pod)
         elif self.required:
             raise StartError("required plugin deviceplugin is not present")
         cgroup = self.kernel.make(path)
         made = Made(cgroup, annotations, pod)
         self._apply(cgroup, unified)
-        self.containers[one.id] = made
+        self.containers[Path(path).name] = made
         return made
+
+    async def asked(
+        self, path: str, annotations: Mapping[str, str], pod: tuple[str, str, str]
+    ) -> Mapping[str, str]:
+        """The files that the plugin wants in a new container's cgroup."""
+        one = self._message(path, annotations, pod)
+        request = nri.CreateContainerRequest(pod=self._pod(pod), container=one)
+        answer = await self._ask("CreateContainer", request, nri.CreateContainerResponse)
+        return answer.adjust.linux.resources.unified
 
     def remove(self, path: str) -> None:
         """A container ends."""

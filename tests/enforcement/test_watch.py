@@ -21,7 +21,9 @@ SIDE = Holder(namespace="ml", pod="train", container="side")
 
 
 def process(size: int | None, holder: Holder | None = MAIN, container: str = "main") -> ProcessUse:
-    owner = holder and Owner(namespace=holder.namespace, pod=holder.pod, container=container)
+    owner = None
+    if holder is not None:
+        owner = Owner(namespace=holder.namespace, pod=holder.pod, container=container)
     return ProcessUse(pid=1, device=GPU.id, memory_bytes=size, owner=owner)
 
 
