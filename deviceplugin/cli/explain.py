@@ -49,6 +49,7 @@ async def explain_once(
             preference=preference_asked(asked, resource, (), context),
             context=context,
             name=name,
+            not_held=plan.not_held.get(resource.name, ""),
             policy=load_policy(name, "--policy"),
         )
     )
@@ -87,6 +88,8 @@ def _sections(document: dict[str, Any]) -> Iterator[str]:
         f"{document['resource']}: {document['size']} of {document['available']},"
         f" policy {document['policy']}, must include {must}"
     )
+    why = f": {document['memory_not_held']}" if "memory_not_held" in document else ""
+    yield f"isolation {document['isolation']}{why}"
     choices = [("chosen", document["chosen"])]
     choices += [(str(n), other) for n, other in enumerate(document["runners_up"], 2)]
     yield table(

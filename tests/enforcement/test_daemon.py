@@ -132,6 +132,9 @@ async def test_discover_without_a_daemon_says_what_holds_and_why_not(
     assert reason in str(shown.get("memory_not_held", ""))
     printed = run_command("discover", *flags).stdout
     assert ("containers are not held to their memory" in printed) == bool(reason)
+    explained = run_command("explain", NAME, "--size", "1", *flags).stdout
+    assert f"isolation {'none' if reason else 'memory'}" in explained
+    assert reason in explained
 
 
 async def test_off_is_as_it_was(rig: Rig, runtime: Runtime) -> None:
