@@ -142,8 +142,9 @@ class Tree:
         except OSError as error:
             if gone is not None and (error.errno == errno.ENODEV or not gone.exists()):
                 return
-            why = _REASONS.get(error.errno or 0, error.strerror or str(error))
-            raise LimitError(f"{path}: {text}: {why}", busy=error.errno == errno.EBUSY) from error
+            raise LimitError(
+                f"{path}: {text}: {_why(path, error)}", busy=_is_busy(error)
+            ) from error
 
     def _read(self, path: Path) -> str | None:
         try:
@@ -156,6 +157,16 @@ class Tree:
             return None
         finally:
             os.close(descriptor)
+
+
+def _why(path: Path, error: OSError) -> str:
+    if _is_busy(error) and path.name == "cgroup.subtree_control":
+        return "processes run in that cgroup itself"
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
+def _is_busy(error: OSError) -> bool:
+    return error.errno == errno.EBUSY
 
 
 def _write_file(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from deviceplugin.enforcement.regions import Limits
 from deviceplugin.enforcement.section import EnforcementSection
 from deviceplugin.enforcement.standing import (
     CGROUPS,
+    NOT_YET,
     NRI_SOCKET,
     Standing,
     enable,
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 LOOK_S = 10.0
 NRI_AGAIN_S = 2.0
-_ADVICE = "see docs/sharing.md for what a limit needs on a node"
+_ADVICE = "see docs/enforcement.md for what a limit needs on a node"
 
 
 class Enforcer:
@@ -54,7 +55,7 @@ class Enforcer:
         self._tried = section.memory not in ("auto", "nri")
         self._told = ""
         self._unset: dict[Holder, str] = {}
-        self.standing, self.counts = Standing(), around.counts
+        self.standing, self.counts = Standing(problem=NOT_YET), around.counts
         self.is_limiting = section.memory != "off"
         self.uses: Mapping[At, Use] = {}
         self.over: Mapping[At, Use] = {}
@@ -100,7 +101,7 @@ class Enforcer:
         return read_standing(self._host, self._section, connected=connected)
 
     def _keep(self, granted: Granted, capacity: Limits) -> Outcome:
-        wanted = wanted_of(self._host, self._tree, granted, capacity)
+        wanted = wanted_of(self._host, self._tree, granted, capacity, pods_too=not self._connected)
         return keep_limits(self._tree, wanted, minimum=self._section.minimum)
 
     def _publish(self, standing: Standing) -> None:

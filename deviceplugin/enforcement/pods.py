@@ -39,8 +39,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     failed: Mapping[Holder, str]
 
 
-def wanted_of(host: Host, tree: Tree, granted: Granted, capacity: Limits) -> Iterator[Wanted]:
-    """The cgroup of each container that has slices, and that of its pod with the sum of them."""
+def wanted_of(
+    host: Host, tree: Tree, granted: Granted, capacity: Limits, *, pods_too: bool = True
+) -> Iterator[Wanted]:
+    """The cgroup of each container that has slices, and with `pods_too` that of its pod with the
+    sum of them: an init container that has more than those after it would be held to less."""
     uids = {(pod.namespace, pod.name): uid for uid, pod in read_pods(host)}
     ids, cgroups = _container_ids(host), tree.containers()
     pods: dict[Path, tuple[Holder, dict[str, int]]] = {}
@@ -49,7 +52,7 @@ def wanted_of(host: Host, tree: Tree, granted: Granted, capacity: Limits) -> Ite
         uid = uids.get((holder.namespace, holder.pod))
         if not limits or uid is None:
             continue
-        for place in pod_cgroups(tree, uid):
+        for place in pod_cgroups(tree, uid) if pods_too else ():
             total = pods.setdefault(place, (holder, {}))[1]
             for region, size in limits.items():
                 total[region] = total.get(region, 0) + size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from deviceplugin.enforcement.around import Around, OfHost
-from deviceplugin.enforcement.section import EnforcementSection, enforcement_section
+from deviceplugin.enforcement.section import enforcement_section
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.host import Host
 from deviceplugin.model import Resource, frozen
@@ -18,6 +18,7 @@ from deviceplugin.vendor import Grant
 
 if TYPE_CHECKING:  # who has no limits does not pay for them
     from deviceplugin.enforcement.node import Enforcer
+    from deviceplugin.enforcement.standing import Standing
     from deviceplugin.kubernetes.story import Cause
 
 
@@ -38,11 +39,6 @@ class EnforcementPart(Part[OfHost]):
     def is_on(self) -> bool:
         """Whether there is anything to do."""
         return self._section.memory != "off" or self._section.excess.watch
-
-    @property
-    def section(self) -> EnforcementSection:
-        """In force now."""
-        return self._section
 
     @property
     def enforcer(self) -> "Enforcer | None":
@@ -89,6 +85,13 @@ class EnforcementPart(Part[OfHost]):
                 task.cancel()
             await asyncio.wait({working, changed})
 
+    def remark(self) -> str:
+        """That nobody can say who uses more."""
+        view = self._around.view()
+        if self._section.excess.watch and (view is None or view.processes is None):
+            return "slices are not watched: no processes are measured (telemetry.processes)"
+        return ""
+
     def notes(self) -> "Iterable[Cause]":
         """What Events are to say of pods."""
         enforcer = self._enforcer
@@ -106,23 +109,25 @@ class EnforcementPart(Part[OfHost]):
         """
         enforcer = self._enforcer
         slices = [grant for grant in granted.grants if grant.share.unit_bytes is not None]
-        if self._section.memory == "off" or enforcer is None or not slices:
+        if self._section.memory == "off" or not slices:
             return granted
-        self._check(resource, slices, enforcer)
         from deviceplugin.enforcement.regions import annotation_of, limits_of  # noqa: PLC0415
+        from deviceplugin.enforcement.standing import NOT_YET, Standing  # noqa: PLC0415
 
-        more = annotation_of(resource.name, limits_of(slices, enforcer.standing.capacity))
+        standing = enforcer.standing if enforcer else Standing(problem=NOT_YET)
+        self._check(resource, slices, standing)
+        more = annotation_of(resource.name, limits_of(slices, standing.capacity))
         edits = granted.edits
         annotations = frozen({**edits.annotations, **more})
         return replace(granted, edits=replace(edits, annotations=annotations))
 
-    def _check(self, resource: Resource, slices: Sequence[Grant], enforcer: "Enforcer") -> None:
+    def _check(self, resource: Resource, slices: Sequence[Grant], standing: "Standing") -> None:
         from deviceplugin.enforcement.standing import LATE, takes_no_part  # noqa: PLC0415
 
         if self._section.failure != "refuse":
             return
         for grant in slices:
-            reason = enforcer.standing.why_not(grant.device)
+            reason = standing.why_not(grant.device)
             late = reason.endswith(LATE) and self._section.memory != "nri"
             if reason and not late and not takes_no_part(grant.device):
                 text = f"the memory limit of {grant.device.id} cannot be set: {reason}"

@@ -15,6 +15,7 @@ from deviceplugin.resources.build import NOT_ENFORCED, Enforced
 CGROUPS = "/sys/fs/cgroup"
 NRI_SOCKET = "/var/run/nri/nri.sock"
 OFF = "enforcement.memory is off"
+NOT_YET = "what the node can hold has not been looked at yet"
 LATE = "the limit is set after the container has started (enforcement.memory: nri sets it before)"
 
 
