@@ -154,6 +154,7 @@ bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench.beside $(BENCH_FLAGS)
 	$(VENV)-bench/bin/python -m bench.rest $(BENCH_FLAGS)
 	$(VENV)-bench/bin/python -m bench.scale --json scale.json
+	$(VENV)-bench/bin/python -m bench.limits
 
 # The published packing experiment, 170 replays; TRACE is the folder data/csv of
 # hkust-adsl/kubernetes-scheduler-simulator. What the results have already is not repeated.

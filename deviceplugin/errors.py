@@ -129,6 +129,7 @@ class Refusal(StrEnum):
     LIMIT = "limit"
     PAIR = "pair_split"
     LEDGER = "ledger_unknown"
+    UNLIMITED = "memory_limit"
     MISSING_NODE = "missing_node"
     DEADLINE = "deadline"
     FAILED = "failed"

@@ -104,6 +104,14 @@ _OF_NODE: Sequence[Rule] = (
         action="limits between time-slices are the program's to keep: tell its owner",
     ),
     Rule(
+        name="DevicepluginSliceLimitBreached",
+        expr="max by (instance, device) (deviceplugin_slices_exceeded) > 0",
+        duration="1m",
+        severity="warning",
+        summary="{{ $value }} containers use more of {{ $labels.device }} than they were granted",
+        action="the log's slice_exceeded names them; docs/enforcement.md says what could hold them",
+    ),
+    Rule(
         name="DevicepluginIdleAllocated",
         expr=f'avg_over_time({GPU}utilization_ratio{{engine="compute"}}[1h]) < 0.01'
         f" and on (instance, uuid)"

@@ -4,9 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.enforcement.standing import read_enforced
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
@@ -31,7 +34,9 @@ async def explain_once(
     order = tuple(vendor.name for vendor in vendors)
     for vendor in vendors:
         await look_once(vendor, store, order)
-    resources = sharing_of(config.sections).plan(store.current).resources
+    enforced = read_enforced(host, config.sections, store.current.devices.values())
+    plan = replace(sharing_of(config.sections), enforced=enforced).plan(store.current)
+    resources = plan.resources
     resource = resource_asked(asked, resources)
     placement = Placement(host, settings_of(config.sections, config.node_name), config.state_dir)
     await placement.recall()
@@ -44,6 +49,7 @@ async def explain_once(
             preference=preference_asked(asked, resource, (), context),
             context=context,
             name=name,
+            not_held=plan.not_held.get(resource.name, ""),
             policy=load_policy(name, "--policy"),
         )
     )
@@ -82,6 +88,8 @@ def _sections(document: dict[str, Any]) -> Iterator[str]:
         f"{document['resource']}: {document['size']} of {document['available']},"
         f" policy {document['policy']}, must include {must}"
     )
+    why = f": {document['memory_not_held']}" if "memory_not_held" in document else ""
+    yield f"isolation {document['isolation']}{why}"
     choices = [("chosen", document["chosen"])]
     choices += [(str(n), other) for n, other in enumerate(document["runners_up"], 2)]
     yield table(

@@ -5,10 +5,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.workloads import workload_classes
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.enforcement.standing import read_enforced
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.resources.plan import SOURCE, sharing_of
@@ -27,7 +30,9 @@ async def look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any
     )
     order = tuple(vendor.name for vendor in vendors)
     await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
-    sharing = sharing_of(config.sections)
+    devices = store.current.devices.values()
+    enforced = read_enforced(Host(config.host_root), config.sections, devices)
+    sharing = replace(sharing_of(config.sections), enforced=enforced)
     store.set_faults(SOURCE, sharing.faults(store.current))
     shown = report(config.node_name, store.current, sharing.plan(store.current))
     unused = unused_document(store.current, sharing.rules)

@@ -33,6 +33,7 @@ def _sections(report: Report) -> Iterator[str]:
         yield _resource_table(report)
     yield from _workloads(report)
     yield from _unavailable(report)
+    yield from _not_held(report)
     yield from _troubles(report)
 
 
@@ -72,6 +73,13 @@ def _unavailable(report: Report) -> Iterator[str]:
     ]
     if lines:
         yield "\n".join(lines)
+
+
+def _not_held(report: Report) -> Iterator[str]:
+    """Of which memory containers may use more than they were granted, and why."""
+    for name, sharing in report["sharing"].items():
+        if reason := sharing.get("memory_not_held"):
+            yield f"{name}: containers are not held to their memory: {reason}"
 
 
 def _resource_row(name: str, ids: Sequence[Report], isolation: str) -> tuple[str, ...]:

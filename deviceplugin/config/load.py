@@ -50,6 +50,7 @@ from deviceplugin.discovery.registry import (
 )
 from deviceplugin.documents.names import NAMES
 from deviceplugin.dra import section as dra
+from deviceplugin.enforcement import section as enforcement
 from deviceplugin.errors import ConfigError
 from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
@@ -273,6 +274,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
         *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
+        enforcement,
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)

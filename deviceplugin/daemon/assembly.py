@@ -24,6 +24,9 @@ from deviceplugin.daemon.rules import UnusedRulesPart
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.views import ViewsPart
 from deviceplugin.discovery.signs import Signs
+from deviceplugin.enforcement.around import Around as Enforcing
+from deviceplugin.enforcement.around import Counts
+from deviceplugin.enforcement.service import EnforcementPart
 from deviceplugin.health.report import Uses
 from deviceplugin.health.service import AgentsPart, HealthPart
 from deviceplugin.host import Host
@@ -99,15 +102,14 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     health = HealthPart(config, Host(config.host_root), config.state_dir, start.now)
     sharing = SharingPart(config, health.store)
     kubelet = KubeletPart(config.kubelet_dir, config.state_dir / PRIVATE)
-    lasting = _lasting(health, sharing, keeper, metrics)
-    listed = sharing.retention.listed
-    health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
-    generations = Generations(config, start.vendors, lasting)
-    allocator = Allocator(partial(_sources, health, sharing, generations), sharing.forms.reserving)
-    _listen(allocator, kubelet, generations)
+    _show(health, sharing)
+    generations = Generations(config, start.vendors, _lasting(health, sharing, keeper, metrics))
     telemetry = TelemetryPart(config, _around(start, health, sharing, generations))
-    answers = _answers(allocator, sharing, generations)
-    endpoints = EndpointsPart(kubelet, sharing.retention.listed, answers, keeper, start.seed)
+    enforcement = _enforcement(start, health, sharing, telemetry)
+    sources = partial(_sources, health, sharing, generations, enforcement)
+    allocator = Allocator(sources, sharing.forms.reserving)
+    _listen(allocator, kubelet, generations)
+    answers, listed = _answers(allocator, sharing, generations), sharing.retention.listed
     return Core(
         start=start,
         keeper=keeper,
@@ -118,8 +120,14 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         kubelet=kubelet,
         telemetry=telemetry,
         alerts=_alerts(start, sharing, telemetry),
-        endpoints=endpoints,
+        enforcement=enforcement,
+        endpoints=EndpointsPart(kubelet, listed, answers, keeper, start.seed),
     )
+
+
+def _show(health: HealthPart, sharing: SharingPart) -> None:
+    listed = sharing.retention.listed
+    health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
 
 
 def _listen(allocator: Allocator, kubelet: KubeletPart, generations: Generations) -> None:
@@ -183,11 +191,35 @@ def _around(
     )
 
 
-def _sources(health: HealthPart, sharing: SharingPart, generations: Generations) -> Sources:
+def _enforcement(
+    start: Start, health: HealthPart, sharing: SharingPart, telemetry: TelemetryPart
+) -> EnforcementPart:
+    around = Enforcing(
+        devices=lambda: health.store.current.devices,
+        entries=lambda: sharing.ledger.entries,
+        usage=sharing.ledger.usage,
+        listed=lambda: sharing.retention.listed.value,
+        hold=sharing.enforce,
+        shows_pods=lambda: sharing.shows_pods,
+        view=lambda: telemetry.view.value,
+        counts=Counts(),
+    )
+    return EnforcementPart(start.config, around)
+
+
+def _sources(
+    health: HealthPart,
+    sharing: SharingPart,
+    generations: Generations,
+    enforcement: EnforcementPart,
+) -> Sources:
     """By the configuration in force now."""
+    grant = sharing.sharing.granted
     return Sources(
         devices=health.store.current.devices,
-        granted=sharing.sharing.granted,
+        granted=lambda resource, entries, devices: enforcement.noted(
+            resource, grant(resource, entries, devices)
+        ),
         vendor_edits=generations.current.edits.edits,
     )
 

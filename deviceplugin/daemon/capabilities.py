@@ -28,6 +28,7 @@ def _kubernetes(core: Core) -> Part[Config]:
         core.start.config,
         core.health.store,
         lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
+        notes=core.enforcement.notes,
     )
 
 
@@ -37,6 +38,10 @@ def _telemetry(core: Core) -> Part[Config]:
 
 def _alerts(core: Core) -> Part[Config]:
     return core.alerts
+
+
+def _enforcement(core: Core) -> Part[Config]:
+    return core.enforcement
 
 
 def _page(core: Core) -> Part[Config]:
@@ -121,5 +126,5 @@ async def _described(
 
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
-    *(_kubernetes, _labels, _dra, _telemetry, _alerts, _page, _unsupported),
+    *(_kubernetes, _labels, _dra, _telemetry, _enforcement, _alerts, _page, _unsupported),
 )

@@ -9,6 +9,7 @@ from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.sharing import SharingPart
+from deviceplugin.enforcement.service import EnforcementPart
 from deviceplugin.health.service import HealthPart
 from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
 from deviceplugin.resources.allocator import Allocator
@@ -45,6 +46,7 @@ class Core(Struct, frozen=True, kw_only=True):
     kubelet: KubeletPart
     telemetry: TelemetryPart
     alerts: AlertsPart
+    enforcement: EnforcementPart
     endpoints: EndpointsPart
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.config.config import Config
 from deviceplugin.host import Host
@@ -12,6 +13,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.metrics.section import shows_pods
+from deviceplugin.resources.build import Enforced
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.methods import Launches, launches_of
@@ -88,9 +90,22 @@ class SharingPart(Part[Config]):
     async def use(self, config: Config) -> None:
         """Share by other settings from now on; what pods hold they keep."""
         settings = sharing_settings(config)
-        self.sharing, self._shows_pods = settings.sharing, shows_pods(config.sections)
+        enforced = self.sharing.enforced
+        self.sharing = replace(settings.sharing, enforced=enforced)
+        self._shows_pods = shows_pods(config.sections)
         self._programs.use(settings.launches)
-        self.planner.use(settings.sharing)
+        self.planner.use(self.sharing)
+
+    def enforce(self, enforced: Enforced) -> None:
+        """Plan by what the kernel enforces from now on."""
+        if enforced != self.sharing.enforced:
+            self.sharing = replace(self.sharing, enforced=enforced)
+            self.planner.enforce(self.sharing)
+
+    @property
+    def shows_pods(self) -> bool:
+        """Whether metrics may name pods."""
+        return self._shows_pods
 
     def problems(self) -> list[Report]:
         """What the rules name and cannot be offered."""

@@ -88,6 +88,7 @@ class ViewsPart(Part[Config]):
             preference=preference_asked(asked, resource, held, context),
             context=context,
             name=self._policy(asked),
+            not_held=self._sharing.planner.current.not_held.get(resource.name, ""),
             policy=policy,
         )
 

@@ -57,6 +57,7 @@ _CODES = {
     Refusal.LIMIT: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.PAIR: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.LEDGER: grpc.StatusCode.UNAVAILABLE,
+    Refusal.UNLIMITED: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.MISSING_NODE: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     Refusal.FAILED: grpc.StatusCode.INTERNAL,

@@ -39,7 +39,7 @@ class OfNode(Sectioned, Protocol):
 
 class KubernetesPart(Part[OfNode]):
     """Follows the inventory and writes what the section asks for; `uses` say who holds what, and
-    which resources are listed."""
+    which resources are listed, `notes` what else is told of pods, by Events alone."""
 
     def __init__(
         self,
@@ -47,10 +47,12 @@ class KubernetesPart(Part[OfNode]):
         store: InventoryStore,
         uses: Callable[[], Uses],
         access: "Callable[[], Access] | None" = None,
+        notes: Callable[[], Iterable[Cause]] = tuple,
     ) -> None:
         self._node, self._section = config.node_name, kubernetes_section(config)
         self._used = asyncio.Event()
         self._store, self._uses, self._access = store, uses, access
+        self._notes = notes
         self.settle_s, self.look_s = SETTLE_S, LOOK_S
 
     def tasks(self) -> Mapping[str, Once]:
@@ -84,7 +86,7 @@ class KubernetesPart(Part[OfNode]):
         while self._node == node:
             seen = self._store.current
             found = story.causes(seen, *self._uses())
-            await follower.write(self._section, seen, found)
+            await follower.write(self._section, seen, found, tuple(self._notes()))
             await self._next(seen)
 
     async def _next(self, seen: object) -> None:
@@ -107,11 +109,15 @@ class Follower:
         self._taint: tuple[bool, float] | None = None
 
     async def write(
-        self, section: KubernetesSection, inventory: Inventory, found: tuple[Cause, ...]
+        self,
+        section: KubernetesSection,
+        inventory: Inventory,
+        found: tuple[Cause, ...],
+        notes: tuple[Cause, ...] = (),
     ) -> None:
         """Bring the API server up to date."""
         if section.events:
-            await self._events(found)
+            await self._events((*found, *notes))
         if section.condition:
             await self._put_condition(found)
         elif self._condition is not None and await self._writer.condition(None):

@@ -25,7 +25,8 @@ MAX_NAMED = 4
 
 class Cause(Struct, frozen=True, kw_only=True):
     """One thing that is wrong, the devices that are Unhealthy by it (partitions are not named
-    beside their whole), since when (Unix seconds), and the pods that hold them."""
+    beside their whole), since when (Unix seconds), and the pods that hold them. `event` and `ended`
+    are the reasons of its Events."""
 
     name: str
     reason: str
@@ -34,6 +35,8 @@ class Cause(Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     since: float | None = None
     pods: tuple[Pod, ...] = ()
+    event: str = UNHEALTHY
+    ended: str = HEALTHY
 
     @property
     def key(self) -> str:
@@ -120,7 +123,7 @@ def event(node: str, about: Pod | None, cause: Cause, *, well: bool, now: float)
 
     Where the pod's uid is known it is added to `involvedObject`: kubectl describe asks by it.
     """
-    reason = HEALTHY if well else UNHEALTHY
+    reason = cause.ended if well else cause.event
     object_key = "/".join(about) if about else node
     digest = short_digest(f"{object_key}|{reason}|{cause.key}")
     named: Document = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node}

@@ -32,13 +32,15 @@ _RANKS: Mapping[str, Callable[[View], Sequence[Rank]]] = {
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """A request and the policy that is to answer it; `name` is the policy's."""
+    """A request and the policy that is to answer it; `name` is the policy's, `not_held` why the
+    kernel does not hold containers to their memory, where it should."""
 
     resource: Resource
     preference: Preference
     context: Context
     name: str
     policy: Policy
+    not_held: str = ""
 
 
 def explain(question: Question) -> dict[str, Any]:
@@ -53,6 +55,8 @@ def explain(question: Question) -> dict[str, Any]:
     return {
         "resource": question.resource.name,
         "policy": question.name,
+        "isolation": question.resource.isolation,
+        **({"memory_not_held": question.not_held} if question.not_held else {}),
         "size": asked.size,
         "available": len(asked.available | asked.must_include),
         "must_include": sorted(asked.must_include),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from operator import attrgetter
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from deviceplugin.model import (
@@ -46,6 +46,24 @@ class PlanProblem(Struct, frozen=True, kw_only=True):
 Methods = Mapping[str, Method]
 
 
+class Enforced(Struct, frozen=True):
+    """The devices whose slices of memory the kernel holds to their size, and why those of others
+    are not held; both are empty where nobody tries."""
+
+    devices: frozenset[DeviceID] = frozenset()
+    reasons: Mapping[DeviceID, str] = field(default_factory=dict)
+
+
+NOT_ENFORCED = Enforced()
+
+
+class Keeping(Struct, frozen=True):
+    """What keeps the containers of a shared device apart: sharing methods, and the kernel."""
+
+    methods: Methods
+    enforced: Enforced = NOT_ENFORCED
+
+
 def no_slice(offering: Offering, share: Share) -> PlanProblem | None:
     """Why a device that is to be divided has not even one slice, None where it has one."""
     memory, device = offering.offer.memory, offering.device
@@ -61,18 +79,32 @@ def no_slice(offering: Offering, share: Share) -> PlanProblem | None:
     )
 
 
-def isolation_of(offering: Offering, methods: Methods) -> Isolation:
+def isolation_of(offering: Offering, keeping: Keeping) -> Isolation:
     """What keeps the containers of an offering apart; of a shared device its method knows."""
     share = share_of(offering.device, offering.offer)
     if share is None:
         return offering.device.isolation
-    if share.method is None or share.method not in methods:
+    if share.method is None and share.unit_bytes is not None:
+        held = offering.device.id in keeping.enforced.devices
+        return Isolation.MEMORY if held else Isolation.NONE
+    if share.method is None or share.method not in keeping.methods:
         return Isolation.NONE
-    return methods[share.method].isolation(share)
+    return keeping.methods[share.method].isolation(share)
+
+
+def not_held(group: Sequence[Offering], enforced: Enforced) -> str:
+    """Why slices of memory are not held to their size, of the first device where that is so; ""
+    where all are held or nobody tries."""
+    slices = (o for o in group if o.offer.memory is not None)
+    return next((enforced.reasons[o.device.id] for o in slices if _is_loose(o, enforced)), "")
+
+
+def _is_loose(offering: Offering, enforced: Enforced) -> bool:
+    return offering.device.id in enforced.reasons
 
 
 def group_problem(
-    name: ResourceName, group: Sequence[Offering], least: Isolation, methods: Methods
+    name: ResourceName, group: Sequence[Offering], least: Isolation, keeping: Keeping
 ) -> PlanProblem | None:
     """Why the offerings of one name cannot be a resource, None where they can."""
     vendors = sorted({offering.device.vendor for offering in group})
@@ -90,9 +122,9 @@ def group_problem(
     if len({offering.offer.method for offering in group} - {None}) > 1:
         reason = "its devices would be shared by several methods"
         return PlanProblem(resource=name, reason=reason, action="give each method's a name")
-    for reason in filter(None, (_method_problem(offering, methods) for offering in group)):
+    for reason in filter(None, (_method_problem(offering, keeping.methods) for offering in group)):
         return PlanProblem(resource=name, reason=reason, action="use sharing: time-slicing")
-    return _isolation_problem(name, group, least, methods)
+    return _isolation_problem(name, group, least, keeping)
 
 
 def _method_problem(offering: Offering, methods: Methods) -> str | None:
@@ -109,17 +141,19 @@ def _method_problem(offering: Offering, methods: Methods) -> str | None:
 
 
 def _isolation_problem(
-    name: ResourceName, group: Sequence[Offering], least: Isolation, methods: Methods
+    name: ResourceName, group: Sequence[Offering], least: Isolation, keeping: Keeping
 ) -> PlanProblem | None:
-    weakest = min((isolation_of(offering, methods) for offering in group), key=_strength)
+    weakest = min((isolation_of(offering, keeping) for offering in group), key=_strength)
     asked = max((offering.device.least_isolation for offering in group), key=_strength)
     key = "scheduling.isolation" if asked.strength > least.strength else "isolation"
     wanted = max(asked, least, key=_strength)
     if weakest.strength >= wanted.strength:
         return None
+    why = not_held(group, keeping.enforced)
+    text = f" ({why})" if why else ""
     return PlanProblem(
         resource=name,
-        reason=f"it isolates by {weakest!s}, the configuration asks for {key}: {wanted!s}",
+        reason=f"it isolates by {weakest!s}{text}, the configuration asks for {key}: {wanted!s}",
         action=f"offer whole {noun_text(group[0].device)}s or hardware partitions, or ask for less"
         " isolation",
     )
@@ -183,10 +217,10 @@ class Builder:
     plan, which are taken over where they are the same: lists can have tens of thousands of ids."""
 
     def __init__(
-        self, inventory: Inventory, usage: Usage, previous: Parts, methods: Methods
+        self, inventory: Inventory, usage: Usage, previous: Parts, keeping: Keeping
     ) -> None:
         self._inventory, self._usage, self._previous = inventory, usage, previous
-        self._methods = methods
+        self._keeping = keeping
         self.parts: dict[
             tuple[ResourceName, DeviceID], tuple[EntryKey, tuple[AdvertisedDevice, ...]]
         ] = {}
@@ -203,7 +237,7 @@ class Builder:
             vendor=group[0].device.vendor,
             devices=entries,
             policy=next((policy for policy in policies if policy), None),
-            isolation=min((isolation_of(o, self._methods) for o in group), key=_strength),
+            isolation=min((isolation_of(o, self._keeping) for o in group), key=_strength),
             max_per_container=min(limits, default=None),
             distinct=any(offering.offer.distinct for offering in group),
             noun=group[0].device.noun,

@@ -18,7 +18,17 @@ from deviceplugin.model import (
     ResourceName,
 )
 from deviceplugin.names import name_problem
-from deviceplugin.resources.build import Builder, Parts, PlanProblem, group_problem, size_problem
+from deviceplugin.resources.build import (
+    NOT_ENFORCED,
+    Builder,
+    Enforced,
+    Keeping,
+    Parts,
+    PlanProblem,
+    group_problem,
+    not_held,
+    size_problem,
+)
 from deviceplugin.resources.grants import Granted, granted
 from deviceplugin.resources.ids import Ids, clear_offerings, ids_of
 from deviceplugin.resources.rules import Offering, choices_of, offerings
@@ -43,7 +53,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     `choices` has the devices that can be held in one of several forms only, with the form that
     comes first (None: only the whole that it is a part of is first); `decided` has those of which
-    one form is in use.
+    one form is in use. `not_held` says of resources of memory why the kernel does not hold their
+    containers to it, where it should.
     """
 
     resources: Resources
@@ -51,6 +62,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     choices: Mapping[DeviceID, ResourceName | None] = field(default_factory=dict)
     decided: Mapping[DeviceID, ResourceName] = field(default_factory=dict)
     parts: Parts = field(default_factory=dict)
+    not_held: Mapping[ResourceName, str] = field(default_factory=dict)
 
 
 def plan_resources(
@@ -74,9 +86,9 @@ def _planned(sharing: "Sharing", inventory: Inventory, usage: Usage, previous: P
         grouped.setdefault(offering.name, []).append(offering)
     resources: dict[ResourceName, Resource] = {}
     problems = list(unclear)
-    builder = Builder(inventory, usage, previous, sharing.section.METHODS)
+    builder = Builder(inventory, usage, previous, keeping := sharing.keeping)
     for name in sorted(grouped):
-        problem = group_problem(name, grouped[name], sharing.least, sharing.section.METHODS)
+        problem = group_problem(name, grouped[name], sharing.least, keeping)
         problem = problem or size_problem(name, grouped[name], MAX_LIST_BYTES)
         if problem is None:
             resource = builder.resource(name, grouped[name])
@@ -91,7 +103,16 @@ def _planned(sharing: "Sharing", inventory: Inventory, usage: Usage, previous: P
         choices=choices_of(o for o in offered if o.name in resources),
         decided=builder.decided,
         parts=builder.parts,
+        not_held=_not_held(resources, grouped, sharing.enforced),
     )
+
+
+def _not_held(
+    names: Iterable[ResourceName],
+    grouped: Mapping[ResourceName, Sequence[Offering]],
+    enforced: Enforced,
+) -> Mapping[ResourceName, str]:
+    return {name: why for name in names if (why := not_held(grouped[name], enforced))}
 
 
 def resource_problem(resource: Resource) -> PlanProblem | None:
@@ -125,7 +146,7 @@ SOURCE = "sharing"
 
 
 class Sharing(Struct, frozen=True, kw_only=True):
-    """The sections `rules`, `sharing` and `isolation`.
+    """The sections `rules`, `sharing` and `isolation`, and what the kernel enforces.
 
     A resource that isolates less than `least` is refused.
     """
@@ -133,6 +154,12 @@ class Sharing(Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
     least: Isolation = Isolation.NONE
     section: SharingSection = field(default_factory=SharingSection)
+    enforced: Enforced = NOT_ENFORCED
+
+    @property
+    def keeping(self) -> Keeping:
+        """What keeps containers of one device apart."""
+        return Keeping(self.section.METHODS, self.enforced)
 
     @property
     def methods_used(self) -> frozenset[str]:

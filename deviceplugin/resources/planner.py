@@ -52,6 +52,11 @@ class Planner:
         self.set_faults()
         self._replan()
 
+    def enforce(self, sharing: Sharing) -> None:
+        """The same rules, by what the kernel enforces now."""
+        self._sharing = sharing
+        self._replan()
+
     async def plan(self) -> None:
         """Turn each newest inventory into log events and a plan; runs until cancelled."""
         before, limit = Inventory(), LogLimit()

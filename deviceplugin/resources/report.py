@@ -38,7 +38,10 @@ def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None
             ]
             for name, resource in sorted(resources.items())
         },
-        "sharing": {name: _sharing(r) for name, r in sorted(resources.items())},
+        "sharing": {
+            name: _sharing(resource, plan.not_held.get(name, ""))
+            for name, resource in sorted(resources.items())
+        },
         "unavailable": {
             name: reasons
             for name, resource in sorted(resources.items())
@@ -116,11 +119,13 @@ def _reason(inventory: Inventory, entry: AdvertisedDevice) -> str:
     return f"{device.id} is not offered as this any more; its id stays until no pod can hold it"
 
 
-def _sharing(resource: Resource) -> Report:
+def _sharing(resource: Resource, not_held: str) -> Report:
+    """With the reason where the kernel should hold containers to their memory and does not."""
     return {
         "isolation": resource.isolation,
         "max_per_container": resource.max_per_container,
         "distinct": resource.distinct,
+        **({"memory_not_held": not_held} if not_held else {}),
     }
 
 

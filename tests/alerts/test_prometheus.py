@@ -70,6 +70,7 @@ CASES: Mapping[str, tuple[dict[str, str], str]] = {
         },
         "2m",
     ),
+    "DevicepluginSliceLimitBreached": ({f"deviceplugin_slices_exceeded{{{D}}}": "1x5"}, "2m"),
     "DevicepluginIdleAllocated": (
         {
             f"deviceplugin_device_holders{{{D}}}": "1x70",
@@ -108,6 +109,7 @@ WELL: Mapping[str, str] = {
     f"deviceplugin_device_granted_bytes{{{D}}}": "40x1500",
     f"deviceplugin_container_granted_bytes{{{D},{POD}}}": "5x1500",
     f"deviceplugin_device_holders{{{D}}}": "1x1500",
+    f"deviceplugin_slices_exceeded{{{D}}}": "0x1500",
     f"deviceplugin_device_shares{{{D}}}": "4x1500",
     f"{PREFIX}up{{{U}}}": "1x1500",
     f"{PREFIX}memory_total_bytes{{{U}}}": "40x1500",

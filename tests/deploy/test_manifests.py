@@ -47,7 +47,7 @@ NOT_MOUNTED = (
     # Who has a device open is asked by `provision` alone, which is no part of the daemon.
     *("/proc/{name}", "/proc/{process}/fd"),
     # In a runtime's own words and in our own mounts, never opened; CRI-O's comes with its patch.
-    *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio"),
+    *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio", "/etc/ld.so.preload"),
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deviceplugin.cli.describe import keys_table, schema_document
 from deviceplugin.discovery.registry import load_vendors
+from tests.docs.mechanisms import mechanisms_table
 from tests.docs.test_docs import KEYS
 
 ROOT = Path(__file__).parents[2]
@@ -48,12 +49,19 @@ def generated() -> Mapping[Path, str]:
     """The files with their content."""
     own = ROOT / "docs/configuration.md"
     schema = json.dumps(schema_document(load_vendors(VENDORS)), indent=1) + "\n"
-    page = ROOT / "docs/documents.md"
-    table = f"{BEGIN}\n{keys_table()}\n{END}"
+    return {
+        ROOT / "docs/schema/configuration.schema.json": schema,
+        **_page("docs/documents.md", keys_table()),
+        **_page("docs/sharing.md", mechanisms_table()),
+        own: configuration_tables(own.read_text(), dict(KEYS)),
+    }
+
+
+def _page(name: str, table: str) -> Mapping[Path, str]:
+    """A page with the table in its place."""
+    page, made = ROOT / name, f"{BEGIN}\n{table}\n{END}"
     pattern = f"(?s){re.escape(BEGIN)}.*{re.escape(END)}"
-    text = re.sub(pattern, lambda _: table, page.read_text())
-    tables = configuration_tables(own.read_text(), dict(KEYS))
-    return {ROOT / "docs/schema/configuration.schema.json": schema, page: text, own: tables}
+    return {page: re.sub(pattern, lambda _: made, page.read_text())}
 
 
 if __name__ == "__main__":

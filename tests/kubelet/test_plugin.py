@@ -137,11 +137,12 @@ async def test_a_bad_allocation_is_refused_and_changes_nothing(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (AllocationError(Refusal.UNLIMITED, "no limit"), "FAILED_PRECONDITION"),
         (AllocationError(Refusal.MISSING_NODE, "/dev/x does not exist"), "FAILED_PRECONDITION"),
         (CallTimeoutError("no answer within 5 s"), "DEADLINE_EXCEEDED"),
         (VendorError("the vendor broke"), "INTERNAL"),
     ],
-    ids=["node", "deadline", "vendor"],
+    ids=["limit", "node", "deadline", "vendor"],
 )
 async def test_a_failing_vendor_becomes_a_status_with_its_words(
     served: Served, error: Exception, code: str

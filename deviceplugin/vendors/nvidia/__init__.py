@@ -64,7 +64,14 @@ def create(
     vgpu = section_of(sections, "vgpu", VgpuSection)
     session = _session(host, settings, open_library)
     variables = section_of(sections, "cuda", CudaSection).runtime.variables
-    return NvidiaVendor(host, Delivery(settings, support, variables), mig, session, vgpu)
+    delivery = Delivery(settings, support, variables, _limiting_library(sections))
+    return NvidiaVendor(host, delivery, mig, session, vgpu)
+
+
+def _limiting_library(sections: Sections) -> str | None:
+    """The administrator's HAMi-core, by the section `enforcement` of the daemon."""
+    nvidia = getattr(sections.get("enforcement"), "nvidia", None)
+    return getattr(nvidia, "library", None)
 
 
 def _session(host: Host, settings: NvidiaSection, open_library: OpenNvml) -> Session:

@@ -20,12 +20,17 @@ Look = Callable[[NvidiaSection], Found]
 
 class Delivery:
     """The choice: the settings `in_force`, and a `note` that says it in one line, None where the
-    configuration has made it; `variables` are for each container, whatever the choice is."""
+    configuration has made it; `variables` are for each container, whatever the choice is,
+    `library` one that limits programs that cooperate (HAMi-core)."""
 
     def __init__(
-        self, settings: NvidiaSection, support: Support, variables: Mapping[str, str] = NOTHING
+        self,
+        settings: NvidiaSection,
+        support: Support,
+        variables: Mapping[str, str] = NOTHING,
+        library: str | None = None,
     ) -> None:
-        self._given, self._support = settings, support
+        self._given, self._support, self.library = settings, support, library
         self.variables = ContainerEdits(env=frozen(dict(variables)))
         self.in_force = self._with("envvar") if settings.is_auto else settings
         self.note: str | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deviceplugin.errors import AllocationError, Refusal
-from deviceplugin.model import ContainerEdits, frozen
+from deviceplugin.model import ContainerEdits, Mount, frozen
 from deviceplugin.vendor import Grant
 
 MIB = 1 << 20
@@ -11,6 +11,9 @@ MPS_MEMORY = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
 MPS_THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 DEVICE_MEMORY = "CUDA_DEVICE_MEMORY_LIMIT"
 DEVICE_SM = "CUDA_DEVICE_SM_LIMIT"
+SHARED_CACHE = "CUDA_DEVICE_MEMORY_SHARED_CACHE"
+CACHE_FILE = "/tmp/cudevshr.cache"  # noqa: S108  # of the container
+LIBRARY, PRELOAD = "/usr/local/vgpu/libvgpu.so", "/etc/ld.so.preload"
 VARIABLES = (MPS_MEMORY, MPS_THREADS, DEVICE_MEMORY, DEVICE_SM)
 
 
@@ -24,6 +27,27 @@ def limit_edits(grants: Sequence[Grant]) -> ContainerEdits:
     for variable in (name for name in named if name in VARIABLES):
         env |= _limits(variable, grants)
     return ContainerEdits(env=frozen(env))
+
+
+def library_edits(library: str, grants: Sequence[Grant]) -> ContainerEdits:
+    """What HAMi-core needs in a container with slices of memory: `library` is the host's path of
+    libvgpu.so, beside which its ld.so.preload lies. Nothing for other shares.
+
+    The shared region is in the container's own /tmp, so no folder of the host is writable. A limit
+    of zero is refused: the library reads it as no limit.
+    """
+    slices = [grant for grant in grants if grant.share.unit_bytes is not None]
+    if not slices:
+        return ContainerEdits()
+    env = {SHARED_CACHE: CACHE_FILE} | _limits(DEVICE_MEMORY, slices)
+    folder = library.rpartition("/")[0]
+    return ContainerEdits(
+        env=frozen(env),
+        mounts=(
+            Mount(path=LIBRARY, host_path=library),
+            Mount(path=PRELOAD, host_path=f"{folder}/ld.so.preload"),
+        ),
+    )
 
 
 def _limits(variable: str, grants: Sequence[Grant]) -> dict[str, str]:

@@ -34,7 +34,7 @@ from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
 from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
 from deviceplugin.vendors.nvidia.faults import driver_missing, hook_refused
-from deviceplugin.vendors.nvidia.limits import limit_edits
+from deviceplugin.vendors.nvidia.limits import library_edits, limit_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
     is_placeholder,
@@ -126,8 +126,12 @@ class NvidiaVendor:
         return node_labels(view, read_facts(self._host, view.devices, facts))
 
     def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
-        """The limits that rules name as `variables`."""
-        return limit_edits(grants)
+        """The limits that rules name as `variables`, and the library that keeps programs to
+        them."""
+        library = self._delivery.library
+        if library is None:
+            return limit_edits(grants)
+        return merge_edits([limit_edits(grants), library_edits(library, grants)])
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """One file for the class gpu; without devices where no strategy asks for CDI."""

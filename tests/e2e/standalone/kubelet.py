@@ -63,13 +63,13 @@ _CNI = {"cniVersion": "0.4.0", "name": "none", "plugins": [{"type": "loopback"}]
 class Containerd:
     """containerd with directories of its own; `ctr` and runc are those on PATH."""
 
-    def __init__(self, sandbox: Sandbox, root: Path, binary: str) -> None:
-        """Start it, without waiting for anything."""
+    def __init__(self, sandbox: Sandbox, root: Path, binary: str, more: str = "") -> None:
+        """Start it with `more` of its configuration, without waiting for anything."""
         self._sandbox, self._socket = sandbox, root / "c" / "containerd.sock"
         (root / "c" / "cni").mkdir(parents=True)
         (root / "c" / "cni" / "1.conflist").write_text(json.dumps(_CNI))
         config = root / "c" / "config.toml"
-        config.write_text(_CONTAINERD.format(root=root, image=IMAGE))
+        config.write_text(_CONTAINERD.format(root=root, image=IMAGE) + more)
         self.service = sandbox.spawn(root / "containerd.log", binary, "--config", str(config))
 
     def listens(self) -> bool:

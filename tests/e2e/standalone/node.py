@@ -40,8 +40,9 @@ class Inside(Struct, frozen=True):
 class StandaloneNode:
     """`rig` with a real kubelet and containerd instead of the stub; its daemon runs outside."""
 
-    def __init__(self, rig: Rig, kubelet: str, containerd: str) -> None:
-        """Write the GPUs and make the sandbox; `start` starts the programs."""
+    def __init__(self, rig: Rig, kubelet: str, containerd: str, more: str = "") -> None:
+        """Write the GPUs and make the sandbox; `start` starts the programs. `more` is added to the
+        configuration of containerd."""
         self.rig = rig
         self.nvml: NvmlDouble = nvidia_node(rig)
         # On buses that the NVIDIA GPUs leave free.
@@ -54,18 +55,22 @@ class StandaloneNode:
         self.sandbox = Sandbox(rig.root)
         self.nodes = _nodes(rig.host_root)
         self.sandbox.make_nodes(self.nodes.values())
-        self.containerd = Containerd(self.sandbox, rig.root, containerd)
+        self.containerd = Containerd(self.sandbox, rig.root, containerd, more)
         self.kubelet = Kubelet(self.sandbox, rig.root, kubelet, self.cgroup)
 
     async def start(self) -> None:
         """Bring up containerd, the kubelet and the daemon; until every device can be allocated."""
+        await self.start_programs()
+        await self.all_allocatable()
+
+    async def start_programs(self, *arguments: str) -> None:
+        """The same without waiting for devices; `arguments` are the daemon's."""
         await self.until(self.containerd.listens, "containerd listens")
         image = self.rig.root / "image.tar"
         write_image(image)
         self.containerd.ctr("images", "import", str(image))
         self.kubelet.start()
-        self.rig.start()
-        await self.all_allocatable()
+        self.rig.start(*arguments)
 
     def close(self) -> None:
         """End everything inside; the machine is as it was."""
