@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,11 @@ from msgspec import Struct
 from deviceplugin.kubernetes.api import Api
 from deviceplugin.metrics.registry import CONTENT_TYPE, Counter, Family, Histogram, Registry
 from deviceplugin.runtime.guard import start_guarded
-from deviceplugin.scheduler.extender import Extender
+from deviceplugin.scheduler.demand import WHOLE
+from deviceplugin.scheduler.extender import Document, Extender
+from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.http import Answer, Request, serve
+from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.watch import Kind, Watch
@@ -27,11 +30,14 @@ _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Where the extender listens, with which certificate, and how GPUs are asked for."""
+    """Where the extender listens, with which certificate, how GPUs are asked for, by which shares
+    of namespaces, and whether it writes Events on pods."""
 
     address: tuple[str, int]
     reading: Reading = Reading()
     tls: ssl.SSLContext | None = None
+    fair: FairShare | None = None
+    events: bool = False
 
 
 class Service:
@@ -40,7 +46,16 @@ class Service:
     def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self.cluster = Cluster(settings.reading, now)
-        self._extender = Extender(self.cluster)
+        fair = settings.fair
+        self._notes: Notes | None = None
+        self._extender = Extender(
+            self.cluster, Fairness(self.cluster, fair, time.time) if fair else None, self._decided
+        )
+        self._decisions = Counter(
+            "deviceplugin_scheduler_decisions_total",
+            "decisions about pods: by the facts of the node's daemon, by counts, or refused",
+            ["path"],
+        )
         self._missing = {"nodes", "pods"}
         self._requests = Counter(
             "deviceplugin_scheduler_requests_total",
@@ -55,7 +70,12 @@ class Service:
         )
         self._registry = Registry()
         self._registry.register_all(
-            {"requests": self._requests, "seconds": self._seconds, "cluster": self}
+            {
+                "requests": self._requests,
+                "seconds": self._seconds,
+                "decisions": self._decisions,
+                "cluster": self,
+            }
         )
 
     async def run(self, api: Api, listening: Callable[[int], None] = lambda _: None) -> None:
@@ -71,12 +91,17 @@ class Service:
         )
         for watch in watches:
             start_guarded("scheduler-watch", watch.run)
+        if self._settings.events:
+            self._notes = Notes(api)
+            start_guarded("scheduler-events", self._notes.run)
         try:
             await self._count_workload(asyncio.sleep)
         finally:
             server.close()  # waiting for it would be for connections that last
             for watch in watches:
                 watch.stop.set()
+            if self._notes is not None:
+                self._notes.stop()
 
     async def _count_workload(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         while True:
@@ -87,15 +112,46 @@ class Service:
         """How much is known."""
         nodes, pods = self.cluster.size
         known = Family("deviceplugin_scheduler_objects", "gauge", "what is known", ["kind"])
-        for kind, count in (("node", nodes), ("pod", pods), ("assumption", self.cluster.assumed)):
+        counts = {
+            "node": nodes,
+            "node_with_facts": self.cluster.with_facts,
+            "pod": pods,
+            "assumption": self.cluster.assumed,
+        }
+        for kind, count in counts.items():
             known.add([kind], count)
         unreadable = Family(
             "deviceplugin_scheduler_unreadable_total", "counter", "quantities that are none"
         )
         unreadable.add([], self.cluster.unreadable)
-        return [known, unreadable]
+        return [known, unreadable, *self._packed(), *self._events()]
+
+    def _packed(self) -> Iterator[Family]:
+        gpus = Family(
+            "deviceplugin_scheduler_gpus",
+            "gauge",
+            "GPUs of the cluster, by what they are",
+            ["kind"],
+        )
+        for kind, milli in self.cluster.packed().items():
+            gpus.add([kind], milli / WHOLE)
+        yield gpus
+
+    def _events(self) -> Iterator[Family]:
+        if self._notes is not None:
+            events = Family(
+                "deviceplugin_scheduler_events_total", "counter", "Events on pods", ["outcome"]
+            )
+            events.add(["written"], self._notes.written)
+            events.add(["left_out"], self._notes.left_out)
+            yield events
 
     # On the loop
+
+    def _decided(self, pod: Pod, why: Document) -> None:
+        self._decisions.inc(why["best"][0]["by"] if why["best"] else "refused")
+        if self._notes is not None:
+            self._notes.decided(pod, why)
 
     def _nodes(self, kind: Kind, nodes: Sequence[Node]) -> None:
         if kind == "SET":
