@@ -91,7 +91,7 @@ async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
     service.cluster.set_nodes(msgspec.convert(documents, list[Node]))
     service.cluster.board.expect(Workload(pods))
     service._missing.clear()
-    server = await serve(service._answer, ("127.0.0.1", 0), None)
+    server = await serve(service.answer, ("127.0.0.1", 0), None)
     caller = Caller(server.sockets[0].getsockname()[1], [n.name for n in nodes], seed)
     capacity, allocated = 1000 * sum(len(node.free) for node in nodes), 0
     for number, demand in enumerate(arrivals(pods, round(1.3 * capacity), seed)[:most]):

@@ -107,7 +107,7 @@ def extender(url: str) -> Document:
         "filterVerb": "filter",
         "prioritizeVerb": "prioritize",
         "preemptVerb": "preempt",
-        "weight": 1,
+        "weight": 100,
         "nodeCacheCapable": True,
         "ignorable": True,
         "httpTimeout": "5s",

@@ -36,6 +36,7 @@ class Cluster:
         self._pods: dict[str, Pod] = {}
         self._assumed: dict[str, Held] = {}  # those of _held that have an end, oldest first
         self.unreadable = 0
+        self.bound = {True: 0, False: 0}  # pods with GPUs, by whether this process was asked
 
     @property
     def with_facts(self) -> int:
@@ -89,6 +90,8 @@ class Cluster:
                 self._release(pod.key)
             return
         held = self._held.get(pod.key)
+        if before is not None and not before.spec.node_name and self.asks_gpus(pod):
+            self.bound[held is not None] += 1
         if held is not None and held.node == pod.spec.node_name:
             held.until, held.pod = None, pod
             self._assumed.pop(pod.key, None)

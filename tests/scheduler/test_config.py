@@ -70,7 +70,7 @@ def test_sections_and_weights_are_read_from_config_maps(tmp_path: Path) -> None:
 
 
 def test_a_plugin_that_is_left_out_does_not_count(tmp_path: Path) -> None:
-    text = SCHEDULER.replace("- {name: GPUAffinity, weight: 30}\n", "")
+    text = SCHEDULER.replace("      - {name: GPUAffinity, weight: 30}\n", "")
     assert asking_of_file(file(tmp_path, text)).asking.weights == Weights(affinity=0)
 
 
@@ -106,7 +106,9 @@ def test_kube_scheduler_gets_what_it_takes(tmp_path: Path) -> None:
 
 
 def test_a_file_without_such_a_document_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="one KubeSchedulerConfiguration in it, not 0"):
+    with pytest.raises(
+        ConfigError, match="one document of the kind KubeSchedulerConfiguration, not 0"
+    ):
         rendered(file(tmp_path, SECTIONS), "https://x", "/k")
 
 
