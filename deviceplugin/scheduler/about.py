@@ -54,6 +54,11 @@ class About(Struct, frozen=True, kw_only=True):
     apps: frozenset[str] = frozenset()
     policy: Policy = ""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it adds nothing to the cost of a pod that wants nothing."""
+        return not self.gpus and not self.policy
+
     def link(self, one: int, other: int) -> int:
         """The cost of a pair of GPUs."""
         return self.links.get((min(one, other), max(one, other)), UNKNOWN_LINK)

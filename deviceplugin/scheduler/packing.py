@@ -166,7 +166,7 @@ def _at(
 
 def _parts(node: NodeState, demand: Demand, chosen: Sequence[int]) -> tuple[float, float]:
     """Affinity and balance."""
-    if node.about is None:
+    if node.about is None or (node.about.is_plain and demand.wants == NOTHING):
         return 0.0, 0.0
     used = [WHOLE - node.free[index] for index in chosen]
     return (
