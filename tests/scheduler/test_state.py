@@ -166,3 +166,17 @@ def test_a_quantity_that_is_none_costs_its_object_alone() -> None:
     assert known.misfit("a", Demand(gpus=1)) == ""
     assert known.misfit("broken", Demand(gpus=1)) == "0 GPUs free, 1 requested"
     assert known.unreadable == 2
+
+
+def test_pods_that_get_a_node_are_counted_by_whether_we_were_asked() -> None:
+    known = cluster(node("a", 4))
+    for name in ("asked", "unasked"):
+        known.put_pod(as_pod(pod(name, gpus=1)))
+    known.put_pod(as_pod(pod("plain")))
+    known.reserve("uid-asked", Held("a", Demand(gpus=1)))
+    for name in ("asked", "unasked"):
+        known.put_pod(as_pod(pod(name, gpus=1, node="a")))
+        known.put_pod(as_pod(pod(name, gpus=1, node="a")))
+    known.put_pod(as_pod(pod("plain", node="a")))
+    known.put_pod(as_pod(pod("there-before-us", gpus=1, node="a")))
+    assert known.bound == {True: 1, False: 1}
