@@ -22,7 +22,7 @@ import yaml
 
 from deviceplugin.cli.scheduler_config import asking_of_file, rendered
 from deviceplugin.kubernetes.api import Access, Api, ApiError
-from deviceplugin.scheduler.board import Board
+from deviceplugin.scheduler.board import Board, ranks
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.objects import Reading
 from deviceplugin.scheduler.packing import NodeState, cost
@@ -161,13 +161,20 @@ class Extender:
         self._task = self._loop.create_task(self.service.run(self._api, self._listening))
         with contextlib.suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._task)
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        left = asyncio.all_tasks(self._loop)  # connections that kube-scheduler keeps
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.sleep(0))  # their sockets are closed in the next turn
+        self._loop.close()
 
     def _listening(self, port: int) -> None:
         self.port = port
         self._ready.set()
 
     def kill(self) -> None:
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
 
@@ -176,6 +183,15 @@ class Extender:
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()
+
+
+@contextlib.contextmanager
+def extender_of(plane: Plane) -> Iterator[Extender]:
+    made = Extender(plane)
+    try:
+        yield made
+    finally:
+        made.kill()
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -206,9 +222,11 @@ def simulated(sizes: Sequence[int], rooms: Mapping[str, int]) -> list[str]:
     found = []
     for gpus in sizes:
         demand = Demand(cpu_milli=1000, memory_mib=1024, gpus=gpus)
-        best = min(board.costs(rooms, demand).items(), key=lambda item: (item[1].key, item[0]))
-        board.place(best[0], demand, best[1].chosen)
-        found.append(best[0])
+        costs = board.costs(rooms, demand)
+        scores = ranks(costs)
+        best = max(scores, key=scores.__getitem__)
+        board.place(best, demand, costs[best].chosen)
+        found.append(best)
     return found
 
 
@@ -216,7 +234,12 @@ def test_pods_land_where_the_simulation_says_and_go_on_without_the_extender(plan
     rooms = {f"e2e-n{n:02}": (8, 4, 2)[n % 3] for n in range(NODES)}
     for name, gpus in rooms.items():
         plane.add_node(name, gpus)
-    extender, watching = Extender(plane), Extender(plane)
+    with extender_of(plane) as extender, extender_of(plane) as watching:
+        _land(plane, rooms, (extender, watching))
+
+
+def _land(plane: Plane, rooms: Mapping[str, int], extenders: tuple[Extender, Extender]) -> None:
+    extender, watching = extenders
     sizes = [(1, 2, 1, 4)[n % 4] for n in range(PODS)]
     with plane.kube_scheduler(extender.port):
         landed = []
@@ -234,7 +257,6 @@ def test_pods_land_where_the_simulation_says_and_go_on_without_the_extender(plan
         until(partial(plane.node_of, "e2e-after"), "a pod is scheduled without the extender")
         counted = f'bindings_total{{asked="no"}} {PODS + 1}.0'
         until(lambda: counted in watching.metrics(), "the other replica counts it")
-    watching.kill()
 
 
 def _events(plane: Plane, pod: str) -> list[Object]:
