@@ -49,9 +49,14 @@ class FactsPart(Part[OfNode]):
         while True:
             while not self._on:
                 await self._wait(None)
-            from deviceplugin.kubernetes.api import in_cluster  # noqa: PLC0415  # where it is on
+            from deviceplugin.kubernetes.api import ApiError, in_cluster  # noqa: PLC0415  # where it is on
 
-            access = (self._access or in_cluster)()  # without an API server: the task tries again
+            try:
+                access = (self._access or in_cluster)()
+            except ApiError as error:
+                log.warning("kubernetes_not_written", kind="facts", reason=str(error))
+                await self._wait(None)
+                continue
             while self._on:
                 node = self._node
                 await self._follow(access, node)
@@ -71,7 +76,7 @@ class FactsPart(Part[OfNode]):
             await self._wait(self.look_s)
 
     async def _write(self, access: "Access", node: str, text: str | None) -> bool:
-        from deviceplugin.kubernetes.api import MERGE, Api, ApiError  # noqa: PLC0415  # as above
+        from deviceplugin.kubernetes.api import MERGE, Api, ApiError  # noqa: PLC0415  # where it is on
         from deviceplugin.kubernetes.facts import ANNOTATION  # noqa: PLC0415
 
         body = {"metadata": {"annotations": {ANNOTATION: text}}}

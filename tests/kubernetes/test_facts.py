@@ -11,6 +11,7 @@ import yaml
 
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.facts import Known, node_facts
+from deviceplugin.kubernetes.api import Access, ApiError
 from deviceplugin.kubernetes.facts import (
     ANNOTATION,
     MAX_BYTES,
@@ -211,3 +212,21 @@ def test_the_component_gives_the_least_right_and_switches_it_on() -> None:
     data = yaml.safe_load((COMPONENT / "config.yaml").read_text())["data"]
     section = yaml.safe_load(data["kubernetes-facts.yaml"])["kubernetes"]
     assert msgspec.convert(section, KubernetesSection).facts
+
+
+@pytest.mark.slow
+async def test_outside_a_pod_it_waits_for_another_configuration() -> None:
+    asked = []
+
+    def access() -> Access:
+        asked.append(1)
+        raise ApiError("no API server is known")
+
+    part = FactsPart(config(facts=True), lambda: node_facts(known()), access)
+    running = asyncio.ensure_future(part.tasks()["facts"]())
+    await until(lambda: asked)
+    await part.use(config(facts=True))
+    await until(lambda: len(asked) == 2)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
