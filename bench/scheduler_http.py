@@ -1,6 +1,6 @@
 """The packing experiment through the extender as it is called by kube-scheduler, and how long a
-pod takes there, as processor time of both sides, so that other programs do not count:
-`python -m bench.scheduler_http DIR [TRACE] [SEED] [PODS]`.
+pod takes there, as processor time of the extender's thread, so that other programs do not count:
+`python -m bench.scheduler_http DIR [TRACE] [SEED] [PODS] [NODES]`.
 
 One connection on loopback: filter over all nodes, prioritize over those that fit, the highest score
 wins, equal ones at random. Models of a pod are left out: a trace with several for one pod cannot be
@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.http import serve
+from deviceplugin.scheduler.http import Answer, Request, serve
 from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.service import Service, Settings
 from deviceplugin.simulate.trace import arrivals, read_nodes, read_pods
 
@@ -48,14 +50,11 @@ class Caller:
     def __init__(self, port: int, names: Sequence[str], seed: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
         self._names, self._chance = list(names), random.Random(seed)
-        self.seconds: list[float] = []
 
     def schedule(self, pod: dict[str, Any]) -> str:
         """The node that the pod gets, or nothing."""
-        started = time.process_time()
         fitting = self._ask("filter", pod, self._names)["NodeNames"]
         scores = self._ask("prioritize", pod, fitting) if fitting else []
-        self.seconds.append(time.process_time() - started)
         if not scores:
             return ""
         best = max(score["Score"] for score in scores)
@@ -70,9 +69,39 @@ class Caller:
         return json.loads(content)
 
 
-async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
+class Clock:
+    """The extender's time on its thread, for each pod: its calls together."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._now = service, 0.0
+        self.seconds: list[float] = []
+
+    def answer(self, request: Request) -> Answer:
+        """The service's own answer."""
+        started = time.thread_time()
+        found = self._service.answer(request)
+        self._now += time.thread_time() - started
+        return found
+
+    def next(self) -> None:
+        """A pod is done."""
+        self.seconds.append(self._now)
+        self._now = 0.0
+
+
+def read_as_many(path: Path, count: int) -> Sequence[NodeState]:
+    """The trace's nodes, again and again under other names until there are so many."""
+    nodes = read_nodes(path)
+    return [
+        structs.replace(nodes[n % len(nodes)], name=f"{nodes[n % len(nodes)].name}-{n}")
+        for n in range(count or len(nodes))
+    ]
+
+
+async def measure(folder: Path, trace: str, seed: int, limits: tuple[int, int]) -> None:
     """One run; the service has no API server here, so nodes and bindings are given to it."""
-    nodes = read_nodes(folder / "openb_node_list_gpu_node.csv")
+    most, count = limits
+    nodes = read_as_many(folder / "openb_node_list_gpu_node.csv", count)
     pods = read_pods(folder / f"openb_pod_list_{trace}.csv")
     service = Service(Settings(address=("127.0.0.1", 0), reading=Reading(shares={SHARE: 1})))
     documents = [
@@ -91,7 +120,8 @@ async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
     service.cluster.set_nodes(msgspec.convert(documents, list[Node]))
     service.cluster.board.expect(Workload(pods))
     service._missing.clear()
-    server = await serve(service._answer, ("127.0.0.1", 0), None)
+    clock = Clock(service)
+    server = await serve(clock.answer, ("127.0.0.1", 0), None)
     caller = Caller(server.sockets[0].getsockname()[1], [n.name for n in nodes], seed)
     capacity, allocated = 1000 * sum(len(node.free) for node in nodes), 0
     for number, demand in enumerate(arrivals(pods, round(1.3 * capacity), seed)[:most]):
@@ -100,11 +130,13 @@ async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
             pod["spec"]["nodeName"] = name
             service.cluster.put_pod(msgspec.convert(pod, Pod))
             allocated += demand.total_milli
-    times = sorted(1000 * seconds for seconds in caller.seconds)
+        clock.next()
+    times = sorted(1000 * seconds for seconds in clock.seconds)
     p99 = times[int(len(times) * 0.99)]
     print(
-        f"{trace}, seed {seed}: {100 * allocated / capacity:.2f} % allocated; {len(times)} pods,"
-        " filter and prioritize, processor time of both sides:"
+        f"{trace}, seed {seed}, {len(nodes)} nodes: {100 * allocated / capacity:.2f} % allocated;"
+        f" {len(times)} pods,"
+        " filter and prioritize, processor time of the extender's thread:"
         f" p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms"
     )
 
@@ -112,8 +144,8 @@ async def measure(folder: Path, trace: str, seed: int, most: int) -> None:
 def main() -> None:
     """Read the arguments."""
     folder, *rest = sys.argv[1:]
-    trace, seed, most = [*rest, *("default", "42", "1000000")[len(rest) :]]
-    asyncio.run(measure(Path(folder), trace, int(seed), int(most)))
+    trace, seed, most, nodes = [*rest, *("default", "42", "1000000", "0")[len(rest) :]]
+    asyncio.run(measure(Path(folder), trace, int(seed), (int(most), int(nodes))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import ssl
 
     from deviceplugin.kubernetes.api import Api
+    from deviceplugin.scheduler.fairness import FairShare
     from deviceplugin.scheduler.service import Settings
 
 ADDRESS = "0.0.0.0:8890"
@@ -41,12 +42,30 @@ _ASK_S = 10.0
     help="RESOURCE=NUMBER, comma-separated: thousandths of a GPU that one of the resource is.",
 )
 @click.option("--model-label", metavar="NAME", help="The label of nodes with the GPU's model.")
+@click.option(
+    "--config",
+    metavar="PATH",
+    help="A file or a directory with workloads, gpu_nodes, realtime, network, ai_scheduler, and"
+    " weights of GPUResourceFit, GPUAffinity and GPULoadBalancing.",
+)
+@click.option(
+    "--fair-share",
+    metavar="LIST",
+    help="NAMESPACE=WEIGHT, comma-separated (`all`: all alike): where the cluster is full, GPUs are"
+    " for namespaces below their share.",
+)
+@click.option(
+    "--starving-after", metavar="SECONDS", default="300", help="Then a pod is let through. 300."
+)
+@click.option("--events", is_flag=True, help="Tell on each pod why it was sent where it was.")
 @click.option("--log-level", metavar=f"[{'|'.join(LOG_LEVELS)}]", default="info")
 @click.pass_context
-def scheduler_commands(ctx: click.Context, /, log_level: str, **flags: str | None) -> None:
+def scheduler_commands(
+    ctx: click.Context, /, log_level: str, *, events: bool, **flags: str | None
+) -> None:
     if ctx.invoked_subcommand is not None:
         return
-    settings = _settings(flags)
+    settings = _settings(flags, events=events)
     configure_logs(parse_choice(Setting(log_level, "--log-level"), LOG_LEVELS), "json")
     from deviceplugin.kubernetes.api import Api, in_cluster  # noqa: PLC0415  # not a part of `run`
 
@@ -70,18 +89,42 @@ async def _serve(settings: "Settings", api: "Api") -> None:
         serving.result()
 
 
-def _settings(flags: dict[str, str | None]) -> "Settings":
-    from deviceplugin.scheduler.objects import Reading  # noqa: PLC0415  # not a part of `run`
+def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
+    from deviceplugin.cli.scheduler_config import asking_of_file  # noqa: PLC0415  # not for `run`
+    from deviceplugin.scheduler.objects import Reading  # noqa: PLC0415
     from deviceplugin.scheduler.service import Settings  # noqa: PLC0415
 
-    reading = Reading(shares=_shares(flags["shares"] or ""))
-    if label := flags["model_label"]:
-        reading = Reading(shares=reading.shares, model_label=label)
+    asked = asking_of_file(flags["config"])
+    reading = Reading(
+        shares=_shares(flags["shares"] or ""),
+        model_label=flags["model_label"] or Reading().model_label,
+        asking=asked.asking,
+    )
     return Settings(
         address=_address(flags["address"] or ""),
         reading=reading,
         tls=_tls(flags["certificate"], flags["key"]),
+        fair=_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
+        events=events,
     )
+
+
+def _fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
+    from deviceplugin.scheduler.fairness import FairShare  # noqa: PLC0415  # not for `run`
+
+    seconds = parse_number(starving, "--starving-after")
+    if text is None:
+        return FairShare(starving_s=seconds) if always else None
+    weights = {}
+    for part in filter(None, text.split(",") if text != "all" else ()):
+        name, _, number = part.strip().partition("=")
+        weight = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
+        if not name or not weight:
+            raise ConfigError(
+                "--fair-share", part, "NAMESPACE=WEIGHT, the weight from 1 to 99999, or `all`"
+            )
+        weights[name] = weight
+    return FairShare(weights=weights, starving_s=seconds)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -120,6 +163,25 @@ def _tls(certificate: str | None, key: str | None) -> "ssl.SSLContext | None":
             "--certificate", certificate, "a certificate and its key", reason=str(error)
         ) from error
     return context
+
+
+@scheduler_commands.command(
+    "render",
+    help="Print kube-scheduler's own configuration, with the extender in it, from a file whose"
+    " plugins are GPUResourceFit, GPUAffinity and GPULoadBalancing.",
+)
+@click.option("--config", metavar="PATH", required=True, help="The file.")
+@click.option(
+    "--url",
+    metavar="URL",
+    default="http://deviceplugin-scheduler.kube-system.svc:8890",
+    help="Of the extender.",
+)
+@click.option("--kubeconfig", default="/etc/kubernetes/scheduler.conf", help="Of kube-scheduler.")
+def render(config: str, url: str, kubeconfig: str) -> None:
+    from deviceplugin.cli.scheduler_config import rendered  # noqa: PLC0415  # not for `run`
+
+    click.echo(rendered(config, url, kubeconfig), nl=False)
 
 
 @scheduler_commands.command("explain", help="Show why NAMESPACE/POD was sent where it was.")

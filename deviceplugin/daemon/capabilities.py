@@ -8,6 +8,7 @@ from deviceplugin.daemon.core import Capability, Core
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.dra.service import DraPart
+from deviceplugin.kubernetes.publish import FactsPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.labels.service import LabelsPart
 from deviceplugin.labels.sources import Sources as LabelSources
@@ -18,6 +19,7 @@ from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
     from deviceplugin.dra.node import Wiring
+    from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
     from deviceplugin.page.status import Trends
 
@@ -29,6 +31,26 @@ def _kubernetes(core: Core) -> Part[Config]:
         core.health.store,
         lambda: (sharing.ledger.held(), sharing.retention.listed.value.keys()),
         notes=core.enforcement.notes,
+    )
+
+
+def _facts(core: Core) -> Part[Config]:
+    return FactsPart(core.start.config, partial(_node_facts, core))
+
+
+def _node_facts(core: Core) -> "NodeFacts | None":
+    from deviceplugin.daemon.facts import Known, node_facts  # noqa: PLC0415  # where it is on
+
+    if core.generations.problem():
+        return None
+    return node_facts(
+        Known(
+            inventory=core.health.store.current,
+            topology=core.generations.current.placement.context.topology,
+            listed=core.sharing.retention.listed.value,
+            held=core.sharing.ledger.held(),
+            view=core.telemetry.view.value,
+        )
     )
 
 
@@ -126,5 +148,5 @@ async def _described(
 
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
-    *(_kubernetes, _labels, _dra, _telemetry, _enforcement, _alerts, _page, _unsupported),
+    *(_kubernetes, _facts, _labels, _dra, _telemetry, _enforcement, _alerts, _page, _unsupported),
 )

@@ -29,7 +29,9 @@ _LABELS: Mapping[str, Telling] = {
 }
 _MESH = elsewhere("a mesh over the daemon's HTTP pages; it has no part in who gets a GPU")
 _SCHEDULER = elsewhere(
-    "the cluster's scheduler, which must have plugins of these names: none that ships has"
+    "the cluster's scheduler, which has no plugins of these names: they are parts of the extender;"
+    " `deviceplugin scheduler --config` takes their weights, `deviceplugin scheduler render` prints"
+    " the file as kube-scheduler takes it"
 )
 _RUNTIMES = {
     "nvidia-container-runtime": elsewhere("the runtime's own file; NVIDIA's toolkit installs it"),

@@ -65,7 +65,7 @@ class KubernetesPart(Part[OfNode]):
         self._used.set()
 
     async def _run(self) -> None:
-        while self._section == KubernetesSection():
+        while not _is_asked(self._section):
             await self._used.wait()
             self._used.clear()
         from deviceplugin.kubernetes.api import Api, ApiError, in_cluster  # noqa: PLC0415
@@ -157,6 +157,10 @@ class Follower:
             return
         if await self._writer.taint(wanted=wanted):
             self._taint = (wanted, now)
+
+
+def _is_asked(section: KubernetesSection) -> bool:
+    return section.events or section.condition or section.taint != "never"
 
 
 def kubernetes_section(config: Sectioned) -> KubernetesSection:

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from deviceplugin.scheduler.about import NOTHING
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.packing import Cost, NodeState, cost
 
 # Kinds of pods whose costs are remembered: some 100 bytes for each node.
 MAX_KNOWN = 256
+State = tuple[str, int, int, tuple[int, ...]]
+Alike = dict[State, Cost | None]
+Known = dict[str, tuple[NodeState, int, Cost | None]]
+Memory = tuple[Known, Alike]
 CostOf = Callable[[NodeState, Demand, Workload], Cost | None]
 
 
@@ -19,7 +24,7 @@ class Board:
         self.nodes: dict[str, NodeState] = {node.name: node for node in nodes}
         self._workload, self._cost_of = workload, cost_of
         # For each demand: by node the version that was judged, and the cost.
-        self._known: dict[Demand, dict[str, tuple[NodeState, int, Cost | None]]] = {}
+        self._known: dict[Demand, Known] = {}
 
     @property
     def workload(self) -> Workload:
@@ -33,19 +38,21 @@ class Board:
 
     def cost(self, name: str, demand: Demand) -> Cost | None:
         """What the demand costs on the node; None if it does not fit, or there is no such node."""
-        return self._cost(self._costs(demand), name, demand)
+        return self._cost((self._costs(demand), {}), name, demand)
 
     def costs(self, names: Iterable[str], demand: Demand) -> Mapping[str, Cost]:
         """The costs on those of the nodes on which the demand fits."""
-        known, found = self._costs(demand), {}
+        memory: Memory = (self._costs(demand), {})
+        found = {}
         for name in names:
-            if (price := self._cost(known, name, demand)) is not None:
+            if (price := self._cost(memory, name, demand)) is not None:
                 found[name] = price
         return found
 
     def best(self, names: Iterable[str], demand: Demand) -> tuple[str, Cost] | None:
         """The cheapest node, the first of equal ones."""
-        known, best = self._costs(demand), None
+        known: Memory = (self._costs(demand), {})
+        best = None
         for name in names:
             price = self._cost(known, name, demand)
             if price is not None and (best is None or price.key < best[1].key):
@@ -60,7 +67,7 @@ class Board:
         """The demand no longer holds them."""
         self.nodes[name].take(demand, chosen, -1)
 
-    def _costs(self, demand: Demand) -> dict[str, tuple[NodeState, int, Cost | None]]:
+    def _costs(self, demand: Demand) -> Known:
         known = self._known.pop(demand, None)
         if known is None:
             known = {}
@@ -69,18 +76,25 @@ class Board:
         self._known[demand] = known
         return known
 
-    def _cost(
-        self, known: dict[str, tuple[NodeState, int, Cost | None]], name: str, demand: Demand
-    ) -> Cost | None:
-        node = self.nodes.get(name)
+    def _cost(self, memory: Memory, name: str, demand: Demand) -> Cost | None:
+        (known, alike), node = memory, self.nodes.get(name)
         if node is None:
             return None
         found = known.get(name)
         if found is not None and found[0] is node and found[1] == node.version:
             return found[2]
-        price = self._cost_of(node, demand, self._workload)
+        price = self._alike(alike, node, demand)
         known[name] = (node, node.version, price)
         return price
+
+    def _alike(self, alike: Alike, node: NodeState, demand: Demand) -> Cost | None:
+        """The cost by a node's state: in a cluster many are alike, empty ones above all."""
+        if demand.wants != NOTHING or (node.about and not node.about.is_plain):
+            return self._cost_of(node, demand, self._workload)
+        state = (node.model, node.cpu_milli, node.memory_mib, tuple(node.free))
+        if state not in alike:
+            alike[state] = self._cost_of(node, demand, self._workload)
+        return alike[state]
 
 
 def ranks(costs: Mapping[str, Cost]) -> Mapping[str, int]:

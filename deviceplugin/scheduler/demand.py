@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from deviceplugin.scheduler.about import NOTHING, Wants
+
 WHOLE = 1000  # thousandths of a GPU
 COVERED = 0.95  # of all pods: the commonest kinds that the workload is made of
 # How choosy an open GPU is between the pods that would fit, in thousandths of final waste.
@@ -16,13 +18,14 @@ Free = tuple[int, ...]
 
 class Demand(Struct, frozen=True, kw_only=True):
     """A pod's request: `gpu_milli` thousandths on each of `gpus` GPUs of one of `models` (none:
-    any)."""
+    any), and what it `wants` beyond counts."""
 
     cpu_milli: int = 0
     memory_mib: int = 0
     gpus: int = 0
     gpu_milli: int = WHOLE
     models: frozenset[str] = frozenset()
+    wants: Wants = NOTHING
 
     @property
     def total_milli(self) -> int:

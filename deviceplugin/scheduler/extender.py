@@ -6,8 +6,12 @@ from typing import Any
 
 import msgspec
 
+from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.board import ranks
 from deviceplugin.scheduler.demand import Demand, as_document
+from deviceplugin.scheduler.fairness import Fairness
+from deviceplugin.scheduler.groups import Groups, group_of
+from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
 from deviceplugin.scheduler.state import Cluster
@@ -26,8 +30,14 @@ Verb = Callable[[bytes], bytes]
 class Extender:
     """Answers by the state; raises ValueError (msgspec's are some) for a body that is none."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(
+        self,
+        cluster: Cluster,
+        fairness: Fairness | None = None,
+        decided: Callable[[Pod, Document], None] = lambda pod, why: None,
+    ) -> None:
+        self._cluster, self._fairness, self._decided = cluster, fairness, decided
+        self._groups = Groups(cluster)
         self._explained: dict[str, Document] = {}
 
     @property
@@ -42,29 +52,44 @@ class Extender:
     def filter(self, body: bytes) -> bytes:
         """Which nodes have room. One that is not known is left to kube-scheduler's own check."""
         asked = asked_decoder.decode(body)
-        demand = self._demand(asked.pod)
-        fitting, failed = [], {}
-        for name in asked.by_name():
-            reason = self._cluster.misfit(name, demand)
-            if reason:
-                failed[name] = reason
-            else:
-                fitting.append(name)
+        names = list(asked.by_name())
+        try:
+            demand = self._demand(asked.pod)
+            failed = self._failed(asked.pod, demand, names)
+        except AskingError as error:
+            demand, failed = Demand(), dict.fromkeys(names, str(error))
+        fitting = [name for name in names if name not in failed]
         if not fitting:
             self._explain(asked.pod, demand, {}, failed)
         return msgspec.json.encode(asked.answer(fitting, failed))
 
+    def _failed(self, pod: Pod, demand: Demand, names: Sequence[str]) -> dict[str, str]:
+        """The nodes that the pod may not have, with the reason."""
+        group = group_of(pod)
+        if self._fairness and (reason := self._fairness.refusal(pod, demand.total_milli)):
+            return dict.fromkeys(names, reason)
+        if group is not None:
+            node, reason = self._groups.place(pod, group, names)
+            reason = reason or f"its group {group.name} has a place for it on {node}"
+            return {name: reason for name in names if name != node}
+        reasons = ((name, self._cluster.misfit(name, demand)) for name in names)
+        return {name: reason for name, reason in reasons if reason}
+
     def prioritize(self, body: bytes) -> bytes:
         """A score of its own for each node; the best one is assumed to be taken."""
         asked = asked_decoder.decode(body)
-        demand = self._demand(asked.pod)
         names = list(asked.by_name())
+        held = self._cluster.held(asked.pod.key)
+        if held is not None and held.group:
+            return msgspec.json.encode([Score(name, int(name == held.node)) for name in names])
+        demand = self._demand(asked.pod)
         costs = self._cluster.board.costs(names, demand)
         scores = {name: score + 1 for name, score in ranks(costs).items()}
         self._explain(asked.pod, demand, costs, {})
         if costs:
             best = max(scores, key=scores.__getitem__)
-            self._cluster.assume(asked.pod.key, best, demand, costs[best].chosen)
+            taken = Held(best, demand, costs[best].chosen, pod=asked.pod)
+            self._cluster.reserve(asked.pod.key, taken)
         return msgspec.json.encode([Score(name, scores.get(name, 0)) for name in names])
 
     def preempt(self, body: bytes) -> bytes:
@@ -93,14 +118,19 @@ class Extender:
         self._explained.pop(name, None)
         if len(self._explained) >= MAX_EXPLAINED:
             del self._explained[next(iter(self._explained))]
-        ordered = sorted(costs, key=lambda node: (costs[node].key, node))
+        ordered = sorted(costs, key=lambda node: (costs[node].key, node))[:2]
+        best = [
+            {**_cost(node, costs[node]), "by": self._cluster.judged_by(node)} for node in ordered
+        ]
         self._explained[name] = {
             "pod": name,
             "demand": as_document(demand),
             "fitting": len(costs),
-            "best": [_cost(node, costs[node]) for node in ordered[:2]],
+            "best": best,
+            "lacking": _lacking(*(costs[node] for node in ordered)) if len(ordered) > 1 else "",
             "failed": _counted(list(failed.values())),
         }
+        self._decided(pod, self._explained[name])
 
 
 def _cost(node: str, cost: Cost) -> Document:
@@ -110,7 +140,27 @@ def _cost(node: str, cost: Cost) -> Document:
         "fragment_milli": round(cost.fragment, 1),
         "waste_milli": round(cost.waste, 1),
         "stranded_milli": round(cost.stranded, 1),
+        "affinity_milli": round(cost.affinity, 1),
+        "balance_milli": round(cost.balance, 1),
     }
+
+
+_PARTS = {
+    "fragment": "it would leave more GPU that the expected pods cannot use",
+    "waste": "it would leave gaps on shared GPUs that are filled worse",
+    "stranded": "it would leave more GPU without the CPUs for it",
+    "affinity": "its GPUs are farther from each other or from what the pod wants near",
+    "balance": "its GPUs are busier, hotter or have faults",
+}
+
+
+def _lacking(best: Cost, other: Cost) -> str:
+    """What the runner-up lacked: the part in which it is worst."""
+    worse = {name: getattr(other, name) - getattr(best, name) for name in _PARTS}
+    part = max(worse, key=worse.__getitem__)
+    if worse[part] > 0:
+        return _PARTS[part]
+    return "nothing of note: the best node is fuller, or comes first by name"
 
 
 def _counted(reasons: Sequence[str]) -> Sequence[Document]:

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
+from deviceplugin.scheduler.about import NOTHING
+from deviceplugin.scheduler.asking import Asking
 from deviceplugin.scheduler.demand import WHOLE, Demand
 
 _SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -23,6 +25,8 @@ class _Meta(Struct):
     namespace: str = ""
     uid: str = ""
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = field(default=None, name="creationTimestamp")
 
 
 class _Resources(Struct):
@@ -41,10 +45,24 @@ class _PodSpec(Struct, rename="camel"):
     node_name: str = ""
     node_selector: dict[str, str] | None = None
     overhead: dict[str, str | int | float] | None = None
+    priority: int | None = None
 
 
-class _Phase(Struct):
+class _Given(Struct, rename={"id": "resourceID"}):
+    id: str = ""
+
+
+class _GivenOf(Struct):
+    resources: list[_Given] | None = None
+
+
+class _ContainerStatus(Struct, rename="camel"):
+    allocated_resources_status: list[_GivenOf] | None = None
+
+
+class _PodStatus(Struct, rename="camel"):
     phase: str = ""
+    container_statuses: list[_ContainerStatus] | None = None
 
 
 class Pod(Struct):
@@ -52,12 +70,39 @@ class Pod(Struct):
 
     metadata: _Meta = field(default_factory=_Meta)
     spec: _PodSpec = field(default_factory=_PodSpec)
-    status: _Phase = field(default_factory=_Phase)
+    status: _PodStatus = field(default_factory=_PodStatus)
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """Its annotations."""
+        return self.metadata.annotations or {}
+
+    @property
+    def app(self) -> str:
+        """What its neighbours are called by: the usual label, else `app`."""
+        labels = self.metadata.labels or {}
+        return labels.get("app.kubernetes.io/name") or labels.get("app", "")
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of devices that the kubelet says it was given."""
+        statuses = self.status.container_statuses or []
+        return frozenset(
+            given.id
+            for status in statuses
+            for resource in status.allocated_resources_status or []
+            for given in resource.resources or []
+        )
 
     @property
     def key(self) -> str:
         """The pod's uid; a static pod has another one on the API server, which is the one here."""
         return self.metadata.uid or f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.status.phase in _ENDED
 
     @property
     def holds(self) -> bool:
@@ -91,6 +136,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     )
     shares: Mapping[str, int] = field(default_factory=dict)
     model_label: str = "nvidia.com/gpu.product"
+    asking: Asking = Asking()
 
     def demand_of(self, pod: Pod) -> Demand:
         """What the pod asks for: the sum of its containers, or an init container that asks for
@@ -106,6 +152,9 @@ class Reading(Struct, frozen=True, kw_only=True):
             gpus=gpus,
             gpu_milli=milli,
             models=frozenset([model] if model and gpus else []),
+            wants=self.asking.wants_of(pod.annotations, pod.spec.priority or 0)
+            if gpus
+            else NOTHING,
         )
 
     def capacity_of(self, node: Node) -> tuple[str, int, int, int]:

@@ -1,4 +1,5 @@
-"""What a pod costs on a node, in GPU that later pods cannot use; pure.
+"""What a pod costs on a node: GPU that later pods cannot use, and with the facts of the node's
+daemon what links, load and faults add; pure.
 
 Gradients are compared in bands, and the fuller node wins within a band: a finer order is noise of
 the expectation, and equal scores are broken at random by kube-scheduler.
@@ -8,13 +9,18 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from deviceplugin.scheduler.about import NOTHING, About, are_linked, lacking, nearest
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.parts import WHOLE_FIT, Weights, affinity, balance
 
 BAND_MILLI = 80
+DEFAULT = Weights()
+SPREADING = ("fair_share", "spread", "round_robin", "real_time")  # policies that want idle GPUs
 
 
 class NodeState(Struct):
-    """A node as far as packing is concerned: `free` has a number of thousandths for each GPU."""
+    """A node as far as packing is concerned: `free` has a number of thousandths for each GPU, and
+    `about` what is known beyond counts."""
 
     name: str
     model: str
@@ -22,6 +28,7 @@ class NodeState(Struct):
     memory_mib: int
     free: list[int]
     version: int = 0
+    about: About | None = None
 
     def take(self, demand: Demand, chosen: Sequence[int], sign: int = 1) -> None:
         """Give the demand these GPUs, or with `sign` -1 take them back."""
@@ -35,7 +42,8 @@ class NodeState(Struct):
 class Cost(Struct, frozen=True):
     """What a demand costs on a node: less is better; `key` orders nodes of any state.
 
-    `fragment`, `waste` and `stranded` are the changes in thousandths of a GPU that it is made of.
+    `fragment`, `waste` and `stranded` are the changes in thousandths of a GPU that packing is made
+    of, `affinity` and `balance` what the other parts add, before their weights.
     """
 
     key: int
@@ -43,6 +51,8 @@ class Cost(Struct, frozen=True):
     fragment: float
     waste: float
     stranded: float
+    affinity: float = 0.0
+    balance: float = 0.0
 
 
 def misfit(node: NodeState, demand: Demand) -> str:
@@ -59,10 +69,35 @@ def misfit(node: NodeState, demand: Demand) -> str:
     if fitting < demand.gpus:
         size = "free" if demand.gpu_milli == WHOLE else f"with {demand.gpu_milli / 10:g} % free"
         return f"{fitting} GPUs {size}, {demand.gpus} requested"
+    return _unwanted(node, demand) if node.about and demand.wants != NOTHING else ""
+
+
+def _unwanted(node: NodeState, demand: Demand) -> str:
+    """What the pod wants beyond counts and the node does not have; empty if it has all."""
+    about, wants = node.about or About(), demand.wants
+    if reason := lacking(about, wants):
+        return reason
+    suitable = fitting_gpus(node, demand)
+    if len(suitable) < demand.gpus:
+        asked = [f"{wants.memory_mib} MiB"] * bool(wants.memory_mib)
+        asked += [f"isolation {wants.isolation}"] * bool(wants.isolation)
+        return f"{len(suitable)} GPUs with {' and '.join(asked)} free, {demand.gpus} requested"
+    if wants.linked and not are_linked(about, nearest(about, suitable, demand.gpus)):
+        return f"no {demand.gpus} free GPUs with links between them"
     return ""
 
 
-def cost(node: NodeState, demand: Demand, workload: Workload) -> Cost | None:
+def fitting_gpus(node: NodeState, demand: Demand) -> list[int]:
+    """The GPUs that have room for a part of the demand, and are what it wants."""
+    fitting = [index for index, milli in enumerate(node.free) if milli >= demand.gpu_milli]
+    if node.about is None or demand.wants == NOTHING:
+        return fitting
+    return [index for index in fitting if node.about.suits(index, demand.wants)]
+
+
+def cost(
+    node: NodeState, demand: Demand, workload: Workload, weights: Weights = DEFAULT
+) -> Cost | None:
     """The cheapest place for the demand on the node; None if it does not fit."""
     if misfit(node, demand):
         return None
@@ -72,16 +107,27 @@ def cost(node: NodeState, demand: Demand, workload: Workload) -> Cost | None:
         workload.stranded(node.cpu_milli, sum(free)),
     )
     return min(
-        (_at(node, demand, workload, (chosen, before)) for chosen in _places(free, demand)),
+        (
+            _at(node, demand, (workload, weights), (chosen, before))
+            for chosen in _places(node, demand)
+        ),
         key=lambda found: found.key,
     )
 
 
-def _places(free: Sequence[int], demand: Demand) -> Sequence[tuple[int, ...]]:
-    """The choices of GPUs that are worth a look: one of each state."""
+def _places(node: NodeState, demand: Demand) -> Sequence[tuple[int, ...]]:
+    """The choices of GPUs that are worth a look: one of each state, or by the node's policy."""
     if demand.gpus == 0:
         return [()]
-    fitting = [index for index, milli in enumerate(free) if milli >= demand.gpu_milli]
+    free, about, fitting = node.free, node.about, fitting_gpus(node, demand)
+    if about is not None and about.gpus:
+        if demand.gpus > 1:
+            return [nearest(about, fitting, demand.gpus)]
+        if about.policy not in SPREADING:
+            return [(index,) for index in fitting]  # each may be as busy or as ill as it likes
+    if about is not None and about.policy in SPREADING:
+        fitting.sort(key=lambda index: (-free[index], _load(about, index), index))
+        return [tuple(fitting[: demand.gpus])]
     if demand.gpus > 1:
         fitting.sort(key=lambda index: free[index])
         return [tuple(fitting[: demand.gpus])]
@@ -89,13 +135,17 @@ def _places(free: Sequence[int], demand: Demand) -> Sequence[tuple[int, ...]]:
     return [(index,) for index in one_of_each.values()]
 
 
+def _load(about: About, index: int) -> int:
+    return (about.gpus[index].load or 0) if index < len(about.gpus) else 0
+
+
 def _at(
     node: NodeState,
     demand: Demand,
-    workload: Workload,
+    judging: tuple[Workload, Weights],
     place: tuple[tuple[int, ...], tuple[float, float]],
 ) -> Cost:
-    chosen, (fragment, stranded) = place
+    (workload, weights), (chosen, (fragment, stranded)) = judging, place
     after, waste, gap = list(node.free), 0.0, 0
     for index in chosen:
         gap = after[index]
@@ -106,6 +156,20 @@ def _at(
         workload.fragment(node.model, cpu_milli, tuple(sorted(after, reverse=True))) - fragment
     )
     stranded = workload.stranded(cpu_milli, total - demand.total_milli) - stranded
-    band = round((fragment + stranded + waste) / BAND_MILLI)
+    near, busy = _parts(node, demand, chosen)
+    price = weights.fit * (fragment + stranded + waste)
+    price += weights.affinity * near + weights.balance * busy
+    band = round(price / WHOLE_FIT / BAND_MILLI)
     key = ((band * 100_000 + total) * 1001 + gap) * 1_000_000 + min(node.cpu_milli // 10, 999_999)
-    return Cost(key, chosen, fragment, waste, stranded)
+    return Cost(key, chosen, fragment, waste, stranded, near, busy)
+
+
+def _parts(node: NodeState, demand: Demand, chosen: Sequence[int]) -> tuple[float, float]:
+    """Affinity and balance."""
+    if node.about is None or (node.about.is_plain and demand.wants == NOTHING):
+        return 0.0, 0.0
+    used = [WHOLE - node.free[index] for index in chosen]
+    return (
+        affinity(node.about, demand.wants, chosen),
+        balance(node.about, demand.wants, chosen, used),
+    )

@@ -1,4 +1,4 @@
-"""The extender as a process: its watches, its HTTP server, its metrics."""
+"""The extender as a process: its watches and its HTTP server."""
 
 import asyncio
 import json
@@ -12,10 +12,13 @@ import structlog
 from msgspec import Struct
 
 from deviceplugin.kubernetes.api import Api
-from deviceplugin.metrics.registry import CONTENT_TYPE, Counter, Family, Histogram, Registry
+from deviceplugin.metrics.registry import CONTENT_TYPE
 from deviceplugin.runtime.guard import start_guarded
-from deviceplugin.scheduler.extender import Extender
+from deviceplugin.scheduler.extender import Document, Extender
+from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.http import Answer, Request, serve
+from deviceplugin.scheduler.metrics import Metrics
+from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.watch import Kind, Watch
@@ -23,15 +26,17 @@ from deviceplugin.scheduler.watch import Kind, Watch
 log = structlog.get_logger()
 
 WORKLOAD_S = 600.0  # how often the expected pods are counted anew
-_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Where the extender listens, with which certificate, and how GPUs are asked for."""
+    """Where the extender listens, with which certificate, how GPUs are asked for, by which shares
+    of namespaces, and whether it writes Events on pods."""
 
     address: tuple[str, int]
     reading: Reading = Reading()
     tls: ssl.SSLContext | None = None
+    fair: FairShare | None = None
+    events: bool = False
 
 
 class Service:
@@ -40,27 +45,17 @@ class Service:
     def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self.cluster = Cluster(settings.reading, now)
-        self._extender = Extender(self.cluster)
+        fair = settings.fair
+        self._notes: Notes | None = None
+        self._extender = Extender(
+            self.cluster, Fairness(self.cluster, fair, time.time) if fair else None, self._decided
+        )
         self._missing = {"nodes", "pods"}
-        self._requests = Counter(
-            "deviceplugin_scheduler_requests_total",
-            "calls of kube-scheduler by verb and outcome",
-            ["verb", "outcome"],
-        )
-        self._seconds = Histogram(
-            "deviceplugin_scheduler_request_seconds",
-            "how long a call of kube-scheduler took",
-            "verb",
-            _BOUNDS,
-        )
-        self._registry = Registry()
-        self._registry.register_all(
-            {"requests": self._requests, "seconds": self._seconds, "cluster": self}
-        )
+        self.metrics = Metrics(self.cluster, lambda: self._notes)
 
     async def run(self, api: Api, listening: Callable[[int], None] = lambda _: None) -> None:
         """Serve until cancelled; raises OSError if the address cannot be had."""
-        server = await serve(self._answer, self._settings.address, self._settings.tls)
+        server = await serve(self.answer, self._settings.address, self._settings.tls)
         port = server.sockets[0].getsockname()[1]
         log.info("scheduler_listening", address=self._settings.address[0], port=port)
         listening(port)
@@ -71,31 +66,29 @@ class Service:
         )
         for watch in watches:
             start_guarded("scheduler-watch", watch.run)
+        if self._settings.events:
+            self._notes = Notes(api)
+            start_guarded("scheduler-events", self._notes.run)
         try:
             await self._count_workload(asyncio.sleep)
         finally:
             server.close()  # waiting for it would be for connections that last
             for watch in watches:
                 watch.stop.set()
+            if self._notes is not None:
+                self._notes.stop()
 
     async def _count_workload(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         while True:
             await sleep(WORKLOAD_S)
             self.cluster.expect_what_is_there()
 
-    def collect(self) -> Sequence[Family]:
-        """How much is known."""
-        nodes, pods = self.cluster.size
-        known = Family("deviceplugin_scheduler_objects", "gauge", "what is known", ["kind"])
-        for kind, count in (("node", nodes), ("pod", pods), ("assumption", self.cluster.assumed)):
-            known.add([kind], count)
-        unreadable = Family(
-            "deviceplugin_scheduler_unreadable_total", "counter", "quantities that are none"
-        )
-        unreadable.add([], self.cluster.unreadable)
-        return [known, unreadable]
-
     # On the loop
+
+    def _decided(self, pod: Pod, why: Document) -> None:
+        self.metrics.decisions.inc(why["best"][0]["by"] if why["best"] else "refused")
+        if self._notes is not None:
+            self._notes.decided(pod, why)
 
     def _nodes(self, kind: Kind, nodes: Sequence[Node]) -> None:
         if kind == "SET":
@@ -119,20 +112,21 @@ class Service:
             else:
                 self.cluster.put_pod(pod)
 
-    def _answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer:
+        """The answer to a call of kube-scheduler, or a page."""
         path = request.path.partition("?")[0].strip("/")
         verb = path.rpartition("/")[2]
         if request.method == "POST" and verb in self._extender.verbs:
             return self._verb(verb, request.body)
         if path.startswith("explain/") and request.method == "GET":
             found = self._extender.explained(path.removeprefix("explain/"))
-            return (
-                _json(found)
-                if found
-                else _text("no decision about this pod is known\n", "404 Not Found")
-            )
+            if found:
+                return _json(found)
+            return _text("no decision about this pod is known\n", "404 Not Found")
         pages: Mapping[str, Callable[[], Answer]] = {
-            "metrics": lambda: Answer(self._registry.text().encode(), "200 OK", CONTENT_TYPE),
+            "metrics": lambda: Answer(
+                self.metrics.registry.text().encode(), "200 OK", CONTENT_TYPE
+            ),
             "healthz": lambda: _text("ok\n"),
             "readyz": self._ready,
         }
@@ -151,15 +145,15 @@ class Service:
     def _verb(self, verb: str, body: bytes) -> Answer:
         started = time.perf_counter()
         if self._missing:  # `ignorable` goes on without us; a wrong answer would count
-            self._requests.inc(verb, "not_ready")
+            self.metrics.requests.inc(verb, "not_ready")
             return self._ready()
         try:
             answer = Answer(self._extender.verbs[verb](body))
         except ValueError as error:
-            self._requests.inc(verb, "bad_request")
+            self.metrics.requests.inc(verb, "bad_request")
             return _text(f"{error}\n", "400 Bad Request")
-        self._requests.inc(verb, "ok")
-        self._seconds.observe(verb, time.perf_counter() - started)
+        self.metrics.requests.inc(verb, "ok")
+        self.metrics.seconds.observe(verb, time.perf_counter() - started)
         return answer
 
 

@@ -1,30 +1,26 @@
 """The cluster as the scheduler knows it: nodes and pods by watch, and its own decisions until
 their pods show up.
 
-Nothing but counts is known of a node here: which of its GPUs a pod holds is the choice that packing
-would have made, as the daemon's own default makes it.
+Which of a node's GPUs a pod holds its daemon tells, or the kubelet in the pod's status. Where
+neither does, it is the choice that packing would have made.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-from msgspec import Struct, structs
+from msgspec import structs
 
-from deviceplugin.scheduler.board import Board
+from deviceplugin.kubernetes.facts import ANNOTATION, NodeFacts
+from deviceplugin.scheduler.about import NOTHING
+from deviceplugin.scheduler.asking import about_of, facts_of
+from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.held import Held, is_given, still, told_of
 from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of
-from deviceplugin.scheduler.packing import NodeState, misfit
+from deviceplugin.scheduler.packing import NodeState, cost, misfit
 
 ASSUMED_S = 30.0  # a binding that has not shown up by then was not made
 MAX_ASSUMED = 10_000
-
-
-class Held(Struct):
-    """What a pod holds: a demand on a node; `until` is set for an assumption."""
-
-    node: str
-    demand: Demand
-    chosen: tuple[int, ...] = ()
-    until: float | None = None
 
 
 class Cluster:
@@ -32,13 +28,20 @@ class Cluster:
 
     def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
         self.reading, self._now = reading, now
-        self.board = Board([], Workload([]))
+        self.board = Board([], Workload([]), _cost_by(reading))
+        self._facts: dict[str, NodeFacts] = {}
         self._nodes: dict[str, Node] = {}
         self._held: dict[str, Held] = {}
         self._on: dict[str, dict[str, Held]] = {}  # by node, then by pod
         self._pods: dict[str, Pod] = {}
         self._assumed: dict[str, Held] = {}  # those of _held that have an end, oldest first
         self.unreadable = 0
+        self.bound = {True: 0, False: 0}  # pods with GPUs, by whether this process was asked
+
+    @property
+    def with_facts(self) -> int:
+        """How many nodes have a daemon that tells of their GPUs."""
+        return len(self._facts)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,13 +62,17 @@ class Cluster:
         """The node is new or changed."""
         name, before = node.metadata.name, self._nodes.get(node.metadata.name)
         self._nodes[name] = node
-        if before is None or before.status != node.status or _labels(before) != _labels(node):
+        if before is None or _told(before) != _told(node):
+            facts = facts_of(node.metadata.annotations or {})
+            self._facts.pop(name, None)
+            if facts is not None:
+                self._facts[name] = facts
             self._refill(name)
 
     def remove_node(self, name: str) -> None:
         """The node is gone."""
-        self._nodes.pop(name, None)
-        self.board.nodes.pop(name, None)
+        for known in (self._nodes, self._facts, self.board.nodes):
+            known.pop(name, None)
 
     def set_pods(self, pods: Iterable[Pod]) -> None:
         """All pods there are."""
@@ -77,22 +84,26 @@ class Cluster:
 
     def put_pod(self, pod: Pod) -> None:
         """The pod is new or changed."""
-        self._pods[pod.key] = pod
+        before, self._pods[pod.key] = self._pods.get(pod.key), pod
         if not pod.holds:
             if pod.spec.node_name:  # it has ended; a pending one may be assumed
                 self._release(pod.key)
             return
         held = self._held.get(pod.key)
+        if before is not None and not before.spec.node_name and self.asks_gpus(pod):
+            self.bound[held is not None] += 1
         if held is not None and held.node == pod.spec.node_name:
-            held.until = None
+            held.until, held.pod = None, pod
             self._assumed.pop(pod.key, None)
+            if before is None or before.ids != pod.ids:
+                self._refill(held.node)
             return
         try:
             demand = self.reading.demand_of(pod)
         except ValueError:
             self.unreadable += 1
             return
-        self._hold(pod.key, Held(pod.spec.node_name, demand))
+        self._hold(pod.key, Held(pod.spec.node_name, demand, pod=pod))
 
     def remove_pod(self, key: str) -> None:
         """The pod is gone."""
@@ -105,22 +116,65 @@ class Cluster:
 
     # Decisions
 
-    def assume(self, key: str, node: str, demand: Demand, chosen: tuple[int, ...] = ()) -> None:
-        """Hold it until the pod shows up, ASSUMED_S at most; `chosen` are GPUs of the node."""
+    def reserve(self, key: str, held: Held, seconds: float = ASSUMED_S) -> None:
+        """Hold it until the pod shows up, so long at most."""
         if len(self._assumed) < MAX_ASSUMED:
-            self._hold(key, Held(node, demand, chosen, until=self._now() + ASSUMED_S))
+            held.until = self._now() + seconds
+            self._hold(key, held)
+
+    def release(self, key: str) -> None:
+        """What was assumed of the pod did not come about."""
+        if key in self._assumed:
+            self._release(key)
 
     def forget(self, key: str) -> None:
         """The pod is asked for again, so what was assumed of it did not come about; and so is what
-        was assumed too long ago."""
+        was assumed too long ago. What is reserved for a whole group stays."""
         now = self._now()
-        if key in self._assumed:
+        if key in self._assumed and not self._assumed[key].group:
             self._release(key)
-        while self._assumed:
-            oldest, held = next(iter(self._assumed.items()))
-            if held.until is not None and held.until > now:
-                break
-            self._release(oldest)
+        for old in [k for k, held in self._assumed.items() if (held.until or 0.0) <= now]:
+            self._release(old)
+
+    # What others ask
+
+    def held(self, key: str) -> Held | None:
+        """What a pod holds, by what is watched or assumed."""
+        return self._held.get(key)
+
+    def everything_held(self) -> Iterable[Held]:
+        """All that is held."""
+        return self._held.values()
+
+    def pods(self) -> Iterable[Pod]:
+        """All pods there are."""
+        return self._pods.values()
+
+    def asks_gpus(self, pod: Pod) -> bool:
+        """Whether it asks for any."""
+        try:
+            return bool(self.reading.demand_of(pod).gpus)
+        except ValueError:
+            return False
+
+    def judged_by(self, name: str) -> str:
+        """By what a node is judged: the facts of its daemon, or its counts."""
+        return "facts" if name in self._facts else "counts"
+
+    def packed(self) -> Mapping[str, float]:
+        """Thousandths of GPUs: `capacity`, `free`, and of the free `fragment`, which the expected
+        pods cannot use."""
+        free = fragment = 0.0
+        for node in list(self.board.nodes.values()):
+            gpus = tuple(sorted(node.free, reverse=True))
+            free += sum(gpus)
+            fragment += self.board.workload.fragment(node.model, node.cpu_milli, gpus)
+        return {"capacity": WHOLE * self.gpus, "free": free, "fragment": fragment}
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs the nodes have."""
+        return sum(len(node.free) for node in list(self.board.nodes.values()))
 
     @property
     def assumed(self) -> int:
@@ -166,17 +220,34 @@ class Cluster:
             self.board.nodes[name] = self._filled(node, self._on.get(name, {}))
 
     def _filled(self, node: Node, held: Mapping[str, Held]) -> NodeState:
+        state = self._empty(node)
+        facts = self._facts.get(node.metadata.name)
+        # Those whose GPUs are known come first, so that no guess takes what they hold.
+        told = {key: told_of(one, facts, state) for key, one in held.items()}
+        for key in sorted(held, key=lambda key: not told[key]):
+            one = held[key]
+            one.chosen = told[key] or still(state, one) or self._chosen(state, one.demand)
+            state.take(one.demand, one.chosen)
+            state.free[:] = [max(0, milli) for milli in state.free]
+        return state
+
+    def _empty(self, node: Node) -> NodeState:
+        """The node as if nobody held anything of it."""
         try:
             model, cpu_milli, memory_mib, gpus = self.reading.capacity_of(node)
         except ValueError:
             self.unreadable += 1
             model, cpu_milli, memory_mib, gpus = "", 0, 0, 0
-        state = NodeState(node.metadata.name, model, cpu_milli, memory_mib, [WHOLE] * gpus)
-        for one in held.values():
-            one.chosen = _still(state, one) or self._chosen(state, one.demand)
-            state.take(one.demand, one.chosen)
-            state.free[:] = [max(0, milli) for milli in state.free]
-        return state
+        name, facts = node.metadata.name, self._facts.get(node.metadata.name)
+        free = [WHOLE] * gpus
+        if facts is not None and gpus:
+            given = {*self.reading.gpus, *self.reading.shares}
+            free = [WHOLE * is_given(gpu, given) for gpu in facts.gpus]
+        about = about_of(name, _labels(node), facts, self.reading.asking)
+        pods = self._on.get(name, {}).values()
+        apps = frozenset(one.pod.app for one in pods if one.pod and one.pod.app)
+        about = structs.replace(about, apps=apps)
+        return NodeState(name, model, cpu_milli, memory_mib, free, about=about)
 
     def _chosen(self, state: NodeState, demand: Demand) -> tuple[int, ...]:
         """The GPUs that packing would take; the freest ones where it does not fit, as the counts
@@ -184,8 +255,10 @@ class Cluster:
         if not demand.gpus or not state.free:
             return ()
         cpu_milli = max(state.cpu_milli, demand.cpu_milli)
-        free = NodeState(state.name, state.model, cpu_milli, demand.memory_mib, list(state.free))
-        anywhere = structs.replace(demand, models=frozenset())
+        free = structs.replace(
+            state, cpu_milli=cpu_milli, memory_mib=demand.memory_mib, free=list(state.free)
+        )
+        anywhere = structs.replace(demand, models=frozenset(), wants=NOTHING)
         found = Board([free], self.board.workload).cost(state.name, anywhere)
         if found is not None:
             return found.chosen
@@ -193,13 +266,13 @@ class Cluster:
         return tuple(freest[: demand.gpus])
 
 
-def _still(state: NodeState, held: Held) -> tuple[int, ...]:
-    """The GPUs that it had, if they are there and have room."""
-    fits = all(
-        index < len(state.free) and state.free[index] >= held.demand.gpu_milli
-        for index in held.chosen
-    )
-    return held.chosen if fits else ()
+def _cost_by(reading: Reading) -> CostOf:
+    return partial(cost, weights=reading.asking.weights)
+
+
+def _told(node: Node) -> tuple[object, ...]:
+    annotations = node.metadata.annotations or {}
+    return node.status, _labels(node), annotations.get(ANNOTATION)
 
 
 def _labels(node: Node) -> Mapping[str, str]:

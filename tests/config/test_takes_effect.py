@@ -159,6 +159,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "kubernetes.events": True,
         "kubernetes.condition": True,
         "kubernetes.taint": "any",
+        "kubernetes.facts": True,
         "labels.apply": "file",
         "labels.vendor_labels": True,
         "labels.common_labels": True,

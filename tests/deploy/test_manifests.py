@@ -296,7 +296,7 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     (daemonset,) = [o for o in objects if o["kind"] == "DaemonSet"]
     assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
-    files = {"config.yaml", "dra.yaml", "kubernetes.yaml", "labels.yaml"}
+    files = {"config.yaml", "dra.yaml", "kubernetes.yaml", "kubernetes-facts.yaml", "labels.yaml"}
     files |= {"metrics.yaml", "metrics-review.yaml"}
     assert settings["data"].keys() == files
 

@@ -57,7 +57,8 @@ class ApiStub:
         if path == ["nodes", "node-1"] and method == "GET":
             return 200, self.node
         if path == ["nodes", "node-1"] and kind.startswith("application/merge"):
-            if body["metadata"]["resourceVersion"] != self.node["metadata"]["resourceVersion"]:
+            version = body["metadata"].get("resourceVersion")  # without one any is patched
+            if version and version != self.node["metadata"]["resourceVersion"]:
                 return 409, {"message": "the object has been modified"}
             self.node["spec"] |= body.get("spec", {})
             for part in ("labels", "annotations"):

@@ -1,5 +1,6 @@
 """deploy/scheduler fits the command, and kube-scheduler's file fits the extender."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import yaml
 
 from deviceplugin.cli import cli
 from deviceplugin.cli.scheduler import ADDRESS
+from deviceplugin.kubernetes.api import Access, Api
 from deviceplugin.scheduler.extender import Extender
+from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Reading
+from deviceplugin.scheduler.service import Service, Settings
 from deviceplugin.scheduler.state import Cluster
 from tests.rig import run_command
 
@@ -33,13 +37,26 @@ def test_the_deployment_runs_the_command_where_it_listens() -> None:
     )
 
 
-def test_it_may_read_what_it_watches_and_nothing_else() -> None:
+def test_it_may_read_what_it_watches_and_write_events_and_nothing_else() -> None:
     role, binding = yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
     assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"]}
+        {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
     account = load("account.yaml")["metadata"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", **account}]
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    service = Service(Settings(address=("127.0.0.1", 0), events=True))
+    service._notes = Notes(Api(Access(host="127.0.0.1", port=1)))
+    text = service.metrics.registry.text()
+    there = set(re.findall(r"(?m)^# TYPE (\S+)", text))
+    (group,) = load("prometheusrule.yaml")["spec"]["groups"]
+    for rule in group["rules"]:
+        named = set(re.findall(r"deviceplugin_scheduler_\w+", rule["expr"]))
+        assert {name.removesuffix("_bucket") for name in named} <= there
+        assert {"summary", "description"} == rule["annotations"].keys()
 
 
 def test_kube_scheduler_is_told_of_verbs_that_are_there() -> None:

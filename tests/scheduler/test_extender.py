@@ -20,6 +20,7 @@ from tests.scheduler.objects import Document, node, pod
 from tests.scheduler.stub import WatchStub, watch_stub
 
 pytestmark = pytest.mark.slow
+CALLERS = 16
 READING = Reading(shares={"example.com/share": 10})
 
 
@@ -142,15 +143,24 @@ async def test_no_gpu_is_given_twice_to_a_thousand_pods(api: WatchStub) -> None:
     for name in names:
         api.put("nodes", node(name, 8))
     chance = random.Random(4)
+    shares = [chance.choice((30, 45, 60, 81, 100)) for _ in range(1000)]
     held: dict[str, int] = dict.fromkeys(names, 0)
-    async with extender(api) as running:
-        for n in range(1000):
-            wanted = pod(f"p{n}", share=chance.choice((30, 45, 60, 81, 100)), cpu="10m")
-            fitting = (await running.filter(wanted, *names))["NodeNames"]
-            if fitting:
-                scores = await running.prioritize(wanted, *fitting)
+
+    async def ask(asking: Running, first: int) -> None:
+        for n in range(first, 1000, CALLERS):
+            wanted = pod(f"p{n}", share=shares[n], cpu="10m")
+            fitting = (await asking.filter(wanted, *names))["NodeNames"]
+            scores = await asking.prioritize(wanted, *fitting) if fitting else {}
+            if any(scores.values()):  # else others took the place between the two calls
                 best = max(scores, key=scores.__getitem__)
-                held[best] += running.service.cluster._assumed[f"uid-p{n}"].demand.gpu_milli
+                held[best] += shares[n] * 10
+
+    async with extender(api) as running:
+        port = running._connection.port
+        callers = [Running(running.service, port) for _ in range(CALLERS)]
+        await asyncio.gather(*(ask(one, first) for first, one in enumerate(callers)))
+        for one in callers:
+            one.close()
         nodes = running.service.cluster.board.nodes
         assert all(sum(nodes[name].free) == 8000 - held[name] for name in names)
         assert all(min(nodes[name].free) >= 0 for name in names)

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from deviceplugin.scheduler.demand import Demand
+from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Node, Pod, Reading, parse_quantity
 from deviceplugin.scheduler.state import ASSUMED_S, Cluster
 from tests.scheduler.objects import Document, node, pod
@@ -112,7 +113,7 @@ def test_a_new_list_ends_what_is_not_in_it() -> None:
 
 def test_a_decision_holds_until_the_pod_shows_up_where_it_may() -> None:
     known = cluster(node("a", 1), node("b", 1))
-    known.assume("uid-p", "a", Demand(gpus=1))
+    known.reserve("uid-p", Held("a", Demand(gpus=1)))
     assert known.misfit("a", Demand(gpus=1)) == "0 GPUs free, 1 requested"
     known.put_pod(as_pod(pod("p", gpus=1, node="b")))  # another plugin outvoted us
     assert known.misfit("a", Demand(gpus=1)) == ""
@@ -123,7 +124,7 @@ def test_a_decision_holds_until_the_pod_shows_up_where_it_may() -> None:
 def test_a_decision_that_did_not_come_about_is_forgotten() -> None:
     clock = Clock()
     known = cluster(node("a", 1), clock=clock)
-    known.assume("uid-p", "a", Demand(gpus=1))
+    known.reserve("uid-p", Held("a", Demand(gpus=1)))
     clock.now = ASSUMED_S - 1
     known.forget("uid-other")
     assert known.misfit("a", Demand(gpus=1)) != ""
@@ -134,7 +135,7 @@ def test_a_decision_that_did_not_come_about_is_forgotten() -> None:
 
 def test_a_pod_that_is_asked_for_again_is_not_in_its_own_way() -> None:
     known = cluster(node("a", 1))
-    known.assume("uid-p", "a", Demand(gpus=1))
+    known.reserve("uid-p", Held("a", Demand(gpus=1)))
     known.forget("uid-p")
     assert known.misfit("a", Demand(gpus=1)) == ""
 
@@ -165,3 +166,17 @@ def test_a_quantity_that_is_none_costs_its_object_alone() -> None:
     assert known.misfit("a", Demand(gpus=1)) == ""
     assert known.misfit("broken", Demand(gpus=1)) == "0 GPUs free, 1 requested"
     assert known.unreadable == 2
+
+
+def test_pods_that_get_a_node_are_counted_by_whether_we_were_asked() -> None:
+    known = cluster(node("a", 4))
+    for name in ("asked", "unasked"):
+        known.put_pod(as_pod(pod(name, gpus=1)))
+    known.put_pod(as_pod(pod("plain")))
+    known.reserve("uid-asked", Held("a", Demand(gpus=1)))
+    for name in ("asked", "unasked"):
+        known.put_pod(as_pod(pod(name, gpus=1, node="a")))
+        known.put_pod(as_pod(pod(name, gpus=1, node="a")))
+    known.put_pod(as_pod(pod("plain", node="a")))
+    known.put_pod(as_pod(pod("there-before-us", gpus=1, node="a")))
+    assert known.bound == {True: 1, False: 1}

@@ -1,0 +1,127 @@
+"""The configuration of the command `scheduler`: sections and documents that are written for the
+cluster, and what of them its own kube-scheduler takes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from msgspec import Struct
+
+from deviceplugin.config.files import read_pieces
+from deviceplugin.config.load import load
+from deviceplugin.errors import ConfigError
+from deviceplugin.scheduler.asking import Asking, asking_of
+from deviceplugin.scheduler.parts import Weights
+
+KIND = "KubeSchedulerConfiguration"
+# The plugins of the configuration are parts of the extender.
+PLUGINS: Mapping[str, str] = {
+    "GPUResourceFit": "fit",
+    "GPUAffinity": "affinity",
+    "GPULoadBalancing": "balance",
+}
+MAX_WEIGHT = 10_000
+Document = dict[str, Any]
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What the file asks of the scheduler; `fair` that namespaces have shares."""
+
+    asking: Asking = Asking()
+    fair: bool = False
+
+
+def asking_of_file(path: str | None) -> Asked:
+    """What a file or a directory asks; raises ConfigError with everything that is wrong."""
+    if path is None:
+        return Asked()
+    config, _ = load({"config": path})
+    weights = _weights(path)
+    scheduling = config.sections.get("scheduling")
+    return Asked(
+        asking=asking_of(config.sections, weights),
+        fair=getattr(scheduling, "policy", None) == "fair_share",
+    )
+
+
+def _documents(path: str) -> list[Document]:
+    return [piece.content for piece in read_pieces(Path(path)) if piece.kind == KIND]
+
+
+def _weights(path: str) -> Weights:
+    found = {}
+    for profile in _profiles(_documents(path)):
+        for name, weight in _enabled(profile, "score"):
+            if name in PLUGINS:
+                if not isinstance(weight, int) or not 0 <= weight <= MAX_WEIGHT:
+                    meant = f"a number from 0 to {MAX_WEIGHT}"
+                    raise ConfigError(f"{name}.weight", str(weight), meant)
+                found[PLUGINS[name]] = weight
+    if found and not any(found.values()):
+        raise ConfigError("weight", "0", "a weight above 0 for one of the plugins")
+    defaults = dict.fromkeys(PLUGINS.values(), 0) if found else {}
+    return Weights(**{**defaults, **found})
+
+
+def _profiles(documents: list[Document]) -> Iterator[Document]:
+    for document in documents:
+        for profile in document.get("profiles") or ():
+            if isinstance(profile, dict):
+                yield profile
+
+
+def _enabled(profile: Document, point: str) -> Iterator[tuple[str, object]]:
+    plugins = profile.get("plugins")
+    at = plugins.get(point) if isinstance(plugins, dict) else None
+    for one in (at.get("enabled") if isinstance(at, dict) else None) or ():
+        if isinstance(one, dict):
+            yield str(one.get("name")), one.get("weight", 1)
+
+
+def rendered(path: str, url: str, kubeconfig: str) -> str:
+    """The configuration as kube-scheduler takes it: the plugins that it does not have are the
+    extender's, which is added. Raises ConfigError."""
+    documents = _documents(path)
+    if len(documents) != 1:
+        raise ConfigError(
+            "--config", path, f"one document of the kind {KIND}, not {len(documents)}"
+        )
+    asking_of_file(path)
+    document = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": KIND,
+        "clientConnection": {"kubeconfig": kubeconfig},
+        **documents[0],
+        "percentageOfNodesToScore": 100,
+        "profiles": [_without_ours(profile) for profile in _profiles(documents)],
+        "extenders": [extender(url)],
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def extender(url: str) -> Document:
+    """The extender as deploy/scheduler has it."""
+    return {
+        "urlPrefix": url,
+        "filterVerb": "filter",
+        "prioritizeVerb": "prioritize",
+        "preemptVerb": "preempt",
+        "weight": 100,
+        "nodeCacheCapable": True,
+        "ignorable": True,
+        "httpTimeout": "5s",
+    }
+
+
+def _without_ours(profile: Document) -> Document:
+    plugins = {}
+    for point, at in (profile.get("plugins") or {}).items():
+        enabled = [one for one in at.get("enabled") or () if one.get("name") not in PLUGINS]
+        kept = {**at, "enabled": enabled}
+        if not enabled:
+            del kept["enabled"]
+        if kept:
+            plugins[point] = kept
+    kept_profile = {key: value for key, value in profile.items() if key != "plugins"}
+    return kept_profile | ({"plugins": plugins} if plugins else {})

@@ -1,0 +1,114 @@
+"""What is known of a node beyond its counts, and what a pod wants beyond them; pure."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from msgspec import Struct, field
+
+from deviceplugin.kubernetes.facts import GpuFacts
+from deviceplugin.model import Isolation
+
+UNKNOWN_LINK = 100_000  # docs/placement.md: the cost of a pair of which nothing is known
+FABRIC_BELOW = 20_000  # a pair that costs less has a link of its own, not PCIe alone
+_STRENGTH = {one.value: one.strength for one in Isolation}
+Policy = str
+
+
+class Wants(Struct, frozen=True, kw_only=True):
+    """What a pod asks of its GPUs and of their node.
+
+    `capability` is a compute capability in tenths, `linked` that all its GPUs have links to each
+    other, `near_nic` that they should be near the NIC, `domain` the link domain of the pods it
+    belongs to, `idle` that nobody else should be on its GPU. `required` and `forbidden` are apps
+    that must, or must not, be on the node. `favoured` pods may use what is kept for such.
+    """
+
+    memory_mib: int = 0
+    capability: int = 0
+    isolation: str = ""
+    linked: bool = False
+    near_nic: bool = False
+    idle: bool = False
+    favoured: bool = False
+    domain: str = ""
+    domain_required: bool = False
+    required: frozenset[str] = frozenset()
+    forbidden: frozenset[str] = frozenset()
+
+
+NOTHING = Wants()
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """A node beyond its counts; without `gpus` its daemon tells nothing.
+
+    `memory_mib` and `capability` are what its labels say of a GPU, `domain` its link domain,
+    `apps` whose pods are there, `policy` how `gpu_nodes` wants it to be used.
+    """
+
+    gpus: tuple[GpuFacts, ...] = ()
+    links: Mapping[tuple[int, int], int] = field(default_factory=lambda: MappingProxyType({}))
+    memory_mib: int | None = None
+    capability: int | None = None
+    domain: str = ""
+    apps: frozenset[str] = frozenset()
+    policy: Policy = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it adds nothing to the cost of a pod that wants nothing."""
+        return not self.gpus and not self.policy
+
+    def link(self, one: int, other: int) -> int:
+        """The cost of a pair of GPUs."""
+        return self.links.get((min(one, other), max(one, other)), UNKNOWN_LINK)
+
+    def suits(self, index: int, wants: Wants) -> bool:
+        """Whether a GPU is what is wanted; what is not known does not stand in the way."""
+        gpu = self.gpus[index] if index < len(self.gpus) else None
+        memory = gpu.memory_mib if gpu and gpu.memory_mib is not None else self.memory_mib
+        if wants.memory_mib and memory is not None and memory < wants.memory_mib:
+            return False
+        if not wants.isolation or gpu is None or gpu.isolation is None:
+            return True
+        return _STRENGTH.get(gpu.isolation, 0) >= _STRENGTH.get(wants.isolation, 0)
+
+
+def lacking(about: About, wants: Wants) -> str:
+    """What the node as a whole lacks; empty if nothing."""
+    if wants.capability and about.capability is not None and about.capability < wants.capability:
+        found, wanted = about.capability / 10, wants.capability / 10
+        return f"compute capability {found:g}, {wanted:g} requested"
+    if wants.domain_required and wants.domain and about.domain != wants.domain:
+        return f"link domain {about.domain or 'unknown'}, the pod's group is in {wants.domain}"
+    if missing := sorted(wants.required - about.apps):
+        return f"no pod of {', '.join(missing)} here, which the pod wants beside it"
+    if others := sorted(wants.forbidden & about.apps):
+        return f"pods of {', '.join(others)} are here, which the pod forbids"
+    return ""
+
+
+def nearest(about: About, fitting: Sequence[int], count: int) -> tuple[int, ...]:
+    """So many of the GPUs with the least cost between them: from each GPU the nearest others, the
+    best of these sets."""
+    best: tuple[int, tuple[int, ...]] | None = None
+    for start in fitting:
+        others = sorted((i for i in fitting if i != start), key=lambda i: about.link(start, i))
+        chosen = tuple(sorted((start, *others[: count - 1])))
+        cost = _between(about, chosen)
+        if best is None or cost < best[0]:
+            best = (cost, chosen)
+    return best[1] if best else ()
+
+
+def _between(about: About, chosen: Sequence[int]) -> int:
+    return sum(about.link(a, b) for at, a in enumerate(chosen) for b in chosen[at + 1 :])
+
+
+def are_linked(about: About, chosen: Sequence[int]) -> bool:
+    """Whether each pair has a link of its own; so where nothing is known."""
+    if not about.gpus:
+        return True
+    return all(
+        about.link(a, b) < FABRIC_BELOW for at, a in enumerate(chosen) for b in chosen[at + 1 :]
+    )

@@ -1,0 +1,47 @@
+"""What a pod holds of a node, and which of its GPUs; pure."""
+
+from collections.abc import Collection
+
+from msgspec import Struct
+
+from deviceplugin.kubernetes.facts import GpuFacts, NodeFacts, pod_hash
+from deviceplugin.scheduler.demand import Demand
+from deviceplugin.scheduler.objects import Pod
+from deviceplugin.scheduler.packing import NodeState
+
+
+class Held(Struct):
+    """What a pod holds: a demand on a node; `until` is set for an assumption, and `group` for one
+    that was made for a whole group."""
+
+    node: str
+    demand: Demand
+    chosen: tuple[int, ...] = ()
+    until: float | None = None
+    pod: Pod | None = None
+    group: str = ""
+
+
+def told_of(held: Held, facts: NodeFacts | None, state: NodeState) -> tuple[int, ...]:
+    """The GPUs that the daemon or the kubelet says the pod has, if they are as many as it asked."""
+    if held.pod is None or facts is None or not held.demand.gpus:
+        return ()
+    meta, ids = held.pod.metadata, held.pod.ids
+    told = facts.held.get(pod_hash(meta.namespace, meta.name), ())
+    if not told:
+        told = tuple(index for index, gpu in enumerate(facts.gpus) if gpu.id in ids)
+    return told if len(told) == held.demand.gpus and max(told) < len(state.free) else ()
+
+
+def is_given(gpu: GpuFacts, resources: Collection[str]) -> bool:
+    """Whether pods can get it by one of the resources."""
+    return gpu.healthy and any(name in resources for name in gpu.offers)
+
+
+def still(state: NodeState, held: Held) -> tuple[int, ...]:
+    """The GPUs that it had, if they are there and have room."""
+    fits = all(
+        index < len(state.free) and state.free[index] >= held.demand.gpu_milli
+        for index in held.chosen
+    )
+    return held.chosen if fits else ()

@@ -1,0 +1,81 @@
+"""The scheduler's metrics."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from deviceplugin.metrics.registry import Counter, Family, Histogram, Registry
+from deviceplugin.scheduler.demand import WHOLE
+from deviceplugin.scheduler.notes import Notes
+from deviceplugin.scheduler.state import Cluster
+
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Metrics:
+    """What is counted of calls and decisions, and what is known of the cluster; `notes` are None
+    where no Events are written."""
+
+    def __init__(self, cluster: Cluster, notes: Callable[[], Notes | None]) -> None:
+        self._cluster, self._notes = cluster, notes
+        self.requests = Counter(
+            "deviceplugin_scheduler_requests_total",
+            "calls of kube-scheduler by verb and outcome",
+            ["verb", "outcome"],
+        )
+        self.seconds = Histogram(
+            "deviceplugin_scheduler_request_seconds",
+            "how long a call of kube-scheduler took",
+            "verb",
+            _BOUNDS,
+        )
+        self.decisions = Counter(
+            "deviceplugin_scheduler_decisions_total",
+            "decisions about pods: by the facts of the node's daemon, by counts, or refused",
+            ["path"],
+        )
+        parts = (self.requests, self.seconds, self.decisions, self)
+        self.registry = Registry()
+        self.registry.register_all(
+            dict(zip(("requests", "seconds", "decisions", "cluster"), parts, strict=True))
+        )
+
+    def collect(self) -> Sequence[Family]:
+        """How much is known."""
+        nodes, pods = self._cluster.size
+        known = Family("deviceplugin_scheduler_objects", "gauge", "what is known", ["kind"])
+        counts = {
+            "node": nodes,
+            "node_with_facts": self._cluster.with_facts,
+            "pod": pods,
+            "assumption": self._cluster.assumed,
+        }
+        for kind, count in counts.items():
+            known.add([kind], count)
+        unreadable = Family(
+            "deviceplugin_scheduler_unreadable_total", "counter", "quantities that are none"
+        )
+        unreadable.add([], self._cluster.unreadable)
+        bound = Family(
+            "deviceplugin_scheduler_bindings_total",
+            "counter",
+            "pods with GPUs that got a node, by whether this replica was asked",
+            ["asked"],
+        )
+        for asked, count in self._cluster.bound.items():
+            bound.add(["yes" if asked else "no"], count)
+        return [known, unreadable, bound, *self._packed(), *self._events()]
+
+    def _packed(self) -> Iterator[Family]:
+        gpus = Family("deviceplugin_scheduler_gpus", "gauge", "GPUs of the cluster", ["kind"])
+        for kind, milli in self._cluster.packed().items():
+            gpus.add([kind], milli / WHOLE)
+        yield gpus
+
+    def _events(self) -> Iterator[Family]:
+        notes = self._notes()
+        if notes is not None:
+            events = Family(
+                "deviceplugin_scheduler_events_total", "counter", "Events on pods", ["outcome"]
+            )
+            events.add(["written"], notes.written)
+            events.add(["left_out"], notes.left_out)
+            yield events

@@ -1,0 +1,173 @@
+"""Groups of pods, and shares of namespaces."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from deviceplugin.scheduler.extender import Extender
+from deviceplugin.scheduler.fairness import Fairness, FairShare
+from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.state import Cluster
+from tests.scheduler.objects import Document, node, pod
+
+
+class World:
+    """A cluster with its extender, asked as kube-scheduler does."""
+
+    def __init__(self, *nodes: Document, fair: FairShare | None = None) -> None:
+        self.now = 1000.0
+        self.cluster = Cluster(Reading(), lambda: self.now)
+        self.cluster.set_nodes(msgspec.convert(nodes, list[Node]))
+        self.names = [one["metadata"]["name"] for one in nodes]
+        fairness = Fairness(self.cluster, fair, lambda: self.now) if fair else None
+        self.extender = Extender(self.cluster, fairness)
+
+    def put(self, *pods: Document) -> None:
+        for one in pods:
+            self.cluster.put_pod(msgspec.convert(one, Pod))
+
+    def filter(self, one: Document) -> tuple[list[str], set[str]]:
+        asked = {"Pod": one, "NodeNames": self.names}
+        answer: Any = msgspec.json.decode(self.extender.filter(msgspec.json.encode(asked)))
+        return answer["NodeNames"], set(answer["FailedNodes"].values())
+
+    def schedule(self, one: Document) -> str:
+        """Filter and prioritize; the pod is then bound."""
+        fitting, _ = self.filter(one)
+        if not fitting:
+            return ""
+        asked = {"Pod": one, "NodeNames": fitting}
+        scores: Any = msgspec.json.decode(self.extender.prioritize(msgspec.json.encode(asked)))
+        best = str(max(scores, key=lambda score: score["Score"])["Host"])
+        self.put({**one, "spec": {**one["spec"], "nodeName": best}})
+        return best
+
+
+def member(name: str, size: int, *, gpus: int = 1, domain: bool = False) -> Document:
+    one = pod(name, gpus=gpus)
+    one["metadata"]["annotations"] = {
+        "deviceplugin/pod-group": "g",
+        "deviceplugin/pod-group-size": str(size),
+    }
+    if domain:
+        one["metadata"]["annotations"]["deviceplugin/link-domain"] = "required"
+    return one
+
+
+def test_no_pod_of_a_group_is_let_through_before_all_are_there() -> None:
+    world = World(node("a", 4))
+    one, other = member("one", 2), member("other", 2)
+    world.put(one)
+    assert world.filter(one) == ([], {"1 pods of the group g are there, 2 wanted"})
+    world.put(other)
+    assert [world.schedule(one), world.schedule(other)] == ["a", "a"]
+
+
+def test_a_group_that_does_not_fit_holds_nothing() -> None:
+    world = World(node("a", 2), node("b", 1))
+    members = [member(f"m{n}", 4) for n in range(4)]
+    world.put(*members)
+    assert world.filter(members[0]) == ([], {"3 of 4 pods of the group g have room"})
+    assert world.cluster.assumed == 0
+    assert world.schedule(pod("other", gpus=2)) == "a"
+
+
+def test_the_places_of_a_group_are_kept_for_it() -> None:
+    world = World(node("a", 2), node("b", 2))
+    members = [member(f"m{n}", 3) for n in range(3)]
+    world.put(*members)
+    assert world.schedule(members[0]) != ""
+    assert world.filter(pod("other", gpus=2))[0] == []
+    assert world.schedule(members[1]) != ""
+    assert world.schedule(members[2]) != ""
+    assert world.cluster.assumed == 0
+
+
+def test_a_group_that_never_comes_gives_its_places_back() -> None:
+    world = World(node("a", 2))
+    members = [member(f"m{n}", 2) for n in range(2)]
+    world.put(*members)
+    assert world.filter(members[0])[0] == ["a"]
+    world.now += 121
+    assert world.schedule(pod("other", gpus=2)) == "a"
+
+
+def test_a_group_stays_in_one_link_domain() -> None:
+    nodes = [node(f"n{n}", 2) for n in range(4)]
+    for n, one in enumerate(nodes):
+        one["metadata"]["labels"]["deviceplugin/link-domain"] = f"rack-{n % 2}"
+    world = World(*nodes)
+    world.put(pod("there", gpus=1, node="n0"))
+    members = [member(f"m{n}", 2, gpus=2, domain=True) for n in range(2)]
+    world.put(*members)
+    assert {world.schedule(one) for one in members} == {"n1", "n3"}
+    more = [member(f"k{n}", 2, gpus=2, domain=True) for n in range(2)]
+    for one in more:
+        one["metadata"]["annotations"]["deviceplugin/pod-group"] = "h"
+    world.put(*more)
+    told = {"1 of 2 pods of the group h have room in one link domain"}
+    assert world.filter(more[0]) == ([], told)
+
+
+def test_a_size_that_is_no_number_is_told_on_each_node() -> None:
+    world = World(node("a", 2))
+    one = member("m", 2)
+    one["metadata"]["annotations"]["deviceplugin/pod-group-size"] = "two"
+    meant = "deviceplugin/pod-group-size: 'two': a number of pods from 1 to 4096"
+    assert world.filter(one) == ([], {meant})
+
+
+def of(namespace: str, name: str, gpus: int, node: str = "") -> Document:
+    one = pod(name, gpus=gpus, node=node)
+    one["metadata"] |= {"namespace": namespace, "creationTimestamp": "1970-01-01T00:16:00Z"}
+    return one
+
+
+def full(**weights: int) -> World:
+    """Namespace `big` has all GPUs of `a`, one of `b` is free, and `small` waits."""
+    world = World(node("a", 19), node("b", 1), fair=FairShare(weights=weights))
+    world.put(of("big", "b1", 19, "a"), of("small", "s1", 1))
+    return world
+
+
+def test_in_a_full_cluster_gpus_are_for_namespaces_below_their_share() -> None:
+    world = full()
+    refused = world.filter(of("big", "b2", 1))
+    told = "the cluster is full and big holds 19 GPUs of its 10.0, while small waits"
+    assert refused == ([], {told})
+    assert world.schedule(of("small", "s1", 1)) == "b"
+
+
+def test_a_share_goes_by_weight() -> None:
+    assert full(big=99).filter(of("big", "b2", 0)) == (["a", "b"], set())
+    world = full(big=39)
+    assert world.filter(of("big", "b2", 1))[1] != set()
+
+
+def test_nobody_waits_for_ever_for_others() -> None:
+    world = full()
+    made = datetime(1970, 1, 1, 0, 16, tzinfo=UTC).timestamp()
+    world.now = made + 299
+    assert world.filter(of("big", "b2", 1))[0] == []
+    world.now = made + 300
+    assert world.filter(of("big", "b2", 1))[0] == ["b"]
+
+
+def test_where_there_is_room_or_nobody_waits_all_are_let_through() -> None:
+    world = World(node("a", 40), fair=FairShare())
+    world.put(of("big", "b1", 19, "a"), of("small", "s1", 1))
+    assert world.filter(of("big", "b2", 1))[0] == ["a"]
+    alone = World(node("a", 19), node("b", 1), fair=FairShare())
+    alone.put(of("big", "b1", 19, "a"))
+    assert alone.filter(of("big", "b2", 1))[0] == ["b"]
+
+
+def test_an_explanation_says_what_the_runner_up_lacked_and_by_what_both_are_judged() -> None:
+    world = World(node("a", 4), node("b", 8))
+    world.put(pod("there", gpus=3, node="a"))
+    world.schedule(pod("p", gpus=1))
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert [one["by"] for one in why["best"]] == ["counts", "counts"]
+    assert why["lacking"] != ""
