@@ -95,12 +95,8 @@ def isolation_of(offering: Offering, keeping: Keeping) -> Isolation:
 def not_held(group: Sequence[Offering], enforced: Enforced) -> str:
     """Why slices of memory are not held to their size, of the first device where that is so; ""
     where all are held or nobody tries."""
-    slices = (o for o in group if o.offer.memory is not None)
-    return next((enforced.reasons[o.device.id] for o in slices if _is_loose(o, enforced)), "")
-
-
-def _is_loose(offering: Offering, enforced: Enforced) -> bool:
-    return offering.device.id in enforced.reasons
+    reasons = (enforced.reasons.get(o.device.id, "") for o in group if o.offer.memory is not None)
+    return next(filter(None, reasons), "")
 
 
 def group_problem(

@@ -29,6 +29,7 @@ from deviceplugin.daemon.core import Start
 from deviceplugin.daemon.daemon import Daemon
 from deviceplugin.daemon.generation import with_vendors
 from deviceplugin.discovery.registry import load_vendors
+from deviceplugin.enforcement.standing import Standing
 from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.metrics.registry import Counter, Histogram
 from deviceplugin.resources.methods import sharing_schema
@@ -361,7 +362,10 @@ class Settings(msgspec.Struct):
 
 
 # State, counts and the file's own state: no settings.
-NO_SETTINGS = (Latest, Counter, Histogram, Keeper, WatchReports, Reloader, Config, ModuleType, type)
+NO_SETTINGS = (
+    *(Latest, Counter, Histogram, Keeper, Standing, WatchReports),
+    *(Reloader, Config, ModuleType, type),
+)
 
 
 def _inside(thing: object) -> Iterable[tuple[str, object]]:
