@@ -104,6 +104,20 @@ def test_i915_has_other_files(tmp_path: Path) -> None:
     assert shown["energy_joules_total"] == 1
 
 
+def test_intels_own_driver_counts_errors_of_each_gt(tmp_path: Path) -> None:
+    files = {
+        "gt0/error_counter/correctable_eu_grf": 1,
+        "gt1/error_counter/correctable_guc": 4,
+        "gt0/error_counter/fatal_slm": 20,
+        "gt1/error_counter/fatal_guc": 300,
+        "gt0/error_counter/engine_reset": 5000,
+    }
+    write_files(tmp_path, {f"{D}/drm/card1/gt/{name}": text for name, text in files.items()})
+    shown = values_of(Meter(Host(tmp_path)).sample([GPU]), GPU.id)
+    assert shown["ecc_errors_total kind=corrected since=driver"] == 5
+    assert shown["ecc_errors_total kind=uncorrected since=driver"] == 320
+
+
 FDINFO = """drm-driver:\txe
 drm-pdev:\t0000:04:00.0
 drm-client-id:\t12
