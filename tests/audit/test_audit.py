@@ -60,9 +60,7 @@ def asked_for(lock: str) -> set[str]:
     return {plain(name) for name, rest in blocks if "deviceplugin (pyproject.toml)" in rest}
 
 
-@pytest.mark.parametrize(
-    ("lock", "extra"), [(LOCK, "processes"), (ALL, "all")], ids=["run", "all"]
-)
+@pytest.mark.parametrize(("lock", "extra"), [(LOCK, "processes"), (ALL, "all")], ids=["run", "all"])
 def test_the_lock_has_nothing_that_is_not_asked_for_any_more(lock: str, extra: str) -> None:
     asked = [*PROJECT["project"]["dependencies"], *EXTRAS[extra]]
     assert asked_for(lock) == {*requirements(asked)}, "make lock"
