@@ -22,7 +22,7 @@ FILES = {
     "gpu_busy_percent": 41,
     "mem_busy_percent": 42,
     "mem_info_vram_total": 1000,
-    "mem_info_vram_used": 300,
+    "mem_info_vram_used": 310,
     "pcie_replay_count": 7,
     "hwmon/hwmon3/name": "amdgpu",
     "hwmon/hwmon3/temp1_input": 51_000,
@@ -41,15 +41,17 @@ FILES = {
     "hwmon/hwmon3/pwm1": 51,
     "hwmon/hwmon3/pwm1_max": 255,
     "ras/umc_err_count": "ue: 3\nce: 4",
-    "ras/xgmi_wafl_err_count": "ue: 1\nce: 2",
-    "ras/gpu_vram_bad_pages": "0x1 : 0x1000 : R\n0x2 : 0x1000 : R\n0x3 : 0x1000 : P",
+    "ras/xgmi_wafl_err_count": "ue: 8\nce: 9",
+    "ras/gpu_vram_bad_pages": "\n".join(
+        f"{n:#x} : 0x1000 : {flag}" for n, flag in enumerate("R" * 5 + "P" * 3 + "F" * 2)
+    ),
 }
 SHOWN = {
     "utilization_ratio engine=compute": 0.41,
     "utilization_ratio engine=memory": 0.42,
     "memory_total_bytes": 1000,
-    "memory_used_bytes": 300,
-    "memory_free_bytes": 700,
+    "memory_used_bytes": 310,
+    "memory_free_bytes": 690,
     "pcie_replays_total": 7,
     "temperature_celsius sensor=gpu": 51,
     "temperature_celsius sensor=hotspot": 61.5,
@@ -62,13 +64,13 @@ SHOWN = {
     "clock_hertz clock=memory": 1.6e9,
     "fan_rpm fan=1": 1500,
     "fan_ratio fan=1": 0.2,
-    "ecc_errors_total kind=uncorrected since=driver": 4,
-    "ecc_errors_total kind=corrected since=driver": 6,
-    "link_errors_total link=xgmi kind=uncorrected": 1,
-    "link_errors_total link=xgmi kind=corrected": 2,
-    "retired_pages state=retired": 2,
-    "retired_pages state=pending": 1,
-    "retired_pages state=failed": 0,
+    "ecc_errors_total kind=uncorrected since=driver": 11,
+    "ecc_errors_total kind=corrected since=driver": 13,
+    "link_errors_total link=xgmi kind=uncorrected": 8,
+    "link_errors_total link=xgmi kind=corrected": 9,
+    "retired_pages state=retired": 5,
+    "retired_pages state=pending": 3,
+    "retired_pages state=failed": 2,
     "ecc_enabled": 1,
 }
 
@@ -236,6 +238,38 @@ def write_table(root: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+RESIDENCIES = {
+    "throttled_ratio reason=prochot": 0.05,
+    "throttled_ratio reason=power_cap": 0.2,
+    "throttled_ratio reason=thermal_socket": 0.35,
+    "throttled_ratio reason=thermal_vr": 0.5,
+    "throttled_ratio reason=thermal_memory": 0.9,
+}
+OF_TABLE = {
+    "utilization_ratio engine=compute": 0.64,
+    "utilization_ratio engine=memory": 0.65,
+    "energy_joules_total": 5,
+    "power_watts": 630,
+    "temperature_celsius sensor=hotspot": 61,
+    "temperature_celsius sensor=memory": 62,
+    "pcie_replays_total": 9,
+    "ecc_enabled": 1,
+}
+OLDER = {
+    "utilization_ratio engine=decoder": 0.75,
+    "throttled reason=power_cap": 0,
+    "throttled reason=current": 0,
+    "throttled reason=thermal": 1,
+}
+
+
+def test_an_older_table_has_flags_and_the_decoder(tmp_path: Path) -> None:
+    numbers = {"mm": (20, "<H", 75), "throttle": (112, "<Q", 1 << 33)}
+    write_table(tmp_path, table(120, 3, **numbers))
+    shown = values_of(Meter(Host(tmp_path)).sample([replace(GPU, ecc=None)]), GPU.id)
+    assert shown == pytest.approx(OLDER)
+
+
 def test_each_reason_has_its_part_of_the_time_between_two_samples(tmp_path: Path) -> None:
     meter = Meter(Host(tmp_path))
     write_table(tmp_path, table(1664, 6, **throttles(32, 1000, 10, 20, 30, 40, 50)))
@@ -245,32 +279,13 @@ def test_each_reason_has_its_part_of_the_time_between_two_samples(tmp_path: Path
     write_table(tmp_path, table(1664, 6, **throttles(32, 50, 1, 1, 1, 1, 1)))
     third = values_of(meter.sample([GPU]), GPU.id)
     assert second.keys() - first.keys() == second.keys() - third.keys()
-    assert {name: value for name, value in second.items() if name not in first} == pytest.approx(
-        {
-            "throttled_ratio reason=prochot": 0.05,
-            "throttled_ratio reason=power_cap": 0.2,
-            "throttled_ratio reason=thermal_socket": 0.35,
-            "throttled_ratio reason=thermal_vr": 0.5,
-            "throttled_ratio reason=thermal_memory": 0.9,
-        }
-    )
+    assert {n: v for n, v in second.items() if n not in first} == pytest.approx(RESIDENCIES)
 
 
 def test_the_table_stands_for_files_that_are_not_there(tmp_path: Path) -> None:
     numbers = {**PREFIX, **ENERGY, "replays": (88, "<Q", 9)}
     write_table(tmp_path, table(288, 4, **numbers))
-    assert values_of(Meter(Host(tmp_path)).sample([GPU]), GPU.id) == pytest.approx(
-        {
-            "utilization_ratio engine=compute": 0.64,
-            "utilization_ratio engine=memory": 0.65,
-            "energy_joules_total": 5,
-            "power_watts": 630,
-            "temperature_celsius sensor=hotspot": 61,
-            "temperature_celsius sensor=memory": 62,
-            "pcie_replays_total": 9,
-            "ecc_enabled": 1,
-        }
-    )
+    assert values_of(Meter(Host(tmp_path)).sample([GPU]), GPU.id) == pytest.approx(OF_TABLE)
 
 
 def test_a_partition_has_its_own_memory_and_engines(tmp_path: Path) -> None:
