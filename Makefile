@@ -110,7 +110,8 @@ image:
 	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
 	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
-# The JSON Schema, the table of docs/documents.md and those of docs/configuration.md, from the sections.
+# The JSON Schemas, the table of docs/documents.md and those of docs/configuration.md, from the
+# sections and the status document.
 sections: $(VENV)/.installed
 	$(BIN)/python -m tests.docs.generated
 
