@@ -157,6 +157,7 @@ bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench
 	$(VENV)-bench/bin/python -m bench.beside $(BENCH_FLAGS)
 	$(VENV)-bench/bin/python -m bench.rest $(BENCH_FLAGS)
+	$(VENV)-bench/bin/python -m bench.telemetry
 	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 	$(VENV)-bench/bin/python -m bench.limits
 
