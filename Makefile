@@ -76,10 +76,13 @@ $(VENV)-supply/.installed: pyproject.toml
 audit: $(VENV)/.installed $(VENV)-supply/.installed
 	$(BIN)/python -m tests.audit --tools $(VENV)-supply/bin
 
-# Which versions the image gets, with the hash of every file of them. LOCK_FLAGS=--upgrade looks for
-# newer ones.
+# Which versions the image gets, with the hash of every file of them, and which an installation with
+# all extras gets. LOCK_FLAGS=--upgrade looks for newer ones.
 lock: $(VENV)-supply/.installed
-	$(VENV)-supply/bin/uv pip compile pyproject.toml $(LOCKING) --output-file requirements.lock
+	$(VENV)-supply/bin/uv pip compile pyproject.toml --extra processes $(LOCKING) \
+	  --output-file requirements.lock
+	$(VENV)-supply/bin/uv pip compile pyproject.toml --extra all --constraint requirements.lock \
+	  $(LOCKING) --output-file requirements-all.lock
 	echo 'setuptools>=77' | $(VENV)-supply/bin/uv pip compile - $(LOCKING) --output-file requirements-build.lock
 
 LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-config \
@@ -107,7 +110,8 @@ image:
 	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
 	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
-# The JSON Schema, the table of docs/documents.md and those of docs/configuration.md, from the sections.
+# The JSON Schemas, the table of docs/documents.md and those of docs/configuration.md, from the
+# sections and the status document.
 sections: $(VENV)/.installed
 	$(BIN)/python -m tests.docs.generated
 
@@ -153,6 +157,7 @@ bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench
 	$(VENV)-bench/bin/python -m bench.beside $(BENCH_FLAGS)
 	$(VENV)-bench/bin/python -m bench.rest $(BENCH_FLAGS)
+	$(VENV)-bench/bin/python -m bench.telemetry
 	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 	$(VENV)-bench/bin/python -m bench.limits
 

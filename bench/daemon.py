@@ -218,13 +218,13 @@ async def _bare_idle() -> Row:
 
 async def _idle_cpu(process: psutil.Process, what: str, target: str) -> Row:
     await asyncio.sleep(SETTLE_S)
-    before = _processor_s(process)
+    before = processor_s(process)
     await asyncio.sleep(IDLE_S)
-    busy = (_processor_s(process) - before) / IDLE_S
+    busy = (processor_s(process) - before) / IDLE_S
     return (f"idle CPU over {IDLE_S:.0f} s, {what}", f"{100 * busy:.2f} % of a core", target)
 
 
-def _processor_s(process: psutil.Process) -> float:
+def processor_s(process: psutil.Process) -> float:
     """Of all threads, from the scheduler's own books: the clock of cpu_times() ticks in 10 ms."""
     books = [Path(f"/proc/{process.pid}/task/{t.id}/schedstat") for t in process.threads()]
     return sum(int(book.read_text().split()[0]) for book in books) / 1e9

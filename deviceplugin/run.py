@@ -22,9 +22,10 @@ from deviceplugin.runtime.threads import end_without_threads
 
 FLAGS = (
     *("config", "node_name", "vendors", "host_root", "kubelet_dir", "cdi_dir", "state_dir"),
-    *("trusted_dirs", "metrics_address", "log_level", "log_format", "allow_unsupported"),
+    *("trusted_dirs", "metrics_address", "expose_pods", "log_level", "log_format"),
+    "allow_unsupported",
 )
-SWITCHES = frozenset({"allow_unsupported"})  # they have no value
+SWITCHES = frozenset({"allow_unsupported", "expose_pods"})  # they have no value
 _BY_OPTION = {f"--{name.replace('_', '-')}": name for name in FLAGS if name not in SWITCHES}
 
 

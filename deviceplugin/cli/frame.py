@@ -45,6 +45,7 @@ _HELP = {
         "HOST:PORT",
         "Address of /metrics, /healthz and /readyz; empty disables them.",
     ),
+    "expose_pods": ("", "Name pods on the page and in metrics, whoever reads them."),
     "log_level": ("[debug|info|warning|error]", "What is logged. Default info."),
     "log_format": ("[json|console]", "How it is logged. Default json."),
     "allow_unsupported": (

@@ -25,6 +25,7 @@ _PLUGINS: Mapping[str, str] = {
     "nvidia-driver-root": "it is nvidia.driver_root here",
     "fail-on-init-error": "a missing driver never ends this daemon",
     "config-file": "it is --config here",
+    "expose-pods": "it is metrics.pods in a file",
     "migStrategy": "it is nvidia.mig_strategy here, or flags.migStrategy with `version: v1`",
     "timeSlicing": "it stands under sharing, in a file with `version: v1`",
     "flags": "a file of NVIDIA's plugin begins with `version: v1`",

@@ -56,6 +56,7 @@ from deviceplugin.health import section as health
 from deviceplugin.kubernetes import section as kubernetes
 from deviceplugin.labels import section as labels
 from deviceplugin.metrics import section as metrics
+from deviceplugin.metrics.section import with_pods
 from deviceplugin.model import VendorStatus
 from deviceplugin.page import section as page
 from deviceplugin.placement import section as scheduling
@@ -76,6 +77,7 @@ _PARSERS: Mapping[str, Callable[[Setting], object]] = {
     "metrics_address": parse_address,
     "log_level": lambda setting: parse_choice(setting, LOG_LEVELS),
     "allow_unsupported": parse_switch,
+    "expose_pods": parse_switch,
     "log_format": lambda setting: parse_choice(setting, LOG_FORMATS),
 }
 
@@ -114,6 +116,7 @@ def load(
     refusals.errors += () if values.get("allow_unsupported") else unsupported
     refusals.check()
     notes = _notes(read, settings, loaded, document["sections"], values)
+    document["sections"] = with_pods(document["sections"], exposed=values.pop("expose_pods", False))
     told = {"notes": notes, "unsupported": tuple(map(str, unsupported)), **_of_files(read)}
     return Config(**{"node_name": default_node_name(), **values}, **document, **told), modules
 
@@ -279,7 +282,8 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
 SETTINGS = (*_PARSERS, "vendors")
-FILE_SETTINGS = tuple(name for name in SETTINGS if name not in PLACES)
+# Of a file `expose_pods` is the key `metrics.pods`.
+FILE_SETTINGS = tuple(name for name in SETTINGS if name not in (*PLACES, "expose_pods"))
 DEFAULTS = Config(node_name="")
 OTHER_VARIABLES = ("config", "format")
 # Names that no vendor's section may have: those of today, and those that are kept for what the

@@ -2,14 +2,20 @@
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.metrics.door import Access, Door, LockedDoor
+from deviceplugin.metrics.local import LocalDoor, is_local
 from deviceplugin.metrics.reread import check_regular
 from deviceplugin.metrics.section import MetricsSection
 
 
-def door_of(section: MetricsSection) -> Door:
-    """Raises DevicePluginError while there is no certificate: nothing is served in clear then."""
+def door_of(section: MetricsSection, address: tuple[str, int] | None = None) -> Door:
+    """Raises DevicePluginError while there is no certificate: nothing is served in clear then.
+
+    On loopback `/metrics` is for everybody while it names no pods: a proxy that passes the name
+    on by which it was asked goes on working.
+    """
     if section.certificate_file is None or section.key_file is None:
-        return Door()
+        open_paths = () if section.pods else ("/metrics",)
+        return LocalDoor(open_paths) if is_local(address) else Door()
     from deviceplugin.metrics.tls import Tls  # noqa: PLC0415
 
     tls = Tls(section.certificate_file, section.key_file)

@@ -68,7 +68,7 @@ class HttpPart(Part[Config]):
 
 
 async def _serve_http(app: App, address: tuple[str, int], section: MetricsSection) -> None:
-    door = await asyncio.to_thread(door_of, section)
+    door = await asyncio.to_thread(door_of, section, address)
     try:
         server = await asyncio.to_thread(HttpServer, app, address, door)
     except OSError as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from deviceplugin.dra.claims import UID, ClaimError, ClaimRef
 from deviceplugin.dra.files import DeviceEdits
 from deviceplugin.model import DeviceID, ResourceName
-from deviceplugin.resources.usage import CLAIM, Usage
+from deviceplugin.resources.usage import CLAIM, Usage, claim_name
 
 # A device that the device plugin lists and does not give: claims alone have it.
 RESERVED = ResourceName("dra")
@@ -22,7 +22,7 @@ def other_holder(
 
 
 def holder_text(ref: ClaimRef) -> ResourceName:
-    return ResourceName(f"claim {ref.text}" if ref.name else UNKNOWN)
+    return claim_name(ref.namespace, ref.name) if ref.name else ResourceName(UNKNOWN)
 
 
 def check_ref(ref: ClaimRef) -> None:

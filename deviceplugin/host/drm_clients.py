@@ -1,8 +1,6 @@
 """Who uses GPUs through DRM: /proc/PID/fdinfo of files that are DRM nodes.
 
 Documentation/gpu/drm-usage-stats.rst. A client is counted once, however many descriptors it has.
-Another user's processes are seen with CAP_SYS_PTRACE alone. Blocking, and not cheap: the links of
-all descriptors of the node are read.
 """
 
 import re
@@ -10,8 +8,9 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, field
 
-from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
+from deviceplugin.host.open_files import read_open_files
+from deviceplugin.host.optional import optional_text
 
 DRI = "/dev/dri/"
 MAX_CLIENTS = 2048
@@ -37,10 +36,7 @@ def read_clients(host: Host) -> tuple[Client, ...]:
     """All clients whose processes we may look at."""
     found: dict[tuple[str, str], Client] = {}
     for pid, descriptor, node in _descriptors(host):
-        try:
-            text = host.read_text(f"/proc/{pid}/fdinfo/{descriptor}")
-        except DiscoveryError:
-            continue
+        text = optional_text(host, f"/proc/{pid}/fdinfo/{descriptor}")
         client = parse_client(text or "", pid, node)
         if client is not None and len(found) < MAX_CLIENTS:
             found.setdefault((client.pci_address, client.number), client)
@@ -49,22 +45,10 @@ def read_clients(host: Host) -> tuple[Client, ...]:
 
 def _descriptors(host: Host) -> Iterator[tuple[int, str, str]]:
     """Process, descriptor and node of each open DRM node."""
-    for pid in _names(host, "/proc"):
-        folder = f"/proc/{pid}/fd"
-        for descriptor in _names(host, folder) if pid.isdecimal() else ():
-            try:
-                target = host.read_link(f"{folder}/{descriptor}")
-            except DiscoveryError:
-                continue
-            if target is not None and target.startswith(DRI):
-                yield int(pid), descriptor, target
-
-
-def _names(host: Host, path: str) -> tuple[str, ...]:
-    try:
-        return host.read_names(path)
-    except DiscoveryError:  # it has ended, or is somebody else's
-        return ()
+    for pid, files in read_open_files(host):
+        for descriptor, target in (files or {}).items():
+            if target.startswith(DRI):
+                yield pid, descriptor, target
 
 
 def parse_client(text: str, pid: int, node: str) -> Client | None:

@@ -7,9 +7,9 @@ minute.
 import re
 from collections.abc import Iterator
 
-from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
 from deviceplugin.host.numbers import parse_integer
+from deviceplugin.host.optional import optional_names, optional_text
 
 _SENSOR = re.compile(r"(temp|fan)([0-9]{1,3})_input")
 
@@ -26,10 +26,7 @@ class Monitor:
 
     def text(self, file: str) -> str | None:
         """The text of a file."""
-        try:
-            return self._host.read_text(f"{self._path}/{file}")
-        except DiscoveryError:
-            return None
+        return optional_text(self._host, f"{self._path}/{file}")
 
     def first(self, *files: str) -> int | None:
         """The number of the first of these files that has one."""
@@ -38,10 +35,7 @@ class Monitor:
 
     def sensors(self, kind: str) -> Iterator[tuple[int, str | None]]:
         """Number and label of each sensor of a kind: temp or fan."""
-        try:
-            names = self._host.read_names(self._path)
-        except DiscoveryError:
-            return
+        names = optional_names(self._host, self._path)
         found = sorted(int(m[2]) for n in names if (m := _SENSOR.fullmatch(n)) and m[1] == kind)
         for number in found:
             yield number, self.text(f"{kind}{number}_label")
@@ -50,9 +44,5 @@ class Monitor:
 def read_monitor(host: Host, device: str, *names: str) -> Monitor | None:
     """The first monitor below a device's folder that has one of `names`, None without any."""
     folder = f"{device}/hwmon"
-    try:
-        entries = host.read_names(folder)
-    except DiscoveryError:
-        return None
-    monitors = (Monitor(host, f"{folder}/{entry}") for entry in entries)
+    monitors = (Monitor(host, f"{folder}/{entry}") for entry in optional_names(host, folder))
     return next((one for one in monitors if one.text("name") in names), None)

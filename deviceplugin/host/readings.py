@@ -10,6 +10,7 @@ from msgspec import Struct
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host.host import Host
 from deviceplugin.host.numbers import parse_decimal
+from deviceplugin.host.optional import optional_int, optional_names, optional_text
 from deviceplugin.host.pci import DEVICES, is_address, read_pci_path
 from deviceplugin.names import one_line
 
@@ -96,8 +97,8 @@ def _read_bridges(host: Host, address: str) -> list[str]:
 
 def _read_link(host: Host, below: str, above: str | None) -> Lanes | None:
     """The link between two functions, None where it has no width."""
-    width = _number(host, f"{DEVICES}/{below}/current_link_width")
-    ends = [_number(host, f"{DEVICES}/{end}/max_link_width") for end in (below, above) if end]
+    width = optional_int(host, f"{DEVICES}/{below}/current_link_width")
+    ends = [optional_int(host, f"{DEVICES}/{end}/max_link_width") for end in (below, above) if end]
     possible = min((end for end in ends if end), default=None)
     return Lanes(address=below, width=width, possible=possible) if width and possible else None
 
@@ -107,7 +108,7 @@ def _share(lanes: Lanes) -> float:
 
 
 def _read_total(host: Host, path: str, name: str) -> int | None:
-    for line in (_text(host, path) or "").splitlines():
+    for line in (optional_text(host, path) or "").splitlines():
         key, _, value = line.partition(" ")
         if key == name:
             return parse_decimal(value.strip())
@@ -116,11 +117,11 @@ def _read_total(host: Host, path: str, name: str) -> int | None:
 
 def _read_temperatures(host: Host, path: str) -> tuple[Temperature, ...]:
     found = []
-    for monitor in _names(host, path):
-        for file in _names(host, f"{path}/{monitor}"):
+    for monitor in optional_names(host, path):
+        for file in optional_names(host, f"{path}/{monitor}"):
             match = _TEMPERATURE.fullmatch(file)
             sensor = f"{path}/{monitor}/temp{match[1]}" if match else ""
-            value = _number(host, f"{sensor}_input") if match else None
+            value = optional_int(host, f"{sensor}_input") if match else None
             if value is not None and value < HOTTEST:
                 found.append(_temperature(host, sensor, value))
     return tuple(found)
@@ -131,7 +132,9 @@ def _temperature(host: Host, sensor: str, value: int) -> Temperature:
     if critical and emergency and emergency < critical:
         emergency = None  # the later limit cannot come first
     return Temperature(
-        name=one_line(_text(host, f"{sensor}_label") or sensor.rpartition("/")[2], MAX_LABEL),
+        name=one_line(
+            optional_text(host, f"{sensor}_label") or sensor.rpartition("/")[2], MAX_LABEL
+        ),
         value=value,
         critical=critical,
         emergency=emergency,
@@ -139,26 +142,5 @@ def _temperature(host: Host, sensor: str, value: int) -> Temperature:
 
 
 def _limit(host: Host, path: str) -> int | None:
-    limit = _number(host, path)
+    limit = optional_int(host, path)
     return limit if limit is not None and COLDEST_LIMIT <= limit < HOTTEST else None
-
-
-def _names(host: Host, path: str) -> tuple[str, ...]:
-    try:
-        return host.read_names(path)
-    except DiscoveryError:
-        return ()
-
-
-def _text(host: Host, path: str) -> str | None:
-    try:
-        return host.read_text(path)
-    except DiscoveryError:
-        return None
-
-
-def _number(host: Host, path: str) -> int | None:
-    try:
-        return host.read_int(path)
-    except DiscoveryError:
-        return None

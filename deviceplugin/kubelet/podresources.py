@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from deviceplugin.model import AdvertisedID, ResourceName
 from deviceplugin.pb import podresources_v1_pb2 as podresources
 from deviceplugin.resources.ledger import Holder, HoldersUnknownError, Holding, PodResourcesReply
+from deviceplugin.resources.usage import claim_name
 
 _TIMEOUT_S = 2.0
 
@@ -47,6 +48,7 @@ class PodResources:
         return PodResourcesReply(
             pods=frozenset((pod.namespace, pod.name) for pod in pods),
             holdings=tuple(_holdings(pods)),
+            claims=tuple(_claims(pods)),
         )
 
     async def read_pod(self, namespace: str, pod: str) -> tuple[Holding, ...]:
@@ -97,3 +99,14 @@ def _holdings(pods: Iterable[podresources.PodResources]) -> Iterator[Holding]:
                 name = ResourceName(devices.resource_name)
                 for advertised in map(AdvertisedID, devices.device_ids):
                     yield Holding(resource=name, id=advertised, numa_node=node, holder=holder)
+
+
+def _claims(pods: Iterable[podresources.PodResources]) -> Iterator[tuple[ResourceName, Holder]]:
+    for pod in pods:
+        for container in pod.containers:
+            for claim in container.dynamic_resources:
+                name = claim_name(claim.claim_namespace, claim.claim_name)
+                yield (
+                    name,
+                    Holder(namespace=pod.namespace, pod=pod.name, container=container.name),
+                )

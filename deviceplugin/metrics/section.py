@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from deviceplugin.schema import Section, section_of
 
 
@@ -49,6 +51,13 @@ def shows_pods(sections: Mapping[str, object]) -> bool:
     """Whether series may name pods and namespaces."""
     section = metrics_section(sections)
     return section.authenticates if section.pods is None else section.pods
+
+
+def with_pods(sections: Mapping[str, object], *, exposed: bool) -> Mapping[str, object]:
+    """The sections with `pods` true where pods are `exposed` by a flag, which overrides a file."""
+    if not exposed:
+        return sections
+    return {**sections, "metrics": replace(metrics_section(sections), pods=True)}
 
 
 SECTIONS: Mapping[str, Any] = {"metrics": MetricsSection}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
+from deviceplugin.metrics.local import is_local
 from deviceplugin.metrics.section import metrics_section, shows_pods
 from deviceplugin.page.section import PageSection
 from deviceplugin.page.sources import Sources
@@ -83,10 +84,3 @@ def names_pods(config: Shown) -> bool:
     if metrics_section(config.sections).pods is None and is_local(config.metrics_address):
         return True
     return shows_pods(config.sections)
-
-
-def is_local(address: tuple[str, int] | None) -> bool:
-    """Whether nobody but this machine reaches it."""
-    if address is None:
-        return False
-    return address[0] in ("::1", "localhost") or address[0].startswith("127.")

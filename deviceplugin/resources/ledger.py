@@ -74,10 +74,12 @@ class Holding(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PodResourcesReply(Struct, frozen=True, kw_only=True):
-    """All active pods (namespace, name), and what their containers hold."""
+    """All active pods (namespace, name), what their containers hold, and the claims that they
+    use."""
 
     pods: Pods
     holdings: tuple[Holding, ...]
+    claims: tuple[tuple[ResourceName, Holder], ...] = ()
 
 
 class Ledger:
@@ -98,6 +100,7 @@ class Ledger:
         self._holders: Mapping[ResourceName, frozenset[AdvertisedID]] = {}
         self._reserved: list[Key] = []  # and not among the holders yet
         self._claims: dict[str, Claims] = {}
+        self._claimants: tuple[tuple[ResourceName, Holder], ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -129,18 +132,17 @@ class Ledger:
         return named_s is not None and self._now() - named_s < quiet_s
 
     def held(self) -> list[tuple[tuple[str, str, str], ResourceName, DeviceID]]:
-        """Namespace, pod and container of each id whose holder is known, and the device behind
-        the id; from any thread."""
-        meanings = self._meanings
-        return [
-            (
-                (entry.holder.namespace, entry.holder.pod, entry.holder.container),
-                key[0],
-                meanings[key][0][0] if key in meanings else DeviceID(key[1]),
-            )
+        """Namespace, pod and container of each id or claim whose holder is known, the resource or
+        the claim, and the device behind it; from any thread."""
+        meanings, claims = self._meanings, list(self._claims.values())
+        found = [
+            (entry.holder, key[0], meanings[key][0][0] if key in meanings else DeviceID(key[1]))
             for key, entry in list(self._entries.items())
             if entry.holder
         ]
+        for name, holder in self._claimants:
+            found += [(holder, name, d) for held in claims for d in held if name in held[d]]
+        return [((who.namespace, who.pod, who.container), name, d) for who, name, d in found]
 
     def look_up(self, ids: Ids) -> None:
         """Take held ids to mean what `ids` says from now on."""
@@ -241,7 +243,7 @@ class Ledger:
             elif key not in entries:
                 following = missed(entry, reply.pods, asked_s)
                 entries |= {key: following} if following else {}
-        self._entries, self._pods = entries, reply.pods
+        self._entries, self._pods, self._claimants = entries, reply.pods, reply.claims
         self._publish()
 
     def missing_pods(self) -> Pods:

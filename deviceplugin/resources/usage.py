@@ -18,7 +18,18 @@ Held = frozenset[AdvertisedID]
 # stands where a resource's name does: `in_use_as claim default/train`.
 Claims = Mapping[DeviceID, tuple[ResourceName, ...]]
 CLAIM = "claim"
+_CLAIMED = f"{CLAIM} "
 _NONE: Mapping[Form, Held] = MappingProxyType({})
+
+
+def claim_name(namespace: str, name: str) -> ResourceName:
+    """What a claim is called where a resource's name stands."""
+    return ResourceName(f"{_CLAIMED}{namespace}/{name}")
+
+
+def kind_of(name: ResourceName) -> ResourceName:
+    """The resource, and of all claims one word: there are new ones all the time."""
+    return ResourceName(CLAIM) if name.startswith(_CLAIMED) else name
 
 
 class Usage(Struct, frozen=True):

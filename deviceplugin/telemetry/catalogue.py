@@ -26,7 +26,9 @@ MEASURED = (
             " memory: mem_busy_percent or average_umc_activity; decoder: average_mm_activity;"
             " compute of a partition: gpu_metrics xcp_stats gfx_busy_inst, since format 1.6",
             "intel": "awake: gtidle/idle_residency_ms of xe, rc6_residency_ms of i915;"
-            " compute: drm-engine-* or drm-cycles-* of fdinfo, with processes",
+            " compute, copy, video, video_enhance: the busiest engine of a kind by perf events of"
+            " the PMU, *-busy of i915 or engine-active-ticks over engine-total-ticks of xe;"
+            " compute without them: drm-engine-* or drm-cycles-* of fdinfo, with processes",
         },
     ),
     Metric(
@@ -147,6 +149,15 @@ MEASURED = (
         sources={"nvidia": "fields 74 to 77 (nanoseconds)"},
     ),
     Metric(
+        key="throttled_ratio",
+        unit="ratio",
+        help="Part of the time between two samples in which a reason held the clocks down",
+        labels=("reason",),
+        sources={
+            "amd": "gpu_metrics since format 1.6: *_residency_acc over accumulation_counter",
+        },
+    ),
+    Metric(
         key="ecc_errors_total",
         kind="counter",
         help="Memory errors: of what kind, since the driver was loaded or in the device's life",
@@ -154,6 +165,8 @@ MEASURED = (
         sources={
             "nvidia": "fields 3 to 6",
             "amd": "ras/*_err_count, the sum of all blocks",
+            "intel": "gt/gt*/error_counter/correctable_* and fatal_* of Intel's own i915;"
+            " Linux' i915 and xe have no such files",
         },
     ),
     Metric(
@@ -207,7 +220,10 @@ MEASURED = (
         key="pcie_replays_total",
         kind="counter",
         help="PCIe packets that had to be sent again",
-        sources={"nvidia": "nvmlDeviceGetPcieReplayCounter", "amd": "pcie_replay_count"},
+        sources={
+            "nvidia": "nvmlDeviceGetPcieReplayCounter",
+            "amd": "pcie_replay_count, else gpu_metrics pcie_replay_count_acc since format 1.4",
+        },
     ),
     Metric(
         key="link_errors_total",

@@ -29,10 +29,14 @@ application/openmetrics-text` gives the same as OpenMetrics.
   found below the host's `/var/log/pods`, the container by who holds the device; without that
   folder the pod is named by its UID. A process of no pod has empty names, and the log event
   `process_without_pod`.
-- Not measured: PCIe throughput before Hopper (a call of 20 ms) and of AMD (its unit differs
-  between kernels), MIG instances' utilisation before Hopper, the PMU of Intel, throttlers'
-  residencies of AMD. AMD and Intel have not run on hardware: their files are read as their
-  kernel's documentation has them.
+- Not measured: PCIe throughput before Hopper (a call of 20 ms), of AMD (the kernel says GB/s of
+  its counter, AMD's library Mbit/s) and of Intel; MIG instances' utilisation before Hopper; memory
+  errors of Intel under Linux' own drivers, whose only interface (drm_ras, by netlink) is new and
+  not for containers. AMD and Intel have not run on hardware: their files are read as their kernel's
+  documentation has them.
+- Engines of Intel are counted by perf events where the kernel allows that: with CAP_PERFMON, or
+  `kernel.perf_event_paranoid` below 1, and a seccomp profile that lets `perf_event_open` through
+  (containerd's does with CAP_PERFMON). Elsewhere `telemetry.processes` tells what processes did.
 - Readings have at most 250 values of a device; processes at most 2048; GPUs that are gone at
   most 64.
 """

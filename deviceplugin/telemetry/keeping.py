@@ -8,13 +8,14 @@ from pathlib import Path
 import structlog
 
 from deviceplugin.model import DeviceID, Fault, Inventory
+from deviceplugin.resources.usage import kind_of
 from deviceplugin.telemetry.around import Held
 from deviceplugin.telemetry.history import MINUTE_S, Event, History, Point, Series, Sums
 from deviceplugin.telemetry.model import TelemetryView
 
 log = structlog.get_logger()
 
-ALLOCATED = "allocated"  # ids that containers hold, of a resource
+ALLOCATED = "allocated"  # ids that containers hold, of a resource; of all claims together
 MAX_EVENTS = 1000  # of a minute
 # Metric and the labels of its reading; of the sensors the first that a device has.
 KEPT: tuple[tuple[str, Mapping[str, str]], ...] = (
@@ -95,6 +96,6 @@ def _values(view: TelemetryView) -> Iterator[tuple[Series, float]]:
 
 
 def _allocated(held: Iterable[Held]) -> Iterator[tuple[Series, float]]:
-    counts = Counter(resource for _, resource, _ in held)
+    counts = Counter(kind_of(resource) for _, resource, _ in held)
     for resource, count in counts.items():
         yield Series(ALLOCATED, resource), float(count)

@@ -5,13 +5,13 @@ exporters have as well. Blocking; only where processes are asked for.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 from msgspec import Struct
 
-from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
+from deviceplugin.host.optional import optional_names, optional_text
 from deviceplugin.names import one_line
 from deviceplugin.telemetry.model import Owner, ProcessUse
 from deviceplugin.telemetry.state import Holders
@@ -130,26 +130,16 @@ def parse_pod_uid(text: str) -> str | None:
 
 def read_pod_uid(host: Host, pid: int) -> str | None:
     """The UID of the pod that a process runs in."""
-    try:
-        return parse_pod_uid(host.read_text(f"/proc/{pid}/cgroup") or "")
-    except DiscoveryError:
-        return None
+    return parse_pod_uid(optional_text(host, f"/proc/{pid}/cgroup") or "")
 
 
 def read_pods(host: Host) -> Iterator[tuple[str, Pod]]:
     """The node's pods by UID, from folders that the kubelet makes: NAMESPACE_POD_UID/CONTAINER."""
-    for entry in _names(host, POD_LOGS):
+    for entry in optional_names(host, POD_LOGS):
         parts = entry.split("_")
         if len(parts) == 3:
             namespace, name, uid = (one_line(part, 253) for part in parts)
-            yield uid, Pod(namespace, name, tuple(_names(host, f"{POD_LOGS}/{entry}")))
-
-
-def _names(host: Host, path: str) -> Iterable[str]:
-    try:
-        return host.read_names(path)
-    except DiscoveryError:
-        return ()
+            yield uid, Pod(namespace, name, tuple(optional_names(host, f"{POD_LOGS}/{entry}")))
 
 
 def _use(process: DeviceProcess, name: str, owner: Owner | None) -> ProcessUse:

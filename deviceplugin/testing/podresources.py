@@ -1,12 +1,12 @@
 """The kubelet's PodResources v1 service over the stub's state, with knobs to make it fail."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from deviceplugin.pb import podresources_v1_pb2 as podapi
 from deviceplugin.testing.admission import Admissions
@@ -16,10 +16,15 @@ from deviceplugin.testing.stalesocket import Handler
 
 
 class PodResourcesKnobs(Struct, kw_only=True):
-    """How the service misbehaves: seconds before each answer; RESOURCE_EXHAUSTED to every call."""
+    """How the service misbehaves: seconds before each answer; RESOURCE_EXHAUSTED to every call.
+
+    `claims` are what the containers of a pod ("namespace/name") use besides their devices:
+    namespace and name of each.
+    """
 
     delay_s: float = 0.0
     exhausted: bool = False
+    claims: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
 
 class PodResourcesService:
@@ -85,8 +90,14 @@ class PodResourcesService:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected by rate limit")
 
     def _pod(self, pod: Pod) -> podapi.PodResources:
+        claims = [
+            podapi.DynamicResource(claim_namespace=namespace, claim_name=name)
+            for namespace, name in self._knobs.claims.get(pod.key, ())
+        ]
         containers = [
-            podapi.ContainerResources(name=name, devices=self._held(pod.key, name))
+            podapi.ContainerResources(
+                name=name, devices=self._held(pod.key, name), dynamic_resources=claims
+            )
             for kind, name, _ in pod.steps()
             if kind is not Kind.INIT
         ]

@@ -66,6 +66,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     is started. A probe that succeeds before the start has found the program of an earlier run,
     which is used until it ends. Before it serves, each file that it made and that is in `links`
     gets one more name, in a folder that clients are given: so they need no folder of its own.
+    `output` is the file, below one of `folders`, that gets what the program prints, at most 2 MiB
+    of it; without one that is lost. Processes that it leaves in its process group are ended.
     """
 
     arguments: tuple[str, ...]
@@ -74,6 +76,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     probe: Command | None = None
     setup: tuple[Command, ...] = ()
     links: Mapping[str, str] = msgspec.field(default_factory=lambda: NOTHING)
+    output: str | None = None
 
 
 Launch = Callable[[SharedResource], Program]

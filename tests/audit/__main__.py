@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.audit.verdict import code_problems, package_verdict
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "requirements-build.lock")
+LOCKS = ("requirements.lock", "requirements-all.lock", "requirements-build.lock")
 TIMEOUT_S = 60
 
 

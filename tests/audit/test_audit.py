@@ -13,7 +13,10 @@ from tests.audit.verdict import ACCEPTED, code_problems, package_verdict
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
+ALL = (ROOT / "requirements-all.lock").read_text()
 BUILD = (ROOT / "requirements-build.lock").read_text()
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+SHIPPED = [*PROJECT["project"]["dependencies"], *EXTRAS["processes"]]
 
 
 def plain(name: str) -> str:
@@ -37,10 +40,11 @@ def numbers(version: str) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("lock", "asked"),
     [
-        (LOCK, PROJECT["project"]["dependencies"]),
+        (LOCK, SHIPPED),
+        (ALL, [*PROJECT["project"]["dependencies"], *EXTRAS["all"]]),
         (BUILD, PROJECT["build-system"]["requires"]),
     ],
-    ids=["run", "build"],
+    ids=["run", "all", "build"],
 )
 def test_the_lock_has_every_requirement_in_a_version_that_is_asked_for(
     lock: str, asked: list[str]
@@ -50,7 +54,24 @@ def test_the_lock_has_every_requirement_in_a_version_that_is_asked_for(
     assert {n for n, v in lowest.items() if numbers(locked.get(n, "0")) < v} == set()
 
 
-@pytest.mark.parametrize("lock", [LOCK, BUILD], ids=["run", "build"])
+def asked_for(lock: str) -> set[str]:
+    """What a lock has because the project itself asks for it."""
+    blocks = re.findall(r"(?m)^([\w.-]+)==(\S+.*\n(?:    .*\n)*)", lock)
+    return {plain(name) for name, rest in blocks if "deviceplugin (pyproject.toml)" in rest}
+
+
+@pytest.mark.parametrize(("lock", "extra"), [(LOCK, "processes"), (ALL, "all")], ids=["run", "all"])
+def test_the_lock_has_nothing_that_is_not_asked_for_any_more(lock: str, extra: str) -> None:
+    asked = [*PROJECT["project"]["dependencies"], *EXTRAS[extra]]
+    assert asked_for(lock) == {*requirements(asked)}, "make lock"
+
+
+def test_all_extras_are_those_that_users_choose() -> None:
+    assert {*EXTRAS["all"]} == {*EXTRAS["processes"], *EXTRAS["terminal"]}
+    assert pins(LOCK).items() <= pins(ALL).items()
+
+
+@pytest.mark.parametrize("lock", [LOCK, ALL, BUILD], ids=["run", "all", "build"])
 def test_every_package_of_a_lock_has_hashes_and_comes_from_no_other_place(lock: str) -> None:
     blocks = re.findall(r"(?m)^[\w.-]+==\S+.*\n(?:    .*\n)*", lock)
     assert len(blocks) == len(pins(lock))

@@ -164,6 +164,32 @@ def test_a_bad_value_is_one_line_that_names_key_value_and_choice(
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "variables", "pods"),
+    [
+        ("{}", [], {}, None),
+        ("{}", ["--expose-pods"], {}, True),
+        ("metrics: {pods: false}", ["--expose-pods"], {}, True),
+        ("{}", [], {"DEVICEPLUGIN_EXPOSE_PODS": "true"}, True),
+        ("metrics: {pods: true}", [], {"DEVICEPLUGIN_EXPOSE_PODS": "false"}, True),
+    ],
+    ids=["unset", "flag", "flag-over-file", "variable", "false-is-unset"],
+)
+def test_pods_are_exposed_by_a_flag(
+    text: str,
+    arguments: list[str],
+    variables: dict[str, str],
+    pods: bool | None,  # a column
+    tmp_path: Path,
+) -> None:
+    document = checked("--config", config_file(tmp_path, text), *arguments, **variables)
+    assert document["metrics"]["pods"] is pods
+
+
+def test_a_file_exposes_pods_by_another_key(tmp_path: Path) -> None:
+    assert "metrics.pods" in refused("--config", config_file(tmp_path, "expose_pods: true"))
+
+
 @pytest.mark.parametrize("command", ["run", "discover", "check"])
 def test_every_command_refuses_a_bad_flag_in_the_same_way(command: str) -> None:
     line = refused("--vendors", "voodoo", command=command)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deviceplugin.cli.describe import keys_table, schema_document
 from deviceplugin.discovery.registry import load_vendors
+from deviceplugin.page.made import schema as status_schema
 from tests.docs.mechanisms import mechanisms_table
 from tests.docs.test_docs import KEYS
 
@@ -51,6 +52,7 @@ def generated() -> Mapping[Path, str]:
     schema = json.dumps(schema_document(load_vendors(VENDORS)), indent=1) + "\n"
     return {
         ROOT / "docs/schema/configuration.schema.json": schema,
+        ROOT / "docs/schema/status.schema.json": status_schema(),
         **_page("docs/documents.md", keys_table()),
         **_page("docs/sharing.md", mechanisms_table()),
         own: configuration_tables(own.read_text(), dict(KEYS)),

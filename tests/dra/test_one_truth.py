@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,8 @@ from deviceplugin.dra.service import DraPart
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID
 from deviceplugin.runtime.part import Part
+from deviceplugin.telemetry.model import Owner
+from deviceplugin.telemetry.state import holders_of
 from deviceplugin.testing.apiserver import ApiServer
 from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
 from deviceplugin.testing.hardware.replay import replayed
@@ -42,8 +43,8 @@ def dra(api: ApiServer, core: Core) -> Part[Config]:
 
 
 @asynccontextmanager
-async def daemon(root: Path, api: ApiServer, *, handover: bool) -> AsyncIterator[None]:
-    """The daemon on a captured node, in this process."""
+async def daemon(root: Path, api: ApiServer, *, handover: bool) -> AsyncIterator[list[Core]]:
+    """The daemon on a captured node, in this process; what it consists of, once it has started."""
     section = {"dra": {"enabled": True, "handover": handover}}
     config = Config(
         node_name="node-1",
@@ -56,12 +57,40 @@ async def daemon(root: Path, api: ApiServer, *, handover: bool) -> AsyncIterator
     )
     vendor = replayed(CAPTURE, "amd", root / "host")
     start = Start(config=config, vendors=(vendor,), now=time.time, seed=1)
-    running = asyncio.create_task(assemble(start, (partial(dra, api),)).run())
+    cores: list[Core] = []
+
+    def with_dra(core: Core) -> Part[Config]:
+        cores.append(core)
+        return dra(api, core)
+
+    running = asyncio.create_task(assemble(start, (with_dra,)).run())
     try:
-        yield
+        yield cores
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+@pytest.mark.slow
+async def test_a_claims_device_is_told_of_the_pod_that_uses_the_claim(short_dir: Path) -> None:
+    api, kubelet = ApiServer(), DraKubelet(short_dir / "k")
+    async with (
+        KubeletStub(short_dir / "k") as stub,
+        daemon(short_dir, api, handover=True) as cores,
+    ):
+        await until(lambda: stub.allocatable() and kubelet.sockets() and api.devices)
+        api.allocate("one", "u-1", [min(api.devices)])
+        stub.pod_resources_knobs.claims = {"default/trainer": [("default", "one")]}
+        async with kubelet.driver(kubelet.sockets()[0]) as driver:
+            await driver.prepare(ONE)
+            await stub.admit("trainer", {"main": {}})
+            ledger = cores[0].sharing.ledger
+            await until(ledger.held)
+            (holders,) = holders_of(ledger.held()).values()
+            owner = Owner(namespace="default", pod="trainer", container="main")
+            assert holders == ((owner, "claim default/one"),)
+            await driver.unprepare(ONE)
+            assert ledger.held() == []
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from deviceplugin.health.records import (
 )
 from deviceplugin.health.section import HealthSection
 from deviceplugin.host.drm_clients import parse_client
+from deviceplugin.host.perf import parse_format
 from deviceplugin.model import DeviceID, Fault, FaultClass, Share
 from deviceplugin.names import id_problem, name_problem, size_class
 from deviceplugin.resources.rules import fits
@@ -149,6 +150,8 @@ def measurements(data: bytes) -> None:
     assert client is None or client.pid == 7
     found = parse_gpu_metrics(data)
     assert found is None or (found.energy_j or 0.0) >= 0.0
+    place = parse_format(text_of(data))
+    assert place is None or (place[1] > 0 and sum(place) <= 64)
     driver = parse_host_driver(data)
     assert driver is None or len(driver) == 2
     try:
@@ -164,8 +167,9 @@ SURFACES = {
             b"drm-driver: amdgpu\ndrm-pdev: 0000:05:00.0\ndrm-client-id: 1\ndrm-engine-gfx: 5 ns\n",
             b"\x20\x00\x01\x03" + bytes(300),
             b"true",
+            b"config:0-11",
         ),
-        words=(b"drm-", b": ", b"KiB", b" ns", b"\n", b"\x01\x05", b"\x09"),
+        words=(b"config:", b"-", b"drm-", b": ", b"KiB", b" ns", b"\n", b"\x01\x05", b"\x09"),
     ),
     "quantities": Surface(
         target=quantities,

@@ -26,7 +26,7 @@ CORE = (
     "cdi/spec.py",
 )
 # What it starts are processes, and so do its tests.
-PROCESSES = ("resources/programs.py",)
+PROCESSES = ("resources/program.py", "resources/programs.py")
 # What else a vendor has reads the host or asks a driver.
 VENDORS = (
     "vendors/nvidia/edits.py",

@@ -7,8 +7,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from deviceplugin.metrics.local import is_local
 from deviceplugin.page.made import AGAIN_MS
-from deviceplugin.page.service import is_local
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import GPU, MIG_1G, DaemonProcess, Rig, run_command
 
@@ -67,6 +67,14 @@ async def test_pods_are_not_named_where_others_can_read(rig: Rig, nvml: NvmlDoub
     assert "trainer" not in status
     told = run_command("status", "--state-dir", str(rig.state_dir), "--format", "json")
     assert "trainer" in told.stdout  # on the node, to root
+
+
+async def test_a_flag_names_pods_where_others_can_read(rig: Rig, nvml: NvmlDouble) -> None:
+    daemon = await served(rig, "--metrics-address", "0.0.0.0:0", "--expose-pods")
+    await rig.stub.admit("trainer", {"main": {MIG_1G: 1}})
+    await shown(daemon, "/", "default/trainer")
+    _, status = await daemon.http("/status")
+    assert "trainer" in status
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from deviceplugin.resources.ledger import (
 )
 from deviceplugin.resources.pairs import Pairs
 from deviceplugin.resources.plan import Plan
+from deviceplugin.resources.usage import claim_name, kind_of
 from tests.resources.builders import gpu, inventory, sharing
 
 FORMS = sharing({"offers": ["whole", {"replicas": 2}]})
@@ -317,3 +318,39 @@ async def test_what_a_container_was_refused_is_no_half_of_the_next_ones() -> Non
         await node.allocate(MEMORY, 1, fails=True)
     await node.allocate(MEMORY, 0)
     assert len(node.ledger.holders[MEMORY]) == 1
+
+
+TRAINER = Holder(namespace="team", pod="trainer", container="main")
+CLAIM = claim_name("team", "one")
+
+
+def told(ledger: Ledger, *claims: tuple[ResourceName, Holder]) -> None:
+    reply = PodResourcesReply(pods=frozenset({("team", "trainer")}), holdings=(), claims=claims)
+    ledger.observe(reply, 1000.0)
+
+
+def test_a_claims_devices_are_held_by_the_containers_that_use_it() -> None:
+    ledger = Ledger(Clock())
+    sidecar = Holder(namespace="team", pod="trainer", container="sidecar")
+    told(ledger, (CLAIM, TRAINER), (CLAIM, sidecar), (claim_name("team", "else"), TRAINER))
+    assert ledger.held() == []
+    ledger.claim("gpu.nvidia.com", {DEVICE: (ResourceName("dra"), CLAIM)})
+    assert ledger.held() == [
+        (("team", "trainer", "main"), CLAIM, DEVICE),
+        (("team", "trainer", "sidecar"), CLAIM, DEVICE),
+    ]
+    told(ledger)
+    assert ledger.held() == []
+
+
+def test_claims_of_several_drivers_are_told_apart() -> None:
+    ledger = Ledger(Clock())
+    told(ledger, (CLAIM, TRAINER))
+    ledger.claim("gpu.nvidia.com", {DEVICE: (claim_name("other", "one"),)})
+    ledger.claim("gpu.amd.com", {gpu(1).id: (CLAIM,)})
+    assert [device for _, _, device in ledger.held()] == [gpu(1).id]
+
+
+def test_all_claims_are_one_kind() -> None:
+    assert kind_of(CLAIM) == kind_of(claim_name("a", "b")) == "claim"
+    assert kind_of(GPU) == GPU

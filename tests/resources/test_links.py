@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.resources.programs import _link
+from deviceplugin.resources.program import _link
 
 
 def test_a_socket_is_reached_by_its_second_name(short_dir: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from deviceplugin.model import ResourceName
 from deviceplugin.resources.services import services_of
-from deviceplugin.vendors.nvidia.mps import limits
+from deviceplugin.vendors.nvidia.mps import Mps, limits
 from tests.resources.builders import gpu, inventory, sharing
 from tests.resources.conftest import polls, start
 from tests.rig import Rig
@@ -24,6 +24,14 @@ logs = pathlib.Path(os.environ["CUDA_MPS_LOG_DIRECTORY"])
 if sys.argv[1:] == ["-f"]:
     while (pipe.parents[2] / "hold").exists():
         time.sleep(0.02)
+    print("warming up", flush=True)
+    if (server := os.fork()) == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that has to be made to end
+        print("a server, too", file=sys.stderr, flush=True)
+        signal.pause()
+    (pipe / "server").write_text(str(server))
+    if (pipe.parents[2] / "fail").exists():
+        sys.exit("no GPU was left for it")
     (pipe / "new").write_text(str(os.getpid()))
     (pipe / "new").rename(pipe / "control")
     signal.pause()
@@ -94,6 +102,36 @@ async def test_the_resource_waits_for_mps_and_suffers_from_its_death(
     assert await rig.daemons[-1].stop() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_control_daemon_that_dies_leaves_no_server(rig: Rig, mps_root: Path) -> None:
+    daemon = start(rig, RULES)
+    await rig.allocatable({GPU: 8})
+    pipe = mps_root / "nvidia.com/gpu/pipe"
+    control, server = (int((pipe / name).read_text()) for name in ("control", "server"))
+    (mps_root / "hold").write_text("")
+    (pipe / "control").unlink()
+    os.kill(control, signal.SIGKILL)
+    await rig.allocatable({GPU: 0})
+    await daemon.until(lambda: not Path(f"/proc/{server}").exists())  # nor as a zombie
+    (mps_root / "hold").unlink()
+    await rig.allocatable({GPU: 8})
+    server = int((pipe / "server").read_text())
+    assert await daemon.stop() == 0
+    assert not Path(f"/proc/{server}").exists()
+
+
+async def test_what_the_control_daemon_prints_is_where_the_advice_says(
+    rig: Rig, mps_root: Path
+) -> None:
+    (mps_root / "fail").write_text("")
+    daemon = start(rig, RULES)
+    said = "ended with status 1: no GPU was left for it"
+    await daemon.until(lambda: said in daemon.log_path.read_text(), daemon.log_path.read_text)
+    assert "log/output.log" in Mps.ADVICE
+    printed = (mps_root / "nvidia.com/gpu/log/output.log").read_text()
+    assert "warming up" in printed
+    assert "a server, too" in printed
 
 
 async def test_no_directory_of_mps_can_be_written_by_others(rig: Rig, mps_root: Path) -> None:

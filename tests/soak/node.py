@@ -129,5 +129,6 @@ mxgpu:
 rules:
 - match: {{vendor: nvidia, index: [4, 5]}}
   offers: [whole, {{replicas: {offers}}}, {{memory: {{unit: 10GiB}}}}]
+telemetry: {{enabled: true, interval_s: 1, processes: true, history: true}}
 {more}
 """

@@ -22,7 +22,7 @@ FILES = {
     "gpu_busy_percent": 41,
     "mem_busy_percent": 42,
     "mem_info_vram_total": 1000,
-    "mem_info_vram_used": 300,
+    "mem_info_vram_used": 310,
     "pcie_replay_count": 7,
     "hwmon/hwmon3/name": "amdgpu",
     "hwmon/hwmon3/temp1_input": 51_000,
@@ -41,15 +41,17 @@ FILES = {
     "hwmon/hwmon3/pwm1": 51,
     "hwmon/hwmon3/pwm1_max": 255,
     "ras/umc_err_count": "ue: 3\nce: 4",
-    "ras/xgmi_wafl_err_count": "ue: 1\nce: 2",
-    "ras/gpu_vram_bad_pages": "0x1 : 0x1000 : R\n0x2 : 0x1000 : R\n0x3 : 0x1000 : P",
+    "ras/xgmi_wafl_err_count": "ue: 8\nce: 9",
+    "ras/gpu_vram_bad_pages": "\n".join(
+        f"{n:#x} : 0x1000 : {flag}" for n, flag in enumerate("R" * 5 + "P" * 3 + "F" * 2)
+    ),
 }
 SHOWN = {
     "utilization_ratio engine=compute": 0.41,
     "utilization_ratio engine=memory": 0.42,
     "memory_total_bytes": 1000,
-    "memory_used_bytes": 300,
-    "memory_free_bytes": 700,
+    "memory_used_bytes": 310,
+    "memory_free_bytes": 690,
     "pcie_replays_total": 7,
     "temperature_celsius sensor=gpu": 51,
     "temperature_celsius sensor=hotspot": 61.5,
@@ -62,13 +64,13 @@ SHOWN = {
     "clock_hertz clock=memory": 1.6e9,
     "fan_rpm fan=1": 1500,
     "fan_ratio fan=1": 0.2,
-    "ecc_errors_total kind=uncorrected since=driver": 4,
-    "ecc_errors_total kind=corrected since=driver": 6,
-    "link_errors_total link=xgmi kind=uncorrected": 1,
-    "link_errors_total link=xgmi kind=corrected": 2,
-    "retired_pages state=retired": 2,
-    "retired_pages state=pending": 1,
-    "retired_pages state=failed": 0,
+    "ecc_errors_total kind=uncorrected since=driver": 11,
+    "ecc_errors_total kind=corrected since=driver": 13,
+    "link_errors_total link=xgmi kind=uncorrected": 8,
+    "link_errors_total link=xgmi kind=corrected": 9,
+    "retired_pages state=retired": 5,
+    "retired_pages state=pending": 3,
+    "retired_pages state=failed": 2,
     "ecc_enabled": 1,
 }
 
@@ -108,6 +110,14 @@ def table(size: int, revision: int, **numbers: tuple[int, str, int]) -> bytes:
 
 
 ENERGY = {"energy": (24, "<Q", 5 << 16)}
+THROTTLES = ("prochot", "power_cap", "thermal_socket", "thermal_vr", "thermal_memory")
+
+
+def throttles(at: int, rounds: int, *counts: int) -> dict[str, tuple[int, str, int]]:
+    """Rounds of the firmware at an offset, and those that each reason had, behind it."""
+    return {f"r{at + 4 * n}": (at + 4 * n, "<I", c) for n, c in enumerate((rounds, *counts))}
+
+
 PREFIX = {
     "hotspot": (4, "<H", 61),
     "mem": (6, "<H", 62),
@@ -143,16 +153,55 @@ NEWER = GpuMetrics(compute=0.64, memory=0.65, hotspot_c=61, memory_c=62, power_w
                 throttled={"power_cap": False, "current": False, "thermal": True},
             ),
         ),
-        (table(288, 4, **PREFIX, **ENERGY), replace(NEWER, energy_j=5)),
-        (table(360, 5, **PREFIX, energy=(88, "<Q", 6 << 16)), replace(NEWER, energy_j=6)),
-        (table(328, 5, **PREFIX, energy=(56, "<Q", 7 << 16)), replace(NEWER, energy_j=7)),
         (
-            table(1664, 6, **PREFIX, energy=(16, "<Q", 8 << 16), b=(312 + 168 + 4, "<I", 50)),
-            replace(NEWER, energy_j=8, partitions=(None, 0.5, *[None] * 6)),
+            table(288, 4, **PREFIX, **ENERGY, replays=(88, "<Q", 9)),
+            replace(NEWER, energy_j=5, pcie_replays=9),
         ),
         (
-            table(2208, 7, **PREFIX, **ENERGY, b=(344 + 232 * 2, "<I", 30)),
-            replace(NEWER, energy_j=5, partitions=(None, None, 0.3, *[None] * 5)),
+            table(360, 5, **PREFIX, energy=(88, "<Q", 6 << 16), replays=(152, "<Q", 8)),
+            replace(NEWER, energy_j=6, pcie_replays=8),
+        ),
+        (
+            table(328, 5, **PREFIX, energy=(56, "<Q", 7 << 16), replays=(120, "<Q", 7)),
+            replace(NEWER, energy_j=7, pcie_replays=7),
+        ),
+        (
+            table(
+                1664,
+                6,
+                **PREFIX,
+                energy=(16, "<Q", 8 << 16),
+                b=(312 + 168 + 4, "<I", 50),
+                replays=(104, "<Q", 6),
+                **throttles(32, 100, 1, 2, 3, 4, 5),
+            ),
+            replace(
+                NEWER,
+                energy_j=8,
+                partitions=(None, 0.5, *[None] * 6),
+                pcie_replays=6,
+                rounds=100,
+                residencies=dict(zip(THROTTLES, (1, 2, 3, 4, 5), strict=True)),
+            ),
+        ),
+        (
+            table(
+                2208,
+                7,
+                **PREFIX,
+                **ENERGY,
+                b=(344 + 232 * 2, "<I", 30),
+                replays=(112, "<Q", 5),
+                **throttles(40, 200, 6, 7, 8, 9, 10),
+            ),
+            replace(
+                NEWER,
+                energy_j=5,
+                partitions=(None, None, 0.3, *[None] * 5),
+                pcie_replays=5,
+                rounds=200,
+                residencies=dict(zip(THROTTLES, (6, 7, 8, 9, 10), strict=True)),
+            ),
         ),
         (
             table(3360, 8, **PREFIX, **ENERGY, b=(344 + 376 * 7, "<I", 90)),
@@ -183,6 +232,62 @@ def test_a_table_is_read_by_its_own_revision(content: bytes, expected: GpuMetric
     assert parse_gpu_metrics(content) == expected
 
 
+def write_table(root: Path, content: bytes) -> None:
+    path = root / D.lstrip("/") / "gpu_metrics"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+RESIDENCIES = {
+    "throttled_ratio reason=prochot": 0.05,
+    "throttled_ratio reason=power_cap": 0.2,
+    "throttled_ratio reason=thermal_socket": 0.35,
+    "throttled_ratio reason=thermal_vr": 0.5,
+    "throttled_ratio reason=thermal_memory": 0.9,
+}
+OF_TABLE = {
+    "utilization_ratio engine=compute": 0.64,
+    "utilization_ratio engine=memory": 0.65,
+    "energy_joules_total": 5,
+    "power_watts": 630,
+    "temperature_celsius sensor=hotspot": 61,
+    "temperature_celsius sensor=memory": 62,
+    "pcie_replays_total": 9,
+    "ecc_enabled": 1,
+}
+OLDER = {
+    "utilization_ratio engine=decoder": 0.75,
+    "throttled reason=power_cap": 0,
+    "throttled reason=current": 0,
+    "throttled reason=thermal": 1,
+}
+
+
+def test_an_older_table_has_flags_and_the_decoder(tmp_path: Path) -> None:
+    numbers = {"mm": (20, "<H", 75), "throttle": (112, "<Q", 1 << 33)}
+    write_table(tmp_path, table(120, 3, **numbers))
+    shown = values_of(Meter(Host(tmp_path)).sample([replace(GPU, ecc=None)]), GPU.id)
+    assert shown == pytest.approx(OLDER)
+
+
+def test_each_reason_has_its_part_of_the_time_between_two_samples(tmp_path: Path) -> None:
+    meter = Meter(Host(tmp_path))
+    write_table(tmp_path, table(1664, 6, **throttles(32, 1000, 10, 20, 30, 40, 50)))
+    first = values_of(meter.sample([GPU]), GPU.id)
+    write_table(tmp_path, table(1664, 6, **throttles(32, 1100, 15, 40, 65, 90, 140)))
+    second = values_of(meter.sample([GPU]), GPU.id)
+    write_table(tmp_path, table(1664, 6, **throttles(32, 50, 1, 1, 1, 1, 1)))
+    third = values_of(meter.sample([GPU]), GPU.id)
+    assert second.keys() - first.keys() == second.keys() - third.keys()
+    assert {n: v for n, v in second.items() if n not in first} == pytest.approx(RESIDENCIES)
+
+
+def test_the_table_stands_for_files_that_are_not_there(tmp_path: Path) -> None:
+    numbers = {**PREFIX, **ENERGY, "replays": (88, "<Q", 9)}
+    write_table(tmp_path, table(288, 4, **numbers))
+    assert values_of(Meter(Host(tmp_path)).sample([GPU]), GPU.id) == pytest.approx(OF_TABLE)
+
+
 def test_a_partition_has_its_own_memory_and_engines(tmp_path: Path) -> None:
     node = f"{TOPOLOGY}/nodes/3"
     properties = "simd_count 38\ndrm_render_minor 129\nlocation_id 1280\ndomain 0\n"
@@ -195,9 +300,7 @@ def test_a_partition_has_its_own_memory_and_engines(tmp_path: Path) -> None:
             f"{node}/mem_banks/0/used_memory": 123,
         },
     )
-    path = tmp_path / D.lstrip("/") / "gpu_metrics"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(table(1664, 6, b=(312 + 168, "<I", 50)))
+    write_table(tmp_path, table(1664, 6, b=(312 + 168, "<I", 50)))
     part = replace(
         GPU,
         id=DeviceID("p1"),

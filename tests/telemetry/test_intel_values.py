@@ -62,6 +62,9 @@ def test_every_value_is_its_own(tmp_path: Path) -> None:
     assert values_of(Meter(Host(tmp_path)).sample([GPU]), GPU.id) == pytest.approx(SHOWN)
 
 
+DIFFERENCES = {"power_watts": 150, "utilization_ratio engine=awake": 0.75}
+
+
 def test_power_and_the_time_awake_are_differences(tmp_path: Path) -> None:
     clock = Clock()
     meter = Meter(Host(tmp_path), clock)
@@ -76,8 +79,7 @@ def test_power_and_the_time_awake_are_differences(tmp_path: Path) -> None:
         },
     )
     shown = values_of(meter.sample([GPU]), GPU.id)
-    assert shown["power_watts"] == pytest.approx(150)
-    assert shown["utilization_ratio engine=awake"] == pytest.approx(0.75)
+    assert {name: shown[name] for name in DIFFERENCES} == pytest.approx(DIFFERENCES)
 
 
 def test_a_counter_that_was_set_back_is_no_difference(tmp_path: Path) -> None:
@@ -102,6 +104,25 @@ def test_i915_has_other_files(tmp_path: Path) -> None:
     assert shown["clock_hertz clock=graphics"] == 1.55e9
     assert shown["throttled reason=pl4"] == 1
     assert shown["energy_joules_total"] == 1
+
+
+ERRORS = {
+    "ecc_errors_total kind=corrected since=driver": 5,
+    "ecc_errors_total kind=uncorrected since=driver": 320,
+}
+
+
+def test_intels_own_driver_counts_errors_of_each_gt(tmp_path: Path) -> None:
+    files = {
+        "gt0/error_counter/correctable_eu_grf": 1,
+        "gt1/error_counter/correctable_guc": 4,
+        "gt0/error_counter/fatal_slm": 20,
+        "gt1/error_counter/fatal_guc": 300,
+        "gt0/error_counter/engine_reset": 5000,
+    }
+    write_files(tmp_path, {f"{D}/drm/card1/gt/{name}": text for name, text in files.items()})
+    shown = values_of(Meter(Host(tmp_path)).sample([GPU]), GPU.id)
+    assert {name: shown[name] for name in ERRORS} == ERRORS
 
 
 FDINFO = """drm-driver:\txe

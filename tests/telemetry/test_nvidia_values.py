@@ -40,7 +40,7 @@ def busy(gpu: Gpu) -> Gpu:
         clock_mem_mhz=3201,
         clock_video_mhz=1545,
         clocks_event_reasons=0x44,
-        pcie_replays=2,
+        pcie_replays=17,
         fan_speed_percent=31,
         shutdown_c=95,
         slowdown_c=89,
@@ -125,7 +125,7 @@ WHOLE = {
     "row_banks spare=partial": 8,
     "row_banks spare=low": 9,
     "row_banks spare=none": 10,
-    "pcie_replays_total": 2,
+    "pcie_replays_total": 17,
     "link_errors_total link=nvlink kind=crc_flit": 51,
     "link_errors_total link=nvlink kind=crc_data": 53,
     "link_errors_total link=nvlink kind=replay": 54,
@@ -186,6 +186,29 @@ def test_every_value_is_its_own(node: Node) -> None:
     shown = values_of(node.sample(0), gpu.id)
     assert shown.keys() == WHOLE.keys()
     assert shown == pytest.approx(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("bit", "reason"),
+    [
+        (0x04, "power_cap"),
+        (0x08, "hw_slowdown"),
+        (0x10, "sync_boost"),
+        (0x20, "sw_thermal"),
+        (0x40, "hw_thermal"),
+        (0x80, "power_brake"),
+        (0x01, None),
+        (0x02, None),
+    ],
+)
+def test_each_reason_to_slow_down_is_its_own(
+    bit: int, reason: str | None, node: Node, double: NvmlDouble
+) -> None:
+    double.update_gpu(0, lambda gpu: replace(gpu, clocks_event_reasons=bit))
+    shown = values_of(node.sample(0), node.gpu(0)[0].id)
+    prefix = "throttled reason="
+    stands = {n.removeprefix(prefix) for n, v in shown.items() if n.startswith(prefix) and v}
+    assert stands == ({reason} if reason else set())
 
 
 def test_rates_come_with_the_second_sample(node: Node) -> None:

@@ -31,9 +31,11 @@ from deviceplugin.testing.hardware.tools import (
     Tool,
     ToolGpu,
     ask,
+    measured,
     parse_settings,
     with_links,
 )
+from deviceplugin.testing.hardware.values import Values
 from deviceplugin.testing.hardware.verdict import (
     Check,
     differ,
@@ -114,7 +116,8 @@ class Machine(Struct):
         checks = [self._discovered()]
         limits = {name: s["max_per_container"] for name, s in self.found["sharing"].items()}
         async with running(self.host_root) as node:
-            steps = Steps(node, self.found["resources"], limits, self.host_root, watch_s)
+            planned = self.found["resources"]
+            steps = Steps(node, planned, limits, self.host_root, watch_s, tools=self._measuring)
             checks += await steps.take()
         self.answers = steps.answers
         checks += [check for tool in TOOLS for check in self._compared(tool)]
@@ -192,6 +195,16 @@ class Machine(Struct):
                 yield not_available(tool.name, told)
         elif told or ours:
             yield from compare(tool, told, self.found["devices"])
+
+    def _measuring(self) -> Mapping[str, Values | str]:
+        """What the tools that told of GPUs which we find measure now, or why one does not say
+        it."""
+        return {
+            tool.name: measured(tool, self.outputs[_file_name(tool.command)])
+            for tool in TOOLS
+            if not isinstance(self.tools[tool.name], str)
+            and whole_gpus(self.found["devices"], tool.vendor)
+        }
 
     def _settings(self) -> Iterator[Check]:
         """Whether the settings are as they were before."""

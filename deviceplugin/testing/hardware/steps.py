@@ -5,7 +5,7 @@ import contextlib
 import stat
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.answers import Merged, merge_answers
 from deviceplugin.testing.hardware.daemon import LIMIT_S, Running
+from deviceplugin.testing.hardware.values import Values, compared, of_page
 from deviceplugin.testing.hardware.verdict import (
     Check,
     agree,
@@ -27,8 +28,9 @@ from deviceplugin.testing.pods import AdmissionError
 Document = dict[str, Any]  # JSON
 SETTLE_S = 5.0
 _TELEMETRY = ("temperature", "power", "energy", "utilization", "memory_used")
-_SERIES = b"deviceplugin_gpu_"
+_SERIES = "deviceplugin_gpu_"
 POLL_S = 0.2
+NEXT_S = 1.5  # samples are a second apart
 ROUND_S = 5.0  # the first samples come a second after the first devices
 _BAD_LEVELS = frozenset({"error", "critical"})
 
@@ -36,6 +38,7 @@ _BAD_LEVELS = frozenset({"error", "critical"})
 class Steps(Struct):
     """The steps with a daemon that runs; `planned` is `resources` of the document of `discover`.
 
+    `tools` asks the vendors' tools what they measure, by their names, or why they do not tell;
     `answers` is what each resource's containers were given, for the capture.
     """
 
@@ -44,6 +47,7 @@ class Steps(Struct):
     limits: Mapping[str, int | None]
     host_root: Path
     watch_s: float
+    tools: Callable[[], Mapping[str, Values | str]] = dict
     answers: dict[str, Document] = field(default_factory=dict)
 
     async def take(self) -> list[Check]:
@@ -56,7 +60,7 @@ class Steps(Struct):
             checks += [await self._allocate(name), await self._prefer(name)]
         if self.node.stub.capacity():
             checks.append(await self._health())
-        checks.append(await asyncio.to_thread(self._telemetry))
+        checks += await asyncio.to_thread(self._telemetry)
         status = await self.node.end()
         return [*checks, self._log(), self._end(status)]
 
@@ -162,25 +166,37 @@ class Steps(Struct):
             for known in stub.devices(name).values()
         }
 
-    def _telemetry(self) -> Check:
+    def _telemetry(self) -> list[Check]:
+        """Whether GPUs are measured, and what each tool says of the same."""
         if not self.node.stub.capacity():
-            return not_available("telemetry", "no device is listed")
+            return [not_available("telemetry", "no device is listed")]
         address = next(
             (e["address"] for e in self.node.events() if e.get("event") == "metrics_served"), None
         )
         if address is None:
-            return differ("telemetry", "no metrics are served")
-        own: set[str] = set()
-        ends = time.monotonic() + ROUND_S
+            return [differ("telemetry", "no metrics are served")]
         try:
-            while not (found := _measured(own)) and time.monotonic() < ends:
-                time.sleep(POLL_S)
-                own = _series(f"http://{address}/metrics")
+            return self._measured(f"http://{address}/metrics")
         except OSError as error:
-            return differ("telemetry", f"/metrics: {error}")
-        if own and not found:
-            return not_available("telemetry", "the driver tells no " + " or ".join(_TELEMETRY))
-        return judged("telemetry", [] if found else ["no series of it"], ", ".join(found))
+            return [differ("telemetry", f"/metrics: {error}")]
+
+    def _measured(self, url: str) -> list[Check]:
+        page, ends = "", time.monotonic() + ROUND_S
+        while not (found := _measured(page)) and time.monotonic() < ends:
+            time.sleep(POLL_S)
+            page = _page(url)
+        if not found and _SERIES in page:
+            return [not_available("telemetry", "the driver tells no " + " or ".join(_TELEMETRY))]
+        checks = [judged("telemetry", [] if found else ["no series of it"], ", ".join(found))]
+        tools = self.tools() if found else {}
+        time.sleep(NEXT_S if tools else 0)  # a round after what they say
+        before, after = of_page(page), of_page(_page(url))
+        for name, told in tools.items():
+            if isinstance(told, str):
+                checks.append(not_available(f"{name}: measured", told))
+            else:
+                checks += compared(name, told, before, after)
+        return checks
 
     def _log(self) -> Check:
         events = self.node.events()
@@ -248,12 +264,12 @@ def _line(event: Document) -> str:
     return f"{event.get('event')}: " + " ".join(f"{k}={v}" for k, v in sorted(shown.items()))[:300]
 
 
-def _measured(names: set[str]) -> list[str]:
+def _measured(page: str) -> list[str]:
+    names = {line.partition("{")[0] for line in page.splitlines() if line.startswith(_SERIES)}
     return [word for word in _TELEMETRY if any(word in name for name in names)]
 
 
-def _series(url: str) -> set[str]:
-    """The names of series of GPUs that a page has."""
+def _page(url: str) -> str:
     with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:  # noqa: S310  # our own http URL
-        names = {line.partition(b"{")[0] for line in answer}
-    return {name.decode() for name in names if name.startswith(_SERIES)}
+        content: bytes = answer.read()
+    return content.decode()

@@ -18,6 +18,14 @@ from msgspec.structs import replace
 
 from deviceplugin.host.pci import parse_address
 from deviceplugin.testing.hardware.topology import parse_topology
+from deviceplugin.testing.hardware.values import (
+    XPU_METRICS,
+    Values,
+    of_amd_smi,
+    of_nvidia_smi,
+    of_xpu_smi,
+    xpu_devices,
+)
 
 LIMIT_S = 30.0
 _MIB = re.compile(r"(\d+) MiB")
@@ -80,6 +88,34 @@ def ask(command: tuple[str, ...], limit_s: float = LIMIT_S) -> Output:
         said = (done.stderr.decode("utf-8", "replace").strip() or text.strip()).partition("\n")[0]
         return Output(problem=f"{spelled} ended with status {done.returncode}: {said}"[:300])
     return Output(text=text)
+
+
+def measured(tool: Tool, listed: str) -> Values | str:
+    """What a tool measures now, or why it does not say it; `listed` is what it printed of its
+    GPUs."""
+    try:
+        command = _measuring(tool, listed)
+        output = ask(command)
+        return output.problem or _values(tool, output.text, listed)
+    except ValueError as error:
+        return f"what {tool.name} measures cannot be read: {error}"
+
+
+def _measuring(tool: Tool, listed: str) -> tuple[str, ...]:
+    if tool.vendor == "amd":
+        return ("amd-smi", "metric", "--json")
+    if tool.vendor == "intel":
+        devices = ",".join(xpu_devices(listed))
+        return ("xpu-smi", "dump", "-d", devices, "-m", XPU_METRICS, "-n", "1")
+    return tool.command
+
+
+def _values(tool: Tool, text: str, listed: str) -> Values:
+    if tool.vendor == "amd":
+        return of_amd_smi(text, listed)
+    if tool.vendor == "intel":
+        return of_xpu_smi(text, xpu_devices(listed))
+    return of_nvidia_smi(text)
 
 
 def parse_nvidia_smi(text: str) -> tuple[ToolGpu, ...]:

@@ -2,14 +2,15 @@
 
 drivers/gpu/drm/amd/include/kgd_pp_interface.h. The revisions are no extensions of each other: each
 has offsets of its own, and a number of all ones is one that the GPU does not have. Energy counts
-2^-16 J since format 1.4. What is ambiguous there (PCIe bandwidth in GB/s or Mbit/s, the throttler's
-residencies) is left out.
+2^-16 J since format 1.4. PCIe bandwidth is left out: the kernel says GB/s of it, AMD's library
+Mbit/s, and the number does not tell which.
 """
 
 import struct
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 _HEADER = struct.Struct("<HBB")
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
@@ -28,6 +29,12 @@ _ENERGY = {
 # Partitions: offset of the first, size of each.
 _PARTITIONS = {6: (312, 168), 7: (344, 232), 8: (344, 376)}
 _THROTTLE_1_3 = 112
+# Where the number of replays is behind energy, by revision.
+_REPLAYS = {4: 64, 5: 64, 6: 88, 7: 88, 8: 88}
+# Behind energy and the clock, since 1.6: rounds of the firmware, then those in which it held the
+# clocks down for a reason.
+_ROUNDS = 16
+_RESIDENCIES = ("prochot", "power_cap", "thermal_socket", "thermal_vr", "thermal_memory")
 # Bits of indep_throttle_status (amdgpu_smu.h, SMU_THROTTLER_*).
 _REASONS = {"power_cap": 0xFFFF, "current": 0xFFFF << 16, "thermal": 0xFFFF << 32}
 
@@ -44,6 +51,9 @@ class GpuMetrics(Struct, frozen=True, kw_only=True):
     energy_j: float | None = None
     throttled: Mapping[str, bool] = field(default_factory=dict)
     partitions: tuple[float | None, ...] = ()
+    pcie_replays: int | None = None
+    rounds: int | None = None
+    residencies: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_gpu_metrics(content: bytes) -> GpuMetrics | None:
@@ -79,15 +89,32 @@ def _newer(content: bytes, revision: int) -> GpuMetrics | None:
     if len(content) < 16:
         return None
     offset = _ENERGY[revision].get(_HEADER.unpack_from(content)[0])
-    energy = None if offset is None else _number(_U64, content, offset)
+    if offset is None:
+        return _same_in_all(content)
+    energy = _number(_U64, content, offset)
+    return replace(
+        _same_in_all(content),
+        energy_j=None if energy is None else energy * _JOULES,
+        partitions=tuple(_partitions(content, revision)),
+        pcie_replays=_number(_U64, content, offset + _REPLAYS[revision]),
+        rounds=_number(_U32, content, offset + _ROUNDS) if revision >= 6 else None,
+        residencies=_residencies(content, offset + _ROUNDS) if revision >= 6 else {},
+    )
+
+
+def _residencies(content: bytes, offset: int) -> Mapping[str, int]:
+    places = ((name, offset + 4 * n) for n, name in enumerate(_RESIDENCIES, 1))
+    found = {name: _number(_U32, content, place) for name, place in places}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _same_in_all(content: bytes) -> GpuMetrics:
     return GpuMetrics(
         compute=_percent(content, 12),
         memory=_percent(content, 14),
         hotspot_c=_number(_U16, content, 4),
         memory_c=_number(_U16, content, 6),
         power_w=_number(_U16, content, 10),
-        energy_j=None if energy is None else energy * _JOULES,
-        partitions=() if offset is None else tuple(_partitions(content, revision)),
     )
 
 

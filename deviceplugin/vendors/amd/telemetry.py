@@ -2,25 +2,31 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from deviceplugin.errors import DiscoveryError
 from deviceplugin.host import Host
 from deviceplugin.host.drm_clients import Client, Shares, read_clients
 from deviceplugin.host.hwmon import Monitor, read_monitor
 from deviceplugin.host.kfd import TOPOLOGY
+from deviceplugin.host.optional import optional_int, optional_text
 from deviceplugin.host.pci import DEVICES
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.vendor import DeviceProcess, Measured, Sample
+from deviceplugin.vendor import DeviceProcess, Sample
+from deviceplugin.vendor.measuring import (
+    MICRO,
+    PERCENT,
+    Rates,
+    Values,
+    fan_speeds,
+    measured,
+    temperatures,
+)
 from deviceplugin.vendors.amd.gpu_metrics import GpuMetrics, parse_gpu_metrics
 from deviceplugin.vendors.amd.gpus import AMDGPU
 from deviceplugin.vendors.amd.health import BAD_PAGES, parse_bad_pages, read_counters
 from deviceplugin.vendors.amd.kfd import read_generation, read_topology
 
-Labels = tuple[tuple[str, str], ...]
-Values = Iterator[tuple[str, float, Labels]]
-
-MICRO, MILLI, PERCENT = 1e-6, 1e-3, 1e-2
 # temp*_label of amdgpu's monitor.
 SENSORS = {"edge": "gpu", "junction": "hotspot", "mem": "memory"}
 _PAGES = {"R": "retired", "P": "pending", "F": "failed"}
@@ -36,6 +42,7 @@ class Meter:
         self._generation: str | None = None
         self._nodes: Mapping[int, int] = {}
         self._shares = Shares()
+        self._rates = Rates()
 
     def sample(self, devices: Sequence[Device]) -> Sample:
         """A GPU and its partitions; raises DiscoveryError where the GPU cannot be read at all."""
@@ -46,9 +53,9 @@ class Meter:
         if not self._host.exists(path):
             raise DiscoveryError(f"{path} is gone")
         metrics = self._metrics(path)
-        found = [_measured(gpu, value) for value in self._values(path, gpu, metrics)]
+        found = measured(gpu, self._values(path, gpu, metrics))
         for part in parts:
-            found += [_measured(part, value) for value in self._part_values(part, gpu, metrics)]
+            found += measured(part, self._part_values(part, gpu, metrics))
         return Sample(measured=tuple(found))
 
     def processes(self, devices: Sequence[Device]) -> tuple[DeviceProcess, ...]:
@@ -74,12 +81,22 @@ class Meter:
         if monitor is not None:
             yield from _monitored(monitor)
         yield from _of_metrics(metrics, monitored=monitor is not None)
+        yield from self._residencies(gpu, metrics)
         replays = self._number(path, "pcie_replay_count")
+        replays = metrics.pcie_replays if replays is None else replays
         if replays is not None:
             yield "pcie_replays_total", float(replays), ()
         yield from self._errors(path)
         if gpu.ecc is not None:
             yield "ecc_enabled", float(gpu.ecc), ()
+
+    def _residencies(self, gpu: Device, metrics: GpuMetrics) -> Values:
+        """The parts of the firmware's rounds since the last time; it counts in 32 bits, so at
+        times there is a round without."""
+        for reason, count in metrics.residencies.items():
+            part = self._rates.over((gpu.id, reason), count, metrics.rounds or 0)
+            if part is not None:
+                yield "throttled_ratio", min(part, 1.0), (("reason", reason),)
 
     def _utilization(self, path: str, metrics: GpuMetrics) -> Values:
         files = {"compute": "gpu_busy_percent", "memory": "mem_busy_percent"}
@@ -102,7 +119,7 @@ class Meter:
         if xgmi is not None:
             for place, kind in enumerate(("uncorrected", "corrected")):
                 yield "link_errors_total", float(xgmi[place]), (("link", "xgmi"), ("kind", kind))
-        pages = self._text(f"{path}/ras/{BAD_PAGES}")
+        pages = optional_text(self._host, f"{path}/ras/{BAD_PAGES}")
         if pages is not None:
             flags = parse_bad_pages(pages)
             for flag, state in _PAGES.items():
@@ -135,21 +152,7 @@ class Meter:
         return self._number(f"{TOPOLOGY}/nodes/{numbers[0]}/mem_banks/0", "used_memory")
 
     def _number(self, path: str, file: str) -> int | None:
-        try:
-            return self._host.read_int(f"{path}/{file}")
-        except DiscoveryError:
-            return None
-
-    def _text(self, path: str) -> str | None:
-        try:
-            return self._host.read_text(path)
-        except DiscoveryError:
-            return None
-
-
-def _measured(device: Device, value: tuple[str, float, Labels]) -> Measured:
-    metric, number, labels = value
-    return Measured(metric=metric, device=device.id, value=number, labels=labels)
+        return optional_int(self._host, f"{path}/{file}")
 
 
 def _memory(total: int | None, used: int | None) -> Values:
@@ -161,32 +164,14 @@ def _memory(total: int | None, used: int | None) -> Values:
         yield "memory_free_bytes", float(max(total - used, 0)), ()
 
 
-def _temperatures(monitor: Monitor) -> Values:
-    for number, label in monitor.sensors("temp"):
-        sensor = SENSORS.get(label or "")
-        if sensor is None:
-            continue
-        value = monitor.number(f"temp{number}_input")
-        if value is not None:
-            yield "temperature_celsius", value * MILLI, (("sensor", sensor),)
-        for limit, file in (("slowdown", "crit"), ("shutdown", "emergency")):
-            value = monitor.number(f"temp{number}_{file}")
-            if value:
-                labels = (("sensor", sensor), ("limit", limit))
-                yield "temperature_limit_celsius", value * MILLI, labels
-
-
 def _monitored(monitor: Monitor) -> Values:
-    yield from _temperatures(monitor)
+    yield from temperatures(monitor, lambda _, label: SENSORS.get(label or ""))
     yield from _power(monitor)
     for clock, file in (("sm", "freq1_input"), ("memory", "freq2_input")):
         hertz = monitor.number(file)
         if hertz is not None:
             yield "clock_hertz", float(hertz), (("clock", clock),)
-    for number, _ in monitor.sensors("fan"):
-        speed = monitor.number(f"fan{number}_input")
-        if speed is not None:
-            yield "fan_rpm", float(speed), (("fan", str(number)),)
+    yield from fan_speeds(monitor)
     speed, highest = monitor.number("pwm1"), monitor.number("pwm1_max")
     if speed is not None and highest:
         yield "fan_ratio", speed / highest, (("fan", "1"),)

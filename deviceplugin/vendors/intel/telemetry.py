@@ -1,7 +1,8 @@
-"""What sysfs and the hardware monitor say of an Intel GPU, by xe or i915.
+"""What sysfs, the hardware monitor and the PMU say of an Intel GPU, by xe or i915.
 
-There is no percentage in sysfs: how long a GT was awake is the difference of its idle time, and
-what engines did is only in the fdinfo of processes. A virtual function has none of these files.
+There is no percentage in sysfs: how long a GT was awake is the difference of its idle time, what
+engines did is counted by the PMU, or else told by the fdinfo of processes. A virtual function has
+none of these files.
 """
 
 import time
@@ -12,27 +13,45 @@ from deviceplugin.host import Host
 from deviceplugin.host.drm_clients import Client, Shares, read_clients
 from deviceplugin.host.hwmon import Monitor, read_monitor
 from deviceplugin.host.numbers import numbered
+from deviceplugin.host.optional import optional_int, optional_names
 from deviceplugin.host.pci import DEVICES
+from deviceplugin.host.perf import Open, open_counter
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.vendor import DeviceProcess, Measured, Sample
+from deviceplugin.vendor import DeviceProcess, Sample
+from deviceplugin.vendor.measuring import (
+    MEGA,
+    MICRO,
+    MILLI,
+    Rates,
+    Values,
+    fan_speeds,
+    measured,
+    temperatures,
+)
+from deviceplugin.vendors.intel.engines import Engines
 
-Labels = tuple[tuple[str, str], ...]
-Values = Iterator[tuple[str, float, Labels]]
-
-MICRO, MILLI, MEGA = 1e-6, 1e-3, 1e6
 DRIVERS = ("xe", "i915")
 SENSORS = {"pkg": "gpu", "package": "gpu", "vram": "memory"}
 _XE_SENSORS = {2: "gpu", 3: "memory"}  # sysfs-driver-intel-xe-hwmon, without labels
 _PREFIX = "reason_"
 _I915_PREFIX = "throttle_reason_"
+# Files of error_counter, which Intel's own i915 has and Linux' has not.
+_ERRORS = {"corrected": "correctable_", "uncorrected": "fatal_"}
 
 
 class Meter:
-    """Reads the files; keeps the counters of the last time. `clock` gives monotonic seconds."""
+    """Reads the files; keeps the counters of the last time. `clock` gives monotonic seconds,
+    `opener` opens counters of the PMU."""
 
-    def __init__(self, host: Host, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: Host,
+        clock: Callable[[], float] = time.monotonic,
+        opener: Open = open_counter,
+    ) -> None:
         self._host, self._clock = host, clock
-        self._last: dict[tuple[DeviceID, str], tuple[float, float]] = {}
+        self._rates = Rates(clock)
+        self._engines = Engines(host, self._rates, opener)
         self._shares = Shares()
 
     def sample(self, devices: Sequence[Device]) -> Sample:
@@ -43,9 +62,9 @@ class Meter:
             return Sample()
         if not self._host.exists(path):
             raise DiscoveryError(f"{path} is gone")
-        found = [_measured(gpu, value) for value in self._values(path, gpu)]
+        found = measured(gpu, self._values(path, gpu))
         for device in devices:
-            found += [_measured(device, value) for value in _known(device)]
+            found += measured(device, _known(device))
         return Sample(measured=tuple(found))
 
     def processes(self, devices: Sequence[Device]) -> tuple[DeviceProcess, ...]:
@@ -59,20 +78,19 @@ class Meter:
     def _values(self, path: str, gpu: Device) -> Values:
         monitor = read_monitor(self._host, path, *DRIVERS)
         if monitor is not None:
-            yield from _temperatures(monitor)
+            yield from temperatures(monitor, _names_of_sensors(monitor))
             yield from self._power(monitor, gpu)
-            for number, _ in monitor.sensors("fan"):
-                speed = monitor.number(f"fan{number}_input")
-                if speed is not None:
-                    yield "fan_rpm", float(speed), (("fan", str(number)),)
+            yield from fan_speeds(monitor)
         yield from self._clocks(path, gpu)
+        yield from self._engines.measure(gpu)
+        yield from _errors(self._host, path)
 
     def _power(self, monitor: Monitor, gpu: Device) -> Values:
         energy = monitor.first("energy1_input", "energy2_input")
         if energy is not None:
             joules = energy * MICRO
             yield "energy_joules_total", joules, ()
-            watts = self._rate(gpu.id, "energy", joules)
+            watts = self._rates.per_second((gpu.id, "energy"), joules)
             if watts is not None:
                 yield "power_watts", watts, ()
         limit = monitor.first("power1_max", "power1_cap")
@@ -82,36 +100,22 @@ class Meter:
     def _clocks(self, path: str, gpu: Device) -> Values:
         """Of the first GT that tells, the one that computes."""
         for gt in _gts(self._host, path):
-            clock = self._number(gt.clock)
+            clock = optional_int(self._host, gt.clock)
             if clock is None:
                 continue
             yield "clock_hertz", clock * MEGA, (("clock", "graphics"),)
-            idle = self._number(gt.idle)
-            rest = None if idle is None else self._rate(gpu.id, "idle", idle * MILLI)
+            idle = optional_int(self._host, gt.idle)
+            counter = (gpu.id, "idle")
+            rest = None if idle is None else self._rates.per_second(counter, idle * MILLI)
             if rest is not None:
                 yield "utilization_ratio", min(max(1 - rest, 0.0), 1.0), (("engine", "awake"),)
-            for name in _names(self._host, gt.reasons):
+            for name in optional_names(self._host, gt.reasons):
                 reason = name.removeprefix(gt.prefix)
-                stands = self._number(f"{gt.reasons}/{name}") if reason != name else None
+                file = f"{gt.reasons}/{name}"
+                stands = optional_int(self._host, file) if reason != name else None
                 if stands is not None:
                     yield "throttled", float(bool(stands)), (("reason", reason),)
             return
-
-    def _rate(self, device: DeviceID, counter: str, value: float) -> float | None:
-        """The counter's growth per second since the last time; None the first time, and after
-        it was set back."""
-        now = self._clock()
-        before = self._last.get((device, counter))
-        self._last[device, counter] = (value, now)
-        if before is None or now <= before[1] or value < before[0]:
-            return None
-        return (value - before[0]) / (now - before[1])
-
-    def _number(self, path: str) -> int | None:
-        try:
-            return self._host.read_int(path)
-        except DiscoveryError:
-            return None
 
 
 class _Gt:
@@ -122,8 +126,8 @@ class _Gt:
 
 
 def _gts(host: Host, path: str) -> Iterator[_Gt]:
-    for _, tile in numbered(_names(host, path), "tile"):
-        for _, gt in numbered(_names(host, f"{path}/{tile}"), "gt"):
+    for _, tile in numbered(optional_names(host, path), "tile"):
+        for _, gt in numbered(optional_names(host, f"{path}/{tile}"), "gt"):
             base = f"{path}/{tile}/{gt}"
             yield _Gt(
                 f"{base}/freq0/act_freq",
@@ -131,34 +135,36 @@ def _gts(host: Host, path: str) -> Iterator[_Gt]:
                 f"{base}/freq0/throttle",
                 _PREFIX,
             )
-    for _, card in numbered(_names(host, f"{path}/drm"), "card"):
-        for _, gt in numbered(_names(host, f"{path}/drm/{card}/gt"), "gt"):
+    for _, card in numbered(optional_names(host, f"{path}/drm"), "card"):
+        for _, gt in numbered(optional_names(host, f"{path}/drm/{card}/gt"), "gt"):
             base = f"{path}/drm/{card}/gt/{gt}"
             clock, idle = f"{base}/rps_act_freq_mhz", f"{base}/rc6_residency_ms"
             yield _Gt(clock, idle, base, _I915_PREFIX)
 
 
-def _names(host: Host, path: str) -> tuple[str, ...]:
-    try:
-        return host.read_names(path)
-    except DiscoveryError:
-        return ()
-
-
-def _temperatures(monitor: Monitor) -> Values:
+def _names_of_sensors(monitor: Monitor) -> Callable[[int, str | None], str | None]:
     plain = _XE_SENSORS if monitor.text("name") == "xe" else {1: "gpu"}
-    for number, label in monitor.sensors("temp"):
-        sensor = SENSORS.get(label or "") if label else plain.get(number)
-        if sensor is None:
-            continue
-        value = monitor.number(f"temp{number}_input")
-        if value is not None:
-            yield "temperature_celsius", value * MILLI, (("sensor", sensor),)
-        for limit, file in (("slowdown", "crit"), ("shutdown", "emergency")):
-            value = monitor.number(f"temp{number}_{file}")
-            if value:
-                labels = (("sensor", sensor), ("limit", limit))
-                yield "temperature_limit_celsius", value * MILLI, labels
+    return lambda number, label: SENSORS.get(label) if label else plain.get(number)
+
+
+def _errors(host: Host, path: str) -> Values:
+    """Sums over all GTs and parts; nothing where the driver does not count."""
+    for kind, prefix in _ERRORS.items():
+        counts = [
+            count
+            for folder in _error_folders(host, path)
+            for name in optional_names(host, folder)
+            if name.startswith(prefix)
+            if (count := optional_int(host, f"{folder}/{name}")) is not None
+        ]
+        if counts:
+            yield "ecc_errors_total", float(sum(counts)), (("kind", kind), ("since", "driver"))
+
+
+def _error_folders(host: Host, path: str) -> Iterator[str]:
+    for _, card in numbered(optional_names(host, f"{path}/drm"), "card"):
+        for _, gt in numbered(optional_names(host, f"{path}/drm/{card}/gt"), "gt"):
+            yield f"{path}/drm/{card}/gt/{gt}/error_counter"
 
 
 def _known(device: Device) -> Values:
@@ -167,11 +173,6 @@ def _known(device: Device) -> Values:
         yield "memory_total_bytes", float(device.memory_bytes), ()
     if device.ecc is not None:
         yield "ecc_enabled", float(device.ecc), ()
-
-
-def _measured(device: Device, value: tuple[str, float, Labels]) -> Measured:
-    metric, number, labels = value
-    return Measured(metric=metric, device=device.id, value=number, labels=labels)
 
 
 def _process(

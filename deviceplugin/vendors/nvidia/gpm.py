@@ -10,10 +10,10 @@ from typing import Any
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import DeviceID
+from deviceplugin.vendor.measuring import Labels, Values
 from deviceplugin.vendors.nvidia.codes import FATAL
 from deviceplugin.vendors.nvidia.library import Nvml
 
-Labels = tuple[tuple[str, str], ...]
 APART_S = 0.1
 _MIB = float(1 << 20)
 # nvml.h, NVML_GPM_METRIC_*: metric, labels and the factor to the base unit (percent, MiB/s).
@@ -49,7 +49,7 @@ class Gpm:
 
     def measure(
         self, device: DeviceID, take: Callable[[Any], None], *, instance: bool = False
-    ) -> Iterator[tuple[str, float, Labels]]:
+    ) -> Values:
         """What the device did since the last time; nothing the first time and before Hopper."""
         now_s, last = time.monotonic(), self._last.get(device)
         if device in self._without or (last and now_s - last[1] < APART_S):

@@ -49,8 +49,9 @@ class Mps:
     TITLE = "MPS"
     DEVICES = "whole NVIDIA GPUs"
     ADVICE = (
-        "see whether the driver with nvidia-cuda-mps-control is installed, the logs below the MPS"
-        " root, and whether another MPS uses the GPU"
+        "see whether the driver with nvidia-cuda-mps-control is installed, what it printed to"
+        " log/output.log of the resource's folder below sharing.mps.root, and its logs beside"
+        " that, and whether another MPS uses the GPU"
     )
     SETTINGS: type[msgspec.Struct] = MpsSettings
 
@@ -119,6 +120,7 @@ class MpsLaunch(msgspec.Struct, frozen=True):
             env=frozen(env),
             folders=tuple(f"{folder}/{name}" for name in OWN_FOLDERS),
             links=frozen({f"{folder}/pipe/control": f"{folder}/client/control"}),
+            output=f"{folder}/log/output.log",
             probe=Command(arguments=client, text=f"{PROBE}\n"),
             setup=tuple(Command(arguments=client, text=f"{line}\n") for line in limits(shared)),
         )

@@ -5,21 +5,18 @@ Left out for its price (on an H200, driver 580): nvmlDeviceGetPcieThroughput, 20
 place of which GPM has the rates since Hopper.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from deviceplugin.errors import LibraryError
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.vendor import Measured, Sample
+from deviceplugin.vendor import Sample
+from deviceplugin.vendor.measuring import MEGA, MILLI, NANO, PERCENT, Labels, Values, measured
 from deviceplugin.vendors.nvidia.codes import FATAL, NOT_SUPPORTED
 from deviceplugin.vendors.nvidia.gpm import Gpm
 from deviceplugin.vendors.nvidia.library import Nvml
 
-Labels = tuple[tuple[str, str], ...]
-Values = Iterator[tuple[str, float, Labels]]
-
-MILLI, MEGA, PERCENT, NANO = 1e-3, 1e6, 1e-2, 1e-9
 MEMORY_V2 = 0x02000028  # nvml.h, nvmlMemory_v2
 
 # Metric, its labels, NVML's function and what it is given, and the factor to the base unit.
@@ -110,12 +107,12 @@ class Meter:
         """A GPU and its instances; raises LibraryError where the GPU cannot be asked at all."""
         gpu, *parts = devices
         handle = self._nvml.call("nvmlDeviceGetHandleByUUID", gpu.id)
-        found = [_measured(gpu, value) for value in self._values(handle, gpu)]
+        found = measured(gpu, self._values(handle, gpu))
         lost = []
         for part in parts:
             try:
                 own = self._nvml.call("nvmlDeviceGetHandleByUUID", part.id)
-                found += [_measured(part, v) for v in self._part_values(own, handle, part)]
+                found += measured(part, self._part_values(own, handle, part))
             except LibraryError:
                 lost.append(part.id)
         return Sample(measured=tuple(found), lost=tuple(lost))
@@ -178,11 +175,6 @@ def field_value(answer: Any) -> float | None:
     """A field's value by its type, None for a type that is not known."""
     member = _MEMBERS.get(answer.valueType)
     return None if member is None else float(getattr(answer.value, member))
-
-
-def _measured(device: Device, value: tuple[str, float, Labels]) -> Measured:
-    metric, number, labels = value
-    return Measured(metric=metric, device=device.id, value=number, labels=labels)
 
 
 def _numbers(

@@ -54,6 +54,9 @@ def install(programs: Path) -> Install:
     return make
 
 
+_INSIDE = ("total", "current_ecc", "current_mig", "gpu_temp")  # of another element
+
+
 def nvidia_smi_xml(gpus: Sequence[Gpu], **changes: str) -> str:
     """What `nvidia-smi -q -x` prints of them; `changes` replace texts by element name."""
     inner = "\n".join(_gpu_xml(gpu, changes) for gpu in gpus)
@@ -78,7 +81,10 @@ def _gpu_xml(gpu: Gpu, changes: dict[str, str]) -> str:
         "serial": gpu.serial or "N/A",
         "persistence_mode": "Enabled",
         "compute_mode": "Default",
-    } | {k: v for k, v in changes.items() if k not in ("total", "current_ecc", "current_mig")}
+    } | {k: v for k, v in changes.items() if k not in _INSIDE}
+    temperature = changes.get("gpu_temp", f"{gpu.temperature_c} C")
+    power = f"{(gpu.power_usage_mw or 0) / 1000:.2f} W"
+    used = f"{(gpu.memory_used_bytes or 0) >> 20} MiB"
     total = changes.get("total", f"{(gpu.memory_total_bytes or 0) >> 20} MiB")
     mode = changes.get("current_mig", mig)
     ecc = changes.get("current_ecc", "Enabled")
@@ -89,7 +95,10 @@ def _gpu_xml(gpu: Gpu, changes: dict[str, str]) -> str:
             f"<mig_mode><current_mig>{mode}</current_mig><pending_mig>{mig}</pending_mig></mig_mode>",
             f"<mig_devices>{devices or 'None'}</mig_devices>",
             f"<pci><pci_bus_id>{gpu.bus_id}</pci_bus_id></pci>",
-            f"<fb_memory_usage><total>{total}</total><used>3 MiB</used></fb_memory_usage>",
+            f"<fb_memory_usage><total>{total}</total><used>{used}</used></fb_memory_usage>",
+            f"<temperature><gpu_temp>{temperature}</gpu_temp></temperature>",
+            f"<gpu_power_readings><power_draw>{power}</power_draw></gpu_power_readings>",
+            f"<utilization><gpu_util>{gpu.utilization_gpu_percent} %</gpu_util></utilization>",
             f"<ecc_mode><current_ecc>{ecc}</current_ecc><pending_ecc>Enabled</pending_ecc></ecc_mode>",
             f"<processes>{_PROCESS}</processes>",
             f"<accounted_processes>{_PROCESS}</accounted_processes>",

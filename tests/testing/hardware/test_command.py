@@ -79,6 +79,8 @@ def test_an_nvidia_machine_agrees_with_nvidia_smi(
     assert checks["health watch"] == "agree: no change in 0.2 s; 4 Healthy, 0 Unhealthy"
     assert checks["nvidia-smi: links"] == "agree: NODE"
     assert checks["nvidia-smi: partitions"] == "agree: 2 in all"
+    assert checks["nvidia-smi: temperature measured"].startswith("agree: ")
+    assert " °C beside " in checks["nvidia-smi: temperature measured"]
     assert checks["settings unchanged"] == "agree: 18 settings"
     capture = tmp_path / "captures/three"
     kept = "".join(path.read_text() for path in capture.iterdir())
@@ -112,7 +114,7 @@ def test_a_machine_that_differs_is_told_and_ends_with_status_1(
     a100s: NvmlDouble, host: Path, install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     xml = nvidia_smi_xml(a100s.scenario.gpus[:2], total="81920 MiB")
-    later = nvidia_smi_xml(a100s.scenario.gpus[:2], persistence_mode="Disabled")
+    later = nvidia_smi_xml(a100s.scenario.gpus[:2], persistence_mode="Disabled", gpu_temp="99 C")
     install("nvidia-smi", **{"q-x": xml, "q-x.later": later})
     status, checks = run(host, capsys)
     assert status == 1
@@ -120,6 +122,7 @@ def test_a_machine_that_differs_is_told_and_ends_with_status_1(
         "nvidia-smi: count",
         "nvidia-smi: PCI address",
         "nvidia-smi: memory",
+        "nvidia-smi: temperature measured",
         "settings unchanged",
     }
     assert "was Enabled and is Disabled" in checks["settings unchanged"]
