@@ -122,7 +122,7 @@ def match_text(document: Document) -> str:
     found = sum(one["matches"] is True for one in document["devices"])
     lines = [f"{found} of {len(rows)} devices match"]
     if has_errors(document):
-        lines.append("on an error nothing is allocated here: ask for what a device may lack with ?, as in")
+        lines.append("on an error nothing is allocated on this node; what a device may lack:")
         lines.append('device.attributes["gpu.nvidia.com"].?profile.orValue("") == "1g.5gb"')
     shown = [table(("DRIVER", "DEVICE", "ID", "MATCHES"), rows)] if rows else []
     return "\n\n".join((*shown, "\n".join(lines))) + "\n"
