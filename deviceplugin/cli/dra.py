@@ -14,6 +14,7 @@ from deviceplugin.dra.names import driver_of, published
 from deviceplugin.dra.node import Driver, InCluster, Wiring
 from deviceplugin.dra.report import dra_document
 from deviceplugin.dra.section import dra_section
+from deviceplugin.dra.slices import TAINTS_SINCE
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
@@ -43,7 +44,9 @@ async def _no_edits(device: Device) -> tuple[Any, Any]:
     raise VendorError(f"{device.id} is given to nobody here")
 
 
-async def look_dra(config: Config, modules: Sequence[VendorModule], minor: int) -> Document:
+async def look_dra(
+    config: Config, modules: Sequence[VendorModule], minor: int = TAINTS_SINCE
+) -> Document:
     """The slices that the hardware as it is now makes; nothing is claimed."""
     store = InventoryStore(time.time)
     host = Host(config.host_root)
@@ -139,15 +142,9 @@ def _verdict(one: Document) -> str:
     return "yes" if one["matches"] else "no"
 
 
-def summary(document: Document) -> list[Document]:
-    """A driver in a line, for `discover`."""
-    return [
-        {
-            "driver": driver["driver"],
-            "slices": driver["slices"],
-            "devices": len(driver["devices"]),
-            "tainted": sum(bool(one["taints"]) for one in driver["devices"]),
-            "claims": {one["name"]: one["claims"] for one in driver["devices"] if one["claims"]},
-        }
-        for driver in document["drivers"]
-    ]
+def dra_remarks(document: Document) -> Iterator[str]:
+    """What `check --node` says of the slices that this node would have."""
+    for driver in document["drivers"]:
+        what = f"{len(driver['devices'])} devices in {driver['slices']} slices"
+        yield f"dra: driver {driver['driver']} publishes {what}"
+        yield from (f"dra: {driver['driver']}: {text}" for text in driver["left_out"])
