@@ -119,6 +119,22 @@ def test_a_claim_outlives_restarts_of_the_kubelet_and_a_killed_daemon(dra: DraNo
     until(lambda: not any(one["claims"] for one in dra.shown().values()), "nothing is held")
 
 
+def test_a_rollout_costs_no_claim_and_no_slice(dra: DraNode) -> None:
+    with dra.applied(dra.claiming("e2e-rollout", a_class(dra))) as (name,):
+        before, results = dra.node.main(name)["containerID"], dra.allocated(name)
+        published, old = _uids(dra), dra.node.ready_daemon()
+        kubectl("rollout", "restart", "daemonset/deviceplugin", "-n", NAMESPACE)
+        kubectl("rollout", "status", "daemonset/deviceplugin", "-n", NAMESPACE, "--timeout=170s")
+        until(lambda: dra.node.ready_daemon() not in ("", old), "another pod serves")
+        shown = dra.shown()
+        for one in results:
+            assert shown[one["driver"], one["device"]]["claims"] == [f"default/{name}"]
+        assert dra.node.main(name)["containerID"] == before
+        assert _uids(dra) == published
+    with dra.applied(dra.claiming("e2e-rolled", a_class(dra))) as (name,):
+        dra.node.main(name)
+
+
 def _restarts(dra: DraNode) -> int:
     """How often the kubelet has started the daemon's container again."""
     (pod,) = dra.node.daemon_pods()
