@@ -176,7 +176,7 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
 @format_option()
 def explain_choice(resource: str | None, size: str, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
-    from deviceplugin.cli.claims import claimed, claims_of  # noqa: PLC0415
+    from deviceplugin.cli.claims import with_holders  # noqa: PLC0415
     from deviceplugin.cli.explain import (  # noqa: PLC0415
         explain_once,
         explanation_text,
@@ -194,13 +194,11 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
         must_include=_ids(flags.pop("must_include") or ""),
         policy=flags.pop("policy"),
     )
-    document = view(flags, request_of(asked))
+    document = with_holders(view(flags, request_of(asked)), flags["state_dir"])
     if document is None:
         config, modules = load_here(flags)
         configure_logs("error", "console")
         document = asyncio.run(explain_once(config, modules, asked))
-    elif holders := claimed(claims_of(flags["state_dir"])):
-        document = {**document, "claims": holders}
     click.echo(rendered(document, form, explanation_text), nl=False)
 
 

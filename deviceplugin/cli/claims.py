@@ -43,3 +43,9 @@ def claimed(slices: Document | None) -> Mapping[str, str]:
         for one in driver["devices"]
         if one["claims"] and one["id"]
     }
+
+
+def with_holders(document: Document | None, state_dir: str | None) -> Document | None:
+    """The running daemon's document of `explain` with the claims that hold devices."""
+    holders = claimed(claims_of(state_dir)) if document is not None else {}
+    return {**document, "claims": dict(holders)} if document and holders else document

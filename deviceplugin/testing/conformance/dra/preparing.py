@@ -95,18 +95,21 @@ async def _compete(session: Session, driver: Driver) -> AsyncIterator[Finding]:
 
 async def _administer(session: Session, driver: Driver) -> AsyncIterator[Finding]:
     (name, *_) = session.names
-    owner, admin = session.claim([name]), session.claim([name], adminAccess=True)
-    before = told(await session.prepare(driver, owner))
+    owner, admin, third = session.claim([name]), session.claim([name]), session.claim([name])
+    session.administers(admin)
+    await session.prepare(driver, owner)
+    exclusive = isinstance(await session.prepare(driver, third), Refused)
+    await session.unprepare(driver, third)
     found = await session.prepare(driver, admin)
     problems = [f"refused: {found.text}"] if isinstance(found, Refused) else []
     await session.unprepare(driver, admin)
-    if told(await session.prepare(driver, owner)) != before:
-        problems.append("the other claim has another answer afterwards")
-    third = session.claim([name])
-    if not isinstance(await session.prepare(driver, third), Refused):
+    if isinstance(await session.prepare(driver, owner), Refused):
+        problems.append("the other claim has lost its device")
+    fourth = session.claim([name])
+    if exclusive and not isinstance(await session.prepare(driver, fourth), Refused):
         problems.append("the device was free after the admin's end")
     yield judged(23, problems, "given beside the other claim")
-    await session.unprepare(driver, third, owner)
+    await session.unprepare(driver, fourth, owner)
 
 
 async def _share(session: Session, driver: Driver) -> AsyncIterator[Finding]:

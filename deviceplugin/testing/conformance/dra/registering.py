@@ -9,7 +9,7 @@ from deviceplugin.kubelet.socket import is_listening, read_identity
 from deviceplugin.pb import pluginregistration_v1_pb2 as registration
 from deviceplugin.testing.conformance.dra.session import Session, told
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed
-from deviceplugin.testing.dra import KNOWN, DraKubelet, Driver
+from deviceplugin.testing.dra import KNOWN, ClaimName, DraKubelet, Driver
 from deviceplugin.testing.stalesocket import SOCKET_PATH_MAX_BYTES
 
 
@@ -26,8 +26,8 @@ async def register(session: Session) -> AsyncIterator[Finding]:
         await _refuse(socket)
         await session.need(lambda: session.api.devices, "a complete pool with devices")
         again = await session.wait(lambda: any(map(is_listening, session.kubelet.sockets())))
+        yield judged(6, () if again else ["its socket is gone"], "there after a refusal")
         async with session.registered() as driver:
-            yield judged(6, () if again else ["its socket is gone"], "registered after a refusal")
             yield judged(2, [text async for text in _alike(session, driver)], "all alike")
     finally:
         await session.subject.end()
@@ -98,7 +98,7 @@ async def _alike(session: Session, driver: Driver) -> AsyncIterator[str]:
 
 async def live_twice(session: Session) -> AsyncIterator[Finding]:
     """Lines 5 and 4: an end and a start, and a second instance beside the first."""
-    claim = session.claim([])
+    claim = ClaimName(uid="", name="")
     async with session.running() as driver:
         claim = session.claim(session.names[:1])
         before, slices = told(await session.prepare(driver, claim)), dict(session.api.slices)

@@ -7,6 +7,7 @@ from stat import S_IMODE
 
 from deviceplugin.testing.conformance.dra.preparing import cdi_names
 from deviceplugin.testing.conformance.dra.session import Refused, Session
+from deviceplugin.testing.conformance.losses import LostError
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, skipped
 from deviceplugin.testing.dra import Driver
 
@@ -60,11 +61,16 @@ async def _damaged(session: Session) -> AsyncIterator[Finding]:
     if not files:
         yield skipped(35, "the driver keeps no state in its directory")
         return
-    async with session.running() as driver:
-        found = await session.prepare(driver, claim)
-        problems = [f"the claim itself: {found.text}"] if isinstance(found, Refused) else []
-        yield judged(35, problems, f"it serves with {len(files)} damaged files")
-        await session.unprepare(driver, claim)
+    try:
+        async with session.running() as driver:
+            found = await session.prepare(driver, claim)
+            problems = [f"the claim itself: {found.text}"] if isinstance(found, Refused) else []
+            yield judged(35, problems, f"it serves with {len(files)} damaged files")
+            await session.unprepare(driver, claim)
+    except LostError as error:
+        yield failed(35, str(error))
+        for path in files:
+            path.unlink(missing_ok=True)
 
 
 async def _rebooted(session: Session) -> AsyncIterator[Finding]:

@@ -116,6 +116,12 @@ class Session:
         self.api.allocate(name.name, name.uid, devices, **result)
         return name
 
+    def administers(self, claim: ClaimName) -> None:
+        """It has admin access to what it was given."""
+        document = self.api.claims[claim.namespace, claim.name]
+        for result in document["status"]["allocation"]["devices"]["results"]:
+            result["adminAccess"] = True
+
     def delete(self, claim: ClaimName) -> None:
         """The object is gone."""
         self.api.claims.pop((claim.namespace, claim.name), None)
@@ -134,16 +140,17 @@ class Session:
         return found
 
     async def unprepare(self, driver: Driver, *claims: ClaimName) -> str:
-        """Why it was refused, empty where it was not."""
+        """Why any was refused, empty where none was."""
+        found = []
         for claim in claims:
             try:
                 await driver.unprepare(claim)
             except RefusedError as error:
                 self.errors.append(str(error))
-                return str(error)
+                found.append(str(error))
             except grpc.RpcError as error:
-                return f"{error}"
-        return ""
+                found.append(f"{error}")
+        return "; ".join(found)
 
     @property
     def names(self) -> list[str]:
