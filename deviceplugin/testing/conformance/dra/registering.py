@@ -7,9 +7,9 @@ import grpc
 
 from deviceplugin.kubelet.socket import is_listening, read_identity
 from deviceplugin.pb import pluginregistration_v1_pb2 as registration
-from deviceplugin.testing.conformance.dra.session import Session, told
+from deviceplugin.testing.conformance.dra.session import Refused, Session, told
 from deviceplugin.testing.conformance.verdict import Finding, failed, judged, passed
-from deviceplugin.testing.dra import KNOWN, ClaimName, DraKubelet, Driver
+from deviceplugin.testing.dra import KNOWN, DraKubelet, Driver
 from deviceplugin.testing.stalesocket import SOCKET_PATH_MAX_BYTES
 
 
@@ -98,14 +98,15 @@ async def _alike(session: Session, driver: Driver) -> AsyncIterator[str]:
 
 async def live_twice(session: Session) -> AsyncIterator[Finding]:
     """Lines 5 and 4: an end and a start, and a second instance beside the first."""
-    claim = ClaimName(uid="", name="")
     async with session.running() as driver:
-        claim = session.claim(session.names[:1])
+        (name, *_) = session.names
+        claim = session.claim([name])
         before, slices = told(await session.prepare(driver, claim)), dict(session.api.slices)
     problems = [f"{path} is left" for path in sockets_below(session)]
     problems += ["slices were taken away"] if session.api.slices.keys() != slices.keys() else []
     second = session.subject.another()
     async with session.running() as driver:
+        problems += [text async for text in _given_away(session, driver, name)]
         after = told(await session.prepare(driver, claim))
         problems += [f"prepared again: {before}, then {after}"] if before != after else []
         problems += ["slices were made anew"] if session.api.slices.keys() != slices.keys() else []
@@ -120,6 +121,14 @@ async def live_twice(session: Session) -> AsyncIterator[Finding]:
             yield judged(4, problems, "the second instance has the claim of the first")
     finally:
         await second.end()
+
+
+async def _given_away(session: Session, driver: Driver, name: str) -> AsyncIterator[str]:
+    rival = session.claim([name])
+    if not isinstance(await session.prepare(driver, rival), Refused):
+        yield f"{name} was given to another claim after the start"
+    await session.unprepare(driver, rival)
+    session.delete(rival)
 
 
 async def leave_alone(session: Session) -> AsyncIterator[Finding]:
