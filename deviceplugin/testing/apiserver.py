@@ -31,10 +31,8 @@ class ApiServer:
         self.slices: dict[str, Document] = {}
         self.claims: dict[tuple[str, str], Document] = {}
         self.failures: list[int] = []
-        self.away, self.conflicts = (
-            False,
-            0,
-        )  # all requests fail; so many writes end with a conflict
+        self.away = False  # every request fails
+        self.conflicts = 0  # so many writes end with a conflict
         self.refusals: list[str] = []
         self.requests: list[str] = []
         self._versions, self._lock = itertools.count(1), threading.Lock()
