@@ -11,7 +11,6 @@ from deviceplugin.testing.dra import Driver
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]+)?")
 WIPED_S, DELETED_S, SETTLED_S, QUIET_S = 2.0, 30.0, 10.0, 2.0
 SEPARATE_SINCE, TAINTS_BEFORE = 35, 4
-CONFLICT, AWAY = 409, 503
 
 
 async def publish(session: Session) -> AsyncIterator[Finding]:
