@@ -16,7 +16,7 @@ from deviceplugin.pb import pluginregistration_v1_pb2 as registration
 from deviceplugin.testing.apiserver import SLICES, ApiServer
 from deviceplugin.testing.dra import KNOWN
 
-DRIVER, COUNT, POLL_S = "gpu.example.com", 3, 0.02
+DRIVER, COUNT, POLL_S, SHARED = "gpu.example.com", 3, 0.02, "gpu-2"
 STREAMS = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
 Document = dict[str, Any]
 
@@ -115,6 +115,8 @@ class Small:
     def device(self, name: str) -> Document:
         attributes = {"type": {"string": "gpu"}, "driverVersion": {"version": "1.2.3"}}
         found: Document = {"name": name, "attributes": attributes}
+        if name == SHARED:
+            found["allowMultipleAllocations"] = True
         if name in self.broken:
             found["taints"] = [self.taint()]
         return found

