@@ -143,7 +143,7 @@ async def test_the_document_has_what_is_published_and_who_has_it(short_dir: Path
 
 def test_other_commands_say_who_has_a_claim() -> None:
     document = a_document(a_device(claims=["team/train"]), a_device("gpu-1"))
-    report = {"node": "n", "vendors": [], "devices": [], "resources": {}}
+    report = {"node": "n", "vendors": [], "devices": [], "resources": {}, "sharing": {}}
     text = report_text(with_slices(report, document))
     assert "gpu-0: team/train" in text
     assert with_slices(report, None) == report
@@ -158,6 +158,7 @@ def test_other_commands_say_who_has_a_claim() -> None:
         "must_include": [],
         "chosen": choice | {"gpus": [gpu | {"in_use_before_percent": 0}]},
         "runners_up": [],
+        "isolation": "none",
         "claims": claimed(document),
     }
     assert "not free: id-gpu-0: claim team/train" in explanation_text(explained)
