@@ -28,6 +28,7 @@ from deviceplugin.config.effective import effective
 from deviceplugin.config.load import load
 from deviceplugin.config.notices import notice_lines
 from deviceplugin.config.origins import PREFIX
+from deviceplugin.dra.section import dra_section
 from deviceplugin.run import run as serve
 from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.vendor import VendorModule
@@ -70,6 +71,7 @@ def run(**flags: str | None) -> None:
 @format_option()
 def discover(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.claims import claims_of, with_slices  # noqa: PLC0415
     from deviceplugin.cli.look import look  # noqa: PLC0415
     from deviceplugin.cli.tables import report_text  # noqa: PLC0415
 
@@ -79,6 +81,8 @@ def discover(form: str | None, **flags: str | None) -> None:
         config, modules = load_here(flags)
         configure_logs("error", "console")
         document = asyncio.run(look(config, modules))
+    else:
+        document = with_slices(document, claims_of(flags["state_dir"]))
     click.echo(rendered(document, form, report_text), nl=False)
 
 
@@ -143,7 +147,12 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
     from deviceplugin.cli.look import look  # noqa: PLC0415
 
     configure_logs("error", "console")
-    return list(node_remarks(config, asyncio.run(look(config, modules))))
+    found = list(node_remarks(config, asyncio.run(look(config, modules))))
+    if dra_section(config.sections).enabled:
+        from deviceplugin.cli.dra import dra_remarks, look_dra  # noqa: PLC0415  # where it is on
+
+        found += dra_remarks(asyncio.run(look_dra(config, modules)))
+    return found
 
 
 @cli.command("explain", help="Show which devices a container would get, why, and the runners-up.")
@@ -167,6 +176,7 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
 @format_option()
 def explain_choice(resource: str | None, size: str, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.claims import with_holders  # noqa: PLC0415
     from deviceplugin.cli.explain import (  # noqa: PLC0415
         explain_once,
         explanation_text,
@@ -184,7 +194,7 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
         must_include=_ids(flags.pop("must_include") or ""),
         policy=flags.pop("policy"),
     )
-    document = view(flags, request_of(asked))
+    document = with_holders(view(flags, request_of(asked)), flags["state_dir"])
     if document is None:
         config, modules = load_here(flags)
         configure_logs("error", "console")

@@ -101,6 +101,9 @@ def _sections(document: dict[str, Any]) -> Iterator[str]:
         [_gpu_row(gpu) for gpu in document["chosen"]["gpus"]],
     )
     yield "ids: " + " ".join(document["chosen"]["ids"])
+    if claims := document.get("claims"):
+        held = (f"{device}: claim {names}" for device, names in claims.items())
+        yield "not free: " + "; ".join(held)
     yield "Scores: less is better, compared from left to right; see docs/placement.md."
 
 

@@ -16,7 +16,8 @@ from deviceplugin.run import FLAGS, lines_of, status_of
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
-    ("This node", ("discover", "vendors", "explain", "health", "status", "runtime", "provision")),
+    ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
+    ("Its setup", ("runtime", "provision")),
     ("Operators", ("cordon", "uncordon")),
     ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),

@@ -97,15 +97,17 @@ def _status(ask: Ask) -> click.Command:
     @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
     @_common
     def status(form: str | None, *, watch: bool, state_dir: str | None) -> None:
-        from deviceplugin.cli.status import show_status  # noqa: PLC0415  # not a part of `run`
+        from deviceplugin.cli.claims import claimed, claims_of  # noqa: PLC0415  # not of `run`
+        from deviceplugin.cli.status import show_status, with_claims  # noqa: PLC0415
 
         shown = parse_format(form, ("table", "json"))
 
         def answer() -> Answer:
             try:
-                return ask(state_dir, {"operation": "status"})
+                found = ask(state_dir, {"operation": "status"})
             except NoDaemonError as error:
                 raise NoDaemonError(f"{error}; {_WITHOUT_DAEMON}") from error
+            return with_claims(found, claimed(claims_of(state_dir)))
 
         if not show_status(answer, shown, watch=watch):
             sys.exit(1)

@@ -1,9 +1,12 @@
 """Commands that print what people or other programs take: a schema, roles, rules, a runtime's
 configuration, a plan. None changes anything."""
 
+import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -16,6 +19,12 @@ from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.runtime.logs import configure_logs
 
+_release = click.option(
+    "--release",
+    metavar="1.N",
+    default="",
+    help="The Kubernetes release for which slices are shown. Default the newest that is known.",
+)
 # Those of deviceplugin.cli.alerts.
 RENDERED = (
     *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
@@ -128,4 +137,59 @@ def render_alerts(what: str, config: str | None) -> None:
     print_rules(what, found.sections)
 
 
-PRINTED = (schema, render, runtime, plan_partitions, alerts)
+@click.group(help="Show what claims can have here (dynamic resource allocation).")
+def dra() -> None:
+    """Its commands ask the running daemon, else they look at the node."""
+
+
+@dra.command(
+    "slices",
+    help="Show the ResourceSlices of this node, and which claims have what: as the running daemon"
+    " has them, else, or with other flags than --state-dir, as they would be published.",
+    short_help="Show the ResourceSlices of this node, and which claims have what.",
+)
+@settings_options((*LOOK_FLAGS, "state_dir"))
+@_release
+@format_option()
+def dra_slices(form: str | None, release: str, **flags: str | None) -> None:
+    from deviceplugin.cli.dra import slices_text  # noqa: PLC0415  # not a part of `run`
+
+    form = parse_format(form)
+    click.echo(rendered(_slices(flags, release), form, slices_text), nl=False)
+
+
+@dra.command(
+    "match",
+    help="Show which devices of this node a CEL selector of a claim or a DeviceClass takes. Ends"
+    " with status 1 where it ends with an error on one: nothing is allocated then.",
+    short_help="Show which devices a CEL selector takes.",
+)
+@click.argument("expression")
+@settings_options((*LOOK_FLAGS, "state_dir"))
+@_release
+@format_option()
+def dra_match(expression: str, form: str | None, release: str, **flags: str | None) -> None:
+    from deviceplugin.cli.dra import has_errors, match_text, matched  # noqa: PLC0415  # as above
+
+    form = parse_format(form)
+    document = matched(_slices(flags, release), expression)
+    click.echo(rendered(document, form, match_text), nl=False)
+    if has_errors(document):
+        sys.exit(1)
+
+
+def _slices(flags: Mapping[str, str | None], release: str) -> dict[str, Any]:
+    from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.dra import look_dra  # noqa: PLC0415
+    from deviceplugin.dra.report import minor_of  # noqa: PLC0415
+
+    minor = minor_of(release)
+    document = view(flags, {"operation": "dra", "release": release})
+    if document is None:
+        config, modules = load_here(flags)
+        configure_logs("error", "console")
+        document = asyncio.run(look_dra(config, modules, minor))
+    return document
+
+
+PRINTED = (schema, render, runtime, plan_partitions, alerts, dra)

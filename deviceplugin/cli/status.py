@@ -85,6 +85,14 @@ def _all(found: Answer) -> Iterator[Answer]:
         yield from device["partitions"]
 
 
+def with_claims(found: Answer, holders: Mapping[str, str]) -> Answer:
+    """The document with the claims that hold devices, by their ids."""
+    for device in _all(found):
+        if device["id"] in holders:
+            device["claims"] = holders[device["id"]]
+    return found
+
+
 def _rows(found: Answer) -> Iterator[tuple[str, ...]]:
     for device in found["devices"]:
         index = ABSENT if device["index"] is None else str(device["index"])
@@ -118,6 +126,8 @@ def bar(ratio: float | None) -> str:
 
 
 def _who(device: Answer) -> str:
+    if device.get("claims"):
+        return f"claim {device['claims']}"
     if device["held_by"] is None:
         return count(device["held"], "container") if device["held"] else ABSENT
     return listed(sorted({f"{h['namespace']}/{h['pod']}" for h in device["held_by"]})) or ABSENT

@@ -34,6 +34,7 @@ def _sections(report: Report) -> Iterator[str]:
     yield from _workloads(report)
     yield from _unavailable(report)
     yield from _not_held(report)
+    yield from _drivers(report)
     yield from _troubles(report)
 
 
@@ -80,6 +81,21 @@ def _not_held(report: Report) -> Iterator[str]:
     for name, sharing in report["sharing"].items():
         if reason := sharing.get("memory_not_held"):
             yield f"{name}: containers are not held to their memory: {reason}"
+
+
+def _drivers(report: Report) -> Iterator[str]:
+    """What claims can have; nothing where they are not served."""
+    rows = [
+        (d["driver"], *(str(d[key]) for key in ("slices", "devices", "tainted")), _claims(d))
+        for d in report.get("dra", ())
+    ]
+    if rows:
+        yield table(("DRA DRIVER", "SLICES", "DEVICES", "TAINTED", "CLAIMS"), rows)
+
+
+def _claims(driver: Report) -> str:
+    held = (f"{name}: {', '.join(claims)}" for name, claims in driver["claims"].items())
+    return "; ".join(held) or "-"
 
 
 def _resource_row(name: str, ids: Sequence[Report], isolation: str) -> tuple[str, ...]:

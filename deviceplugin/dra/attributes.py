@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from deviceplugin.dra.limits import Value, parse_version
-from deviceplugin.model import Device, Health
+from deviceplugin.model import Device, DeviceID, Health, LinkKind
 
 STANDARD = "resource.kubernetes.io"
 Facts = dict[str, Value | None]
@@ -16,10 +16,11 @@ Facts = dict[str, Value | None]
 
 class Seen(Struct, frozen=True, kw_only=True):
     """What is known beside the device: its driver's version, the root of its PCI tree, its
-    health."""
+    group of linked GPUs, its health."""
 
     driver_version: str | None = None
     pcie_root: str | None = None
+    link_group: str | None = None
     health: Health = Health.HEALTHY
 
 
@@ -27,11 +28,29 @@ def attributes_of(device: Device, seen: Seen) -> Mapping[str, Value]:
     """The attributes of a device, by its vendor's names and the standard ones."""
     facts = _OF_VENDOR.get(device.vendor, _of_other)(device, seen)
     facts |= {
+        "linkGroup": seen.link_group,
         f"{STANDARD}/pciBusID": device.pci_address,
         f"{STANDARD}/pcieRoot": seen.pcie_root,
         f"{STANDARD}/numaNode": device.numa_node,
     }
     return {key: value for key, value in sorted(facts.items()) if value is not None}
+
+
+def link_groups(devices: Mapping[DeviceID, Device]) -> Mapping[DeviceID, str]:
+    """Of each whole GPU the group of those that it reaches over links of their own (NVLink, XGMI,
+    Xe Link), named by one of them; a GPU without links is a group of its own.
+
+    DRA has no relation between devices: GPUs of one group have one value, which a claim's
+    `matchAttribute` compares.
+    """
+    groups = {one.id: one.id for one in devices.values() if one.parent is None}
+    for device in (devices[one] for one in sorted(groups)):
+        for link in device.links:
+            ours, theirs = groups[device.id], groups.get(link.peer)
+            if theirs is not None and theirs != ours and link.kind != LinkKind.PCIE:
+                first = min(ours, theirs)
+                groups = {k: first if g in (ours, theirs) else g for k, g in groups.items()}
+    return groups
 
 
 def capacity_of(device: Device) -> Mapping[str, int]:

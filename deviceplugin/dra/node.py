@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import structlog
 from msgspec import Struct
 
-from deviceplugin.dra.attributes import Seen
+from deviceplugin.dra.attributes import Seen, link_groups
 from deviceplugin.dra.claims import ClaimError
 from deviceplugin.dra.files import ClaimFiles
 from deviceplugin.dra.health import health_lists
@@ -92,7 +92,7 @@ class DraNode:
 
     def __init__(self, config: OfNode, section: DraSection, wiring: Wiring) -> None:
         self._config, self._section, self._wiring = config, section, wiring
-        self._drivers: dict[str, Driver] = {}
+        self.drivers: dict[str, Driver] = {}
         self._keeper = wiring.keeper.another()
         self._directory = config.state_dir / "dra"
 
@@ -115,13 +115,13 @@ class DraNode:
     async def end(self) -> None:
         """End every task; what claims hold they go on holding, and nothing is kept for others."""
         await self._keeper.end()
-        for driver in self._drivers.values():
+        for driver in self.drivers.values():
             driver.claims.reserves = False
             driver.claims.hold()
 
     def problems(self) -> str:
         """What keeps drivers from their work, empty for nothing; from any thread."""
-        found = [text for driver in list(self._drivers.values()) for text in driver.problems()]
+        found = [text for driver in list(self.drivers.values()) for text in driver.problems()]
         return "; ".join(found)
 
     async def _follow(self) -> None:
@@ -129,27 +129,27 @@ class DraNode:
             devices = published(inventory.devices.values(), self._section)
             for name in sorted({driver_of(device, self._section) for device in devices}):
                 self._serve(name)
-            for name in list(self._drivers):
+            for name in list(self.drivers):
                 self._serve(name)
-                self._drivers[name].refresh(self._keeper)
+                self.drivers[name].refresh(self._keeper)
 
     async def _follow_holders(self) -> None:
         async for _ in self._wiring.ledger.usage.changes():
-            for driver in self._drivers.values():
+            for driver in self.drivers.values():
                 driver.wake()
             await asyncio.sleep(HELD_S)
 
     async def _reconcile(self) -> None:
         while True:
-            for driver in list(self._drivers.values()):
+            for driver in list(self.drivers.values()):
                 await driver.claims.reconcile()
             await asyncio.sleep(RECONCILE_S)
 
     def _driver(self, name: str) -> "Driver":
-        if name not in self._drivers:
-            self._drivers[name] = Driver(name, self._config, self._section, self._wiring)
-            self._drivers[name].claims.load()
-        return self._drivers[name]
+        if name not in self.drivers:
+            self.drivers[name] = Driver(name, self._config, self._section, self._wiring)
+            self.drivers[name].claims.load()
+        return self.drivers[name]
 
     def _serve(self, name: str) -> None:
         driver = self._driver(name)
@@ -223,12 +223,12 @@ class Driver:
     def offered(self) -> tuple[Offered, ...]:
         """Its devices as claims are to see them."""
         inventory, usage = self._wiring.store.current, self._wiring.ledger.usage.value
-        parts = children_of(inventory.devices)
+        parts, groups = children_of(inventory.devices), link_groups(inventory.devices)
         return tuple(
             Offered(
                 name=name,
                 device=device,
-                seen=self._seen(inventory, device),
+                seen=self._seen(inventory, device, groups.get(device.id)),
                 faults=inventory.faults_of(device),
                 claimed=self.claims.holds(device.id),
                 elsewhere=is_elsewhere(usage, device, parts.get(device.id, ())),
@@ -240,11 +240,12 @@ class Driver:
         pool = Pool(driver=self.name, node=self._config.node_name, minor=minor)
         return plan_slices(pool, self.offered())
 
-    def _seen(self, inventory: Inventory, device: Device) -> Seen:
+    def _seen(self, inventory: Inventory, device: Device, group: str | None) -> Seen:
         status = inventory.vendors.get(device.vendor)
         return Seen(
             driver_version=status.driver_version if status else None,
             pcie_root=self._root(device.pci_address),
+            link_group=group,
             health=inventory.health_of(device),
         )
 

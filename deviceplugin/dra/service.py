@@ -2,7 +2,7 @@
 but what claims that were prepared before still have."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from deviceplugin.dra.section import dra_section
-from deviceplugin.errors import DevicePluginError
-from deviceplugin.runtime.part import Part, Sectioned
+from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.runtime.control import ControlError
+from deviceplugin.runtime.part import Operation, Part, Reply, Sectioned
+from deviceplugin.schema import Section
 
 if TYPE_CHECKING:  # for those who want it
     from deviceplugin.dra.node import DraNode, Wiring
 
 log = structlog.get_logger()
+
+
+OFF = "dra.enabled is false: no claim is served"
+
+
+class DraRequest(Section, frozen=True):
+    """`operation` is dra; `release` is that of the API server for which slices are shown."""
+
+    operation: str
+    release: str = ""
 
 
 class DraConfig(Sectioned, Protocol):
@@ -72,6 +84,21 @@ class DraPart(Part[DraConfig]):
             await self._end()
             if section.enabled:
                 self._begin()
+
+    def operations(self) -> Mapping[str, Operation]:
+        """dra: the slices and claims of the node."""
+        return {"dra": Operation(DraRequest, self._answer)}
+
+    async def _answer(self, request: DraRequest) -> Reply:
+        if self._node is None:
+            raise ControlError(self._unread or OFF)
+        from deviceplugin.dra.report import dra_document, minor_of  # noqa: PLC0415  # where it is on
+
+        try:
+            minor = minor_of(request.release)
+        except ConfigError as error:
+            raise ControlError(str(error)) from error
+        return dra_document(self._config.node_name, self._node.drivers.values(), minor)
 
     def remark(self) -> str:
         """What keeps drivers from their work."""

@@ -13,7 +13,7 @@ from deviceplugin.kubernetes.api import ApiError
 
 Document = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
-NOT_FOUND, CONFLICT, INVALID = 404, 409, 422
+NOT_FOUND, CONFLICT, INVALID, UNAVAILABLE = 404, 409, 422, 503
 TAINTS_SINCE = 36
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _KEY = re.compile(r"([a-z0-9][-a-z0-9.]{0,62}/)?[A-Za-z_][A-Za-z0-9_]{0,31}")
@@ -31,6 +31,9 @@ class ApiServer:
         self.slices: dict[str, Document] = {}
         self.claims: dict[tuple[str, str], Document] = {}
         self.failures: list[int] = []
+        self.away = False  # every request fails
+        self.conflicts = 0  # so many writes end with a conflict
+        self.refusals: list[str] = []
         self.requests: list[str] = []
         self._versions, self._lock = itertools.count(1), threading.Lock()
 
@@ -84,8 +87,8 @@ class ApiServer:
         path, _, query = path.partition("?")
         with self._lock:
             self.requests.append(f"{method} {path}")
-            if self.failures:
-                status = self.failures.pop(0)
+            if self.away or self.failures:
+                status = UNAVAILABLE if self.away else self.failures.pop(0)
                 raise ApiError(f"{method} {path}: {status}: {kind or 'not now'}", status)
             return copy.deepcopy(self._served(method, unquote(path), query, body or {}))
 
@@ -127,8 +130,12 @@ class ApiServer:
 
     def _store(self, name: str, body: Document) -> Document:
         spec = body["spec"]
+        if self.conflicts:
+            self.conflicts -= 1
+            raise ApiError(f"{name}: the object has been modified", CONFLICT)
         if problems := list(self._problems(spec)):
-            raise ApiError(f"{name} is invalid: {'; '.join(problems)}", INVALID)
+            self.refusals.append(f"{name} is invalid: {'; '.join(problems)}")
+            raise ApiError(self.refusals[-1], INVALID)
         devices = [self._kept(device) for device in spec["devices"]]
         metadata = {**body["metadata"], "resourceVersion": str(next(self._versions))}
         self.slices[name] = {**body, "metadata": metadata, "spec": {**spec, "devices": devices}}

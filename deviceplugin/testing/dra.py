@@ -36,7 +36,7 @@ class Driver:
     """A registered driver, over one connection that gRPC makes again by itself."""
 
     def __init__(self, info: registration.PluginInfo, service: str) -> None:
-        self.name, self.service = info.name, service
+        self.name, self.service, self.endpoint = info.name, service, info.endpoint
         self.services = tuple(info.supported_versions)
         self._channel = grpc.aio.insecure_channel(f"unix:{info.endpoint}")
 

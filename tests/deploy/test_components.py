@@ -18,6 +18,7 @@ from tests.deploy.test_manifests import COMPONENTS, DEPLOY, HOST_ROOT, ROOT, loa
 
 pytestmark = pytest.mark.slow
 VENDORS = ("amd", "intel", "nvidia")
+DRA_POLICY = "deviceplugin-dra"
 kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl to build with")
 Build = Callable[..., list[Any]]
 
@@ -191,6 +192,24 @@ def test_the_admission_policy_is_about_our_configuration() -> None:
     namespace = load("components/namespace/kustomization.yaml")["namespace"]
     for name in (settings["name"], settings["namespace"], namespace):
         assert f'"{name}"' in condition["expression"]
+
+
+@kubectl
+@pytest.mark.parametrize("others", [(), ("namespace",)], ids=["kube-system", "its-own"])
+def test_the_policy_of_slices_names_the_account_that_the_pods_run_as(
+    others: tuple[str, ...], built: Build
+) -> None:
+    objects = built("account", "dra", *others)
+    (daemonset,) = [one for one in objects if one["kind"] == "DaemonSet"]
+    (policy,) = [
+        one
+        for one in objects
+        if one["kind"] == "ValidatingAdmissionPolicy" and one["metadata"]["name"] == DRA_POLICY
+    ]
+    account = daemonset["spec"]["template"]["spec"]["serviceAccountName"]
+    user = f"system:serviceaccount:{daemonset['metadata']['namespace']}:{account}"
+    (condition,) = policy["spec"]["matchConditions"]
+    assert condition["expression"].endswith(f"== '{user}'")
 
 
 @kubectl

@@ -32,6 +32,8 @@ COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir())
 FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.name not in ("rbac.yaml", "policy.yaml"))
 FILES = [path for path in FILES if path.name != "taint-rbac.yaml"]
 FILES = [path for path in FILES if path.parent.name != "prometheus"]  # its own files
+# A pod and its claim belong together.
+FILES = [path for path in FILES if path.parent != DEPLOY / "examples/dra"]
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
 AGENTS = (EXPORTER, XPUMD, DEVICE_API)

@@ -55,7 +55,8 @@ def test_the_policy_is_about_the_account_that_the_pod_has_and_every_slice() -> N
     policy, binding = documents("policy.yaml")
     (account,) = documents("../account/account.yaml")
     (condition,) = policy["spec"]["matchConditions"]
-    assert f"endsWith(':{account['metadata']['name']}')" in condition["expression"]
+    name = f"{account['metadata']['namespace']}:{account['metadata']['name']}"
+    assert condition["expression"].endswith(f"== 'system:serviceaccount:{name}'")
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
     assert rule["operations"] == ["CREATE", "UPDATE", "DELETE"]
     assert policy["spec"]["failurePolicy"] == "Fail"

@@ -52,9 +52,12 @@ class Verdict(Struct, frozen=True):
     seen: str
 
 
-def checklist() -> tuple[Line, ...]:
-    """Every line, in order."""
-    text = files("deviceplugin.testing.conformance").joinpath("checklist.toml").read_text("utf-8")
+DEVICE_PLUGIN, DRA = "checklist.toml", "dra_checklist.toml"
+
+
+def checklist(name: str = DEVICE_PLUGIN) -> tuple[Line, ...]:
+    """Every line of a checklist, in order."""
+    text = files("deviceplugin.testing.conformance").joinpath(name).read_text("utf-8")
     rows = tomllib.loads(text)["line"]
     return tuple(Line(**row | {"needs": tuple(row.get("needs", ()))}) for row in rows)
 
@@ -95,10 +98,10 @@ def timed(line: int, what: str, times_s: Sequence[float], limit_s: float) -> Fin
     return passed(line, seen) if middle_s < limit_s else failed(line, seen)
 
 
-def verdicts(findings: Collection[Finding]) -> tuple[Verdict, ...]:
+def verdicts(findings: Collection[Finding], name: str = DEVICE_PLUGIN) -> tuple[Verdict, ...]:
     """One verdict for each line of the checklist."""
     return tuple(
-        _verdict(line, [f for f in findings if f.line == line.number]) for line in checklist()
+        _verdict(line, [f for f in findings if f.line == line.number]) for line in checklist(name)
     )
 
 
