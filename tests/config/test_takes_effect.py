@@ -366,6 +366,8 @@ NO_SETTINGS = (
     *(Latest, Counter, Histogram, Keeper, Standing, WatchReports),
     *(Reloader, Config, ModuleType, type),
 )
+# What was logged already, so that it is not logged again.
+SAID = frozenset({"_told", "_tried", "_connected"})
 
 
 def _inside(thing: object) -> Iterable[tuple[str, object]]:
@@ -395,7 +397,7 @@ def _attributes(thing: object) -> Iterable[tuple[str, object]]:
         return []
     slots = [name for kind in type(thing).__mro__ for name in _slots(kind)]
     names = [*slots, *vars(thing)] if hasattr(thing, "__dict__") else slots
-    return [(name, getattr(thing, name)) for name in names if hasattr(thing, name)]
+    return [(n, getattr(thing, n)) for n in names if hasattr(thing, n) and n not in SAID]
 
 
 def _slots(kind: type) -> Iterable[str]:
