@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image chart chart-files format sections protos bench bench-scheduler bench-pythons clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -79,6 +79,21 @@ $(VENV)-chart/.installed: tests/chart/tools.py
 chart: $(VENV)/.installed $(VENV)-chart/.installed
 	PATH="$(CURDIR)/$(VENV)-chart:$$PATH" $(BIN)/python -m pytest -q -n $(WORKERS) tests/chart tests/deploy/test_components.py
 	$(VENV)-chart/helm package --destination dist deploy/charts/deviceplugin
+
+# The documents as a site, build/site; what MkDocs warns of is an error.
+$(VENV)-docs/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
+docs: $(VENV)-docs/.installed
+	$(PYTHON) -m tests.docs.site
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+
+# dist/notes.md: what CHANGELOG.md says of VERSION.
+release-notes:
+	$(PYTHON) -m tests.docs.site --notes '$(VERSION)'
 
 # The chart's copy of the manifests.
 chart-files: $(VENV)/.installed
@@ -186,4 +201,4 @@ bench-pythons:
 	done
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply $(VENV)-chart .venv-*-bench .fuzz build dist sbom.cdx.json
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply $(VENV)-chart $(VENV)-docs .venv-*-bench .fuzz build dist sbom.cdx.json
