@@ -17,6 +17,7 @@ from deviceplugin.host import Host
 from deviceplugin.runtime.logs import configure_logs
 
 # Those of deviceplugin.cli.alerts.
+COMPLETE = "_DEVICEPLUGIN_COMPLETE"
 RENDERED = (
     *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
     *("gpu_overview", "gpu_details"),
@@ -30,6 +31,30 @@ def schema(**flags: str | None) -> None:
 
     _, modules = load(flags)
     click.echo(json.dumps(schema_document(modules), indent=1))
+
+
+@click.command(
+    help="""Print what makes a shell complete commands and flags.
+
+    \b
+    bash:  source <(deviceplugin completion bash)
+    zsh:   source <(deviceplugin completion zsh)
+    fish:  deviceplugin completion fish | source
+    """,
+    short_help="Print what makes a shell complete commands and flags.",
+)
+@click.argument("shell")
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    from click.shell_completion import (  # noqa: PLC0415  # not a part of `run`
+        BashComplete,
+        FishComplete,
+        ZshComplete,
+    )
+
+    kinds = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+    kind = kinds[parse_choice(Setting(shell, "SHELL"), tuple(kinds))]
+    click.echo(kind(ctx.find_root().command, {}, "deviceplugin", COMPLETE).source())
 
 
 @click.group(help="Print manifests that a configuration asks for.")
@@ -128,4 +153,4 @@ def render_alerts(what: str, config: str | None) -> None:
     print_rules(what, found.sections)
 
 
-PRINTED = (schema, render, runtime, plan_partitions, alerts)
+PRINTED = (schema, render, runtime, plan_partitions, alerts, completion)
