@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image format sections protos bench bench-scheduler bench-pythons clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -70,6 +70,34 @@ $(VENV)-supply/.installed: pyproject.toml
 	$(VENV)-supply/bin/python -m pip install --quiet --disable-pip-version-check \
 	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["supply"])')
 	touch $@
+
+# The chart beside what kubectl builds of deploy/, with real helm and kubectl, and its archive in dist/.
+$(VENV)-chart/.installed: tests/chart/tools.py
+	$(PYTHON) -m tests.chart.tools $(VENV)-chart
+	touch $@
+
+chart: $(VENV)/.installed $(VENV)-chart/.installed
+	PATH="$(CURDIR)/$(VENV)-chart:$$PATH" $(BIN)/python -m pytest -q -n $(WORKERS) tests/chart tests/deploy/test_components.py
+	$(VENV)-chart/helm package --destination dist deploy/charts/deviceplugin
+
+# The documents as a site, build/site; what MkDocs warns of is an error.
+$(VENV)-docs/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
+docs: $(VENV)-docs/.installed
+	$(PYTHON) -m tests.docs.site
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+
+# dist/notes.md: what CHANGELOG.md says of VERSION.
+release-notes:
+	$(PYTHON) -m tests.docs.site --notes '$(VERSION)'
+
+# The chart's copy of the manifests.
+chart-files: $(VENV)/.installed
+	$(BIN)/python -m tests.chart.files
 
 # Known vulnerabilities of what the image gets, and patterns in our code that are often one. Where the
 # databases cannot be asked, it says so and goes on.
@@ -179,4 +207,4 @@ bench-pythons:
 	done
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply .venv-*-bench .fuzz build dist sbom.cdx.json
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-supply $(VENV)-chart $(VENV)-docs .venv-*-bench .fuzz build dist sbom.cdx.json

@@ -11,6 +11,7 @@ import click
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
     EXIT_STATUS,
+    NAMED,
     Commands,
     end_in_words,
     format_option,
@@ -68,14 +69,14 @@ def run(**flags: str | None) -> None:
     short_help="Show this node's GPUs, their resources and their faults.",
 )
 @settings_options((*LOOK_FLAGS, "state_dir"))
-@format_option()
+@format_option(NAMED)
 def discover(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.cli.claims import claims_of, with_slices  # noqa: PLC0415
     from deviceplugin.cli.look import look  # noqa: PLC0415
     from deviceplugin.cli.tables import report_text  # noqa: PLC0415
 
-    form = parse_format(form)
+    form = parse_format(form, NAMED)
     document = view(flags, {"operation": "discover"})
     if document is None:
         config, modules = load_here(flags)
@@ -83,23 +84,23 @@ def discover(form: str | None, **flags: str | None) -> None:
         document = asyncio.run(look(config, modules))
     else:
         document = with_slices(document, claims_of(flags["state_dir"]))
-    click.echo(rendered(document, form, report_text), nl=False)
+    click.echo(rendered(document, form, report_text, "devices"), nl=False)
 
 
 @cli.command(help="Show the installed vendors and what the daemon takes up of each.")
 @settings_options(LOOK_FLAGS)
-@format_option()
+@format_option(NAMED)
 def vendors(form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.vendors import (  # noqa: PLC0415  # not a part of `run`
         describe_vendors,
         vendors_text,
     )
 
-    form = parse_format(form)
+    form = parse_format(form, NAMED)
     config, modules = load_here(flags)
     configure_logs("error", "console")
     document = asyncio.run(describe_vendors(config, modules))
-    click.echo(rendered(document, form, vendors_text), nl=False)
+    click.echo(rendered(document, form, vendors_text, "vendors"), nl=False)
 
 
 @cli.command(

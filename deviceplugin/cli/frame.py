@@ -21,6 +21,7 @@ _GROUPS = (
     ("Operators", ("cordon", "uncordon")),
     ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),
+    ("Your shell", ("completion",)),
 )
 EXIT_STATUS = """\b
 Exit status:
@@ -56,12 +57,11 @@ _HELP = {
 }
 DAEMON_FLAGS = FLAGS
 FORMATS = ("table", "json", "yaml")
+NAMED = (*FORMATS, "name")
 # What people type by habit, and what does it here.
 _HABITS = {
     "--json": "write --format json",
     "--yaml": "write --format yaml",
-    "--output": "write --format json",
-    "-o": "write --format json",
     "-f": "write --config",
     "--verbose": "write --log-level debug (run)",
     "-v": "write --log-level debug (run), or --version",
@@ -104,10 +104,11 @@ def settings_options(names: Iterable[str]) -> Callable[[F], F]:
 
 
 def format_option(formats: Iterable[str] = FORMATS) -> Callable[[F], F]:
-    """The option `--format`, alike in every command; `parse_format` reads it."""
+    """The option `--format`, kubectl's `-o`, alike in every command; `parse_format` reads it."""
     names = tuple(formats)
     text = f"How to print it. Default {names[0]}."
-    return click.option("--format", "form", metavar=f"[{'|'.join(names)}]", help=text)
+    metavar = f"[{'|'.join(names)}]"
+    return click.option("--format", "--output", "-o", "form", metavar=metavar, help=text)
 
 
 def parse_format(given: str | None, formats: tuple[str, ...] = FORMATS) -> str:

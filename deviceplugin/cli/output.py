@@ -20,11 +20,17 @@ def load_here(flags: Mapping[str, str | None]) -> tuple[Config, Sequence[VendorM
 
 
 def rendered(
-    document: dict[str, Any], form: str, as_table: Callable[[dict[str, Any]], str] | None = None
+    document: dict[str, Any],
+    form: str,
+    as_table: Callable[[dict[str, Any]], str] | None = None,
+    named: str = "",
 ) -> str:
-    """A document as a table, JSON or YAML."""
+    """A document as a table, JSON or YAML, or the ids or names of its list `named`, one a line."""
     renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
         "table": as_table or _yaml,
+        "name": lambda document: "".join(
+            f"{one.get('id') or one['name']}\n" for one in document[named]
+        ),
         "json": lambda document: json.dumps(document, indent=2) + "\n",
         "yaml": _yaml,
     }

@@ -25,6 +25,7 @@ _release = click.option(
     default="",
     help="The Kubernetes release for which slices are shown. Default the newest that is known.",
 )
+COMPLETE = "_DEVICEPLUGIN_COMPLETE"
 # Those of deviceplugin.cli.alerts.
 RENDERED = (
     *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
@@ -39,6 +40,30 @@ def schema(**flags: str | None) -> None:
 
     _, modules = load(flags)
     click.echo(json.dumps(schema_document(modules), indent=1))
+
+
+@click.command(
+    help="""Print what makes a shell complete commands and flags.
+
+    \b
+    bash:  source <(deviceplugin completion bash)
+    zsh:   source <(deviceplugin completion zsh)
+    fish:  deviceplugin completion fish | source
+    """,
+    short_help="Print what makes a shell complete commands and flags.",
+)
+@click.argument("shell")
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    from click.shell_completion import (  # noqa: PLC0415  # not a part of `run`
+        BashComplete,
+        FishComplete,
+        ZshComplete,
+    )
+
+    kinds = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+    kind = kinds[parse_choice(Setting(shell, "SHELL"), tuple(kinds))]
+    click.echo(kind(ctx.find_root().command, {}, "deviceplugin", COMPLETE).source())
 
 
 @click.group(help="Print manifests that a configuration asks for.")
@@ -192,4 +217,4 @@ def _slices(flags: Mapping[str, str | None], release: str) -> dict[str, Any]:
     return document
 
 
-PRINTED = (schema, render, runtime, plan_partitions, alerts, dra)
+PRINTED = (schema, render, runtime, plan_partitions, alerts, dra, completion)

@@ -57,7 +57,19 @@ def test_help_fits_80_columns(capsys: pytest.CaptureFixture[str], command: str) 
 def test_a_format_is_the_same_option_everywhere(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    assert "--format [table|json|yaml]" in Ended(capsys, command, "--help").out
+    assert "--format, --output [table|json|yaml" in Ended(capsys, command, "--help").out
+
+
+def test_the_flag_of_kubectl_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    named = Ended(capsys, "vendors", "-o", "name").out
+    assert named == Ended(capsys, "vendors", "--format", "name").out == "amd\nintel\nnvidia\n"
+
+
+@pytest.mark.slow  # click asks bash for its version
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = Ended(capsys, "completion", shell).out
+    assert f"_DEVICEPLUGIN_COMPLETE={shell}_complete" in text
 
 
 def test_the_format_of_the_variable_is_for_the_commands_that_have_it(
@@ -80,11 +92,11 @@ def test_the_format_of_the_variable_is_for_the_commands_that_have_it(
         ("nonsense", "No such command 'nonsense'. (see `deviceplugin --help`)"),
         ("helth", "No such command 'helth'. Did you mean 'health'? (see `deviceplugin --help`)"),
         ("discover --json", "No such option '--json'. (write --format json)"),
-        ("discover -o json", "No such option '-o'. (write --format json)"),
+        ("completion tcsh", "SHELL: 'tcsh' is not valid, expected one of bash, zsh, fish"),
         ("run --pulse 5", "(devices are checked all the time, there is no interval to set)"),
         (
             "discover --format xml",
-            "--format: 'xml' is not valid, expected one of table, json, yaml",
+            "--format: 'xml' is not valid, expected one of table, json, yaml, name",
         ),
         (
             "explain --resource a/b --size two",
