@@ -23,7 +23,9 @@ from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.links import FOLDER
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
+from deviceplugin.vendors.nvidia.extras import KINDS
 from deviceplugin.vendors.nvidia.mps import MpsSettings
+from deviceplugin.vendors.nvidia.platforms import CSV_FOLDER, MODEL, RELEASE
 from tests.rig import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,7 @@ FILES = [path for path in FILES if path.name != "taint-rbac.yaml"]
 FILES = [path for path in FILES if path.parent.name != "prometheus"]  # its own files
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
+GDS = KINDS["gds"]
 AGENTS = (EXPORTER, XPUMD, DEVICE_API)
 PATCHES = sorted(path.name for path in (DEPLOY / "patches").glob("*.yaml"))
 # Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
@@ -46,6 +49,9 @@ NOT_MOUNTED = (
     *("/proc/self", "/proc/stat", "/proc/{pid}/"),
     # Who has a device open is asked by `provision` alone, which is no part of the daemon.
     *("/proc/{name}", "/proc/{process}/fd"),
+    # On a Jetson alone, and for GPUDirect Storage: a patch for each.
+    *("/etc/nv_tegra_release", "/etc/nvidia-container-runtime", "/proc/device-tree"),
+    *("/run/udev", "/etc/cufile.json"),
     # In a runtime's own words and in our own mounts, never opened; CRI-O's comes with its patch.
     *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio", "/etc/ld.so.preload"),
 )
@@ -407,6 +413,22 @@ def test_the_patch_for_crio_mounts_the_directory_that_is_read() -> None:
     ]
     assert container["volumeMounts"] == [
         {"name": "etc-crio", "mountPath": HOST_ROOT + folder, "readOnly": True}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("nvidia-jetson.yaml", (RELEASE, str(Path(MODEL).parent), str(Path(CSV_FOLDER).parent))),
+        ("nvidia-gds.yaml", (GDS.mounts[0],)),
+    ],
+    ids=["jetson", "gds"],
+)
+def test_a_patch_for_a_place_mounts_what_is_read_there(name: str, read: tuple[str, ...]) -> None:
+    pod, container = patched(name)
+    assert tuple(volume["hostPath"]["path"] for volume in pod["volumes"]) == read
+    assert [(m["mountPath"], m["readOnly"]) for m in container["volumeMounts"]] == [
+        (HOST_ROOT + path, True) for path in read
     ]
 
 
