@@ -16,7 +16,6 @@ from deviceplugin import alive
 from deviceplugin.cli import cli
 from deviceplugin.host.runtimes import CRIO_FILE
 from deviceplugin.metrics import http as metrics_server
-from deviceplugin.names import name_problem
 from deviceplugin.testing.amd import write_amd_node
 from deviceplugin.vendor import Agent
 from deviceplugin.vendors.amd.agent import EXPORTER
@@ -464,16 +463,6 @@ def test_kustomize_builds_the_daemonset_with_all_patches(tmp_path: Path, left_ou
     ] == "compute,utility"
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-
-
-@pytest.mark.parametrize(
-    "path", sorted((DEPLOY / "examples").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_an_example_asks_for_one_device(path: Path) -> None:
-    (container,) = yaml.safe_load(path.read_text())["spec"]["containers"]
-    ((resource, count),) = container["resources"]["limits"].items()
-    assert name_problem(resource) is None
-    assert count == 1
 
 
 def test_the_build_context_has_what_the_image_is_built_from() -> None:
