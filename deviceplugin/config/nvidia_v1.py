@@ -136,6 +136,11 @@ def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     }, tuple(notes)
 
 
+def translated(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
+    """The same for a configuration that may be one of ours, which is as it is."""
+    return translate(raw) if "version" in raw else (raw, ())
+
+
 def _ours(raw: Raw, key: str, empty: T) -> T:
     """A section of ours; what it holds is checked with all others."""
     found = raw.get(key) or empty

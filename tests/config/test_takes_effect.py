@@ -91,6 +91,16 @@ NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
 
 
+FLEET: Document = {
+    "per_node": {"configurations": {"quiet": {"log_level": "error"}, "bare": {"vendors": ["amd"]}}}
+}
+
+
+def named(**keys: object) -> Document:
+    """The fleet's configurations, chosen by `keys`."""
+    return {"per_node": FLEET["per_node"] | keys}
+
+
 def nested(key: str, value: object) -> Document:
     """`a.b[].c` and a value as a document with lists of one item."""
     head, _, rest = key.partition(".")
@@ -304,6 +314,22 @@ CHANGES = {
     "metrics.token_review": changed("metrics.token_review", True, {"metrics": CERTIFICATE}),
     "nvidia.imex_required": changed(
         "nvidia.imex_required", True, {"nvidia": {"imex_channels": [0]}}
+    ),
+    "per_node.labels": ({}, {"per_node": {"labels": "api"}}),
+    "per_node.label": ({}, {"per_node": {"label": "else"}}),
+    "per_node.default": (FLEET, named(default="quiet")),
+    "per_node.nodes": (FLEET, named(nodes=[{"name": "*", "use": "quiet"}])),
+    "per_node.nodes[].name": (
+        named(nodes=[{"name": "else", "use": "quiet"}]),
+        named(nodes=[{"name": "*", "use": "quiet"}]),
+    ),
+    "per_node.nodes[].use": (
+        named(nodes=[{"name": "*", "use": "quiet"}]),
+        named(nodes=[{"name": "*", "use": "bare"}]),
+    ),
+    "per_node.configurations": (
+        named(default="quiet"),
+        {"per_node": {"default": "quiet", "configurations": {"quiet": {"log_level": "warning"}}}},
     ),
     "gpu_nodes[].name": (NODE, {"gpu_nodes": [{"name": "other"}]}),
     "gpu_nodes[].gpu_type": changed("gpu_nodes[].gpu_type", "x", NODE),
