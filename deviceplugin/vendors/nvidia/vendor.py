@@ -191,7 +191,8 @@ class NvidiaVendor:
 
     def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
         """The processes that NVML shows."""
-        return self._session.processes(list(filter(_is_nvmls, devices)))
+        own = list(filter(_is_nvmls, devices))
+        return self._session.processes(own) if own else ()
 
     def close(self) -> None:
         """Let the library go; the next discovery loads it again."""

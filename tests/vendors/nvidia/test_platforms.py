@@ -14,6 +14,7 @@ from deviceplugin.errors import LibraryError, UnavailableError
 from deviceplugin.host import Host
 from deviceplugin.host.runtimes import CdiSupport
 from deviceplugin.model import Discovery
+from deviceplugin.testing.contract import tree_problems
 from deviceplugin.testing.tree import remove, write_tree
 from deviceplugin.vendor import Finding
 from deviceplugin.vendors import nvidia
@@ -94,6 +95,11 @@ def windows(tmp_path: Path) -> Path:
 
 def codes(found: Discovery) -> set[str]:
     return {fault.code for fault in found.faults}
+
+
+@pytest.mark.parametrize("tree", [JETSON, WSL], ids=["jetson", "wsl"])
+def test_a_place_keeps_the_contract_of_vendors(tree: str) -> None:
+    assert tree_problems(nvidia, tree) == []
 
 
 def test_a_jetson_is_one_gpu(jetson: Path, make: Make) -> None:
@@ -260,6 +266,7 @@ def test_its_health_is_not_asked_for(jetson: Path, make: Make) -> None:
     vendor = make()
     (device,) = vendor.discover().devices
     assert vendor.probe_health(device) == Finding()
+    assert vendor.processes([device]) == ()
     stop = threading.Event()
     stop.set()
     vendor.watch_health([device], Silent(), stop)
