@@ -36,7 +36,8 @@ class Config(Struct, frozen=True, kw_only=True):
     `source` is None without a file.
     `trusted_dirs` are folders of the host from which the sections may name programs, libraries and
     mounts, besides those of their own. `numbered_faults` are the vendors' words for sources of
-    numbered faults: `{"xids": "nvidia.xid"}`.
+    numbered faults: `{"xids": "nvidia.xid"}`. `chosen` says which configuration of `per_node` this
+    node has and why, empty without any.
     """
 
     node_name: str
@@ -61,6 +62,7 @@ class Config(Struct, frozen=True, kw_only=True):
     skipped: tuple[VendorStatus, ...] = ()
     ignored: tuple[str, ...] = ()
     source: Source | None = None
+    chosen: str = ""
 
 
 class Setting(Struct, frozen=True):

@@ -25,8 +25,13 @@ def effective(config: Config) -> dict[str, Any]:
         "log_level": config.log_level,
         "log_format": config.log_format,
         "allow_unsupported": config.allow_unsupported,
-        **{name: msgspec.to_builtins(section) for name, section in config.sections.items()},
+        **{name: _document(section) for name, section in config.sections.items()},
     }
+
+
+def _document(section: object) -> Any:
+    """As it is in force: a section may be for more nodes than this one."""
+    return msgspec.to_builtins(getattr(section, "in_force", section))
 
 
 def _usable(config: Config) -> list[str]:

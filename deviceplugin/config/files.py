@@ -14,6 +14,7 @@ from deviceplugin.config.schema import Raw, Refusals
 from deviceplugin.errors import ConfigError
 from deviceplugin.files.below import MAX_LINKS
 from deviceplugin.files.reading import IrregularFileError, read_regular
+from deviceplugin.per_node.labels import NAME as LABELS
 
 if TYPE_CHECKING:  # it loads PyYAML, which a daemon without files does not need
     from deviceplugin.config.pieces import Piece
@@ -56,7 +57,8 @@ def read_state(path: Path) -> State:
 
     Never raises."""
     try:
-        return tuple(_state_of(file) for file in config_files(path))
+        labels = [path / LABELS] if (path / LABELS).exists() else []
+        return tuple(_state_of(file) for file in (*config_files(path), *labels))
     except OSError as error:
         return ((str(path), _name_of(error)),)
 
@@ -178,8 +180,8 @@ def unread_entries(path: Path) -> tuple[str, ...]:
     try:
         if not path.is_dir():
             return ()
-        names = (e.name for e in path.iterdir() if e.name[0] != "." and not e.is_dir())
-        return tuple(sorted(name for name in names if not name.endswith(FILE_SUFFIXES)))
+        names = {e.name for e in path.iterdir() if e.name[0] != "." and not e.is_dir()}
+        return tuple(sorted(n for n in names - {LABELS} if not n.endswith(FILE_SUFFIXES)))
     except OSError:
         return ()
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from deviceplugin.alerts import section as alerts
 from deviceplugin.config.config import (
     LOG_FORMATS,
@@ -26,13 +24,7 @@ from deviceplugin.config.config import (
     repeated_vendors,
 )
 from deviceplugin.config.documents import claims, own_keys, schemas_of
-from deviceplugin.config.files import (
-    Gathered,
-    Source,
-    read_config_files,
-    read_state,
-    unread_entries,
-)
+from deviceplugin.config.files import Gathered, read_config_files, unread_entries
 from deviceplugin.config.notices import without_effect
 from deviceplugin.config.origins import (
     given_settings,
@@ -40,6 +32,7 @@ from deviceplugin.config.origins import (
     unknown_variables,
 )
 from deviceplugin.config.places import parse_trusted, place_errors
+from deviceplugin.config.read import Read, read_given
 from deviceplugin.config.schema import Raw, Refusals, check_keys, decode_sections
 from deviceplugin.discovery.registry import (
     Loaded,
@@ -59,6 +52,7 @@ from deviceplugin.metrics import section as metrics
 from deviceplugin.metrics.section import with_pods
 from deviceplugin.model import VendorStatus
 from deviceplugin.page import section as page
+from deviceplugin.per_node import section as per_node
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
 from deviceplugin.resources import section as sharing
@@ -99,9 +93,9 @@ def load(
     refusals = Refusals()
     refusals.errors += unknown_variables(os.environ, (*SETTINGS, *OTHER_VARIABLES))
     given = given_settings(flags, os.environ)
-    read = _Read()
+    read = Read()
     with refusals.collect():
-        read = _read(given.get("config"), read_files)
+        read = read_given(given, read_files)
     raw = read.gathered.raw
     settings = _of_file(raw) | given
     values = _values(settings, refusals)
@@ -115,35 +109,40 @@ def load(
     unsupported = tuple(claims(raw))
     refusals.errors += () if values.get("allow_unsupported") else unsupported
     refusals.check()
+    _check_variants(read, given, loaded, capabilities)
     notes = _notes(read, settings, loaded, document["sections"], values)
     document["sections"] = with_pods(document["sections"], exposed=values.pop("expose_pods", False))
     told = {"notes": notes, "unsupported": tuple(map(str, unsupported)), **_of_files(read)}
+    told["chosen"] = read.chosen
     return Config(**{"node_name": default_node_name(), **values}, **document, **told), modules
 
 
-class _Read(msgspec.Struct, frozen=True):
-    """Where the files are, what they say in our terms, and what of it has no effect here."""
+def _check_variants(
+    read: Read,
+    given: Mapping[str, Setting],
+    loaded: Loaded,
+    capabilities: Sequence[Mapping[str, Any]] | None,
+) -> None:
+    """Raise ConfigError for what is wrong with a named configuration, also of another node."""
 
-    source: Source | None = None
-    gathered: Gathered = msgspec.field(default_factory=lambda: Gathered({}))
-    notes: tuple[str, ...] = ()
+    def wrong(raw: Raw) -> Sequence[ConfigError]:
+        refusals = Refusals()
+        values = _values({**_of_file(raw), **given}, refusals)
+        with refusals.collect():
+            own = own_keys(raw, default_node_name(), _section_names(loaded))
+            document = _decoded(own, loaded, capabilities, incomplete=_incomplete(loaded, values))
+            refusals.errors += _misplaced(document["sections"], values)
+        return refusals.errors
+
+    if read.variants:
+        from deviceplugin.config.per_node import errors_of  # noqa: PLC0415  # as above
+
+        refusals = Refusals()
+        refusals.errors += errors_of(read.variants, wrong)
+        refusals.check()
 
 
-def _read(path: Setting | None, read_files: Callable[[Path], Gathered]) -> _Read:
-    if path is None:
-        return _Read()
-    given = Path(str(path.value))
-    source = Source(given, read_state(given))
-    gathered = read_files(source.path)
-    if "version" not in gathered.raw:
-        return _Read(source, gathered)
-    from deviceplugin.config.nvidia_v1 import translate  # noqa: PLC0415  # for such a file alone
-
-    raw, notes = translate(gathered.raw)
-    return _Read(source, msgspec.structs.replace(gathered, raw=raw), notes)
-
-
-def _of_files(read: _Read) -> dict[str, Any]:
+def _of_files(read: Read) -> dict[str, Any]:
     """What Config keeps besides the meaning of the files."""
     names = unread_entries(read.source.path) if read.source else ()
     return {
@@ -181,7 +180,7 @@ def _section_names(loaded: Loaded) -> set[str]:
 
 
 def _notes(
-    read: _Read,
+    read: Read,
     settings: Mapping[str, Setting],
     loaded: Loaded,
     sections: Sections,
@@ -277,7 +276,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
         *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
-        enforcement,
+        *(enforcement, per_node),
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)

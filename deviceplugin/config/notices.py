@@ -28,7 +28,9 @@ def notices(config: Config) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def notice_lines(config: Config) -> Iterator[str]:
-    """The same for a terminal."""
+    """The same for a terminal, and which configuration of several this node has."""
+    if config.chosen:
+        yield f"configuration of this node: {config.chosen}"
     yield from (f"without effect: {note}" for note in config.notes)
     yield from (f"renamed: {text}" for text in config.renamed)
     yield from (f"replaced: {text}" for text in config.conflicts)

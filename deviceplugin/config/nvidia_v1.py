@@ -119,19 +119,26 @@ def translate(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
     flags, patterns = cast("Flags", decoded["flags"]), cast("Patterns", decoded["resources"])
     methods, imex = cast("Methods", decoded["sharing"]), cast("Imex", decoded["imex"])
     settings, notes = plugin_settings(flags), unserved(flags)
-    if imex.channel_ids:
-        notes.append("imex.channelIDs: IMEX channels are not handed out yet")
+    channels = {
+        "imex_channels": list(imex.channel_ids),
+        "imex_required": imex.required and bool(imex.channel_ids),
+    }
     if methods.mps and methods.time_slicing:
         notes.append("sharing.timeSlicing: sharing.mps is there too and wins")
     rules = list(_rules(patterns, methods, settings.policy))
     return {
         **ours,
-        "nvidia": settings.nvidia | _ours(ours, "nvidia", {}),
+        "nvidia": settings.nvidia | channels | _ours(ours, "nvidia", {}),
         # That plugin serves a guest's vGPU as a plain GPU, and leaves a host's to another plugin.
         "vgpu": {"enabled": False} | _ours(ours, "vgpu", {}),
         "rules": _ours(ours, "rules", []) + rules,
         "sharing": {"mps": {"root": settings.mps_root}} if settings.mps_root else {},
     }, tuple(notes)
+
+
+def translated(raw: Raw) -> tuple[Raw, tuple[str, ...]]:
+    """The same for a configuration that may be one of ours, which is as it is."""
+    return translate(raw) if "version" in raw else (raw, ())
 
 
 def _ours(raw: Raw, key: str, empty: T) -> T:

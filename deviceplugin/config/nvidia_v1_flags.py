@@ -74,6 +74,10 @@ def plugin_settings(flags: Flags) -> PluginSettings:
         "dev_root": flags.nvidia_dev_root,
         "cdi_annotation_prefix": plugin.cdi_annotation_prefix,
         "cdi_hook_path": plugin.nvidia_ctk_path,
+        "device_discovery_strategy": flags.device_discovery_strategy,
+        "gdrcopy": flags.gdrcopy_enabled,
+        "gds": flags.gds_enabled,
+        "mofed": flags.mofed_enabled,
     }
     return PluginSettings(
         nvidia=nvidia,
@@ -90,15 +94,6 @@ def unserved(flags: Flags) -> list[str]:
 def _unserved(flags: Flags) -> Iterator[str]:
     if flags.fail_on_init_error is not None:
         yield "flags.failOnInitError: this daemon waits for a missing driver, and never ends for it"
-    for key, given in (
-        ("gdrcopyEnabled", flags.gdrcopy_enabled),
-        ("gdsEnabled", flags.gds_enabled),
-        ("mofedEnabled", flags.mofed_enabled),
-    ):
-        if given:
-            yield f"flags.{key}: not served yet"
-    if flags.device_discovery_strategy == "tegra":
-        yield "flags.deviceDiscoveryStrategy: Tegra is not served yet"
     if flags.use_node_feature_api is not None:
         yield "flags.useNodeFeatureAPI: this daemon does not write labels through the API"
     if flags.plugin.container_driver_root is not None:

@@ -138,14 +138,15 @@ def merged(pieces: Sequence[Piece]) -> Merged:
     conflicts: list[str] = []
     places: dict[str, str] = {}
     for piece in native:
-        raw = _merge(raw, piece.content)
+        raw = merge(raw, piece.content)
         conflicts += _conflicts(piece.content, piece.place, places)
     return Merged(raw, tuple(conflicts))
 
 
-def _merge(base: Raw, over: Raw) -> Raw:
+def merge(base: Raw, over: Raw) -> Raw:
+    """Key by key; any other value of `over` replaces that of `base`."""
     both = {
-        key: _merge(base[key], value)
+        key: merge(base[key], value)
         for key, value in over.items()
         if isinstance(value, dict) and isinstance(base.get(key), dict)
     }

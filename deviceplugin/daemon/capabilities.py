@@ -15,6 +15,7 @@ from deviceplugin.labels.sources import Sources as LabelSources
 from deviceplugin.model import ContainerEdits, Device
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
+from deviceplugin.per_node.service import PerNodePart
 from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ def _dra(core: Core) -> Part[Config]:
     return DraPart(core.start.config, partial(dra_wiring, core))
 
 
+def _per_node(core: Core) -> Part[Config]:
+    origin = core.start.origin
+    return PerNodePart(core.start.config, origin.asked.set if origin else lambda: None)
+
+
 def dra_wiring(core: Core) -> "Wiring":
     """What DRA works with, made where it is on."""
     from deviceplugin.dra.node import InCluster, Wiring  # noqa: PLC0415  # where it is on
@@ -149,4 +155,5 @@ async def _described(
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
     *(_kubernetes, _facts, _labels, _dra, _telemetry, _enforcement, _alerts, _page, _unsupported),
+    _per_node,
 )

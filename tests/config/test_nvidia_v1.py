@@ -114,13 +114,9 @@ imex: {channelIDs: [0], required: false}
     told = {note.partition(":")[0] for note in config.notes}
     assert told == {
         "flags.failOnInitError",
-        "flags.gdrcopyEnabled",
-        "flags.gdsEnabled",
-        "flags.mofedEnabled",
         "flags.useNodeFeatureAPI",
         "flags.plugin.containerDriverRoot",
         "flags.gfd",
-        "imex.channelIDs",
     }
 
 

@@ -31,6 +31,7 @@ from deviceplugin.daemon.generation import with_vendors
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.enforcement.standing import Standing
 from deviceplugin.health.watch_reports import WatchReports
+from deviceplugin.host.trace import TracingHost
 from deviceplugin.metrics.registry import Counter, Histogram
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.runtime.keep import Keeper
@@ -88,6 +89,16 @@ DRAWN: Document = {"monitoring": {"enabled": True, "dashboards": [BOARD]}}
 TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
+
+
+FLEET: Document = {
+    "per_node": {"configurations": {"quiet": {"log_level": "error"}, "bare": {"vendors": ["amd"]}}}
+}
+
+
+def named(**keys: object) -> Document:
+    """The fleet's configurations, chosen by `keys`."""
+    return {"per_node": FLEET["per_node"] | keys}
 
 
 def nested(key: str, value: object) -> Document:
@@ -209,6 +220,11 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "amd.hsa_override_gfx_version": "9.0.6",
         "amd.rocm_path": "/else",
         "nvidia.library_process": True,
+        "nvidia.device_discovery_strategy": "nvml",
+        "nvidia.gds": True,
+        "nvidia.mofed": True,
+        "nvidia.gdrcopy": True,
+        "nvidia.imex_channels": [0],
         "cuda.version": "12.5",
         "rocm.version": "7",
         "rocm.features": ["x"],
@@ -296,6 +312,25 @@ CHANGES = {
         "metrics.token_file", str(ACCOUNT / "token"), {"metrics": CERTIFICATE}
     ),
     "metrics.token_review": changed("metrics.token_review", True, {"metrics": CERTIFICATE}),
+    "nvidia.imex_required": changed(
+        "nvidia.imex_required", True, {"nvidia": {"imex_channels": [0]}}
+    ),
+    "per_node.labels": ({}, {"per_node": {"labels": "api"}}),
+    "per_node.label": ({}, {"per_node": {"label": "else"}}),
+    "per_node.default": (FLEET, named(default="quiet")),
+    "per_node.nodes": (FLEET, named(nodes=[{"name": "*", "use": "quiet"}])),
+    "per_node.nodes[].name": (
+        named(nodes=[{"name": "else", "use": "quiet"}]),
+        named(nodes=[{"name": "*", "use": "quiet"}]),
+    ),
+    "per_node.nodes[].use": (
+        named(nodes=[{"name": "*", "use": "quiet"}]),
+        named(nodes=[{"name": "*", "use": "bare"}]),
+    ),
+    "per_node.configurations": (
+        named(default="quiet"),
+        {"per_node": {"default": "quiet", "configurations": {"quiet": {"log_level": "warning"}}}},
+    ),
     "gpu_nodes[].name": (NODE, {"gpu_nodes": [{"name": "other"}]}),
     "gpu_nodes[].gpu_type": changed("gpu_nodes[].gpu_type", "x", NODE),
     "gpu_nodes[].gpu_count": changed("gpu_nodes[].gpu_count", 3, NODE),
@@ -363,7 +398,7 @@ class Settings(msgspec.Struct):
 
 # State, counts and the file's own state: no settings.
 NO_SETTINGS = (
-    *(Latest, Counter, Histogram, Keeper, Standing, WatchReports),
+    *(Latest, TracingHost, Counter, Histogram, Keeper, Standing, WatchReports),
     *(Reloader, Config, ModuleType, type),
 )
 # What was logged already, so that it is not logged again.

@@ -16,14 +16,15 @@ from deviceplugin import alive
 from deviceplugin.cli import cli
 from deviceplugin.host.runtimes import CRIO_FILE
 from deviceplugin.metrics import http as metrics_server
-from deviceplugin.names import name_problem
 from deviceplugin.testing.amd import write_amd_node
 from deviceplugin.vendor import Agent
 from deviceplugin.vendors.amd.agent import EXPORTER
 from deviceplugin.vendors.intel.agent import XPUMD
 from deviceplugin.vendors.intel.links import FOLDER
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
+from deviceplugin.vendors.nvidia.extras import KINDS
 from deviceplugin.vendors.nvidia.mps import MpsSettings
+from deviceplugin.vendors.nvidia.platforms import CSV_FOLDER, MODEL, RELEASE
 from tests.rig import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ FILES = [path for path in FILES if path.parent.name != "prometheus"]  # its own 
 FILES = [path for path in FILES if path.parent != DEPLOY / "examples/dra"]
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}
 HOST_ROOT = "/host"
+GDS = KINDS["gds"]
 AGENTS = (EXPORTER, XPUMD, DEVICE_API)
 PATCHES = sorted(path.name for path in (DEPLOY / "patches").glob("*.yaml"))
 # Read where root may and left out of the pod on purpose: docs/security.md tells how to add it.
@@ -48,6 +50,9 @@ NOT_MOUNTED = (
     *("/proc/self", "/proc/stat", "/proc/{pid}/"),
     # Who has a device open is asked by `provision` alone, which is no part of the daemon.
     *("/proc/{name}", "/proc/{process}/fd"),
+    # On a Jetson alone, and for GPUDirect Storage: a patch for each.
+    *("/etc/nv_tegra_release", "/etc/nvidia-container-runtime", "/proc/device-tree"),
+    *("/run/udev", "/etc/cufile.json"),
     # In a runtime's own words and in our own mounts, never opened; CRI-O's comes with its patch.
     *("/run/cdi", "/etc/resolv.conf", "/etc/hostname", "/etc/crio", "/etc/ld.so.preload"),
 )
@@ -299,7 +304,7 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
     files = {"config.yaml", "dra.yaml", "kubernetes.yaml", "kubernetes-facts.yaml", "labels.yaml"}
-    files |= {"metrics.yaml", "metrics-review.yaml"}
+    files |= {"metrics.yaml", "metrics-review.yaml", "per-node.yaml"}
     assert settings["data"].keys() == files
 
 
@@ -412,6 +417,22 @@ def test_the_patch_for_crio_mounts_the_directory_that_is_read() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("nvidia-jetson.yaml", (RELEASE, str(Path(MODEL).parent), str(Path(CSV_FOLDER).parent))),
+        ("nvidia-gds.yaml", (GDS.mounts[0],)),
+    ],
+    ids=["jetson", "gds"],
+)
+def test_a_patch_for_a_place_mounts_what_is_read_there(name: str, read: tuple[str, ...]) -> None:
+    pod, container = patched(name)
+    assert tuple(volume["hostPath"]["path"] for volume in pod["volumes"]) == read
+    assert [(m["mountPath"], m["readOnly"]) for m in container["volumeMounts"]] == [
+        (HOST_ROOT + path, True) for path in read
+    ]
+
+
 def test_all_patches_together_are_mounts_that_do_not_meet(pod: Any, container: Any) -> None:
     volumes, mounts = list(pod["volumes"]), list(container["volumeMounts"])
     for name in PATCHES:
@@ -444,16 +465,6 @@ def test_kustomize_builds_the_daemonset_with_all_patches(tmp_path: Path, left_ou
     ] == "compute,utility"
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-
-
-@pytest.mark.parametrize(
-    "path", sorted((DEPLOY / "examples").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_an_example_asks_for_one_device(path: Path) -> None:
-    (container,) = yaml.safe_load(path.read_text())["spec"]["containers"]
-    ((resource, count),) = container["resources"]["limits"].items()
-    assert name_problem(resource) is None
-    assert count == 1
 
 
 def test_the_build_context_has_what_the_image_is_built_from() -> None:

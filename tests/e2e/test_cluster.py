@@ -6,14 +6,15 @@ import shlex
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.e2e.cluster import NAMESPACE, ROOT, ClusterNode, kubectl, until
+from tests.deploy.examples import EXAMPLES, pod_spec
+from tests.e2e.cluster import NAMESPACE, ClusterNode, kubectl, until
 
 pytestmark = pytest.mark.timeout(900)
-EXAMPLES = sorted((ROOT / "deploy" / "examples").glob("*.yaml"))
 RESTARTS = 20
 
 
@@ -35,20 +36,36 @@ def test_all_devices_are_capacity_and_can_be_allocated(cluster_node: ClusterNode
     assert cluster_node.resources("allocatable") == {n: c for n, c in healthy.items() if c}
 
 
+def example_pod(path: Path, node: ClusterNode) -> dict[str, Any]:
+    """The pod of an example, that of a Deployment too, with an image that the node has."""
+    manifest: dict[str, Any] = yaml.safe_load(path.read_text())
+    spec = pod_spec(manifest)
+    (container,) = spec["containers"]
+    absent = container["resources"]["limits"].keys() - node.resources("allocatable").keys()
+    if absent:
+        pytest.skip(f"the node has no {', '.join(sorted(absent))}")
+    if "busybox" in container["image"]:
+        container["image"] = node.pod_image
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": path.stem}, "spec": spec}
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_pod_ends_well(cluster_node: ClusterNode, path: Path) -> None:
-    manifest = yaml.safe_load(path.read_text())
-    (container,) = manifest["spec"]["containers"]
-    (wanted,) = container["resources"]["limits"]
-    if wanted not in cluster_node.resources("allocatable"):
-        pytest.skip(f"the node has no {wanted}")
-    if "busybox" in container["image"]:
-        container["image"] = cluster_node.pod_image
-    with cluster_node.pod(manifest) as name:
+    """What a Deployment makes does not end: it has its variables."""
+    with cluster_node.pod(example_pod(path, cluster_node)) as name:
+        if yaml.safe_load(path.read_text())["kind"] == "Deployment":
+            cluster_node.main(name)
+            until(lambda: "NVIDIA_VISIBLE_DEVICES" in kubectl("logs", name), "it has its variables")
+            return
         ended = until(
             lambda: {"Succeeded", "Failed"} & {cluster_node.pod_status(name)["phase"]}, "it ends"
         )
         assert (ended, bool(kubectl("logs", name))) == ({"Succeeded"}, True)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_api_server_takes_an_example_as_it_is(cluster_node: ClusterNode, path: Path) -> None:
+    kubectl("apply", "--dry-run=server", "-f", str(path))
 
 
 def test_a_container_has_the_nodes_of_its_devices(cluster_node: ClusterNode) -> None:

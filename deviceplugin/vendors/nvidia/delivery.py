@@ -1,7 +1,7 @@
 """How containers get NVIDIA devices where the configuration leaves it open: by CDI names where the
 node's runtime is known to honour them, else by a variable as NVIDIA's own plugin."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -10,8 +10,9 @@ from deviceplugin.host import Host
 from deviceplugin.host.runtimes import CdiSupport
 from deviceplugin.model import NOTHING, ContainerEdits, Device, Fault, frozen
 from deviceplugin.vendors.nvidia.devices import Found
+from deviceplugin.vendors.nvidia.driver_files import DriverFiles
 from deviceplugin.vendors.nvidia.edits import is_described
-from deviceplugin.vendors.nvidia.faults import CDI
+from deviceplugin.vendors.nvidia.faults import CDI, driver_missing, hook_refused
 from deviceplugin.vendors.nvidia.settings import ListStrategy, NvidiaSection
 
 Support = Callable[[Host], CdiSupport]
@@ -81,3 +82,12 @@ def _withdrawn(device: Device, faults: Collection[Fault]) -> Fault | None:
 
 def _is_of_cdi(fault: Fault) -> bool:
     return (fault.source == CDI and fault.kind.withdraws) or fault.code == NODE_MISSING.code
+
+
+def cdi_faults(devices: Sequence[Device], files: DriverFiles) -> Iterator[Fault]:
+    """What keeps CDI files from what containers need of the driver."""
+    for device in filter(is_described, devices):
+        if files.problem is not None:
+            yield driver_missing(device, files.problem)
+        if files.hook_problem is not None:
+            yield hook_refused(device, files.hook_problem)

@@ -69,14 +69,14 @@ def read_driver_files(host: Host, driver: Driver) -> DriverFiles:
     real = _libraries(tree, folders, driver.version)
     if f"{REQUIRED}.so.{driver.version}" not in real:
         return DriverFiles(edits=ContainerEdits(), problem=_missing(tree, driver, folders))
-    hook, refused = _hook_program(host, driver.hook)
-    inside = _folders_inside(real[f"{REQUIRED}.so.{driver.version}"], alone=bool(hook))
+    library = real[f"{REQUIRED}.so.{driver.version}"]
+    hooks, refused = cache_hooks(host, driver.hook, folders_inside(library, alone=True))
+    inside = folders_inside(library, alone=bool(hooks))
     names = {**_links(tree, folders, real), **real}
     mounts = (
         *(Mount(path=f"{f}/{n}", host_path=names[n]) for f in inside for n in sorted(names)),
         *_programs(tree),
     )
-    hooks = (_cache_hook(hook, inside),) if hook else ()
     edits = ContainerEdits(mounts=mounts, hooks=hooks)
     return DriverFiles(edits=edits, problem=None, hook_problem=refused)
 
@@ -116,7 +116,9 @@ def _links(tree: DriverTree, folders: Sequence[str], real: Mapping[str, str]) ->
     return found
 
 
-def _folders_inside(library: str, *, alone: bool) -> tuple[str, ...]:
+def folders_inside(library: str, *, alone: bool) -> tuple[str, ...]:
+    """Where linkers of images look by themselves: all such folders, or `alone` the one that is like
+    the library's on the host."""
     multiarch = MULTIARCH.format(machine=platform.machine())
     if not alone:
         return (LIB64, multiarch)
@@ -158,6 +160,15 @@ def _other(tree: DriverTree, path: str) -> str:
     if target is not None and tree.real(path) is None:
         return f"{path} leads to {target}, which is not to be seen"
     return f"{path} is there"
+
+
+def cache_hooks(
+    host: Host, named: str | None, folders: Sequence[str]
+) -> tuple[tuple[Hook, ...], str | None]:
+    """The hook that adds `folders` to an image's cache of the linker, none without a program for
+    it, and why the one that was named is not used."""
+    hook, refused = _hook_program(host, named)
+    return ((_cache_hook(hook, folders),) if hook else ()), refused
 
 
 def _hook_program(host: Host, named: str | None) -> tuple[str | None, str | None]:

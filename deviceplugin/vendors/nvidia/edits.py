@@ -22,13 +22,16 @@ VOLUME_MOUNTS = "/var/run/nvidia-container-devices"
 ANNOTATION = "nvidia-device-plugin_"
 
 
-def container_edits(settings: NvidiaSection, devices: Sequence[Device]) -> ContainerEdits:
-    """The union of the configured strategies.
+def container_edits(
+    settings: NvidiaSection, devices: Sequence[Device], more: Sequence[str] = ()
+) -> ContainerEdits:
+    """The union of the configured strategies; `more` are CDI names of what is given beside GPUs.
 
     With envvar and volume-mounts together the variable has the value of volume-mounts. The key
     of the CDI annotation is made of the ids, so that the same request has the same answer.
     """
     names = [visible_name(settings, device) for device in devices]
+    qualified = (*map(cdi_name, names), *more)
     strategies = set(settings.device_list_strategy)
     parts = []
     if "envvar" in strategies:
@@ -37,18 +40,19 @@ def container_edits(settings: NvidiaSection, devices: Sequence[Device]) -> Conta
         parts.append(_volume_mounts(names))
     if "cdi-annotations" in strategies:
         key = f"{settings.cdi_annotation_prefix}{ANNOTATION}{uuid5(NAMESPACE_OID, str(names))}"
-        value = ",".join(cdi_name(name) for name in names)
+        value = ",".join(qualified)
         parts.append(ContainerEdits(annotations=frozen({key: value})))
     if "cdi-cri" in strategies:
-        parts.append(ContainerEdits(cdi_devices=tuple(cdi_name(name) for name in names)))
+        parts.append(ContainerEdits(cdi_devices=qualified))
     if settings.pass_device_specs and strategies & {"envvar", "volume-mounts"}:
         parts.append(ContainerEdits(device_nodes=device_nodes(devices)))
     return merge_edits(parts)
 
 
 def visible_name(settings: NvidiaSection, device: Device) -> str:
-    """A device's name for the NVIDIA runtime: the UUID, or `1` or `3:0` by the index strategy."""
-    if settings.device_id_strategy == "uuid":
+    """A device's name for the NVIDIA runtime: the UUID, or `1` or `3:0` by the index strategy; what
+    NVML does not number has no other name than its id."""
+    if settings.device_id_strategy == "uuid" or device.pci_address is None:
         return device.id
     return str(device.index) if device.ordinal is None else device.ordinal
 

@@ -12,6 +12,7 @@ from deviceplugin.vendors.nvidia.folders import PLACES
 MigStrategy = Literal["none", "single", "mixed"]
 ListStrategy = Literal["auto", "envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]
 IdStrategy = Literal["uuid", "index"]
+DiscoveryStrategy = Literal["auto", "nvml", "tegra", "wsl"]
 
 CHECKED = "`deviceplugin check FILE --node` holds it against the hardware"
 HOOKS = ("nvidia-cdi-hook", "nvidia-ctk")
@@ -22,7 +23,8 @@ CDI_STRATEGIES = frozenset({"cdi-annotations", "cdi-cri"})
 class NvidiaSection(Section, frozen=True):
     """Technical switches; `device_list_strategy` is made by the node where it is auto;
     `driver_root`, `dev_root` and `driver_library_dirs` are host paths as
-    answers name them; an empty `cdi_hook_path` means no hook, none that one is looked for."""
+    answers name them; an empty `cdi_hook_path` means no hook, none that one is looked for. The last
+    five are what containers get beside GPUs: channel 0 is the one that every driver makes."""
 
     HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType(
         {
@@ -43,6 +45,12 @@ class NvidiaSection(Section, frozen=True):
     cdi_annotation_prefix: str = "cdi.k8s.io/"
     cdi_hook_path: str | None = None
     library_process: bool = False
+    device_discovery_strategy: DiscoveryStrategy = "auto"
+    gds: bool = False
+    mofed: bool = False
+    gdrcopy: bool = False
+    imex_channels: tuple[Literal[0], ...] = ()
+    imex_required: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what msgspec cannot express, where it still knows the key's path."""
@@ -53,6 +61,8 @@ class NvidiaSection(Section, frozen=True):
         if not _PREFIX.fullmatch(self.cdi_annotation_prefix):
             text = "the first part of an annotation's name: a domain and a slash, as cdi.k8s.io/"
             raise ValueError(f"cdi_annotation_prefix: {text}")
+        if self.imex_required and not self.imex_channels:
+            raise ValueError("imex_required: it needs a channel: imex_channels: [0]")
 
     @property
     def is_auto(self) -> bool:

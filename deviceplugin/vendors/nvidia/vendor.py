@@ -1,6 +1,6 @@
 """The NVIDIA vendor: finds GPUs through an NVML session, makes container edits."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Event
 
 from msgspec.structs import replace
@@ -15,7 +15,6 @@ from deviceplugin.model import (
     Device,
     DeviceID,
     Discovery,
-    Fault,
     frozen,
 )
 from deviceplugin.vendor import (
@@ -29,17 +28,31 @@ from deviceplugin.vendor import (
 )
 from deviceplugin.vendors.nvidia import edits
 from deviceplugin.vendors.nvidia.agent import DEVICE_API
-from deviceplugin.vendors.nvidia.delivery import Delivery
+from deviceplugin.vendors.nvidia.delivery import Delivery, cdi_faults
 from deviceplugin.vendors.nvidia.devices import Found, Naming, naming_for
 from deviceplugin.vendors.nvidia.discovery import Scan, healthy_devices
 from deviceplugin.vendors.nvidia.driver_files import Driver, DriverFiles, read_driver_files
-from deviceplugin.vendors.nvidia.faults import driver_missing, hook_refused
+from deviceplugin.vendors.nvidia.extras import (
+    Extra,
+    extra_edits,
+    extra_faults,
+    extra_specs,
+    read_extras,
+)
 from deviceplugin.vendors.nvidia.limits import library_edits, limit_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
     is_placeholder,
     missing_devices,
     unread_instances,
+)
+from deviceplugin.vendors.nvidia.platforms import (
+    Platform,
+    has_only_integrated,
+    is_alone,
+    is_platform,
+    platform_found,
+    read_platform,
 )
 from deviceplugin.vendors.nvidia.probes import Probes
 from deviceplugin.vendors.nvidia.session import Session, Snapshot
@@ -80,24 +93,35 @@ class NvidiaVendor:
         self._cuda_version: int | None = None
         self._driver_root = settings.driver_root
         self._driver_files: DriverFiles | None = None
+        self._extras: Sequence[Extra] = ()
+        self._platform: Platform | None = None
 
     def discover(self) -> Discovery:
         """All GPUs, MIG instances and vGPUs; a GPU that fails keeps its last devices, faulted."""
         self._trace = traced(self._host)
+        platform = read_platform(self._trace, self._settings)
+        if platform is not None and is_alone(platform, self._settings):
+            return self._placed(self._trace, platform)
         try:
             snapshot = self._session.snapshot()
         except UnavailableError:
+            if platform is not None:
+                return self._placed(self._trace, platform)
             vgpus = self._vgpus(self._trace, {})
             if not vgpus:
                 raise
             faults = tuple(node_faults(self._trace, vgpus))
             return Discovery(devices=vgpus, faults=faults)  # a host for virtual machines alone
+        if platform is not None and has_only_integrated(self._trace, snapshot.scan):
+            return self._placed(self._trace, platform)
+        self._platform = None
         return self._discover(self._trace, snapshot)
 
     def unchanged(self) -> bool:
         """Whether NVML shows the same GPUs and instances, and all files that the last discovery
         read are as they were."""
-        return self._trace is not None and self._session.unchanged() and self._trace.holds()
+        known = self._platform is not None or self._session.unchanged()
+        return self._trace is not None and known and self._trace.holds()
 
     def agents(self) -> Sequence[Agent]:
         """NVIDIA's device API."""
@@ -107,8 +131,10 @@ class NvidiaVendor:
         """The drop-in answer of the configured strategies, or what a virtual machine's pod gets."""
         if any(map(is_for_vm, devices)):
             return vm_edits(devices)
-        parts = edits.container_edits(self._settings, devices)
-        return merge_edits([parts, self._delivery.variables, guest_edits(devices)])
+        extras = self._extras
+        parts = edits.container_edits(self._settings, devices, [one.cdi_name for one in extras])
+        beside = extra_edits(self._settings, extras)
+        return merge_edits([parts, beside, self._delivery.variables, guest_edits(devices)])
 
     def node_labels(self, view: LabelView) -> Mapping[str, str]:
         """Those of GPU feature discovery."""
@@ -134,34 +160,39 @@ class NvidiaVendor:
         return merge_edits([limit_edits(grants), library_edits(library, grants)])
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
-        """One file for the class gpu; without devices where no strategy asks for CDI."""
+        """A file for the class gpu and one for each kind beside; without devices where no strategy
+        asks for CDI."""
+        others = extra_specs(self._extras, uses_cdi=self._driver_files is not None)
         if self._driver_files is None:
-            return (CdiSpec(kind=edits.CDI_KIND, devices={}),)
+            return (CdiSpec(kind=edits.CDI_KIND, devices={}), *others)
         spec = edits.cdi_spec(self._settings, devices)
-        return (replace(spec, common=merge_edits([spec.common, self._driver_files.edits])),)
+        common = merge_edits([spec.common, self._driver_files.edits])
+        return (replace(spec, common=common), *others)
 
     def watch_health(self, devices: Sequence[Device], report: HealthReport, stop: Event) -> None:
-        """Report NVML's events of the GPUs and their instances."""
+        """Report NVML's events of the GPUs and their instances; elsewhere there are none."""
+        if all(map(is_platform, devices)):
+            stop.wait()
+            return
         self._session.watch(devices, report, stop)
 
     def probe_health(self, device: Device) -> Finding:
         """What NVML's counters and states say of one GPU; nothing of what NVML has no UUID of."""
-        if is_placeholder(device) or is_for_vm(device):
+        if not _is_nvmls(device):
             return Finding()
         return self._probes.judge(device, self._session.ask(device))
 
     def sample(self, devices: Sequence[Device]) -> Sample:
         """What NVML measures of one GPU and its instances."""
         gpu, *parts = devices
-        if is_placeholder(gpu) or is_for_vm(gpu):
+        if not _is_nvmls(gpu):
             raise DiscoveryError(f"NVML does not show {gpu.id}")
-        own = [part for part in parts if not (is_placeholder(part) or is_for_vm(part))]
-        return self._session.sample([gpu, *own])
+        return self._session.sample([gpu, *filter(_is_nvmls, parts)])
 
     def processes(self, devices: Sequence[Device]) -> Sequence[DeviceProcess]:
         """The processes that NVML shows."""
-        own = [one for one in devices if not (is_placeholder(one) or is_for_vm(one))]
-        return self._session.processes(own)
+        own = list(filter(_is_nvmls, devices))
+        return self._session.processes(own) if own else ()
 
     def close(self) -> None:
         """Let the library go; the next discovery loads it again."""
@@ -202,18 +233,34 @@ class NvidiaVendor:
             notes=(self._delivery.note,) if self._delivery.note else (),
         )
 
+    def _placed(self, host: Host, platform: Platform) -> Discovery:
+        """The one device of a place without NVML."""
+        self._platform, self._known = platform, {}
+
+        def look(settings: NvidiaSection) -> Found:
+            return self._described(host, platform_found(platform, settings), settings)
+
+        devices, faults = self._delivery.found(host, look)
+        self._settings = self._delivery.in_force
+        notes = (self._delivery.note,) if self._delivery.note else ()
+        return Discovery(devices=devices, faults=faults, notes=notes)
+
     def _described(self, host: Host, found: Found, settings: NvidiaSection) -> Found:
-        """With what the CDI file needs of the driver. The attribute tells devices apart whose file
-        has other mounts: the file is written again when devices change."""
-        if not settings.uses_cdi:
-            self._driver_files = None
-            return found
-        files = self._driver_files = read_driver_files(host, self._driver)
-        told = f"{self._driver_version}: {len(files.edits.mounts)} mounts"
-        devices = tuple(
-            replace(d, attributes=frozen({**d.attributes, "driver_files": told})) for d in found[0]
-        )
-        return devices, (*found[1], *_cdi_faults(devices, files))
+        """With what the CDI files need of the driver and what is given beside GPUs. The attributes
+        tell devices apart whose files are others: files are written again when devices change."""
+        extras = self._extras = read_extras(host, settings, self._dev_root(host))
+        told = {"extras": "; ".join(extra.told for extra in extras)} if extras else {}
+        faults = list(found[1])
+        files = self._driver_files = self._files(host) if settings.uses_cdi else None
+        if files is not None:
+            told["driver_files"] = f"{self._driver_version}: {len(files.edits.mounts)} mounts"
+        devices = tuple(_with_attributes(device, told) for device in found[0])
+        faults += cdi_faults(devices, files) if files is not None else ()
+        offered = list(filter(edits.is_described, devices))
+        return devices, (*faults, *extra_faults(settings, extras, offered))
+
+    def _files(self, host: Host) -> DriverFiles:
+        return self._platform.files if self._platform else read_driver_files(host, self._driver)
 
     @property
     def _driver(self) -> Driver:
@@ -241,9 +288,10 @@ class NvidiaVendor:
         return HostVgpus(host, self._vgpu_names).read(gpus) if self._vgpu.enabled else ()
 
 
-def _cdi_faults(devices: Sequence[Device], files: DriverFiles) -> Iterator[Fault]:
-    for device in filter(edits.is_described, devices):
-        if files.problem is not None:
-            yield driver_missing(device, files.problem)
-        if files.hook_problem is not None:
-            yield hook_refused(device, files.hook_problem)
+def _is_nvmls(device: Device) -> bool:
+    """Whether NVML can be asked about a device."""
+    return not (is_placeholder(device) or is_for_vm(device) or is_platform(device))
+
+
+def _with_attributes(device: Device, more: Mapping[str, str]) -> Device:
+    return replace(device, attributes=frozen({**device.attributes, **more})) if more else device

@@ -182,7 +182,7 @@ def test_the_cdi_file_is_valid_and_whole(
 ) -> None:
     write_tree(tmp_path, f"{hook} = #!" if hook else "")
     vendor = make_vendor(nvidia={"device_list_strategy": ["cdi-cri"], "cdi_hook_path": hook})
-    (spec,) = vendor.cdi_specs(vendor.discover().devices)
+    spec, *_ = vendor.cdi_specs(vendor.discover().devices)
     content = json.loads(document(spec))
     jsonschema.validate(content, CDI_FILE)
     assert file_name(spec.kind) == "k8s.device-plugin.nvidia.com-gpu.json"
@@ -204,7 +204,7 @@ def test_the_hook_is_called_by_its_own_name(
     write_tree(tmp_path, "/opt/bin/nvidia-ctk = #!")
     section = {"device_list_strategy": ["cdi-cri"], "cdi_hook_path": "/opt/bin/nvidia-ctk"}
     vendor = make_vendor(nvidia=section)
-    (spec,) = vendor.cdi_specs(vendor.discover().devices)
+    spec, *_ = vendor.cdi_specs(vendor.discover().devices)
     (hook,) = spec.common.hooks
     assert hook.args == ("nvidia-ctk", "hook", "update-ldcache", "--folder", "/usr/lib64")
 
@@ -213,7 +213,7 @@ def test_without_a_cdi_strategy_there_is_no_cdi_file(
     node: NvmlDouble, make_vendor: MakeVendor
 ) -> None:
     vendor = make_vendor()
-    (spec,) = vendor.cdi_specs(vendor.discover().devices)
+    spec, *_ = vendor.cdi_specs(vendor.discover().devices)
     assert spec == CdiSpec(kind="k8s.device-plugin.nvidia.com/gpu", devices={})
 
 
