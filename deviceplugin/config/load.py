@@ -60,6 +60,7 @@ from deviceplugin.model import VendorStatus
 from deviceplugin.page import section as page
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
+from deviceplugin.provision import section as partitions
 from deviceplugin.resources import section as sharing
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import sharing_of
@@ -273,8 +274,8 @@ def sections_of(capabilities: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
-        *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
-        enforcement,
+        *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels),
+        *(dra, enforcement, partitions),
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
@@ -287,5 +288,5 @@ OTHER_VARIABLES = ("config", "format")
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, *NAMES, "version"}
     | {"alerts", "audit", "cdi", "extender", "history", "kubelet", "labels"}
-    | {"logs", "partitioning", "placement", "resources", "tracing"}
+    | {"logs", "placement", "resources", "tracing"}
 )
