@@ -39,7 +39,7 @@ Every flag of `run` has an environment variable, DEVICEPLUGIN_<FLAG>, and a key 
 file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
-SCENARIO_NAMES = ("mixed", "nvidia", "amd", "intel")
+SCENARIO_NAMES = ("mixed", "nvidia", "amd", "intel", "partitions")
 
 
 @click.group(

@@ -41,6 +41,7 @@ from deviceplugin.vendor.partitions import Step, Verb
 log = structlog.get_logger()
 
 LOOK_AGAIN_S = 30.0
+SILENT_S = 3.0  # until a process that does not answer is asked again
 START_S = 3.0
 SETTLE_S = 0.5
 BACK_OFF_S, BACK_OFF_MAX_S = 30.0, 600.0
@@ -75,7 +76,6 @@ class Wiring(Struct, frozen=True, kw_only=True):
     answered: Callable[[Sequence[Standing]], Awaitable[None]]
     monotonic: Callable[[], float]
     ask: Ask = ask_helper
-    look_again_s: float = LOOK_AGAIN_S
 
 
 class Follower:
@@ -136,9 +136,8 @@ class Follower:
                 self._wiring.ledger.usage.next(usage),
             )
         ]
-        await asyncio.wait(
-            waits, timeout=self._wiring.look_again_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        pause_s = SILENT_S if self._silent else LOOK_AGAIN_S
+        await asyncio.wait(waits, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
         for one in waits:
             one.cancel()
         self._woken.clear()
