@@ -89,8 +89,9 @@ async def test_what_a_pod_holds_is_waited_for_and_told(rig: Rig, helper: HelperP
         await rig.stub.admit(pod, {"main": {GPU: 1}})
     held = rig.stub.merged("one", "main").envs["NVIDIA_VISIBLE_DEVICES"]
     config.write_text(CUT.replace("FREE", held))
-    waiting = await daemon.wait_event("partitions_waiting")
-    assert "default/one" in waiting["reason"]
+    await daemon.until(  # the pod's name is known when the kubelet tells it
+        lambda: any("default/one" in e["reason"] for e in daemon.events("partitions_waiting"))
+    )
     await daemon.shows(r'^deviceplugin_partition_gpus{state="pending",vendor="nvidia"} 1')
     status = run_command("provision", "--status", "--state-dir", str(rig.state_dir))
     assert "default/one" in status.stdout
@@ -108,7 +109,7 @@ async def test_a_drain_keeps_new_pods_from_a_gpu_that_is_waited_for(
     await rig.allocatable({GPU: 1, LARGE: 1, SMALL: 2})
     await rig.stub.admit("small", {"main": {SMALL: 1}})
     config.write_text("partitions: [{select: {index: [0]}, mig: {7g.141gb: 1}}]")
-    await rig.allocatable({LARGE: 0, SMALL: 0, GPU: 1})
+    await rig.allocatable({LARGE: 0, SMALL: 1, GPU: 1})  # the one that is held
     rig.stub.remove_pod("small")
     await rig.allocatable({"nvidia.com/mig-7g.141gb": 1})
     helper.end()
