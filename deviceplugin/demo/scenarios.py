@@ -29,6 +29,15 @@ XE_QUOTA_BYTES = 4227858432
 MXGPU_BYTES = 4261412864
 XE_DRIVERS = ("xe", "xe", "xe", "xe", "vfio-pci", "vfio-pci")
 WHOLE_GPUS = (DEMO_GPUS[0], replace(DEMO_GPUS[1], mode="SPX", memory_mode="NPS1"))
+DECLARED: dict[str, Any] = {
+    "partitions": [
+        {"select": {"address": WHOLE_GPUS[1].address}, "compute": "CPX"},
+        {
+            "select": {"vendor": "intel"},
+            "virtual_functions": {"count": 4, "memory": "4GiB", "driver": "xe"},
+        },
+    ]
+}
 WHOLE_B60 = replace(B60, address="0000:b4:00.0", card=60, render=190, group=300)
 
 
@@ -103,15 +112,6 @@ def _partitions(root: Path) -> Node:
     write_intel_node(root, WHOLE_B60)
     process = PrivilegedProcess(root, WHOLE_GPUS, WHOLE_B60)
     address = WHOLE_GPUS[1].address
-    declared = {
-        "partitions": [
-            {"select": {"address": address}, "compute": "CPX"},
-            {
-                "select": {"vendor": "intel"},
-                "virtual_functions": {"count": 4, "memory": "4GiB", "driver": "xe"},
-            },
-        ]
-    }
     return Node(
         [_vendor("amd", root, {"amd": {"resource_naming": "mixed"}}), _vendor("intel", root, {})],
         [
@@ -128,7 +128,7 @@ def _partitions(root: Path) -> Node:
                 {"amd.com/cpx_nps1": 1, "intel.com/xe-4gb": 1},
             )
         ],
-        decode_sections(declared, partition_sections.SECTIONS),
+        decode_sections(DECLARED, partition_sections.SECTIONS),
     )
 
 

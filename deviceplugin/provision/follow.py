@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 LOOK_AGAIN_S = 30.0
 SILENT_S = 3.0  # until a process that does not answer is asked again
-START_S = 3.0
+START_S = 5.0
 SETTLE_S = 0.5
 BACK_OFF_S, BACK_OFF_MAX_S = 30.0, 600.0
 # Their drivers must be let go: a client keeps the GPU from another mode.
@@ -145,6 +145,8 @@ class Follower:
 
     async def _round(self) -> bool:
         """Whether anything was changed, so that it is worth to look again at once."""
+        if self._wanted.is_off:
+            await self._rest()
         sourced = await self._wiring.sourced(self._wanted.source)
         layouts = (*self._wanted.layouts, *sourced.layouts)
         try:
@@ -159,6 +161,15 @@ class Follower:
             return await self._recover(answer.begun)
         self._holds.keep_only({step.gpu for step in answer.begun})
         return await self._settle(answer, layouts)
+
+    async def _rest(self) -> None:
+        """Ask nobody until something is declared again."""
+        self.table.keep_only(())
+        self._holds.drain(())
+        self._silent = ""
+        while self._wanted.is_off:
+            self._woken.clear()
+            await self._woken.wait()
 
     async def _settle(self, answer: Answer, layouts: Sequence[Layout]) -> bool:
         self._drain(answer)
@@ -183,13 +194,20 @@ class Follower:
         if holder := self._holds.take(gpu, *touched(gpu, planned.steps)):
             self.table.set(Standing.waiting(planned, f"it is held by {holder}"))
             return False
+        request = Apply(gpu=gpu.id, layout=layout, steps=planned.steps, held=self._held())
         try:
-            request = Apply(gpu=gpu.id, layout=layout, steps=planned.steps, held=self._held())
             answer = await self._apply(gpu.vendor, planned.steps, request)
+        except NoHelperError as error:  # nobody knows how far it came: the GPU is kept until then
+            self._holds.keep(gpu.id, self._holds.devices(gpu))
+            self._tell_silent(str(error))
+            return False
         except DevicePluginError as error:
+            self._holds.release(gpu.id)
             self._failed(planned, str(error))
             return False
-        finally:
+        if answer.begun:
+            self._holds.keep(gpu.id, self._holds.devices(gpu))
+        else:
             self._holds.release(gpu.id)
         return self._ended(planned, answer)
 

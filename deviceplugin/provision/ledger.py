@@ -36,7 +36,9 @@ class Holds:
     def devices(self, gpu: PartitionedGpu) -> list[DeviceID]:
         """All that is offered of a GPU, itself included."""
         found = self._store.current.devices.values()
-        return [one.id for one in found if _gpu_of(one, gpu.id, gpu.address)]
+        names = {gpu.id, gpu.address}
+        wholes = names | {one.id for one in found if names & {one.id, one.pci_address}}
+        return [one.id for one in found if one.id in wholes or one.parent in wholes]
 
     def holders(self) -> Mapping[DeviceID, str]:
         """Who holds each device: a pod where it is known, else the name of the resource."""
@@ -130,11 +132,3 @@ def _root(device: Device, known: Mapping[DeviceID, Device]) -> str:
     if parent is None:
         return str(device.parent)
     return parent.pci_address or parent.id
-
-
-def _gpu_of(device: Device, gpu: str, address: str) -> bool:
-    return gpu in (device.id, device.parent) or address in (
-        device.pci_address,
-        device.id,
-        device.parent,
-    )
