@@ -6,9 +6,10 @@ what is given to whom.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from msgspec import Struct
@@ -43,7 +44,7 @@ log = structlog.get_logger()
 LOOK_AGAIN_S = 30.0
 SILENT_S = 3.0  # until a process that does not answer is asked again
 START_S = 5.0
-SETTLE_S = 0.5
+SETTLE_S = 1.0  # a look reads every GPU: what happens at once is looked at once
 BACK_OFF_S, BACK_OFF_MAX_S = 30.0, 600.0
 # Their drivers must be let go: a client keeps the GPU from another mode.
 _MODES = frozenset({Verb.MIG_MODE, Verb.COMPUTE})
@@ -105,14 +106,11 @@ class Follower:
                 self._holds.keep(gpu, [DeviceID(gpu)])
 
     async def run(self) -> None:
-        """One round after the other, until cancelled."""
-        try:
-            while True:
-                changed = await self._round()
-                if not changed:
-                    await self._pause()
-        finally:
-            self._holds.release_all()
+        """One round after the other, until cancelled. What is kept stays kept when a round fails:
+        the next one sees what is over."""
+        while True:
+            if not await self._round():
+                await self._pause()
 
     def families(self) -> list[Family]:
         """Metrics."""
@@ -127,15 +125,15 @@ class Follower:
         return {"on": not self._wanted.is_off, "problem": self._silent} | document_of(self.table)
 
     async def _pause(self) -> None:
-        inventory, usage = self._wiring.store.current, self._wiring.ledger.usage.value
-        waits = [
-            asyncio.ensure_future(one)
-            for one in (
-                self._woken.wait(),
-                self._wiring.store.latest.next(inventory),
-                self._wiring.ledger.usage.next(usage),
-            )
+        """Until something may be otherwise; who holds what matters where that is waited for."""
+        store, ledger = self._wiring.store, self._wiring.ledger
+        signs: list[Coroutine[Any, Any, object]] = [
+            self._woken.wait(),
+            store.latest.next(store.current),
         ]
+        if any(row.state == "pending" for row in self.table.standings()):
+            signs.append(ledger.usage.next(ledger.usage.value))
+        waits = [asyncio.ensure_future(sign) for sign in signs]
         pause_s = SILENT_S if self._silent else LOOK_AGAIN_S
         await asyncio.wait(waits, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
         for one in waits:
@@ -251,20 +249,23 @@ class Follower:
         self._holds.keep(gpu, [device.id if device else DeviceID(gpu)])
         self._again_at[gpu] = (self._wiring.monotonic() + BACK_OFF_S, BACK_OFF_S)
         request = Recover(held=self._held())
-        answer = await self._apply(device.vendor if device else "", begun, request)
+        try:
+            answer = await self._apply(device.vendor if device else "", begun, request)
+        except DevicePluginError as error:
+            self._tell_silent(str(error))
+            return False
+        return self._recovered(gpu, answer)
+
+    def _recovered(self, gpu: str, answer: Answer) -> bool:
         outcome = answer.outcome
-        stuck = outcome is None or outcome.state == "stuck"
+        stuck = answer.busy or (outcome.state == "stuck" if outcome else bool(answer.begun))
         if not stuck:  # until then it is given to nobody
             self._again_at.pop(gpu)
             self._holds.release(gpu)
         tell = log.error if stuck else log.warning
+        state = outcome.state if outcome else ("stuck" if stuck else "done")
         reason = (outcome.reason if outcome else "") or answer.error
-        tell(
-            "partitions_recovered",
-            device=gpu,
-            state=outcome.state if outcome else "",
-            reason=reason,
-        )
+        tell("partitions_recovered", device=gpu, state=state, reason=reason)
         return not stuck
 
     def _drain(self, answer: Answer) -> None:

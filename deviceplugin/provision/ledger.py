@@ -89,12 +89,6 @@ class Holds:
             self._kept = {gpu: kept for gpu, kept in self._kept.items() if gpu in gpus}
             self._publish()
 
-    def release_all(self) -> None:
-        """Keep nothing."""
-        self._kept.clear()
-        self._publish()
-        self.drain(())
-
     def drain(self, gpus: Iterable[PartitionedGpu]) -> None:
         """List what nobody holds of these GPUs, and only of them, Unhealthy."""
         holders = self.holders()
