@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
     from deviceplugin.page.status import Trends
-    from deviceplugin.provision.follow import Wiring as PartitionsWiring
+    from deviceplugin.provision.wiring import Wiring as PartitionsWiring
 
 
 def _kubernetes(core: Core) -> Part[Config]:

@@ -9,11 +9,11 @@ from deviceplugin.config.layouts import read_layouts
 from deviceplugin.daemon.core import Core
 from deviceplugin.dra.node import InCluster
 from deviceplugin.errors import ConfigError
-from deviceplugin.provision.follow import Layouts, Wiring
 from deviceplugin.provision.node_labels import LABELS, NodeLabels
 from deviceplugin.provision.protocol import FILE
 from deviceplugin.provision.section import Layout, PartitioningSection
 from deviceplugin.provision.standing import Standing
+from deviceplugin.provision.wiring import Layouts, Wiring
 
 
 def partitions_wiring(core: Core) -> Wiring:

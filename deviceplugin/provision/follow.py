@@ -6,16 +6,12 @@ what is given to whom.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
-from msgspec import Struct
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.metrics.registry import Family
 from deviceplugin.model import DeviceID
 from deviceplugin.provision.held import touched
@@ -30,12 +26,11 @@ from deviceplugin.provision.protocol import (
     NoHelperError,
     Recover,
     Request,
-    ask_helper,
 )
-from deviceplugin.provision.section import Layout, PartitioningSection, Wanted
+from deviceplugin.provision.section import Layout, Wanted
 from deviceplugin.provision.standing import Standing, Table, document_of, families_of, notice_lines
 from deviceplugin.provision.values import Held, Planned
-from deviceplugin.resources.ledger import Ledger, UsageSource
+from deviceplugin.provision.wiring import Wiring
 from deviceplugin.runtime.part import Reply
 from deviceplugin.vendor.partitions import Step, Verb
 
@@ -48,35 +43,6 @@ SETTLE_S = 1.0  # a look reads every GPU: what happens at once is looked at once
 BACK_OFF_S, BACK_OFF_MAX_S = 30.0, 600.0
 # Their drivers must be let go: a client keeps the GPU from another mode.
 _MODES = frozenset({Verb.MIG_MODE, Verb.COMPUTE})
-
-Changing = Callable[[str, bool], AbstractAsyncContextManager[None]]
-Ask = Callable[[Path, Request, float], Answer]
-
-
-class Layouts(Struct, frozen=True, kw_only=True):
-    """The layouts that hold now, and who is told how it went (`labels` of the node)."""
-
-    layouts: tuple[Layout, ...] = ()
-    problem: str = ""
-
-
-Sourced = Callable[[PartitioningSection], Awaitable[Layouts]]
-
-
-class Wiring(Struct, frozen=True, kw_only=True):
-    """What it works with; `changing(vendor, released)` is around a change of the hardware,
-    `source` tells what pods hold, `sourced` gives the layouts of a file, and `answered` is told
-    how all of them stand."""
-
-    socket: Path
-    store: InventoryStore
-    ledger: Ledger
-    source: UsageSource
-    changing: Changing
-    sourced: Sourced
-    answered: Callable[[Sequence[Standing]], Awaitable[None]]
-    monotonic: Callable[[], float]
-    ask: Ask = ask_helper
 
 
 class Follower:

@@ -11,7 +11,8 @@ from deviceplugin.schema import Section
 
 if TYPE_CHECKING:  # for those who want it
     from deviceplugin.metrics.registry import Family
-    from deviceplugin.provision.follow import Follower, Wiring
+    from deviceplugin.provision.follow import Follower
+    from deviceplugin.provision.wiring import Wiring
 
 
 class PartitionsRequest(Section, frozen=True):
