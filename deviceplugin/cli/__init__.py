@@ -21,6 +21,7 @@ from deviceplugin.cli.frame import (
 )
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
+from deviceplugin.cli.partitions import provision
 from deviceplugin.cli.printed import PRINTED
 from deviceplugin.cli.scheduler import scheduler_commands
 from deviceplugin.cli.simulate import simulate_command
@@ -40,7 +41,7 @@ Every flag of `run` has an environment variable, DEVICEPLUGIN_<FLAG>, and a key 
 file. A flag overrides the environment, the environment overrides the file.
 """
 # Those of deviceplugin.demo, which is slow to import.
-SCENARIO_NAMES = ("mixed", "nvidia", "amd", "intel")
+SCENARIO_NAMES = ("mixed", "nvidia", "amd", "intel", "partitions")
 
 
 @click.group(
@@ -232,7 +233,13 @@ def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
     return ask(state_dir, request)
 
 
-for _command in (*operator_commands(_ask), *PRINTED, scheduler_commands, simulate_command):
+for _command in (
+    *operator_commands(_ask),
+    *PRINTED,
+    provision,
+    scheduler_commands,
+    simulate_command,
+):
     cli.add_command(_command)
 
 

@@ -1,5 +1,5 @@
 """Commands that print what people or other programs take: a schema, roles, rules, a runtime's
-configuration, a plan. None changes anything."""
+configuration. None changes anything."""
 
 import asyncio
 import json
@@ -15,7 +15,6 @@ from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
 from deviceplugin.config.config import Setting, parse_choice, parse_directory
 from deviceplugin.config.load import load
 from deviceplugin.config.origins import PREFIX
-from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.runtime.logs import configure_logs
 
@@ -106,36 +105,6 @@ def runtime(runtime: str, host_root: str | None, *, compare: bool) -> None:
         sys.exit(1)
 
 
-@click.command(
-    "provision",
-    help="""Show what it takes to cut this node's GPUs as a file of layouts says.
-
-    Nothing is changed. The file has `partitions`, or is that of mig-parted (`mig-configs`) or of
-    AMD's Device Config Manager (`gpu-config-profiles`); of those two --layout names one entry.
-    """,
-    short_help="Show what it takes to cut this node's GPUs as a file says.",
-)
-@settings_options((*LOOK_FLAGS, "state_dir"))
-@click.option("--layouts", metavar="FILE", help="The file of layouts.")
-@click.option("--layout", metavar="NAME", help="The entry of a foreign file.")
-@click.option("--dry-run", is_flag=True, help="Show the plan; required, it is all there is today.")
-@format_option()
-def plan_partitions(form: str | None, *, dry_run: bool, **flags: str | None) -> None:
-    from deviceplugin.cli.provision import (  # noqa: PLC0415  # not a part of `run`
-        plan_here,
-        read_layouts,
-    )
-    from deviceplugin.provision.report import plan_text  # noqa: PLC0415
-
-    form = parse_format(form)
-    if not dry_run:
-        raise ConfigError("--dry-run", "", "the flag: the plan is all that this command gives")
-    layouts = read_layouts(flags.pop("layouts"), flags.pop("layout"))
-    config, _ = load_here(flags)
-    configure_logs("error", "console")
-    click.echo(rendered(plan_here(config, layouts), form, plan_text), nl=False)
-
-
 @click.group(help="Alerts and dashboards of the section `monitoring`, for other programs.")
 def alerts() -> None:
     """Its only command has all forms."""
@@ -217,4 +186,4 @@ def _slices(flags: Mapping[str, str | None], release: str) -> dict[str, Any]:
     return document
 
 
-PRINTED = (schema, render, runtime, plan_partitions, alerts, dra, completion)
+PRINTED = (schema, render, runtime, alerts, dra, completion)

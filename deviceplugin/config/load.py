@@ -55,6 +55,7 @@ from deviceplugin.page import section as page
 from deviceplugin.per_node import section as per_node
 from deviceplugin.placement import section as scheduling
 from deviceplugin.placement.registry import configured_policies
+from deviceplugin.provision import section as partitions
 from deviceplugin.resources import section as sharing
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import sharing_of
@@ -276,7 +277,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
         *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
-        *(enforcement, per_node),
+        *(enforcement, partitions, per_node),
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
@@ -290,5 +291,5 @@ OTHER_VARIABLES = ("config", "format")
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, *NAMES, "version"}
     | {"alerts", "audit", "cdi", "extender", "history", "kubelet", "labels"}
-    | {"logs", "partitioning", "placement", "resources", "tracing"}
+    | {"logs", "placement", "resources", "tracing"}
 )

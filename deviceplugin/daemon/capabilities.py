@@ -16,6 +16,7 @@ from deviceplugin.model import ContainerEdits, Device
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.per_node.service import PerNodePart
+from deviceplugin.provision.service import PartitionsPart
 from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
     from deviceplugin.page.status import Trends
+    from deviceplugin.provision.wiring import Wiring as PartitionsWiring
 
 
 def _kubernetes(core: Core) -> Part[Config]:
@@ -121,6 +123,18 @@ def _labels(core: Core) -> Part[Config]:
     return LabelsPart(core.start.config, sources)
 
 
+def _partitions(core: Core) -> Part[Config]:
+    part = PartitionsPart(core.start.config, partial(_partitions_wiring, core))
+    core.health.note(lambda: part.notice)
+    return part
+
+
+def _partitions_wiring(core: Core) -> "PartitionsWiring":
+    from deviceplugin.daemon.partitions import partitions_wiring  # noqa: PLC0415  # where it is on
+
+    return partitions_wiring(core)
+
+
 def _dra(core: Core) -> Part[Config]:
     return DraPart(core.start.config, partial(dra_wiring, core))
 
@@ -154,6 +168,6 @@ async def _described(
 
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
-    *(_kubernetes, _facts, _labels, _dra, _telemetry, _enforcement, _alerts, _page, _unsupported),
-    _per_node,
+    *(_kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement, _alerts),
+    *(_page, _unsupported, _per_node),
 )

@@ -210,6 +210,15 @@ class Generations(Part[Config]):
         for loop in self.current.loops:
             loop.wake()
 
+    @contextlib.asynccontextmanager
+    async def changing(self, vendor: str, *, released: bool) -> AsyncIterator[None]:
+        """The vendor's hardware changes meanwhile; its devices are those of afterwards then."""
+        loops = [loop for loop in self.current.loops if loop.vendor.name == vendor]
+        async with contextlib.AsyncExitStack() as stack:
+            for loop in loops:
+                await stack.enter_async_context(loop.changing(released=released))
+            yield
+
     def prefer(self, resource: Resource, preference: Preference) -> Sequence[AdvertisedID]:
         """As the newest configuration has it."""
         return self.current.placement.prefer(resource, preference)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -21,19 +22,23 @@ class Step(Struct, frozen=True):
 
 
 class Node(Struct, frozen=True):
-    """The result of `prepare`: the vendors that discover the node, and what happens to it."""
+    """The result of `prepare`: the vendors that discover the node, what happens to it, and sections
+    of its configuration."""
 
     vendors: Sequence[Vendor]
     steps: Sequence[Step]
+    sections: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Scenario(Struct, frozen=True):
     """A simulated node: `prepare(root)` creates it, `capacity` is what it then has.
 
-    `request` is what the example pod asks for.
+    `request` is what the example pod asks for, `after` what the node has after its steps, where
+    that is something else.
     """
 
     title: str
     prepare: Callable[[Path], Node]
     capacity: Mapping[str, int]
     request: Mapping[str, int]
+    after: Mapping[str, int] | None = None

@@ -8,9 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from deviceplugin.config.schema import decode_sections
+from deviceplugin.demo.privileged import PrivilegedProcess
 from deviceplugin.demo.scenario import Node, Scenario, Step
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.host import Host
+from deviceplugin.provision import section as partition_sections
 from deviceplugin.testing.amd import DEMO_GPUS, V620_HOST, switch_mode, write_amd_node
 from deviceplugin.testing.amd_functions import write_container_functions
 from deviceplugin.testing.intel import B60, set_vfs, write_intel_node
@@ -26,6 +28,16 @@ NVIDIA = {
 XE_QUOTA_BYTES = 4227858432
 MXGPU_BYTES = 4261412864
 XE_DRIVERS = ("xe", "xe", "xe", "xe", "vfio-pci", "vfio-pci")
+WHOLE_GPUS = (DEMO_GPUS[0], replace(DEMO_GPUS[1], mode="SPX", memory_mode="NPS1"))
+DECLARED: dict[str, Any] = {
+    "partitions": [
+        {"select": {"address": WHOLE_GPUS[1].address}, "compute": "CPX"},
+        {
+            "select": {"vendor": "intel"},
+            "virtual_functions": {"count": 4, "memory": "4GiB", "driver": "xe"},
+        },
+    ]
+}
 WHOLE_B60 = replace(B60, address="0000:b4:00.0", card=60, render=190, group=300)
 
 
@@ -95,6 +107,31 @@ def _intel(root: Path) -> Node:
     )
 
 
+def _partitions(root: Path) -> Node:
+    write_amd_node(root, WHOLE_GPUS)
+    write_intel_node(root, WHOLE_B60)
+    process = PrivilegedProcess(root, WHOLE_GPUS, WHOLE_B60)
+    address = WHOLE_GPUS[1].address
+    return Node(
+        [_vendor("amd", root, {"amd": {"resource_naming": "mixed"}}), _vendor("intel", root, {})],
+        [
+            Step(
+                f"`deviceplugin provision` starts: the configuration wants {address} in CPX and"
+                " four virtual functions of the B60; the other MI300X serves on:",
+                process.start,
+                {
+                    "amd.com/gpu": 1,
+                    "amd.com/cpx_nps1": 8,
+                    "intel.com/gpu": 0,
+                    "intel.com/xe-4gb": 4,
+                },
+                {"amd.com/cpx_nps1": 1, "intel.com/xe-4gb": 1},
+            )
+        ],
+        decode_sections(DECLARED, partition_sections.SECTIONS),
+    )
+
+
 def _mixed(root: Path) -> Node:
     node = NvidiaNode(root)
     write_amd_node(root, [replace(DEMO_GPUS[1], address="0000:05:00.0")])
@@ -141,6 +178,14 @@ SCENARIOS: Mapping[str, Scenario] = {
         _amd,
         {"amd.com/gpu": 1, "amd.com/cpx_nps4": 8, "amd.com/mxgpu-4gb-vfio": 8},
         {"amd.com/cpx_nps4": 2},
+    ),
+    "partitions": Scenario(
+        "two AMD MI300X and an Intel Arc Pro B60, all whole, and a configuration that wants some of"
+        " them cut",
+        _partitions,
+        {"amd.com/gpu": 2, "intel.com/gpu": 1},
+        {"amd.com/gpu": 1},
+        {"amd.com/gpu": 1, "amd.com/cpx_nps1": 8, "intel.com/xe-4gb": 4},
     ),
     "intel": Scenario(
         "one Intel Arc Pro B60 whole, one with six virtual functions of which two are for virtual"

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from deviceplugin.config.config import Config, address_text
 from deviceplugin.daemon.assembly import assemble
@@ -34,7 +35,8 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
         node = scenario.prepare(root / "host")
         stub = await stack.enter_async_context(KubeletStub(root / "kubelet"))
         seed = random.getrandbits(32)
-        config = _config(root, ("127.0.0.1", _free_port()) if keep else None)
+        address = ("127.0.0.1", _free_port()) if keep else None
+        config = replace(_config(root, address), sections=node.sections)
         start = Start(config=config, vendors=node.vendors, now=time.time, seed=seed)
         task = asyncio.create_task(assemble(start).run())
         stack.push_async_callback(_stop, task)
@@ -42,7 +44,9 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
         await _allocation(stub, "trainer", scenario.request)
         for step in node.steps:
             await _step(stub, step)
-        await _kubelet_restart(stub, scenario)
+        await _kubelet_restart(
+            stub, replace(scenario, capacity=scenario.after or scenario.capacity)
+        )
         if keep:
             await _wait_for_ctrl_c(config)
     _say("Done: the daemon ended its streams and removed its sockets.")

@@ -6,7 +6,7 @@ Whatever the vendor does, raise, hang or lie, costs its own devices only.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -78,6 +78,7 @@ class VendorLoop:
         self._refused: frozenset[NotAdmitted] = frozenset()
         self._thread = DriverThread(f"{vendor.name}-driver")
         self._wake = asyncio.Event()
+        self._quiet = asyncio.Lock()
         self._written: tuple[Device, ...] | None = None
         self._devices: Sequence[Device] = ()
         self._tracker = options.tracker or FaultTracker(store, FaultPolicy(), None)
@@ -99,9 +100,25 @@ class VendorLoop:
     async def run(self) -> None:
         """A discovery at every sign of change, until cancelled."""
         while True:
-            await self.look()
-            self._watch.follow(self._devices)
+            async with self._quiet:
+                await self.look()
+                self._watch.follow(self._devices)
             await self._pause()
+
+    @contextlib.asynccontextmanager
+    async def changing(self, *, released: bool) -> AsyncIterator[None]:
+        """No discovery runs while the hardware changes, and one has ended when it has; `released`,
+        nothing here has the driver open meanwhile."""
+        async with self._quiet:
+            if released:
+                await self._watch.rest()
+            if released and isinstance(self.vendor, Closable):
+                await self._thread.call(self.vendor.close, CLOSE_S)
+            try:
+                yield
+            finally:
+                self._check.forget()
+                await self.look()
 
     async def look(self) -> None:
         """A discovery within its deadline, whatever comes of it, or a check that spares it."""

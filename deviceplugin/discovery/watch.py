@@ -18,6 +18,7 @@ from deviceplugin.vendor import HealthMonitor, Vendor
 
 SETTLE_S = 10.0  # what a new run has not reported by then is dropped
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
+REST_S = 3.0  # a watch looks at its end once a second
 # A storm of events is taken in steps: the first at once, the next ones together after this pause.
 STORM_S = 0.05
 STEP = 256  # kinds of events that are taken together
@@ -78,6 +79,13 @@ class HealthWatch:
             self._run.ended = True
         self._stop.set()
         self._thread = None
+
+    async def rest(self) -> None:
+        """Stop, and wait until the thread has ended, REST_S at most; `follow` starts another."""
+        thread = self._thread
+        self.stop()
+        if thread is not None:
+            await asyncio.to_thread(thread.join, REST_S)
 
     def _start(self, monitor: HealthMonitor, devices: Sequence[Device]) -> None:
         self._stop, self._devices = threading.Event(), devices

@@ -58,6 +58,24 @@ def plan_text(document: Document) -> str:
     return "\n\n".join(_parts(document)) + "\n"
 
 
+def status_text(document: Document) -> str:
+    """How GPUs stand to the daemon's layouts, for terminals."""
+    if not document["on"]:
+        return "No partitions are declared\n"
+    rows = [
+        (f"{gpu['vendor']} {gpu['index']}", gpu["product"], gpu["wish"], gpu["state"])
+        for gpu in document["gpus"]
+    ]
+    shown = [table(("GPU", "PRODUCT", "WISH", "STATE"), rows) if rows else "No GPU was read yet"]
+    shown += [
+        f"{gpu['vendor']} {gpu['index']} ({gpu['id']}): {gpu['reason']}"
+        for gpu in document["gpus"]
+        if gpu["reason"]
+    ]
+    shown += [document["problem"]] if document.get("problem") else []
+    return "\n".join(shown) + "\n"
+
+
 def _parts(document: Document) -> Iterator[str]:
     rows = [
         (f"{gpu['vendor']} {gpu['index']}", gpu["product"], gpu["wish"], gpu["state"])

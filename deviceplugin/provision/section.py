@@ -1,11 +1,12 @@
 """Layouts as they are declared: which GPUs, and what they are cut into; pure."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from deviceplugin.schema import Section, Size, parse_bytes
+from deviceplugin.schema import Places, Section, Size, parse_bytes, section_of
 
 MAX_COUNT = 64
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
@@ -88,3 +89,46 @@ class Layouts(Section, frozen=True):
     """A file of layouts: those that hold (`partitions`)."""
 
     partitions: tuple[Layout, ...] = ()
+
+
+class PartitioningSection(Section, frozen=True):
+    """Where layouts come from beside `partitions`: `file` is one of mig-parted or of the Device
+    Config Manager as this process finds it, `layout` its entry that holds; with `labels` the
+    labels of the node name it."""
+
+    HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType({"file": Places(("/etc",))})
+
+    file: str | None = None
+    layout: str | None = None
+    labels: bool = False
+
+    def __post_init__(self) -> None:
+        """An entry is one of a file."""
+        if self.file is None and (self.layout is not None or self.labels):
+            raise ValueError("layout and labels name an entry of a file: give file too")
+
+
+SECTIONS: Mapping[str, Any] = {
+    "partitioning": PartitioningSection,
+    "partitions": tuple[Layout, ...] | None,
+}
+
+
+class Wanted(Section, frozen=True):
+    """What the configuration asks for."""
+
+    layouts: tuple[Layout, ...] = ()
+    source: PartitioningSection = PartitioningSection()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is to be partitioned."""
+        return not self.layouts and self.source.file is None
+
+
+def wanted_of(sections: Mapping[str, object]) -> Wanted:
+    """What the sections ask for."""
+    given = sections.get("partitions") or ()
+    layouts = tuple(one for one in given if isinstance(one, Layout)) if given else ()  # type: ignore[attr-defined]  # decoded as a tuple
+    source = section_of(sections, "partitioning", PartitioningSection)
+    return Wanted(layouts=layouts, source=source)

@@ -5,21 +5,12 @@ A process that ends anywhere leaves its journal, by which the next one finishes 
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
-
 from deviceplugin.errors import VendorError
 from deviceplugin.provision.journal import Begun, Journal
+from deviceplugin.provision.values import Outcome
 from deviceplugin.vendor.partitions import Partitioner, Step
 
 Holders = Callable[[Step], Sequence[str]]
-
-
-class Outcome(Struct, frozen=True, kw_only=True):
-    """How it ended: `done`, `undone` with the reason, or `stuck`: neither way goes on, the journal
-    stays and the next start tries again."""
-
-    state: str
-    reason: str = ""
 
 
 class Transaction:

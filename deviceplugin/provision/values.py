@@ -32,6 +32,23 @@ class Plan(Struct, frozen=True, kw_only=True):
     adopt: bool = False
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """A device that a pod or a claim holds: `gpu` is the id or the PCI address of the GPU that it
+    is, or is a part of."""
+
+    gpu: str
+    device: str
+    holder: str
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How a change ended: `done`, `undone` with the reason, or `stuck`: neither way goes on, the
+    journal stays and the next start tries again."""
+
+    state: str
+    reason: str = ""
+
+
 class Planned(Struct, frozen=True, kw_only=True):
     """The answer for one GPU: `state` is as-wanted, change, pending or refused."""
 

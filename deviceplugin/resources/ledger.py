@@ -221,8 +221,8 @@ class Ledger:
 
     @property
     def claimed(self) -> bool:
-        """Whether any device is held by something else than ids of resources."""
-        return any(self._claims.values())
+        """Whether any device is, or was, held by something else than ids of resources."""
+        return bool(self._claims)
 
     def source_restarted(self) -> None:
         """What was in use may be missing in the first replies of a source that has restarted."""

@@ -26,7 +26,8 @@ class Instance(Struct, frozen=True, kw_only=True, order=True):
     """A MIG instance that exists, by what stays the same of it when it is made again.
 
     `whole` is false for what a process that ended between two calls has left: a GPU instance
-    without its compute instance. `users` are the processes in it.
+    without its compute instance. `users` are the processes in it, `devices` the ids of what is
+    offered of it.
     """
 
     profile: str
@@ -34,6 +35,7 @@ class Instance(Struct, frozen=True, kw_only=True, order=True):
     size: int
     whole: bool = True
     users: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 class Mig(Struct, frozen=True, kw_only=True):

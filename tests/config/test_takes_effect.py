@@ -33,6 +33,7 @@ from deviceplugin.enforcement.standing import Standing
 from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.host.trace import TracingHost
 from deviceplugin.metrics.registry import Counter, Histogram
+from deviceplugin.provision.follow import Follower
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.latest import Latest
@@ -87,6 +88,9 @@ WATCHED: Document = {"monitoring": {"enabled": True, "alerts": [HOT]}}
 BOARD = {"name": "gpu_details", "refresh": "10s"}
 DRAWN: Document = {"monitoring": {"enabled": True, "dashboards": [BOARD]}}
 TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
+CUT: Document = {"partitions": [{"mig": {"1g.5gb": 1}}]}
+FUNCTIONS: Document = {"partitions": [{"virtual_functions": {"count": 2}}]}
+FILED: Document = {"partitioning": {"file": "/etc/layouts/config.yaml", "layout": "a"}}
 NODE: Document = {"gpu_nodes": [{"name": "node-1"}]}
 REPEAT = {"nvidia.xid/31": {"count": 3, "window_s": 60, "class": "reset"}}
 
@@ -347,6 +351,33 @@ CHANGES = {
 }
 CHANGES = {
     **CHANGES,
+    **{
+        f"partitions[].{key}": changed(f"partitions[].{key}", value, CUT)
+        for key, value in {
+            "select.vendor": "nvidia",
+            "select.product": "H200",
+            "select.index": [1],
+            "select.id": "GPU-1",
+            "select.address": "0000:07:00.0",
+            "select.device": ["0x233510DE"],
+            "mig": {"1g.5gb": 2},
+            "adopt": True,
+        }.items()
+    },
+    "partitions[].none": (CUT, {"partitions": [{"none": True}]}),
+    "partitions[].compute": (CUT, {"partitions": [{"compute": "CPX"}]}),
+    "partitions[].memory": (CUT, {"partitions": [{"memory": "NPS4"}]}),
+    "partitions[].virtual_functions": (CUT, FUNCTIONS),
+    **{
+        f"partitions[].virtual_functions[].{key}": (
+            FUNCTIONS,
+            {"partitions": [{"virtual_functions": {"count": 2, key: value}}]},
+        )
+        for key, value in {"count": 3, "memory": "4GiB", "driver": "xe"}.items()
+    },
+    "partitioning.file": ({}, FILED),
+    "partitioning.layout": changed("partitioning.layout", "b", FILED),
+    "partitioning.labels": changed("partitioning.labels", True, FILED),
     "page.enabled": ({}, {"page": {"enabled": False}}),
     "monitoring.enabled": ({}, {"monitoring": {"enabled": True}}),
     "monitoring.system": changed("monitoring.system", "other", WATCHED),
@@ -398,7 +429,7 @@ class Settings(msgspec.Struct):
 
 # State, counts and the file's own state: no settings.
 NO_SETTINGS = (
-    *(Latest, TracingHost, Counter, Histogram, Keeper, Standing, WatchReports),
+    *(Latest, TracingHost, Counter, Histogram, Keeper, Standing, WatchReports, Follower),
     *(Reloader, Config, ModuleType, type),
 )
 # What was logged already, so that it is not logged again.

@@ -29,6 +29,13 @@ LINES = {
         "allocatable intel.com/xe-4gb 4 -> 10",
         "allocatable intel.com/gpu 0 -> 1",
     ),
+    "partitions": (
+        "Simulated node: two AMD MI300X and an Intel Arc Pro B60",
+        "`deviceplugin provision` starts",
+        "allocatable amd.com/gpu 2 -> 1",
+        "allocatable amd.com/cpx_nps1 0 -> 8",
+        "allocatable intel.com/xe-4gb 0 -> 4",
+    ),
     "mixed": (
         "three vendors, one daemon",
         "A pod asks for nvidia.com/mig-1g.5gb: 1, amd.com/mxgpu-4gb: 1, intel.com/xe-4gb: 1",
@@ -55,7 +62,7 @@ def test_a_scenario_runs_to_its_end(scenario: str) -> None:
 def test_an_unknown_scenario_names_the_known_ones() -> None:
     ended = run_command("demo", "--scenario", "matrox")
     assert ended.returncode == 2
-    assert "mixed, nvidia, amd, intel" in ended.stderr
+    assert "mixed, nvidia, amd, intel, partitions" in ended.stderr
 
 
 def test_a_kept_node_says_where_its_page_is() -> None:

@@ -26,13 +26,13 @@ from deviceplugin.provision.section import Layout, VirtualFunctions
 from deviceplugin.provision.transaction import Transaction
 from deviceplugin.testing.amd import MI300X, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
+from deviceplugin.testing.partition_kernel import Kernel
 from deviceplugin.vendor.partitions import PartitionedGpu, Partitioner
 from deviceplugin.vendors.amd.partitioning import AmdPartitioner
 from deviceplugin.vendors.intel.partitioning import IntelPartitioner
 from deviceplugin.vendors.nvidia import SECTIONS
 from deviceplugin.vendors.nvidia.library import Nvml
 from deviceplugin.vendors.nvidia.partitioning import partitioner
-from tests.fakes.kernel import Kernel
 from tests.fakes.nvml import NvmlDouble, Scenario, a30, h200
 
 CHANGES = ("Create", "Destroy", "SetMigMode")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.cli.provision import read_layouts
+from deviceplugin.config.layouts import read_layouts
 from deviceplugin.config.schema import decode
 from deviceplugin.errors import ConfigError
 from deviceplugin.provision.section import Layout, Layouts, Selector

@@ -18,11 +18,11 @@ from deviceplugin.provision.transaction import Transaction
 from deviceplugin.provision.values import Plan
 from deviceplugin.testing.amd import MI300X, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
+from deviceplugin.testing.partition_kernel import Kernel
 from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendor.partitions import PartitionedGpu, Partitioner, Step, Verb
 from deviceplugin.vendors.amd.partitioning import AmdPartitioner
 from deviceplugin.vendors.intel.partitioning import IntelPartitioner
-from tests.fakes.kernel import Kernel
 
 GPU = "0000:63:00.0"
 

@@ -25,11 +25,12 @@ from deviceplugin.vendor.partitions import (
     Verb,
 )
 from deviceplugin.vendors.nvidia.codes import NOT_FOUND
-from deviceplugin.vendors.nvidia.library import Nvml, OpenNvml, open_nvml
+from deviceplugin.vendors.nvidia.library import MAX_INSTANCES, Nvml, OpenNvml, open_nvml
 from deviceplugin.vendors.nvidia.mig import (
     PROFILE_INDICES,
     profile_info,
     profile_name,
+    read_instance_handle,
     suffix_at,
 )
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
@@ -169,6 +170,7 @@ class NvidiaPartitioner:
         self, gpu: Any, profiles: Sequence[Profile], users: Mapping[int, list[str]]
     ) -> Iterator[_Found]:
         function, kind = "nvmlDeviceGetGpuInstances", "c_nvmlGpuInstance_t"
+        devices = self._devices(gpu)
         for profile in profiles:
             for handle in self._nvml.instances(function, kind, gpu, profile.id):
                 info = self._nvml.call("nvmlGpuInstanceGetInfo", handle)
@@ -180,8 +182,19 @@ class NvidiaPartitioner:
                         size=int(info.placement.size),
                         whole=bool(self._compute_instances(handle)),
                         users=tuple(sorted(users.get(int(info.id), ()))),
+                        devices=tuple(devices.get(int(info.id), ())),
                     ),
                 )
+
+    def _devices(self, gpu: Any) -> Mapping[int, list[str]]:
+        """The UUIDs of the MIG devices by GPU instance."""
+        nvml, found = self._nvml, dict[int, list[str]]()
+        for slot in range(nvml.count("nvmlDeviceGetMaxMigDeviceCount", MAX_INSTANCES, gpu)):
+            device = read_instance_handle(nvml, gpu, slot)
+            if device is not None:
+                number = int(nvml.call("nvmlDeviceGetGpuInstanceId", device))
+                found.setdefault(number, []).append(nvml.uuid(device))
+        return found
 
     def _compute_profiles(self, instance: Any) -> Iterator[Any]:
         function = "nvmlGpuInstanceGetComputeInstanceProfileInfo"

@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from deviceplugin.errors import VendorError
+from deviceplugin.testing.amd import SimulatedGpu, switch_mode
 from deviceplugin.testing.intel import IntelGpu, set_vfs
 from deviceplugin.testing.tree import write_tree
 
@@ -23,11 +24,12 @@ PAGE = 2 << 20  # of the memory of virtual functions
 
 
 class Kernel(Struct):
-    """`intel` are the GPUs whose functions it makes, `busy` the addresses of GPUs with a compute
-    process."""
+    """`intel` are the GPUs whose functions it makes, `amd` those whose KFD nodes follow their mode,
+    `busy` the addresses of GPUs with a compute process."""
 
     root: Path
     intel: Sequence[IntelGpu] = ()
+    amd: Sequence[SimulatedGpu] = ()
     busy: frozenset[str] = frozenset()
 
     def write(self, host_path: str, text: str) -> None:
@@ -51,7 +53,13 @@ class Kernel(Struct):
         available = (path.parent / "available_compute_partition").read_text()
         if text not in available.replace(",", " ").split():
             return errno.EINVAL
-        return errno.EBUSY if path.parent.name in self.busy else self._plain(path, text)
+        address = path.parent.name
+        if address in self.busy:
+            return errno.EBUSY
+        if any(gpu.address == address for gpu in self.amd):
+            self.amd = switch_mode(self.root, self.amd, address, text)
+            return 0
+        return self._plain(path, text)
 
     def _functions(self, path: Path, text: str) -> int:
         wanted, now = int(text), int(path.read_text())
