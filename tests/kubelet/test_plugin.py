@@ -1,6 +1,7 @@
 """The DevicePlugin service of one resource, over a real socket."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 
 import grpc
@@ -10,10 +11,18 @@ import pytest
 from deviceplugin.errors import AllocationError, CallTimeoutError, Refusal, VendorError
 from deviceplugin.kubelet.plugin import BURST_S, MAX_MESSAGES, Context, ResourcePlugin
 from deviceplugin.kubelet.wire import container_response, encoded_list
-from deviceplugin.model import ContainerEdits, DeviceNode, Health, Mount
+from deviceplugin.model import (
+    AdvertisedID,
+    ContainerEdits,
+    DeviceNode,
+    Health,
+    Mount,
+    Resource,
+)
 from deviceplugin.pb import deviceplugin_v1beta1_pb2 as pluginapi
 from deviceplugin.placement.prefer import prefer
-from deviceplugin.testing.plugin_client import RpcError
+from deviceplugin.resources.large import LargeQuestion
+from deviceplugin.testing.plugin_client import PluginClient, RpcError
 from tests.kubelet.conftest import GPU, Answer, Recorded, Served, resource
 
 Stream = grpc.aio.UnaryStreamCall[pluginapi.Empty, pluginapi.ListAndWatchResponse]
@@ -227,3 +236,41 @@ async def test_edits_that_never_come_again_are_not_kept_for_ever() -> None:
     for number in range(3 * MAX_MESSAGES):
         plugin._message(ContainerEdits(env={"A": str(number)}))
     assert len(plugin._messages) <= MAX_MESSAGES
+
+
+async def test_a_stream_has_ended_when_that_is_said() -> None:
+    plugin = ResourcePlugin(resource("a"), Answer(), prefer, Recorded())
+    begun = asyncio.Event()
+
+    async def read_all() -> None:
+        async for _ in plugin._list_and_watch(None, cast("Context", None)):
+            begun.set()
+
+    reading = asyncio.create_task(read_all())
+    await begun.wait()
+    await plugin.end_streams()
+    assert plugin.streams.value == 0
+    await reading
+
+
+async def test_a_large_question_is_first_asked_without_being_read() -> None:
+    names = tuple(f"gpu-{number:08}" for number in range(4000))
+    asked = []
+
+    def large(listed: Resource, question: LargeQuestion) -> Sequence[AdvertisedID] | None:
+        asked.append((listed.name, question.count, question.size))
+        return (AdvertisedID("gpu-00000007"),)
+
+    plugin = ResourcePlugin(resource(*names), Answer(), prefer, Recorded(), large)
+    request = pluginapi.PreferredAllocationRequest()
+    request.container_requests.add(available_deviceIDs=names, allocation_size=1)
+    data = await plugin._preferred(request.SerializeToString(), cast("Context", None))
+    answer = pluginapi.PreferredAllocationResponse.FromString(data)
+    assert [list(one.deviceIDs) for one in answer.container_responses] == [["gpu-00000007"]]
+    assert asked == [(GPU, 4000, 1)]
+
+
+async def test_a_container_may_start_whatever_it_holds(served: Served) -> None:
+    client = PluginClient(GPU, served.stub.socket_dir / "deviceplugin" / "example.com_gpu.sock")
+    await client.pre_start(["a"])
+    await client.close()
