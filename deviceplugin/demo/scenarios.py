@@ -30,6 +30,13 @@ MXGPU_BYTES = 4261412864
 XE_DRIVERS = ("xe", "xe", "xe", "xe", "vfio-pci", "vfio-pci")
 WHOLE_GPUS = (DEMO_GPUS[0], replace(DEMO_GPUS[1], mode="SPX", memory_mode="NPS1"))
 DECLARED: dict[str, Any] = {
+    "intel": Scenario(
+        "one Intel Arc Pro B60 whole, one with six virtual functions of which two are for virtual"
+        " machines",
+        _intel,
+        {"intel.com/gpu": 1, "intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
+        {"intel.com/xe-4gb": 2},
+    ),
     "partitions": [
         {"select": {"address": WHOLE_GPUS[1].address}, "compute": "CPX"},
         {
@@ -186,12 +193,5 @@ SCENARIOS: Mapping[str, Scenario] = {
         {"amd.com/gpu": 2, "intel.com/gpu": 1},
         {"amd.com/gpu": 1},
         {"amd.com/gpu": 1, "amd.com/cpx_nps1": 8, "intel.com/xe-4gb": 4},
-    ),
-    "intel": Scenario(
-        "one Intel Arc Pro B60 whole, one with six virtual functions of which two are for virtual"
-        " machines",
-        _intel,
-        {"intel.com/gpu": 1, "intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
-        {"intel.com/xe-4gb": 2},
     ),
 }

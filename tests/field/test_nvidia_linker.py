@@ -45,7 +45,7 @@ def driver_at(root: Path, folder: str, *, cuda: bool = True, version: str = VERS
 
 def specified(vendor: NvidiaVendor) -> tuple[Discovery, CdiSpec]:
     found = vendor.discover()
-    (spec,) = vendor.cdi_specs(found.devices)
+    spec, *_ = vendor.cdi_specs(found.devices)  # GPUs; the others are of extras
     return found, spec
 
 
