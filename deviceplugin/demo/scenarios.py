@@ -30,13 +30,6 @@ MXGPU_BYTES = 4261412864
 XE_DRIVERS = ("xe", "xe", "xe", "xe", "vfio-pci", "vfio-pci")
 WHOLE_GPUS = (DEMO_GPUS[0], replace(DEMO_GPUS[1], mode="SPX", memory_mode="NPS1"))
 DECLARED: dict[str, Any] = {
-    "intel": Scenario(
-        "one Intel Arc Pro B60 whole, one with six virtual functions of which two are for virtual"
-        " machines",
-        _intel,
-        {"intel.com/gpu": 1, "intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
-        {"intel.com/xe-4gb": 2},
-    ),
     "partitions": [
         {"select": {"address": WHOLE_GPUS[1].address}, "compute": "CPX"},
         {
@@ -185,6 +178,13 @@ SCENARIOS: Mapping[str, Scenario] = {
         _amd,
         {"amd.com/gpu": 1, "amd.com/cpx_nps4": 8, "amd.com/mxgpu-4gb-vfio": 8},
         {"amd.com/cpx_nps4": 2},
+    ),
+    "intel": Scenario(
+        "one Intel Arc Pro B60 whole, one with six virtual functions of which two are for virtual"
+        " machines",
+        _intel,
+        {"intel.com/gpu": 1, "intel.com/xe-4gb": 4, "intel.com/xe-4gb-vfio": 2},
+        {"intel.com/xe-4gb": 2},
     ),
     "partitions": Scenario(
         "two AMD MI300X and an Intel Arc Pro B60, all whole, and a configuration that wants some of"
