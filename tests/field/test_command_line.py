@@ -111,7 +111,7 @@ def test_the_format_of_the_variable_is_for_the_commands_that_have_it(
         ("health --format xml", "--format: 'xml' is not valid, expected one of table, json"),
         (
             "demo --scenario nope",
-            "--scenario: 'nope' is not valid, expected one of mixed, nvidia, amd, intel, partitions",
+            "--scenario: 'nope' is not valid, expected one of mixed, nvidia, amd, intel, ",
         ),
         ("discover --host-root /does/not/exist", "--host-root: '/does/not/exist' is not valid"),
         ("vendors --host-root /does/not/exist", "--host-root: '/does/not/exist' is not valid"),
