@@ -28,6 +28,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.model import Device, DeviceID, Inventory
+from deviceplugin.names import socket_path_problem
 from deviceplugin.resources.ledger import HoldersUnknownError
 from deviceplugin.telemetry.counts import SampleCounts
 from deviceplugin.telemetry.sampler import Sampler, grouped, listed
@@ -213,7 +214,12 @@ def _bus(host: Host) -> tuple[PciGpu, ...]:
 
 async def _registered(kubelet_dir: Path) -> tuple[Mapping[str, int] | None, str]:
     """The kubelet's ids by resource, or why they are not known."""
-    api = PodResources(kubelet_dir / _POD_RESOURCES)
+    path = kubelet_dir / _POD_RESOURCES
+    if problem := socket_path_problem(str(path)):
+        return None, f"{path}: {problem}"
+    if not is_listening(path):
+        return None, f"nobody listens on {path}"
+    api = PodResources(path)
     try:
         return await api.read_allocatable(), ""
     except HoldersUnknownError as error:

@@ -153,9 +153,10 @@ def _iommu(gpu: GpuFacts, _: Snapshot) -> Judged:
     fault = next((f for f in gpu.faults if f.code in _IOMMU), None)
     if fault:
         return failed(fault.reason, fault.action)
-    if "vfio" not in (gpu.device.driver or ""):
+    given = [d for d in (gpu.device, *gpu.parts) if "vfio" in (d.driver or "")]
+    if not given:
         return skipped("it is not given to virtual machines")
-    return passed(f"{gpu.device.driver}: its group can be given away")
+    return passed(f"{len(given)} functions, each with a group that can be given away")
 
 
 GPU_CHECKS = (

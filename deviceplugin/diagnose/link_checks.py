@@ -22,6 +22,9 @@ _NO_LINK = "nothing tells a PCIe link of this device"
 
 
 def _nodes(gpu: GpuFacts, _: Snapshot) -> Judged:
+    fault = next((f for f in gpu.faults if f.code == "node_missing"), None)
+    if fault:
+        return failed(fault.reason, fault.action)
     missing = [node.path for node in gpu.nodes if node.mode is None]
     if missing:
         return failed(f"missing: {', '.join(missing)}")

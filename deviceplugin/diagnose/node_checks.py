@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from deviceplugin.diagnose.model import (
     CdiFile,
+    GpuFacts,
     GpuProcess,
     Judged,
     NodeCheck,
@@ -50,19 +51,24 @@ def _belongs(library: str, module: str) -> bool:
 
 
 def _count(snapshot: Snapshot) -> Answers:
-    known = {gpu.device.pci_address for gpu in snapshot.gpus}
-    known |= {part.pci_address for gpu in snapshot.gpus for part in gpu.parts}
-    known |= {str(gpu.device.id) for gpu in snapshot.gpus}
-    known |= {function for gpu in snapshot.gpus for function in gpu.device.functions}
+    known = {address for gpu in snapshot.gpus for address in _served(gpu)}
     for vendor in sorted({gpu.vendor for gpu in snapshot.node.bus}):
         yield vendor, _counted([g for g in snapshot.node.bus if g.vendor == vendor], known)
+
+
+def _served(gpu: GpuFacts) -> Iterator[str | None]:
+    """The functions behind a GPU and its partitions; one that has no device node is lost: of it
+    the address alone is known."""
+    for device in (gpu.device, *gpu.parts):
+        if device.nodes:
+            yield from (device.pci_address, *device.functions)
 
 
 def _counted(bus: list[PciGpu], known: set[str | None]) -> Judged:
     served = [g for g in bus if g.driver in _DRIVERS.get(g.vendor, ()) and not _divided(g)]
     lost = [gpu.address for gpu in served if gpu.address not in known]
     if lost:
-        return failed(f"{len(bus)} on the bus, the driver does not know {', '.join(lost)}")
+        return failed(f"{len(bus)} on the bus, the driver does not serve {', '.join(lost)}")
     bare = [gpu.address for gpu in bus if gpu.driver is None and not gpu.virtual]
     if bare:
         return warned(f"{len(bus)} on the bus, no driver took {', '.join(bare)}")
@@ -186,7 +192,7 @@ NODE_CHECKS = (
     ),
     NodeCheck(
         name="gpu_count",
-        expected="every GPU on the bus has a driver, and the driver knows it",
+        expected="every GPU on the bus has a driver, and the driver serves it",
         source="/sys/bus/pci/devices, discovery of the vendor",
         action="see the kernel log for the address; reboot, then check seating and power",
         judge=_count,

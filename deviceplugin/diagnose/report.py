@@ -61,7 +61,7 @@ def _rows(checks: Sequence[Document]) -> list[tuple[str, ...]]:
     for one in checks:
         alone = one["subject"] if one["verdict"] in _SHOWN else ""
         found.setdefault((one["verdict"], one["check"], alone), []).append(one)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for (verdict, check, _), group in found.items():
         values = list(dict.fromkeys(one["value"] for one in group))
         subject = group[0]["subject"] if len(group) == 1 else f"{len(group)} subjects"
