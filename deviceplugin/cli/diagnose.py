@@ -117,7 +117,8 @@ def _around(
 
 
 def _needs_cdi(section: object) -> bool:
-    return "cdi-cri" in getattr(section, "device_list_strategy", ())
+    strategies = getattr(section, "device_list_strategy", ())
+    return any(str(one).startswith("cdi-") for one in strategies)
 
 
 def _answers(config: Config) -> Mapping[str, Document]:

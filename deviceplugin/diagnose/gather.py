@@ -239,8 +239,15 @@ async def _processes(
     processes = []
     for one in found:
         uid = await asyncio.to_thread(read_pod_uid, around.host, one.pid)
-        holds = _holds(around.held, inventory, one.device, pods.get(uid or ""))
-        processes.append(GpuProcess(pid=one.pid, device=one.device, pod=uid, holds=holds))
+        processes.append(
+            GpuProcess(
+                pid=one.pid,
+                device=one.device,
+                pod=uid,
+                holds=_holds(around.held, inventory, one.device, pods.get(uid or "")),
+                seen=around.host.exists(f"/proc/{one.pid}"),
+            )
+        )
     return tuple(sorted(processes, key=lambda p: (p.device, p.pid)))
 
 

@@ -97,13 +97,14 @@ class PciGpu(Struct, frozen=True, kw_only=True):
 
 
 class GpuProcess(Struct, frozen=True, kw_only=True):
-    """A process on a GPU and the pod it runs in, None outside of pods. `holds` is None where it is
-    not known who holds the GPU, or what the pod is called."""
+    """A process on a GPU and the pod it runs in, None outside of pods or where it is not `seen` in
+    /proc. `holds` is None where it is not known who holds the GPU, or what the pod is called."""
 
     pid: int
     device: DeviceID
     pod: str | None
     holds: bool | None
+    seen: bool = True
 
 
 class CdiFile(Struct, frozen=True, kw_only=True):

@@ -51,6 +51,8 @@ def _belongs(library: str, module: str) -> bool:
 
 
 def _count(snapshot: Snapshot) -> Answers:
+    if not snapshot.node.bus:
+        yield NODE, skipped("no GPU is on the bus, or the bus cannot be read")
     known = {address for gpu in snapshot.gpus for address in _served(gpu)}
     for vendor in sorted({gpu.vendor for gpu in snapshot.node.bus}):
         yield vendor, _counted([g for g in snapshot.node.bus if g.vendor == vendor], known)
@@ -143,9 +145,12 @@ def _used(processes: list[GpuProcess]) -> Judged:
     if strangers:
         text = f"of pods that do not hold it: {', '.join(strangers)}"
         return failed(text, "find how the pod gets the GPU: hostPath, privileged, or its variables")
-    orphans = [str(p.pid) for p in processes if p.pod is None]
+    orphans = [str(p.pid) for p in processes if p.pod is None and p.seen]
     if orphans:
         return warned(f"of no pod: {', '.join(orphans)}")
+    unseen = sum(not p.seen for p in processes)
+    if unseen:
+        return skipped(f"{unseen} processes that have ended, or that /proc does not show here")
     return passed(f"{len(processes)} processes")
 
 

@@ -29,7 +29,10 @@ def read_bus(host: Host) -> Iterator[PciGpu]:
     for vendor, number in PCI_VENDORS.items():
         strange: dict[str, DiscoveryError] = {}
         for function in read_gpus(host, number, strange.__setitem__):
-            yield _on_bus(host, vendor, function)
+            try:
+                yield _on_bus(host, vendor, function)
+            except DiscoveryError as error:
+                strange[function.address] = error
         yield from (PciGpu(address=one, vendor=vendor, driver=None) for one in strange)
 
 

@@ -243,6 +243,22 @@ async def test_a_pod_that_holds_the_gpu_may_use_it(node: Node) -> None:
     assert of(diagnose(await node.snapshot()), "processes", GPU).value == "1 processes"
 
 
+async def test_a_process_that_is_not_seen_is_not_judged(node: Node) -> None:
+    node.process(77, OUTSIDE)
+    remove(node.root, "/proc/77")
+    found = of(diagnose(await node.snapshot()), "processes", GPU)
+    assert found.verdict == Verdict.SKIPPED
+    assert found.value.startswith("1 processes")
+
+
+async def test_without_gpus_nothing_is_counted_as_right(node: Node) -> None:
+    remove(node.root, "/sys", "/usr", "/dev", "/proc")
+    results = diagnose(await node.snapshot())
+    assert of(results, "gpu_count", "node").verdict == Verdict.SKIPPED
+    drivers = [result.verdict for result in results if result.check == "driver"]
+    assert drivers == [Verdict.SKIPPED] * 3
+
+
 async def test_a_gpu_that_hangs_is_a_finding_and_costs_no_other_vendor(node: Node) -> None:
     node.changes["deadline_s"] = 0.5
     node.rises = lambda: node.double.hang(gpu=0)
