@@ -20,6 +20,7 @@ from deviceplugin.config.effective import effective
 from deviceplugin.diagnose.bundle import packed, without_secrets, write_new
 from deviceplugin.diagnose.gather import Around, Holders, gather, look
 from deviceplugin.diagnose.model import RuntimeFacts, Verdict
+from deviceplugin.diagnose.reading import MAX_CDI_FILES
 from deviceplugin.diagnose.redact import Redactor, identities
 from deviceplugin.diagnose.report import diagnosis, diagnosis_text, junit_text
 from deviceplugin.discovery.registry import create_vendors
@@ -171,7 +172,8 @@ def _texts(config: Config, documents: Mapping[str, Document]) -> dict[str, str]:
     words = _read(host, "/proc/cmdline").split()
     texts["host/boot.txt"] = "".join(f"{w}\n" for w in words if w.startswith(_BOOT_WORDS))
     own = Host()
-    for name in own.read_names(str(config.cdi_dir)) if config.cdi_dir.is_dir() else ():
+    names = own.read_names(str(config.cdi_dir)) if config.cdi_dir.is_dir() else ()
+    for name in names[:MAX_CDI_FILES]:
         texts[f"cdi/{name}"] = _read(own, f"{config.cdi_dir}/{name}")
     return texts
 

@@ -28,7 +28,8 @@ _DRIVERS: Mapping[str, frozenset[str]] = {
 
 
 def _drivers(snapshot: Snapshot) -> Answers:
-    on_bus = {gpu.vendor for gpu in snapshot.node.bus}
+    # GPUs of machines need no driver of their vendor.
+    on_bus = {gpu.vendor for gpu in snapshot.node.bus if "vfio" not in (gpu.driver or "")}
     for status in snapshot.node.vendors:
         module = snapshot.node.module_versions.get(status.name)
         yield status.name, _driver(status, module, there=status.name in on_bus)

@@ -8,9 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from deviceplugin.diagnose.judge import check_names, diagnose
-from deviceplugin.diagnose.model import GpuFacts, NodeFacts, RuntimeFacts, Snapshot, Verdict
+from deviceplugin.diagnose.model import (
+    GpuFacts,
+    NodeFacts,
+    PciGpu,
+    RuntimeFacts,
+    Snapshot,
+    Verdict,
+)
 from deviceplugin.kubelet.podresources import PodResources
-from deviceplugin.model import Device, DeviceID, Fault, FaultClass
+from deviceplugin.model import Device, DeviceID, Fault, FaultClass, VendorStatus
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.tree import remove
 from tests.diagnose.node import AMD, INTEL, POD, POD_UID, THROTTLED, Node, of, wrong
@@ -296,6 +303,14 @@ def test_ecc_off_is_wrong_where_the_gpu_is_shared() -> None:
     )
     assert of(diagnose(ecc_off(shared)), "ecc_mode", GPU).verdict == Verdict.WARN
     assert of(diagnose(ecc_off()), "ecc_mode", GPU).verdict == Verdict.PASS
+
+
+@pytest.mark.parametrize(("driver", "verdict"), [("vfio-pci", "skipped"), (None, "fail")])
+def test_gpus_of_machines_need_no_driver_of_their_vendor(driver: str | None, verdict: str) -> None:
+    bus = (PciGpu(address="0000:01:00.0", vendor="nvidia", driver=driver),)
+    node = NodeFacts(bus=bus, vendors=(VendorStatus(name="nvidia", error="no driver"),))
+    results = diagnose(Snapshot(node_name="n", taken_at=0, window_s=1, node=node))
+    assert of(results, "driver", "nvidia").verdict == verdict
 
 
 @pytest.mark.parametrize(
