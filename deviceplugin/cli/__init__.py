@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from deviceplugin.cli.diagnosis import DIAGNOSIS
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
     EXIT_STATUS,
@@ -236,6 +237,7 @@ def _ask(state_dir: str | None, request: dict[str, str]) -> dict[str, Any]:
 for _command in (
     *operator_commands(_ask),
     *PRINTED,
+    *DIAGNOSIS,
     provision,
     scheduler_commands,
     simulate_command,

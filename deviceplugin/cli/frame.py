@@ -18,6 +18,7 @@ _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
     ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
     ("Its setup", ("runtime", "provision")),
+    ("Diagnosis", ("diagnose", "support-bundle")),
     ("Operators", ("cordon", "uncordon")),
     ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),
@@ -27,7 +28,8 @@ EXIT_STATUS = """\b
 Exit status:
   0    done
   1    the daemon or the node refuses; `health` and `status`: a device is
-       Unhealthy; `runtime --check`: a difference
+       Unhealthy; `runtime --check`: a difference;
+       `diagnose`: a check fails
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

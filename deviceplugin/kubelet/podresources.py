@@ -66,6 +66,21 @@ class PodResources:
             raise
         return tuple(_holdings([answer.pod_resources]))
 
+    async def read_allocatable(self) -> dict[str, int]:
+        """How many ids of each resource the kubelet could give, by what it was told last.
+
+        Raises HoldersUnknownError, also where it does not answer (before Kubernetes 1.23).
+        """
+        request = podresources.AllocatableResourcesRequest()
+        answer = await self._ask(
+            "GetAllocatableResources", request, podresources.AllocatableResourcesResponse
+        )
+        found: dict[str, int] = {}
+        for devices in answer.devices:  # one entry for each NUMA node
+            name = devices.resource_name
+            found[name] = found.get(name, 0) + len(devices.device_ids)
+        return found
+
     async def forget(self) -> None:
         """Close the channel; the next question makes another one."""
         channel, self._channel = self._channel, None

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from deviceplugin.testing.hardware.redact import Redactor, identities
+from deviceplugin.diagnose.redact import Redactor, identities
 from deviceplugin.testing.hardware.replay import replay_problems
 from deviceplugin.testing.hardware.verdict import Check, differ, judged
 

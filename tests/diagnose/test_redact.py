@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from deviceplugin.testing.hardware.redact import Redactor, identities
+from deviceplugin.diagnose.redact import Redactor, identities
 
 UUID = "GPU-3d2f1c0b-aaaa-bbbb-cccc-0123456789ab"
 

@@ -1,0 +1,57 @@
+"""The commands `diagnose` and `support-bundle`; what they do is imported when they run."""
+
+import sys
+
+import click
+
+from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
+from deviceplugin.cli.output import LOOK_FLAGS
+
+_FLAGS = (*LOOK_FLAGS, "kubelet_dir", "cdi_dir", "state_dir")
+_FORMATS = ("table", "json", "junit")
+
+
+@click.command(
+    help="""Check this node and its GPUs, without using a GPU or changing anything.
+
+    Each check says what it found, what it expected, where it looked and what to do. Ends with
+    status 1 where a check fails; a warning is none.
+    """,
+    short_help="Check this node and its GPUs, without using a GPU.",
+)
+@settings_options(_FLAGS)
+@click.option(
+    "--window", metavar="SECONDS", default="1", help="Between two measurements. Default 1."
+)
+@format_option(_FORMATS)
+def diagnose(form: str | None, window: str, **flags: str | None) -> None:
+    from deviceplugin.cli.diagnose import run_diagnose  # noqa: PLC0415  # not a part of `run`
+
+    form = parse_format(form, _FORMATS)
+    sys.exit(run_diagnose(flags, form, parse_number(window, "--window")))
+
+
+@click.command(
+    "support-bundle",
+    help="""Write a diagnosis and what belongs to it into one archive that can be sent.
+
+    Names of nodes, pods and namespaces, UUIDs, serial numbers and secrets are replaced. Look
+    through it before you send it.
+    """,
+    short_help="Write a diagnosis without identities into one archive.",
+)
+@settings_options(_FLAGS)
+@click.option(
+    "--output",
+    metavar="FILE",
+    default="deviceplugin-support.tar.gz",
+    help="The archive, a new file. Default deviceplugin-support.tar.gz.",
+)
+def support_bundle(output: str, **flags: str | None) -> None:
+    from deviceplugin.cli.diagnose import run_bundle  # noqa: PLC0415  # not a part of `run`
+
+    run_bundle(flags, output, 1.0)
+    click.echo(f"{output} is written; look through it before you send it")
+
+
+DIAGNOSIS = (diagnose, support_bundle)

@@ -1,0 +1,1 @@
+"""What is wrong with this node: passive checks over one snapshot, and the archive for support."""

@@ -1,0 +1,1 @@
+"""Checks of a node, and the archive for support."""
