@@ -12,16 +12,17 @@ from deviceplugin.kubernetes.publish import FactsPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.labels.service import LabelsPart
 from deviceplugin.labels.sources import Sources as LabelSources
-from deviceplugin.model import ContainerEdits, Device
+from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
-    from deviceplugin.dra.node import Wiring
+    from deviceplugin.dra.wiring import Forms, Wiring
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
     from deviceplugin.page.status import Trends
+    from deviceplugin.resources.section import Offer
 
 
 def _kubernetes(core: Core) -> Part[Config]:
@@ -126,7 +127,7 @@ def _dra(core: Core) -> Part[Config]:
 
 def dra_wiring(core: Core) -> "Wiring":
     """What DRA works with, made where it is on."""
-    from deviceplugin.dra.node import InCluster, Wiring  # noqa: PLC0415  # where it is on
+    from deviceplugin.dra.wiring import InCluster, Wiring  # noqa: PLC0415  # where it is on
 
     generations = core.generations
     return Wiring(
@@ -136,7 +137,16 @@ def dra_wiring(core: Core) -> "Wiring":
         described=partial(_described, generations),
         keeper=core.keeper,
         api=InCluster(),
+        forms=partial(_forms, core),
     )
+
+
+def _forms(core: Core, inventory: Inventory) -> "Forms":
+    """By the rules in force now."""
+    found: dict[DeviceID, list[Offer]] = {}
+    for offering in core.sharing.sharing.offerings(inventory):
+        found.setdefault(offering.device.id, []).append(offering.offer)
+    return found
 
 
 async def _described(

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from deviceplugin.dra.document import parse_quantity
 from deviceplugin.errors import DevicePluginError
 
 Document = Mapping[str, Any]
@@ -34,13 +35,15 @@ class ClaimRef(Struct, frozen=True, kw_only=True, order=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """A device that the scheduler gave to a request of the claim."""
+    """A device that the scheduler gave to a request of the claim, or with `share_id` a part of
+    it: `consumed` of its capacity."""
 
     request: str
     pool: str
     device: str
     admin: bool = False
     share_id: str | None = None
+    consumed: Mapping[str, int] = field(default_factory=dict)
 
 
 def is_that_claim(document: Document, ref: ClaimRef) -> bool:
@@ -81,8 +84,25 @@ def _result(one: Document, ref: ClaimRef) -> Result:
     if share_id is not None and not (isinstance(share_id, str) and _SHARE.fullmatch(share_id)):
         raise ClaimError(f"claim {ref.text}: a result has a share id that is none")
     request, pool, device = map(str, texts)
-    admin = one.get("adminAccess") is True
-    return Result(request=request, pool=pool, device=device, admin=admin, share_id=share_id)
+    return Result(
+        request=request,
+        pool=pool,
+        device=device,
+        admin=one.get("adminAccess") is True,
+        share_id=share_id,
+        consumed=_consumed(one, ref),
+    )
+
+
+def _consumed(one: Document, ref: ClaimRef) -> Mapping[str, int]:
+    """Without the domain of their names, which is the driver's own."""
+    found: dict[str, int] = {}
+    for name, text in _mapping(one, "consumedCapacity").items():
+        amount = parse_quantity(text)
+        if amount is None:
+            raise ClaimError(f"claim {ref.text}: {str(text)[:20]!r} of {name[:63]} is no quantity")
+        found[name.rpartition("/")[2]] = amount
+    return found
 
 
 def _check_config(config: Document, ref: ClaimRef, driver: str) -> None:

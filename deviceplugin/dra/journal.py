@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 
 from deviceplugin.dra.claims import UID, ClaimRef
 from deviceplugin.errors import DevicePluginError
@@ -32,8 +32,8 @@ class JournalError(DevicePluginError):
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """A device that a claim has; `device` is its id, which stays when its name moves, or empty
-    where it is not known any more."""
+    """A device that a claim has, or with `share_id` the part of it that is `consumed`; `device` is
+    its id, which stays when its name moves, or empty where it is not known any more."""
 
     request: str
     pool: str
@@ -41,6 +41,12 @@ class Prepared(Struct, frozen=True, kw_only=True):
     device: DeviceID
     admin: bool = False
     share_id: str | None = None
+    consumed: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others of its claim; no name of a device has a colon."""
+        return self.name if self.share_id is None else f"{self.name}:{self.share_id}"
 
 
 class Entry(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ from deviceplugin.errors import DevicePluginError
 from deviceplugin.runtime.part import Part, Sectioned
 
 if TYPE_CHECKING:  # for those who want it
-    from deviceplugin.dra.node import DraNode, Wiring
+    from deviceplugin.dra.node import DraNode
+    from deviceplugin.dra.wiring import Wiring
 
 log = structlog.get_logger()
 

@@ -171,6 +171,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "dra.driver": "gpu.example.com",
         "dra.vendors": ["nvidia"],
         "dra.handover": True,
+        "dra.gates": ["DRAPartitionableDevices"],
         "enforcement.memory": "cgroup",
         "enforcement.minimum": True,
         "enforcement.failure": "warn",

@@ -11,10 +11,12 @@ from structlog.testing import capture_logs
 
 from deviceplugin.dra.section import DraSection
 from deviceplugin.model import AdvertisedID, DeviceID, Fault
+from deviceplugin.resources.section import MemorySlices, Offer
 from deviceplugin.testing.apiserver import ApiServer
 from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
 from tests.dra.simulated import DRIVER, GPU, Simulated, gpus, journal_files, simulated, until
 
+SHARED = (Offer(memory=MemorySlices(unit="1GiB")),)
 ONE, TWO = ClaimName(uid="u-1", name="one"), ClaimName(uid="u-2", name="two")
 
 
@@ -105,6 +107,57 @@ async def test_admin_access_takes_nothing_from_anybody(short_dir: Path) -> None:
         assert node.holders() == {"GPU-0": ["claim default/one"]}
         await driver.unprepare(TWO)
         assert node.holders() == {"GPU-0": ["claim default/one"]}
+
+
+def of_gpu_0(device: dict[str, Any]) -> bool:
+    return bool(device["attributes"]["uuid"]["string"] == "GPU-0")
+
+
+async def test_claims_share_a_gpu_up_to_what_it_has(short_dir: Path) -> None:
+    async with simulated(short_dir, offers=SHARED) as node, node.registered() as driver:
+        for number, memory in ((1, "32Gi"), (2, "32Gi"), (3, "16Gi")):
+            node.api.schedule(f"c{number}", f"u-{number}", of_gpu_0, {"memory": memory})
+        names = [ClaimName(uid=f"u-{number}", name=f"c{number}") for number in (1, 2, 3)]
+        answers = await driver.prepare(*names)
+        ids = {one.cdi_device_ids[0] for devices in answers.values() for one in devices}
+        assert len(ids) == 3
+        assert all(one.share_id for devices in answers.values() for one in devices)
+        env = node.cdi_document("u-1")["containerEdits"]["env"]
+        assert f"GPU_SHARE_MEMORY_BYTES=GPU-0={32 << 30}" in env
+        node.api.allocate("x", "u-x", ["gpu-0"], shareID="a", consumedCapacity={"memory": "1Gi"})
+        with pytest.raises(RefusedError, match="has 0 of 85899345920 memory left, 1073741824 are"):
+            await driver.prepare(ClaimName(uid="u-x", name="x"))
+        await driver.unprepare(names[2])
+        await driver.prepare(ClaimName(uid="u-x", name="x"))
+        assert len(node.holders()["GPU-0"]) == 3
+
+
+async def test_a_gpu_is_shared_or_whole_and_shares_outlive_the_daemon(short_dir: Path) -> None:
+    api = ApiServer()
+    part = {"shareID": "a", "consumedCapacity": {"gpu.nvidia.com/memory": "79Gi"}}
+    async with simulated(short_dir, api, offers=SHARED) as node, node.registered() as driver:
+        api.allocate("one", "u-1", ["gpu-0"], **part)
+        await driver.prepare(ONE)
+    async with simulated(short_dir, api, offers=SHARED) as node, node.registered() as driver:
+        api.allocate("two", "u-2", ["gpu-0"])
+        with pytest.raises(RefusedError, match="in use as claim default/one"):
+            await driver.prepare(TWO)
+        api.allocate("two", "u-2", ["gpu-0"], **part)
+        with pytest.raises(RefusedError, match="in use as claim default/one"):
+            await driver.prepare(TWO)  # the very share that the other has
+        api.allocate("two", "u-2", ["gpu-0"], **{**part, "shareID": "b"})
+        with pytest.raises(RefusedError, match="memory left"):
+            await driver.prepare(TWO)
+
+
+async def test_a_share_of_a_gpu_that_is_not_shared_is_refused(short_dir: Path) -> None:
+    async with simulated(short_dir) as node, node.registered() as driver:
+        node.api.allocate("one", "u-1", ["gpu-0"], shareID="a")
+        with pytest.raises(RefusedError, match="is not shared on this node: give it a rule"):
+            await driver.prepare(ONE)
+        node.api.allocate("one", "u-1", ["gpu-0"], shareID="a", consumedCapacity={"m": "much"})
+        with pytest.raises(RefusedError, match="'much' of m is no quantity"):
+            await driver.prepare(ONE)
 
 
 def _unreserved(claim: dict[str, Any]) -> None:

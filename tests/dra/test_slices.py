@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from deviceplugin.dra.attributes import Seen
+from deviceplugin.dra.document import quantity
+from deviceplugin.dra.gates import Cluster
 from deviceplugin.dra.limits import (
     MAX_TAINTS,
     SliceDevice,
@@ -21,7 +23,7 @@ from deviceplugin.dra.limits import (
 )
 from deviceplugin.dra.names import device_names, driver_of, published
 from deviceplugin.dra.section import DraSection
-from deviceplugin.dra.slices import Offered, Pool, plan_slices, quantity
+from deviceplugin.dra.slices import Offered, Pool, plan_slices
 from deviceplugin.model import Device, DeviceID, Discovery, Fault, FaultClass, ResourceName
 from deviceplugin.testing.hardware.replay import replayed
 
@@ -33,7 +35,7 @@ NODES = {
     "simulated-mi300x-x2": "amd",
     "simulated-b60-x1": "intel",
 }
-POOL = Pool(driver="gpu.nvidia.com", node="node-1", minor=36)
+POOL = Pool(driver="gpu.nvidia.com", node="node-1", cluster=Cluster(minor=36))
 BROKEN = FaultClass.HARDWARE
 
 
@@ -62,7 +64,7 @@ def of_discovery(found: Discovery, minor: int) -> dict[str, Any]:
     (driver,) = {driver_of(device, DraSection()) for device in devices}
     seen = Seen(driver_version=found.driver_version, pcie_root="pci0000:00")
     plan = plan_slices(
-        Pool(driver=driver, node="node-1", minor=minor),
+        Pool(driver=driver, node="node-1", cluster=Cluster(minor=minor)),
         [
             Offered(name=name, device=device, seen=seen)
             for name, device in device_names(devices).items()
@@ -92,7 +94,7 @@ def test_a_node_without_devices_has_one_empty_slice() -> None:
 def test_a_pool_of_many_devices_has_slices_of_64_where_there_are_taints_and_of_128_before() -> None:
     many = list(offered([gpu(n) for n in range(130)]))
     for minor, sizes in ((36, [64, 64, 2]), (34, [128, 2])):
-        specs = plan_slices(Pool(driver="d", node="n", minor=minor), many).specs
+        specs = plan_slices(Pool(driver="d", node="n", cluster=Cluster(minor=minor)), many).specs
         assert [len(spec["devices"]) for spec in specs] == sizes
         assert {spec["pool"]["resourceSliceCount"] for spec in specs} == {len(sizes)}
 
@@ -110,7 +112,7 @@ def test_a_device_that_the_device_plugin_has_given_away_is_tainted() -> None:
 
 
 def test_without_taints_a_faulty_device_is_left_out_unless_a_claim_holds_it() -> None:
-    pool = Pool(driver="d", node="n", minor=34)
+    pool = Pool(driver="d", node="n", cluster=Cluster(minor=34))
     (free,) = plan_slices(pool, offered([gpu(0)], faults=(fault(),))).specs
     (held,) = plan_slices(pool, offered([gpu(0)], faults=(fault(),), claimed=True)).specs
     assert free["devices"] == []
