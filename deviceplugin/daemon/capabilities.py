@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
 from deviceplugin.daemon.generation import Generations
+from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.dra.service import DraPart
 from deviceplugin.kubernetes.publish import FactsPart
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
     from deviceplugin.page.status import Trends
+    from deviceplugin.resources.plan import Sharing
     from deviceplugin.resources.section import Offer
 
 
@@ -137,16 +139,26 @@ def dra_wiring(core: Core) -> "Wiring":
         described=partial(_described, generations),
         keeper=core.keeper,
         api=InCluster(),
-        forms=partial(_forms, core),
+        forms=_Forms(core.sharing).of,
     )
 
 
-def _forms(core: Core, inventory: Inventory) -> "Forms":
-    """By the rules in force now."""
-    found: dict[DeviceID, list[Offer]] = {}
-    for offering in core.sharing.sharing.offerings(inventory):
-        found.setdefault(offering.device.id, []).append(offering.offer)
-    return found
+class _Forms:
+    """The forms of the devices by the rules in force; the same object while both are the same."""
+
+    def __init__(self, sharing: SharingPart) -> None:
+        self._sharing = sharing
+        self._last: tuple[Inventory, Sharing, Forms] | None = None
+
+    def of(self, inventory: Inventory) -> "Forms":
+        """Those of an inventory's devices."""
+        sharing, last = self._sharing.sharing, self._last
+        if last is None or last[0] is not inventory or last[1] is not sharing:
+            found: dict[DeviceID, list[Offer]] = {}
+            for offering in sharing.offerings(inventory):
+                found.setdefault(offering.device.id, []).append(offering.offer)
+            last = self._last = (inventory, sharing, found)
+        return last[2]
 
 
 async def _described(

@@ -76,6 +76,13 @@ def results_of(document: Document, ref: ClaimRef, driver: str) -> tuple[Result, 
     return results
 
 
+def pods_of(document: Document) -> tuple[str, ...]:
+    """The uids of the pods that the claim is reserved for."""
+    users = _mapping(document, "status").get("reservedFor")
+    found = [one.get("uid") for one in users or () if isinstance(one, dict)]
+    return tuple(sorted(str(uid) for uid in found if uid))
+
+
 def _result(one: Document, ref: ClaimRef) -> Result:
     texts = [one.get(key) for key in ("request", "pool", "device")]
     share_id = one.get("shareID")

@@ -1,7 +1,7 @@
 """One driver: its claims, sockets and slices."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import partial
 
 from deviceplugin.dra.attributes import Seen
@@ -25,9 +25,11 @@ from deviceplugin.errors import DevicePluginError
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.pci import read_pci_path
-from deviceplugin.model import Device, DeviceID, Inventory
+from deviceplugin.model import Device, DeviceID, Fault, Inventory
 from deviceplugin.resources.usage import CLAIM, Usage, children_of
 from deviceplugin.runtime.keep import Keeper
+
+GONE = "it is not on the node any more, and a claim holds it"
 
 
 class Driver:
@@ -37,7 +39,8 @@ class Driver:
         self.name, self._config, self._section, self._wiring = name, config, section, wiring
         self._host = Host(config.host_root)
         self._roots: dict[str, str | None] = {}
-        self._known: tuple[Inventory | None, Mapping[str, Device]] = (None, {})
+        self._seen_last: tuple[object, object, object] = (None, None, None)
+        self._names: Mapping[str, Device] = {}
         self._servers: DriverServers | None = None
         self._publisher: Publisher | None = None
         self._publishes = False
@@ -86,12 +89,13 @@ class Driver:
 
     def names(self) -> Mapping[str, Device]:
         """The devices that it publishes now, by name."""
-        inventory = self._wiring.store.current
-        if self._known[0] is not inventory:
-            devices = self._wiring.published(inventory, self._section)
+        inventory, wiring = self._wiring.store.current, self._wiring
+        seen = (inventory, wiring.forms(inventory), wiring.partitionable())
+        if not all(one is other for one, other in zip(seen, self._seen_last, strict=True)):
+            devices = wiring.published(inventory, self._section)
             ours = [device for device in devices if driver_of(device, self._section) == self.name]
-            self._known = (inventory, device_names(ours))
-        return self._known[1]
+            self._seen_last, self._names = seen, device_names(ours)
+        return self._names
 
     def places(self) -> Mapping[str, Placement]:
         """What those of its devices stand for that have to be made, by name."""
@@ -102,7 +106,7 @@ class Driver:
         inventory, usage = self._wiring.store.current, self._wiring.ledger.usage.value
         parts, gpus = children_of(inventory.devices), self._wiring.partitionable()
         forms = self._wiring.forms(inventory)
-        return tuple(
+        found = [
             Offered(
                 name=name,
                 device=device,
@@ -115,7 +119,22 @@ class Driver:
                 stays=not self._wiring.ours(device),
             )
             for name, device in self.names().items()
-        )
+        ]
+        return (*found, *self._vanished({one.name for one in found}))
+
+    def _vanished(self, names: Container[str]) -> Iterator[Offered]:
+        """What a claim holds and is not there any more: it stays until it is given back."""
+        devices = self._wiring.store.current.devices
+        gone = {
+            one.name: one.known
+            for entry in self.claims.entries.values()
+            for one in entry.devices
+            if one.known is not None and one.device not in devices and one.name not in names
+        }
+        for name, device in sorted(gone.items()):
+            seen = self._seen(self._wiring.store.current, device)
+            fault = Fault(device=device.id, source="dra", code="gone", reason=GONE)
+            yield Offered(name=name, device=device, seen=seen, faults=(fault,), claimed=True)
 
     def _shared(self, device: Device) -> Shares | None:
         forms = self._wiring.forms(self._wiring.store.current)
@@ -158,6 +177,7 @@ class Driver:
             edits=wiring.described,
             read_claim=lambda ref: read_claim(wiring.api, ref),
             know_holders=self._know_holders,
+            now=wiring.now,
         )
 
     async def _know_holders(self) -> None:

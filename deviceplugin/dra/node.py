@@ -49,6 +49,11 @@ class DraNode:
         found = [text for driver in list(self._drivers.values()) for text in driver.problems()]
         return "; ".join(found)
 
+    def wake(self) -> None:
+        """What claims may have may have changed."""
+        for driver in self._drivers.values():
+            driver.refresh(self._keeper)
+
     async def _follow(self) -> None:
         async for inventory in self._wiring.store.latest.changes():
             devices = self._wiring.published(inventory, self._section)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.dra.claims import (
     UID,
@@ -16,6 +17,7 @@ from deviceplugin.dra.claims import (
     ClaimRef,
     Result,
     is_that_claim,
+    pods_of,
     results_of,
 )
 from deviceplugin.dra.files import ClaimFiles, DeviceEdits
@@ -32,6 +34,7 @@ from deviceplugin.dra.journal import Entry, Journal, Prepared
 from deviceplugin.dra.limits import Counters
 from deviceplugin.dra.shares import Shares, consumed_of, share_edits
 from deviceplugin.dra.surroundings import Node
+from deviceplugin.dra.tombstones import Tombstones
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID, ResourceName
 from deviceplugin.resources.ledger import Ledger
@@ -60,7 +63,7 @@ class Claims:
     def __init__(self, node: Node, ledger: Ledger, journal: Journal, files: ClaimFiles) -> None:
         self._node, self._ledger, self._journal, self._files = node, ledger, journal, files
         self._entries: dict[str, Entry] = {}
-        self._lock = asyncio.Lock()
+        self._lock, self._tombstones = asyncio.Lock(), Tombstones()
         self.reserves = False  # whether devices without a claim are held for claims, too
 
     @property
@@ -140,12 +143,15 @@ class Claims:
         if document is None:
             raise ClaimError(f"claim {ref.text} does not exist")
         results = results_of(document, ref, self._node.driver)
+        pods = pods_of(document)
+        if self._tombstones.keeps(ref.uid, pods, self._node.now()):
+            raise ClaimError(f"claim {ref.text} was given back just now: it is asked for again")
         await self._let_go_of_dead(ref, results)
         await self._node.know_holders()
         before = self._entries.get(ref.uid)
-        held = self._take(ref, results)
+        held = replace(self._take(ref, results), pods=pods)
         try:
-            entry = await asyncio.to_thread(self._journal.write, ref, held.devices)
+            entry = await asyncio.to_thread(self._journal.write, held)
             await self._write_file(entry)
         except DevicePluginError as error:
             await self._take_back(ref, before)
@@ -195,6 +201,7 @@ class Claims:
             admin=result.admin,
             share_id=result.share_id,
             consumed=consumed_of(shares, result.consumed),
+            known=replace(device, links=(), nodes=()),
         )
         if not result.admin:
             self._check_free(ref, device, found, mine)
@@ -243,6 +250,7 @@ class Claims:
         except DevicePluginError as error:
             raise ClaimError(f"claim of uid {uid}: {error}") from error
         if known is not None:
+            self._tombstones.lay(uid, known.pods, self._node.now())
             del self._entries[uid]
             self.hold()
             log.info("dra_unprepared", claim=known.ref.text, uid=uid)

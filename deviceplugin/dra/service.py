@@ -73,6 +73,8 @@ class DraPart(Part[DraConfig]):
             await self._end()
             if section.enabled:
                 self._begin()
+        elif self._node is not None:
+            self._node.wake()  # the rules may be others
 
     def remark(self) -> str:
         """What keeps drivers from their work."""

@@ -22,6 +22,7 @@ from deviceplugin.dra.limits import (
 from deviceplugin.dra.names import MAX_LABEL
 from deviceplugin.dra.partitions import Division, Placement, division, overlap, place_of
 from deviceplugin.dra.shares import Shares, shared
+from deviceplugin.dra.uniform import uniform
 from deviceplugin.model import Device, DeviceID, Fault
 from deviceplugin.vendor.partitions import PartitionedGpu
 
@@ -101,6 +102,9 @@ class _Planner:
                 divided.append(self._divided(one, divisions[one.device.id], parts[one.device.id]))
             elif one.device.parent not in parts:
                 plain += self._published(self._whole(one), list(_taints(self._pool, one)), one)
+        claimed = {one.name for one in offered if one.claimed}
+        plain, told = uniform(plain, claimed)
+        self.told += told
         return tuple(plain), tuple(divided)
 
     def _divisions(self, offered: Iterable[Offered]) -> Iterator[tuple[DeviceID, Division]]:
@@ -133,6 +137,7 @@ class _Planner:
             if part is not None:
                 taints += _taints(self._pool, part)
                 known = attributes_of(part.device, part.seen)
+                known = {key: value for key, value in known.items() if key in unmade.attributes}
                 possible = replace(unmade, attributes={**unmade.attributes, **known})
             devices += self._published(possible, sorted(set(taints)), part)
         return Content(devices=tuple(devices), sets={found.counter_set: found.counters})

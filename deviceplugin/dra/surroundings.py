@@ -17,7 +17,8 @@ class Node(Struct, frozen=True, kw_only=True):
     """What claims are prepared with; `devices` are all of the node, `names` those of the driver,
     `shared` says how several claims can have one.
 
-    `know_holders` raises ClaimError while nobody can say what pods have by the device plugin.
+    `know_holders` raises ClaimError while nobody can say what pods have by the device plugin;
+    `now` are seconds that only grow.
     """
 
     driver: str
@@ -28,3 +29,4 @@ class Node(Struct, frozen=True, kw_only=True):
     edits: Callable[[Device], Awaitable[tuple[Any, Any]]]
     read_claim: ReadClaim
     know_holders: Callable[[], Awaitable[None]]
+    now: Callable[[], float]

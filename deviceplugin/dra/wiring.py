@@ -1,7 +1,9 @@
 """What the drivers of a node work with."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -17,6 +19,7 @@ from deviceplugin.resources.section import Offer
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.vendor.partitions import PartitionedGpu
 
+_NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
 # The forms in which the rules offer each device, none for one that they hide.
 Forms = Mapping[DeviceID, Sequence[Offer]]
 
@@ -60,7 +63,8 @@ class Wiring(Struct, frozen=True, kw_only=True):
     keeper: Keeper
     api: Requests
     forms: Callable[[Inventory], Forms]
-    partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = dict
+    partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = lambda: _NONE
+    now: Callable[[], float] = time.monotonic
     ours: Callable[[Device], bool] = lambda _: False
 
     def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:

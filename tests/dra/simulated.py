@@ -103,7 +103,7 @@ class Simulated:
         self.ledger = Ledger(lambda: 0.0)
         self.store = InventoryStore(lambda: 1.0)
         self.store.set_devices("nvidia", gpus(count))
-        self.pods, self.broken = Pods(self.ledger), ""
+        self.pods, self.broken, self.now_s = Pods(self.ledger), "", 0.0
         self.offers: tuple[Offer, ...] = (Offer(whole=True),)
         self.asked: list[DeviceID] = []
         wiring = Wiring(
@@ -113,6 +113,7 @@ class Simulated:
             described=self._described,
             keeper=Keeper(),
             api=api,
+            now=lambda: self.now_s,
             forms=lambda inventory: dict.fromkeys(inventory.devices, self.offers),
         )
         self.node = DraNode(self.places, section, wiring)

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from deviceplugin.dra.section import DraSection
+from deviceplugin.dra.tombstones import KEPT_S
 from deviceplugin.model import AdvertisedID, DeviceID, Fault
 from deviceplugin.resources.section import MemorySlices, Offer
 from deviceplugin.testing.apiserver import ApiServer
@@ -53,6 +54,7 @@ async def test_prepare_and_unprepare_can_be_repeated(short_dir: Path) -> None:
             assert node.cdi_files() == []
             assert list(journal_files(short_dir)) == []
         await driver.unprepare(ClaimName(uid="never", name="seen"))
+        node.now_s += KEPT_S
         await driver.prepare(ONE)  # it was allocated again
 
 
@@ -158,6 +160,44 @@ async def test_a_share_of_a_gpu_that_is_not_shared_is_refused(short_dir: Path) -
         node.api.allocate("one", "u-1", ["gpu-0"], shareID="a", consumedCapacity={"m": "much"})
         with pytest.raises(RefusedError, match="'much' of m is no quantity"):
             await driver.prepare(ONE)
+
+
+async def test_a_prepare_that_comes_after_its_unprepare_is_refused_for_a_while(
+    short_dir: Path,
+) -> None:
+    async with simulated(short_dir) as node, node.registered() as driver:
+        claim = node.api.allocate("one", "u-1", ["gpu-0"])
+        await driver.prepare(ONE)
+        await driver.unprepare(ONE)
+        with pytest.raises(RefusedError, match="given back just now"):
+            await driver.prepare(ONE)
+        claim["status"]["reservedFor"].append({"uid": "another pod"})
+        await driver.prepare(ONE)
+        await driver.unprepare(ONE)
+        node.now_s += KEPT_S
+        await driver.prepare(ONE)
+
+
+async def test_a_device_that_vanishes_stays_tainted_until_its_claim_gives_it_back(
+    short_dir: Path,
+) -> None:
+    api = ApiServer()
+    async with simulated(short_dir, api) as node, node.registered() as driver:
+        api.allocate("one", "u-1", ["gpu-3"])
+        await driver.prepare(ONE)
+        node.store.set_devices("nvidia", gpus(3))
+        await until(lambda: "taints" in api.devices["gpu-3"])
+    life = Simulated(short_dir, api, DraSection(enabled=True), count=3)
+    life.node.load()
+    life.node.start()
+    try:
+        async with life.registered() as driver:
+            await until(lambda: not life.node.problems())
+            assert api.devices["gpu-3"]["taints"][0]["key"] == f"{DRIVER}/gone"
+            await driver.unprepare(ONE)
+            await until(lambda: sorted(api.devices) == ["gpu-0", "gpu-1", "gpu-2"])
+    finally:
+        await life.node.end()
 
 
 def _unreserved(claim: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from deviceplugin.daemon.core import Core, Start
 from deviceplugin.dra.claims import ClaimRef
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.service import DraPart
+from deviceplugin.dra.tombstones import KEPT_S
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID
 from deviceplugin.runtime.part import Part
@@ -156,6 +157,7 @@ class Orders:
 
     async def unprepare(self, number: int) -> None:
         await self.driver.claims.unprepare(self.ref(number))
+        self.node.now_s += KEPT_S
         self.claims.discard(number)
 
     async def allocate(self, _: int) -> None:

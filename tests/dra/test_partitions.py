@@ -211,8 +211,8 @@ def test_an_instance_that_is_there_and_stays_keeps_claims_off_its_memory() -> No
     tainted = {one["name"] for one in devices if "taints" in one}
     assert {"gpu-0", "gpu-0-mig-1g10gb-19-3", "gpu-0-mig-4g40gb-5-0"} <= tainted
     assert not {"gpu-0-mig-2g20gb-14-2", "gpu-0-mig-3g40gb-9-4"} & tainted
-    own = next(one for one in devices if one["name"] == "gpu-0-mig-2g20gb-14-2")
-    assert own["attributes"]["uuid"] == {"string": "MIG-2"}
+    sets = {tuple(one["attributes"]) for one in devices if "-mig-" in one["name"]}
+    assert len(sets) == 1  # whether it is there or not
     ours = [replace(one, stays=False) for one in found]
     assert not [d for s in plan(ours).specs for d in s.get("devices", ()) if "taints" in d]
 

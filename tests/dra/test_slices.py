@@ -201,6 +201,18 @@ def test_a_device_whose_name_is_no_label_is_not_published() -> None:
     assert list(dropped(device, None)) == ["device 'GPU_0': its name is not a DNS label"]
 
 
+def test_devices_of_a_type_have_the_same_attributes_and_capacities() -> None:
+    memory = [gpu(n, memory_bytes=80 << 30, numa_node=0) for n in range(2)]
+    odd = gpu(2, memory_bytes=80 << 30)
+    unread = gpu(3, numa_node=0)
+    planned = plan_slices(POOL, offered([*memory, odd, unread]))
+    (spec,) = planned.specs
+    assert [one["name"] for one in spec["devices"]] == ["gpu-0", "gpu-1", "gpu-2"]
+    assert len({tuple(one["attributes"]) for one in spec["devices"]}) == 1
+    assert "resource.kubernetes.io/numaNode" not in spec["devices"][0]["attributes"]
+    assert planned.dropped == ("device gpu-3: memory of it is not known, that of others is",)
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [
