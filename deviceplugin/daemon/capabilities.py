@@ -19,6 +19,8 @@ from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deviceplugin.dra.wiring import Forms, Wiring
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
@@ -131,7 +133,7 @@ def dra_wiring(core: Core) -> "Wiring":
     """What DRA works with, made where it is on."""
     from deviceplugin.dra.wiring import InCluster, Wiring  # noqa: PLC0415  # where it is on
 
-    generations = core.generations
+    generations, rules = core.generations, _Rules(core.sharing)
     return Wiring(
         store=core.health.store,
         ledger=core.sharing.ledger,
@@ -139,26 +141,39 @@ def dra_wiring(core: Core) -> "Wiring":
         described=partial(_described, generations),
         keeper=core.keeper,
         api=InCluster(),
-        forms=_Forms(core.sharing).of,
+        forms=rules.forms,
+        apis=rules.apis,
     )
 
 
-class _Forms:
-    """The forms of the devices by the rules in force; the same object while both are the same."""
+class _Rules:
+    """What the rules in force say of devices; the same objects while rules and inventory are."""
 
     def __init__(self, sharing: SharingPart) -> None:
         self._sharing = sharing
-        self._last: tuple[Inventory, Sharing, Forms] | None = None
+        self._of: tuple[Inventory, Sharing] | None = None
+        self._forms: dict[DeviceID, list[Offer]] = {}
+        self._apis: dict[DeviceID, tuple[str, ...]] = {}
 
-    def of(self, inventory: Inventory) -> "Forms":
-        """Those of an inventory's devices."""
-        sharing, last = self._sharing.sharing, self._last
-        if last is None or last[0] is not inventory or last[1] is not sharing:
-            found: dict[DeviceID, list[Offer]] = {}
-            for offering in sharing.offerings(inventory):
-                found.setdefault(offering.device.id, []).append(offering.offer)
-            last = self._last = (inventory, sharing, found)
-        return last[2]
+    def forms(self, inventory: Inventory) -> "Forms":
+        """The forms in which each device is offered."""
+        self._look(inventory)
+        return self._forms
+
+    def apis(self, inventory: Inventory) -> "Mapping[DeviceID, tuple[str, ...]]":
+        """The APIs of each device whose rule names some."""
+        self._look(inventory)
+        return self._apis
+
+    def _look(self, inventory: Inventory) -> None:
+        sharing = self._sharing.sharing
+        if self._of is not None and self._of[0] is inventory and self._of[1] is sharing:
+            return
+        self._of, self._forms, self._apis = (inventory, sharing), {}, {}
+        for one in sharing.offerings(inventory):
+            self._forms.setdefault(one.device.id, []).append(one.offer)
+            if one.apis is not None:
+                self._apis[one.device.id] = one.apis
 
 
 async def _described(

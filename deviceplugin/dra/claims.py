@@ -12,8 +12,6 @@ from deviceplugin.errors import DevicePluginError
 Document = Mapping[str, Any]
 UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")  # it stands in names of files
 MAX_RESULTS = 32  # of a claim, says the API
-# Kinds of the vendors' own drivers that ask for nothing when they are empty.
-_PLAIN = frozenset({"apiVersion", "kind"})
 _SHARE = re.compile(r"[0-9a-fA-F-]{1,36}")
 
 
@@ -46,6 +44,19 @@ class Result(Struct, frozen=True, kw_only=True):
     consumed: Mapping[str, int] = field(default_factory=dict)
 
 
+class Config(Struct, frozen=True, kw_only=True):
+    """Parameters that a claim, or its class, has for devices of some requests; none is all."""
+
+    place: str
+    of_claim: bool
+    requests: frozenset[str]
+    parameters: Document
+
+    def covers(self, request: str) -> bool:
+        """Whether they are for a request; those for `main` are for its `main/sub` too."""
+        return not self.requests or bool({request, request.partition("/")[0]} & self.requests)
+
+
 def is_that_claim(document: Document, ref: ClaimRef) -> bool:
     """Whether the object is the claim itself and not a later one of its name."""
     return _mapping(document, "metadata").get("uid") == ref.uid
@@ -55,8 +66,7 @@ def results_of(document: Document, ref: ClaimRef, driver: str) -> tuple[Result, 
     """The devices that a claim has of one driver, in the order of its allocation.
 
     Raises ClaimError for another object of that name, for a claim that is not allocated or not
-    reserved for a pod (an answer that came too late would hold the device for nobody), and for
-    parameters that cannot be kept.
+    reserved for a pod: an answer that came too late would hold the device for nobody.
     """
     if not is_that_claim(document, ref):
         raise ClaimError(f"claim {ref.text} is another object now, not uid {ref.uid}")
@@ -71,9 +81,28 @@ def results_of(document: Document, ref: ClaimRef, driver: str) -> tuple[Result, 
     )
     if not results:
         raise ClaimError(f"claim {ref.text} has no device of driver {driver}")
-    for config in _items(devices, "config", ref):
-        _check_config(config, ref, driver)
     return results
+
+
+def configs_of(document: Document, ref: ClaimRef, driver: str) -> tuple[Config, ...]:
+    """The parameters for one driver, in the order of the allocation; raises ClaimError."""
+    allocation = _mapping(_mapping(document, "status"), "allocation")
+    found = []
+    for number, one in enumerate(_items(_mapping(allocation, "devices"), "config", ref)):
+        opaque = _mapping(one, "opaque")
+        if opaque.get("driver") != driver:
+            continue
+        requests = one.get("requests")
+        named = map(str, requests) if isinstance(requests, list) else ()
+        found.append(
+            Config(
+                place=f"config[{number}].opaque.parameters",
+                of_claim=one.get("source") != "FromClass",
+                requests=frozenset(named),
+                parameters=_mapping(opaque, "parameters"),
+            )
+        )
+    return tuple(found)
 
 
 def pods_of(document: Document) -> tuple[str, ...]:
@@ -110,20 +139,6 @@ def _consumed(one: Document, ref: ClaimRef) -> Mapping[str, int]:
             raise ClaimError(f"claim {ref.text}: {str(text)[:20]!r} of {name[:63]} is no quantity")
         found[name.rpartition("/")[2]] = amount
     return found
-
-
-def _check_config(config: Document, ref: ClaimRef, driver: str) -> None:
-    """Whatever a claim asks for and would not get is refused, not left out."""
-    opaque = _mapping(config, "opaque")
-    parameters = _mapping(opaque, "parameters")
-    if opaque.get("driver") != driver:
-        return
-    asked = sorted(parameters.keys() - _PLAIN)
-    if asked:
-        kind = str(parameters.get("kind", "its kind"))[:63]
-        names = ", ".join(asked)[:200]
-        text = f"parameters {names} of {kind} are not supported: leave them out"
-        raise ClaimError(f"claim {ref.text}: {text}")
 
 
 def _items(document: Document, key: str, ref: ClaimRef) -> Iterator[Document]:

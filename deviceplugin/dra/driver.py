@@ -26,6 +26,7 @@ from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.pci import read_pci_path
 from deviceplugin.model import Device, DeviceID, Fault, Inventory
+from deviceplugin.resources.section import PLUGIN
 from deviceplugin.resources.usage import CLAIM, Usage, children_of
 from deviceplugin.runtime.keep import Keeper
 
@@ -47,7 +48,8 @@ class Driver:
         journal = Journal(config.state_dir / "dra" / name, _boot_id(self._host))
         files = ClaimFiles(config.cdi_dir, name)
         self.claims = Claims(self._node(), wiring.ledger, journal, files)
-        self.claims.reserves = section.enabled and not section.handover
+        self._serves = section.enabled
+        self.claims.reserves = self._reserves
 
     @property
     def serving(self) -> bool:
@@ -75,6 +77,17 @@ class Driver:
             self._publishes = True
             keeper.start(f"dra_{self.name}_slices", self._publisher.run)
         self.wake()
+
+    def end(self) -> None:
+        """What claims hold they go on holding, and nothing is kept for others."""
+        self._serves = False
+        self.claims.hold()
+
+    def _reserves(self, device: Device) -> bool:
+        """Whether a device that no claim has is kept for one."""
+        apis = self._wiring.apis(self._wiring.store.current).get(device.id)
+        both = self._section.handover if apis is None else PLUGIN in apis
+        return self._serves and not both
 
     def wake(self) -> None:
         """What is published may have changed."""

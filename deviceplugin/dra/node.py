@@ -41,8 +41,7 @@ class DraNode:
         """End every task; what claims hold they go on holding, and nothing is kept for others."""
         await self._keeper.end()
         for driver in self._drivers.values():
-            driver.claims.reserves = False
-            driver.claims.hold()
+            driver.end()
 
     def problems(self) -> str:
         """What keeps drivers from their work, empty for nothing; from any thread."""

@@ -5,10 +5,9 @@ round. What the process dies between is done again by the next call for that cla
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import structlog
-from msgspec import Struct
 from msgspec.structs import replace
 
 from deviceplugin.dra.claims import (
@@ -16,6 +15,7 @@ from deviceplugin.dra.claims import (
     ClaimError,
     ClaimRef,
     Result,
+    configs_of,
     is_that_claim,
     pods_of,
     results_of,
@@ -32,8 +32,9 @@ from deviceplugin.dra.holders import (
 )
 from deviceplugin.dra.journal import Entry, Journal, Prepared
 from deviceplugin.dra.limits import Counters
+from deviceplugin.dra.parameters import check_parameters
 from deviceplugin.dra.shares import Shares, consumed_of, share_edits
-from deviceplugin.dra.surroundings import Node
+from deviceplugin.dra.surroundings import Node, PreparedDevice
 from deviceplugin.dra.tombstones import Tombstones
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID, ResourceName
@@ -41,16 +42,6 @@ from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.usage import children_of
 
 log = structlog.get_logger()
-
-
-class PreparedDevice(Struct, frozen=True, kw_only=True):
-    """A device as the kubelet is told of it."""
-
-    request: str
-    pool: str
-    name: str
-    cdi_id: str
-    share_id: str | None = None
 
 
 class Claims:
@@ -64,7 +55,7 @@ class Claims:
         self._node, self._ledger, self._journal, self._files = node, ledger, journal, files
         self._entries: dict[str, Entry] = {}
         self._lock, self._tombstones = asyncio.Lock(), Tombstones()
-        self.reserves = False  # whether devices without a claim are held for claims, too
+        self.reserves: Callable[[Device], bool] = _never  # held for claims while none has it
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -96,7 +87,7 @@ class Claims:
         """Have the ledger say what claims hold: after each change of them or of the devices."""
         held: dict[DeviceID, tuple[ResourceName, ...]] = {}
         names = self._node.names()
-        for device in names.values() if self.reserves else ():
+        for device in filter(self.reserves, names.values()):
             held[device.id] = (RESERVED,)
         for entry in self._entries.values():
             for one in entry.devices:
@@ -146,6 +137,9 @@ class Claims:
         pods = pods_of(document)
         if self._tombstones.keeps(ref.uid, pods, self._node.now()):
             raise ClaimError(f"claim {ref.text} was given back just now: it is asked for again")
+        names = self._node.names()
+        given = [(one, names[one.device]) for one in results if one.device in names]
+        check_parameters(ref, configs_of(document, ref, self._node.driver), given)
         await self._let_go_of_dead(ref, results)
         await self._node.know_holders()
         before = self._entries.get(ref.uid)
@@ -297,3 +291,7 @@ class Claims:
             )
             for one in entry.devices
         )
+
+
+def _never(_: Device) -> bool:
+    return False

@@ -1,4 +1,4 @@
-"""What claims are prepared with."""
+"""What claims are prepared with, and what comes of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -30,3 +30,13 @@ class Node(Struct, frozen=True, kw_only=True):
     read_claim: ReadClaim
     know_holders: Callable[[], Awaitable[None]]
     now: Callable[[], float]
+
+
+class PreparedDevice(Struct, frozen=True, kw_only=True):
+    """A device as the kubelet is told of it."""
+
+    request: str
+    pool: str
+    name: str
+    cdi_id: str
+    share_id: str | None = None

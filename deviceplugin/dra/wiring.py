@@ -1,7 +1,7 @@
 """What the drivers of a node work with."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubernetes.api import JSON, Api, in_cluster
 from deviceplugin.model import Device, DeviceID, Inventory
 from deviceplugin.resources.ledger import Ledger, UsageSource
-from deviceplugin.resources.section import Offer
+from deviceplugin.resources.section import DRA, Offer
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.vendor.partitions import PartitionedGpu
 
@@ -50,7 +50,8 @@ class OfNode(Protocol):
 
 class Wiring(Struct, frozen=True, kw_only=True):
     """What the drivers work with; `described` gives a device's edits, own and common, `source`
-    is asked what pods have by the device plugin, `forms` are those of the rules.
+    is asked what pods have by the device plugin, `forms` are those of the rules,
+    `apis` the APIs by which they offer a device where they say so.
 
     `partitionable` are the GPUs that can be cut when a claim wants a part, `ours` says of a
     partition that is there whether we have made it.
@@ -63,14 +64,19 @@ class Wiring(Struct, frozen=True, kw_only=True):
     keeper: Keeper
     api: Requests
     forms: Callable[[Inventory], Forms]
+    apis: Callable[[Inventory], Mapping[DeviceID, Collection[str]]] = lambda _: {}
     partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = lambda: _NONE
     now: Callable[[], float] = time.monotonic
     ours: Callable[[Device], bool] = lambda _: False
 
     def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:
         """The devices that claims may have: what the rules hide nobody has."""
-        forms, cuttable = self.forms(inventory), self.partitionable()
-        shown = [d for d in inventory.devices.values() if d.id in forms or d.id in cuttable]
+        forms, cuttable, apis = self.forms(inventory), self.partitionable(), self.apis(inventory)
+        shown = [
+            device
+            for device in inventory.devices.values()
+            if (device.id in forms or device.id in cuttable) and DRA in apis.get(device.id, {DRA})
+        ]
         return published(shown, section, cuttable)
 
 

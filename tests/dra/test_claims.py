@@ -229,7 +229,7 @@ def _parameters(claim: dict[str, Any]) -> None:
         (_other_uid, "another object now"),
         (_foreign, "no device of driver gpu.nvidia.com"),
         (_elsewhere, "nothing at pool node-2, device gpu-0"),
-        (_parameters, "parameters sharing of GpuConfig are not supported"),
+        (_parameters, r"parameters\.sharing: object missing required field `strategy`"),
     ],
 )
 async def test_a_claim_that_cannot_be_kept_is_refused_in_one_line(

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from deviceplugin.testing.pods import AdmissionError
 from tests.dra.simulated import GPU, Simulated, gpus, until
 
 CAPTURE = Path(__file__).parents[1] / "captures/simulated-mi300x-x2"
-ONE = ClaimName(uid="u-1", name="one")
+ONE, TWO = ClaimName(uid="u-1", name="one"), ClaimName(uid="u-2", name="two")
 
 
 def dra(api: ApiServer, core: Core) -> Part[Config]:
@@ -43,9 +43,11 @@ def dra(api: ApiServer, core: Core) -> Part[Config]:
 
 
 @asynccontextmanager
-async def daemon(root: Path, api: ApiServer, *, handover: bool) -> AsyncIterator[None]:
+async def daemon(
+    root: Path, api: ApiServer, *, handover: bool, rules: tuple[Mapping[str, object], ...] = ()
+) -> AsyncIterator[None]:
     """The daemon on a captured node, in this process."""
-    section = {"dra": {"enabled": True, "handover": handover}}
+    section = {"dra": {"enabled": True, "handover": handover}, "rules": list(rules)}
     config = Config(
         node_name="node-1",
         host_root=root / "host/amd",
@@ -83,8 +85,9 @@ async def test_a_node_serves_a_pod_by_each_api_and_refuses_the_second_of_one_gpu
             everything = {one: {"main": {one: count}} for one, count in free.items()}
             for number, containers in enumerate(everything.values()):
                 await stub.admit(f"pod-{number}", containers)
+            api.allocate("two", "u-2", [min(api.devices)])
             with pytest.raises(RefusedError, match="is in use as"):
-                await driver.prepare(ONE)
+                await driver.prepare(TWO)
             await until(lambda: all("taints" in one for one in api.devices.values()))
 
 
@@ -97,6 +100,21 @@ async def test_without_handover_the_device_plugin_offers_nothing_of_it(short_dir
         with pytest.raises(AdmissionError):
             await stub.admit("pod", {"main": {next(iter(stub.capacity())): 1}})
         assert not any("taints" in one for one in api.devices.values())
+
+
+@pytest.mark.slow
+async def test_rules_split_a_node_between_the_apis(short_dir: Path) -> None:
+    api = ApiServer()
+    whole = {"match": {"index": 0}, "offers": ["whole"], "apis": ["device-plugin"]}
+    async with (
+        KubeletStub(short_dir / "k") as stub,
+        daemon(short_dir, api, handover=False, rules=(whole,)),
+    ):
+        await until(lambda: stub.allocatable().get("amd.com/gpu") and api.devices)
+        await until(lambda: sum(stub.allocatable().values()) == 1)
+        types = {one["attributes"]["type"]["string"] for one in api.devices.values()}
+        assert types == {"amdgpu-partition"}
+        await stub.admit("pod", {"main": {"amd.com/gpu": 1}})
 
 
 STEPS = st.lists(
