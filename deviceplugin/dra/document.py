@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct, field
@@ -60,6 +61,7 @@ def device_document(device: SliceDevice) -> Document:
     return {key: value for key, value in found.items() if value}
 
 
+@lru_cache(maxsize=4096)  # the same few numbers at every plan
 def quantity(number: int) -> str:
     """A number as the API server gives it back (apimachinery, Quantity.CanonicalizeBytes): the
     largest unit of which it is a whole multiple. Written otherwise it would never compare equal.

@@ -94,6 +94,11 @@ class Driver:
         if self._publisher is not None:
             self._publisher.wake()
 
+    def changed(self, version: str) -> None:
+        """One of its slices, or any, is of that version now."""
+        if self._publisher is not None:
+            self._publisher.changed(version)
+
     def problems(self) -> Iterator[str]:
         """What keeps it from its work."""
         for part in (self._servers, self._publisher):

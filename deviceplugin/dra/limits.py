@@ -5,6 +5,7 @@ Kubernetes 1.34 to 1.37, pkg/apis/resource/validation.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -98,6 +99,7 @@ def parse_version(text: str) -> Value:
     return Version(text) if len(text) <= MAX_TEXT and _SEMVER.fullmatch(text) else text
 
 
+@lru_cache(maxsize=4096)  # the same few names at every plan
 def is_label(text: str) -> bool:
     """Whether it is a DNS label: the name of a device, a set or a counter."""
     return len(text) <= MAX_LABEL and bool(_DNS_LABEL.fullmatch(text))
@@ -159,6 +161,7 @@ def _consumption_fits(device: SliceDevice) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)  # as above
 def _key_fits(key: str) -> bool:
     domain, slash, name = key.rpartition("/")
     if not _IDENTIFIER.fullmatch(name):
@@ -168,10 +171,15 @@ def _key_fits(key: str) -> bool:
 
 def _fits(value: Value) -> bool:
     if isinstance(value, Version):
-        return len(value.text) <= MAX_TEXT and bool(_SEMVER.fullmatch(value.text))
+        return _version_fits(value.text)
     if isinstance(value, str):
         return len(value) <= MAX_TEXT
     return isinstance(value, bool) or -(2**63) <= value < 2**63
+
+
+@lru_cache(maxsize=256)  # as above
+def _version_fits(text: str) -> bool:
+    return len(text) <= MAX_TEXT and bool(_SEMVER.fullmatch(text))
 
 
 def _taint_fits(taint: Taint) -> bool:

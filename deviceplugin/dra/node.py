@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import threading
 
 from deviceplugin.dra.driver import Driver
 from deviceplugin.dra.names import driver_of
 from deviceplugin.dra.section import DraSection
+from deviceplugin.dra.watch import SliceWatch
 from deviceplugin.dra.wiring import OfNode, Wiring
 
 RECONCILE_S = 600.0
@@ -36,6 +38,7 @@ class DraNode:
         self._keeper.start("dra", self._follow)
         self._keeper.start("dra_holders", self._follow_holders)
         self._keeper.start("dra_claims", self._reconcile)
+        self._keeper.start("dra_watch", self._follow_slices)
 
     async def end(self) -> None:
         """End every task; what claims hold they go on holding, and nothing is kept for others."""
@@ -73,6 +76,26 @@ class DraNode:
             for driver in list(self._drivers.values()):
                 await driver.claims.reconcile()
             await asyncio.sleep(RECONCILE_S)
+
+    async def _follow_slices(self) -> None:
+        """On a thread that nobody waits for: a watch ends when its server ends it."""
+        loop = asyncio.get_running_loop()
+
+        def changed(driver: str, version: str) -> None:
+            if not watch.stop.is_set():
+                loop.call_soon_threadsafe(self._changed, driver, version)
+
+        watch = SliceWatch(self._wiring.api, self._config.node_name, changed)
+        threading.Thread(target=watch.run, name="dra_watch", daemon=True).start()
+        try:
+            await asyncio.Future()
+        finally:
+            watch.stop.set()
+
+    def _changed(self, name: str, version: str) -> None:
+        for driver in self._drivers.values():
+            if name in ("", driver.name):
+                driver.changed(version)
 
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:

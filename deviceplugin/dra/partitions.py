@@ -101,12 +101,12 @@ def _of_mig(name: str, device: Device, mig: Mig, seen: Seen) -> Division | None:
         return None
     counters = _most(known, device.memory_bytes)
     of_set = f"{name}-counter-set"
+    kinds = {profile.id: _instance(_as_instance(device, profile), seen) for profile in known}
     parts = {
-        Placement(gpu=device.id, profile=profile.name, start=start): _instance(
-            mig_name(name, profile.name, profile.id, start),
-            _as_instance(device, profile),
-            {of_set: _taken(profile, start)},
-            seen,
+        Placement(gpu=device.id, profile=profile.name, start=start): replace(
+            kinds[profile.id],
+            name=mig_name(name, profile.name, profile.id, start),
+            consumes={of_set: _taken(profile, start)},
         )
         for profile, start in _in_order(known)
     }
@@ -168,14 +168,12 @@ def _as_instance(device: Device, profile: Profile) -> Device:
     )
 
 
-def _instance(
-    name: str, device: Device, consumes: Mapping[str, Counters], seen: Seen
-) -> SliceDevice:
+def _instance(device: Device, seen: Seen) -> SliceDevice:
     """Without a uuid, which it has when it is made, and without what only an instance that is
-    there says: all of a type have the same capacities."""
+    there says: all of a type have the same capacities. The name and the place follow."""
     attributes = {key: v for key, v in attributes_of(device, seen).items() if key != "uuid"}
     capacity = {key: n for key, n in capacity_of(device).items() if key in CAPACITIES}
-    return SliceDevice(name=name, attributes=attributes, capacity=capacity, consumes=consumes)
+    return SliceDevice(name="", attributes=attributes, capacity=capacity)
 
 
 # -- AMD --------------------------------------------------------------------------------------

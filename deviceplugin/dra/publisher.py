@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -36,6 +37,9 @@ class Requests(Protocol):
     ) -> Document:
         """The answer's document."""
 
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The lines of a watch."""
+
 
 class Publisher:
     """Writes the slices of a driver; `plan` gives them for a minor release of the API server and
@@ -57,11 +61,17 @@ class Publisher:
         self._wiped_s = 0.0
         self._accepted: dict[int, tuple[Document, Document]] = {}
         self._told: set[str] = set()
+        self._written: deque[str] = deque(maxlen=256)
         self.problem = f"the slices of driver {driver} are not published yet"
 
     def wake(self) -> None:
         """What is planned may have changed."""
         self._wanted.set()
+
+    def changed(self, version: str) -> None:
+        """A slice is of that version now; our own writes are no news."""
+        if version not in self._written:
+            self._wanted.set()
 
     def registered(self) -> None:
         """A kubelet has taken the driver: it may have started now, and wipe the slices."""
@@ -153,6 +163,7 @@ class Publisher:
         """What the server dropped it would drop again each time: it is said once."""
         wanted, found = comparable(asked["spec"]), comparable(kept.get("spec") or {})
         self._accepted[index] = (wanted, found)
+        self._written.append(str(kept["metadata"].get("resourceVersion", "")))
         gates: set[str] = set()
         for name in lost_fields(wanted, found):
             gate = GATE_OF.get(name)

@@ -1,7 +1,7 @@
 """What the drivers of a node work with."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -89,3 +89,7 @@ class InCluster:
     ) -> dict[str, Any]:
         """The answer's document; raises ApiError."""
         return Api(in_cluster()).request(method, path, body, kind)
+
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The lines of a watch; raises ApiError."""
+        return Api(in_cluster()).lines(path, quiet_s)

@@ -3,7 +3,9 @@ what a real one refuses, drops and forgets, and the scheduler beside it."""
 
 import copy
 import itertools
+import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -14,7 +16,8 @@ from deviceplugin.testing.slicerules import BETA_SINCE, GATES, kept, problems
 
 Document = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
-NOT_FOUND, CONFLICT, INVALID = 404, 409, 422
+NOT_FOUND, CONFLICT, GONE, INVALID = 404, 409, 410, 422
+WATCH_S = 0.2  # how long a watch that hears nothing is kept
 
 
 class ApiServer:
@@ -31,6 +34,10 @@ class ApiServer:
         self.failures: list[int] = []
         self.requests: list[str] = []
         self._versions, self._lock = itertools.count(1), threading.Lock()
+        self._events: list[tuple[str, Document]] = []
+        self._oldest = 0
+        self._happened = threading.Condition(self._lock)
+        self.watches = 0
 
     # What a test does
 
@@ -71,7 +78,14 @@ class ApiServer:
     def wipe(self) -> None:
         """Delete all slices of the node, as its kubelet does when it starts."""
         with self._lock:
-            self.slices.clear()
+            for name in list(self.slices):
+                self._note("DELETED", self.slices.pop(name))
+
+    def compact(self) -> None:
+        """Forget what has happened so far: watches from before are told 410."""
+        with self._lock:
+            self._note("BOOKMARK", {"metadata": {}})
+            self._oldest = len(self._events)
 
     @property
     def devices(self) -> dict[str, Document]:
@@ -106,6 +120,34 @@ class ApiServer:
                 raise ApiError(f"{method} {path}: {status}: {kind or 'not now'}", status)
             return copy.deepcopy(self._served(method, unquote(path), query, body or {}))
 
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The events after the list of a version, which is how many there were before it."""
+        version = int(parse_qs(path.partition("?")[2])["resourceVersion"][0])
+        deadline = time.monotonic() + min(quiet_s, WATCH_S)
+        with self._lock:
+            self.watches += 1
+        while time.monotonic() < deadline:
+            new = self._after(version)
+            if new is None:
+                yield json.dumps({"type": "ERROR", "object": {"code": GONE}}).encode()
+                return
+            version += len(new)
+            for kind, one in new:
+                yield json.dumps({"type": kind, "object": one}).encode()
+            bookmark = {"metadata": {"resourceVersion": str(version)}}
+            yield json.dumps({"type": "BOOKMARK", "object": bookmark}).encode()
+
+    def _after(self, version: int) -> list[tuple[str, Document]] | None:
+        """What has happened since, waited for a moment; None where that is forgotten."""
+        with self._happened:
+            self._happened.wait_for(lambda: len(self._events) > version, WATCH_S)
+            return None if version < self._oldest else self._events[version:]
+
+    def _note(self, kind: str, one: Document) -> None:
+        """With the lock held."""
+        self._events.append((kind, copy.deepcopy(one)))
+        self._happened.notify_all()
+
     def _served(self, method: str, path: str, query: str, body: Document) -> Document:
         if path == "/version":
             return {"major": "1", "minor": f"{self.minor}+"}
@@ -125,7 +167,7 @@ class ApiServer:
                 pair.split("=") for pair in parse_qs(query)["fieldSelector"][0].split(",")
             )
             found = [one for one in self.slices.values() if _selected(one, wanted)]
-            return {"items": found, "metadata": {"resourceVersion": str(next(self._versions))}}
+            return {"items": found, "metadata": {"resourceVersion": str(len(self._events))}}
         if method == "POST":
             name = f"{body['metadata']['generateName']}{next(self._versions):05x}"
             body = {**body, "metadata": {**body["metadata"], "name": name, "uid": f"uid-{name}"}}
@@ -134,7 +176,9 @@ class ApiServer:
         else:
             self._check_version(name, method, body)
         if method == "DELETE":
-            return self.slices.pop(name)
+            gone = self.slices.pop(name)
+            self._note("DELETED", gone)
+            return gone
         return self._store(name, body)
 
     def _check_version(self, name: str, method: str, body: Document) -> None:
@@ -150,6 +194,7 @@ class ApiServer:
         spec = kept(body["spec"], self.gates, before)
         metadata = {**body["metadata"], "resourceVersion": str(next(self._versions))}
         self.slices[name] = {**body, "metadata": metadata, "spec": spec}
+        self._note("MODIFIED" if before else "ADDED", self.slices[name])
         return self.slices[name]
 
 

@@ -159,9 +159,10 @@ async def simulated(
     api: ApiServer | None = None,
     section: DraSection | None = None,
     offers: tuple[Offer, ...] = (),
+    count: int = 4,
 ) -> AsyncIterator[Simulated]:
     """The node, serving and published; `offers` are those of the rules for every device."""
-    node = Simulated(root, api or ApiServer(), section or DraSection(enabled=True))
+    node = Simulated(root, api or ApiServer(), section or DraSection(enabled=True), count)
     node.offers = offers or node.offers
     node.node.load()
     node.node.start()

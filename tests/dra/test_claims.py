@@ -13,7 +13,7 @@ from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.tombstones import KEPT_S
 from deviceplugin.model import AdvertisedID, DeviceID, Fault
 from deviceplugin.resources.section import MemorySlices, Offer
-from deviceplugin.testing.apiserver import ApiServer
+from deviceplugin.testing.apiserver import SLICES, ApiServer
 from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
 from tests.dra.simulated import DRIVER, GPU, Simulated, gpus, journal_files, simulated, until
 
@@ -198,6 +198,19 @@ async def test_a_device_that_vanishes_stays_tainted_until_its_claim_gives_it_bac
             await until(lambda: sorted(api.devices) == ["gpu-0", "gpu-1", "gpu-2"])
     finally:
         await life.node.end()
+
+
+async def test_slices_that_somebody_deletes_are_back_at_once_and_after_a_410_too(
+    short_dir: Path,
+) -> None:
+    async with simulated(short_dir) as node:
+        for _ in range(2):
+            await until(lambda: node.api.watches)
+            node.api.wipe()
+            await until(lambda: len(node.api.devices) == 4)
+            node.api.compact()
+            looks = node.api.requests.count(f"GET {SLICES}")
+            await until(lambda: node.api.requests.count(f"GET {SLICES}") > looks)  # noqa: B023
 
 
 def _unreserved(claim: dict[str, Any]) -> None:

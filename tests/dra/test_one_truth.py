@@ -26,6 +26,7 @@ from deviceplugin.dra.service import DraPart
 from deviceplugin.dra.tombstones import KEPT_S
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID
+from deviceplugin.resources.section import MemorySlices, Offer
 from deviceplugin.runtime.part import Part
 from deviceplugin.testing.apiserver import ApiServer
 from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
@@ -195,3 +196,47 @@ class Orders:
         """A claim that no container has is deleted while nobody tells the driver."""
         if number not in self.claims:
             self.api.claims.pop(("default", f"c{number}"), None)
+
+
+PARTS = st.lists(
+    st.tuples(
+        st.sampled_from(["prepare", "unprepare", "allocate", "release", "kill"]),
+        st.integers(0, 5),
+    ),
+    max_size=16,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=PARTS, sizes=st.lists(st.integers(1, 5), min_size=6, max_size=6))
+def test_no_order_of_calls_gives_more_of_a_gpu_than_it_has(
+    steps: list[tuple[str, int]], sizes: list[int]
+) -> None:
+    root = Path(tempfile.mkdtemp(prefix="d"))
+    try:
+        asyncio.run(Parts(root, sizes).take(steps))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class Parts(Orders):
+    """Six claims, each of a part of the only GPU, which has eight, and the device plugin."""
+
+    def __init__(self, root: Path, sizes: list[int]) -> None:
+        super().__init__(root)
+        self.sizes = sizes
+
+    async def take(self, steps: list[tuple[str, int]]) -> None:
+        self.begin()
+        for number, size in enumerate(self.sizes):
+            part = {"shareID": f"{number}", "consumedCapacity": {"memory": f"{10 * size}Gi"}}
+            self.api.allocate(f"c{number}", f"u{number}", ["gpu-0"], **part)
+        for step, number in steps:
+            await getattr(self, step)(number)
+            taken = sum(self.sizes[number] for number in self.claims)
+            assert taken <= 8, (steps, self.claims)
+            assert not (self.pod and self.claims), (steps, self.claims)
+
+    def begin(self) -> None:
+        super().begin()
+        self.node.offers = (Offer(memory=MemorySlices(unit="10GiB")),)
