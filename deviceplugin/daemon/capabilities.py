@@ -147,11 +147,11 @@ def dra_wiring(core: Core) -> "Wiring":
 
 
 class _Rules:
-    """What the rules in force say of devices; the same objects while rules and inventory are."""
+    """What the rules in force say of devices; the same objects while rules and devices are."""
 
     def __init__(self, sharing: SharingPart) -> None:
         self._sharing = sharing
-        self._of: tuple[Inventory, Sharing] | None = None
+        self._of: tuple[object, Sharing] | None = None
         self._forms: dict[DeviceID, list[Offer]] = {}
         self._apis: dict[DeviceID, tuple[str, ...]] = {}
 
@@ -167,9 +167,9 @@ class _Rules:
 
     def _look(self, inventory: Inventory) -> None:
         sharing = self._sharing.sharing
-        if self._of is not None and self._of[0] is inventory and self._of[1] is sharing:
+        if self._of is not None and self._of[0] is inventory.devices and self._of[1] is sharing:
             return
-        self._of, self._forms, self._apis = (inventory, sharing), {}, {}
+        self._of, self._forms, self._apis = (inventory.devices, sharing), {}, {}
         for one in sharing.offerings(inventory):
             self._forms.setdefault(one.device.id, []).append(one.offer)
             if one.apis is not None:

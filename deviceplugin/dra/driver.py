@@ -108,7 +108,7 @@ class Driver:
     def names(self) -> Mapping[str, Device]:
         """The devices that it publishes now, by name."""
         inventory, wiring = self._wiring.store.current, self._wiring
-        seen = (inventory, wiring.forms(inventory), wiring.partitionable())
+        seen = (inventory.devices, wiring.forms(inventory), wiring.partitionable())
         if not all(one is other for one, other in zip(seen, self._seen_last, strict=True)):
             devices = wiring.published(inventory, self._section)
             ours = [device for device in devices if driver_of(device, self._section) == self.name]

@@ -264,6 +264,7 @@ CHANGES = {
             "count": 1,
         }.items()
     },
+    "rules[].apis": changed("rules[].apis", ["dra"], RULE),
     "rules[].label": changed("rules[].label", "mine", RULE),
     "rules[].offers": (RULE, SLICES),
     "rules[].joined": (BOTH, {"rules": [{**BOTH["rules"][0], "joined": True}]}),
