@@ -10,16 +10,19 @@ from deviceplugin.cli.cel import CelError, Expression
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
-from deviceplugin.dra.names import driver_of, published
-from deviceplugin.dra.node import Driver, InCluster, Wiring
+from deviceplugin.dra.driver import Driver
+from deviceplugin.dra.gates import ON_SINCE
+from deviceplugin.dra.names import driver_of
 from deviceplugin.dra.report import dra_document
 from deviceplugin.dra.section import dra_section
-from deviceplugin.dra.slices import TAINTS_SINCE
+from deviceplugin.dra.wiring import InCluster, Wiring
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import Device
+from deviceplugin.model import Device, DeviceID
 from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.section import Offer
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
@@ -45,7 +48,7 @@ async def _no_edits(device: Device) -> tuple[Any, Any]:
 
 
 async def look_dra(
-    config: Config, modules: Sequence[VendorModule], minor: int = TAINTS_SINCE
+    config: Config, modules: Sequence[VendorModule], minor: int = ON_SINCE
 ) -> Document:
     """The slices that the hardware as it is now makes; nothing is claimed."""
     store = InventoryStore(time.time)
@@ -53,19 +56,32 @@ async def look_dra(
     vendors = await create_vendors(modules, host, config.sections, store.set_status)
     order = tuple(vendor.name for vendor in vendors)
     await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
-    wiring = Wiring(
+    wiring = _wiring(config, store)
+    section = dra_section(config.sections)
+    devices = wiring.published(store.current, section)
+    names = sorted({driver_of(device, section) for device in devices})
+    drivers = [Driver(name, config, section, wiring) for name in names]
+    return dra_document(config.node_name, drivers, minor)
+
+
+def _wiring(config: Config, store: InventoryStore) -> Wiring:
+    """What a driver needs that only says what it would publish, by the rules of `config`."""
+    forms: dict[DeviceID, list[Offer]] = {}
+    apis: dict[DeviceID, tuple[str, ...]] = {}
+    for one in sharing_of(config.sections).offerings(store.current):
+        forms.setdefault(one.device.id, []).append(one.offer)
+        if one.apis is not None:
+            apis[one.device.id] = one.apis
+    return Wiring(
         store=store,
         ledger=Ledger(time.monotonic),
         source=_Nobody(),
         described=_no_edits,
         keeper=Keeper(),
         api=InCluster(),
+        forms=lambda _: forms,
+        apis=lambda _: apis,
     )
-    section = dra_section(config.sections)
-    devices = published(store.current.devices.values(), section)
-    names = sorted({driver_of(device, section) for device in devices})
-    drivers = [Driver(name, config, section, wiring) for name in names]
-    return dra_document(config.node_name, drivers, minor)
 
 
 def slices_text(document: Document) -> str:

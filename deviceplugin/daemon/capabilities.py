@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
 from deviceplugin.daemon.generation import Generations
+from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.dra.service import DraPart
 from deviceplugin.kubernetes.publish import FactsPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.labels.service import LabelsPart
 from deviceplugin.labels.sources import Sources as LabelSources
-from deviceplugin.model import ContainerEdits, Device
+from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.per_node.service import PerNodePart
@@ -20,11 +21,15 @@ from deviceplugin.provision.service import PartitionsPart
 from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
-    from deviceplugin.dra.node import Wiring
+    from collections.abc import Mapping
+
+    from deviceplugin.dra.wiring import Forms, Wiring
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
     from deviceplugin.page.status import Trends
     from deviceplugin.provision.wiring import Wiring as PartitionsWiring
+    from deviceplugin.resources.plan import Sharing
+    from deviceplugin.resources.section import Offer
 
 
 def _kubernetes(core: Core) -> Part[Config]:
@@ -146,9 +151,9 @@ def _per_node(core: Core) -> Part[Config]:
 
 def dra_wiring(core: Core) -> "Wiring":
     """What DRA works with, made where it is on."""
-    from deviceplugin.dra.node import InCluster, Wiring  # noqa: PLC0415  # where it is on
+    from deviceplugin.dra.wiring import InCluster, Wiring  # noqa: PLC0415  # where it is on
 
-    generations = core.generations
+    generations, rules = core.generations, _Rules(core.sharing)
     return Wiring(
         store=core.health.store,
         ledger=core.sharing.ledger,
@@ -156,7 +161,39 @@ def dra_wiring(core: Core) -> "Wiring":
         described=partial(_described, generations),
         keeper=core.keeper,
         api=InCluster(),
+        forms=rules.forms,
+        apis=rules.apis,
     )
+
+
+class _Rules:
+    """What the rules in force say of devices; the same objects while rules and devices are."""
+
+    def __init__(self, sharing: SharingPart) -> None:
+        self._sharing = sharing
+        self._of: tuple[object, Sharing] | None = None
+        self._forms: dict[DeviceID, list[Offer]] = {}
+        self._apis: dict[DeviceID, tuple[str, ...]] = {}
+
+    def forms(self, inventory: Inventory) -> "Forms":
+        """The forms in which each device is offered."""
+        self._look(inventory)
+        return self._forms
+
+    def apis(self, inventory: Inventory) -> "Mapping[DeviceID, tuple[str, ...]]":
+        """The APIs of each device whose rule names some."""
+        self._look(inventory)
+        return self._apis
+
+    def _look(self, inventory: Inventory) -> None:
+        sharing = self._sharing.sharing
+        if self._of is not None and self._of[0] is inventory.devices and self._of[1] is sharing:
+            return
+        self._of, self._forms, self._apis = (inventory.devices, sharing), {}, {}
+        for one in sharing.offerings(inventory):
+            self._forms.setdefault(one.device.id, []).append(one.offer)
+            if one.apis is not None:
+                self._apis[one.device.id] = one.apis
 
 
 async def _described(

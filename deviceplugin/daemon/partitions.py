@@ -7,7 +7,7 @@ from functools import partial
 
 from deviceplugin.config.layouts import read_layouts
 from deviceplugin.daemon.core import Core
-from deviceplugin.dra.node import InCluster
+from deviceplugin.dra.wiring import InCluster
 from deviceplugin.errors import ConfigError
 from deviceplugin.provision.node_labels import LABELS, NodeLabels
 from deviceplugin.provision.protocol import FILE

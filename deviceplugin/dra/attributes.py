@@ -11,6 +11,16 @@ from deviceplugin.dra.limits import Value, parse_version
 from deviceplugin.model import Device, DeviceID, Health, LinkKind
 
 STANDARD = "resource.kubernetes.io"
+# The engines of a MIG instance by NVML's words, and what the slice calls them.
+ENGINES = {
+    "copy": "copyEngines",
+    "decoder": "decoders",
+    "encoder": "encoders",
+    "jpeg": "jpegEngines",
+    "ofa": "ofaEngines",
+}
+# What is known of an instance before it is made.
+CAPACITIES = frozenset({"memory", "multiprocessors", *ENGINES.values()})
 Facts = dict[str, Value | None]
 
 
@@ -28,7 +38,7 @@ def attributes_of(device: Device, seen: Seen) -> Mapping[str, Value]:
     """The attributes of a device, by its vendor's names and the standard ones."""
     facts = _OF_VENDOR.get(device.vendor, _of_other)(device, seen)
     facts |= {
-        "linkGroup": seen.link_group,
+        "linkGroup": seen.link_group if device.parent is None else None,
         f"{STANDARD}/pciBusID": device.pci_address,
         f"{STANDARD}/pcieRoot": seen.pcie_root,
         f"{STANDARD}/numaNode": device.numa_node,
@@ -60,8 +70,19 @@ def capacity_of(device: Device) -> Mapping[str, int]:
         "multiprocessors": _number(device, "nvidia", "multiprocessors"),
         "computeUnits": _number(device, "amd", "compute_units"),
         "millicores": 1000 if device.vendor == "intel" else None,
+        **{key: _number(device, "nvidia", f"{word}_engines") for word, key in ENGINES.items()},
+        **_memory_slices(device),
     }
     return {key: number for key, number in found.items() if number is not None}
+
+
+def _memory_slices(device: Device) -> Mapping[str, int]:
+    """The slices of its GPU's memory that a MIG instance has: two with one in common cannot be of
+    one GPU."""
+    start, size = (_number(device, "nvidia", f"placement_{word}") for word in ("start", "size"))
+    if start is None or size is None:
+        return {}
+    return {f"memorySlice{number}": 1 for number in range(start, start + size)}
 
 
 def _of_nvidia(device: Device, seen: Seen) -> Facts:

@@ -40,25 +40,25 @@ class ClaimFiles:
         """The full CDI name of a device of a claim."""
         return f"{self._kind}={uid}-{device}"
 
-    def write(self, uid: str, edits: Mapping[str, DeviceEdits]) -> None:
-        """Write the file of a claim, whole or not at all."""
+    def write(self, uid: str, edits: Mapping[str, DeviceEdits], claim: ContainerEdits) -> None:
+        """Write the file of a claim, whole or not at all; `claim` are edits of its own."""
         spec = CdiSpec(
             kind=self._kind,
             devices={f"{uid}-{name}": one.own for name, one in edits.items()},
-            common=merge_edits(one.common for one in edits.values()),
+            common=merge_edits((*(one.common for one in edits.values()), claim)),
         )
         trusted_directory(self._directory)
         write_atomically(self._path(uid), document(spec))
 
     def names(self, uid: str) -> tuple[str, ...]:
         """The devices that the file of a claim names, for want of a better witness; none where
-        it says nothing."""
+        it says nothing. How much a claim has of a device it does not say."""
         try:
             content: Any = json.loads(read_own(self._path(uid), MAX_BYTES))
             found = [str(device["name"]) for device in content["devices"]]
         except (OSError, ValueError, LookupError, TypeError):
             return ()
-        return tuple(name.removeprefix(f"{uid}-") for name in found)
+        return tuple(name.removeprefix(f"{uid}-").partition(":")[0] for name in found)
 
     def remove(self, uid: str) -> None:
         """Remove the file of a claim, if there is one."""

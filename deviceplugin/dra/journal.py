@@ -11,18 +11,19 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.dra.claims import UID, ClaimRef
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.files.reading import read_own
-from deviceplugin.model import DeviceID
+from deviceplugin.model import Device, DeviceID
 from deviceplugin.runtime.files import own_directory, write_atomically
 
 log = structlog.get_logger()
 
 VERSION = 1
-MAX_BYTES = 64 * 1024
+MAX_BYTES = 256 * 1024
 MODE = 0o600
 _END, _DAMAGED = ".json", ".damaged"
 
@@ -32,8 +33,9 @@ class JournalError(DevicePluginError):
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """A device that a claim has; `device` is its id, which stays when its name moves, or empty
-    where it is not known any more."""
+    """A device that a claim has, or with `share_id` the part of it that is `consumed`; `device` is
+    its id, which stays when its name moves, or empty where it is not known any more. `known` is
+    what it was when it was prepared."""
 
     request: str
     pool: str
@@ -41,14 +43,22 @@ class Prepared(Struct, frozen=True, kw_only=True):
     device: DeviceID
     admin: bool = False
     share_id: str | None = None
+    consumed: Mapping[str, int] = field(default_factory=dict)
+    known: Device | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others of its claim; no name of a device has a colon."""
+        return self.name if self.share_id is None else f"{self.name}:{self.share_id}"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A claim that is being prepared or is; `boot` is the kernel's id of that boot. Fields that a
-    later version adds are passed over."""
+    """A claim that is being prepared or is, for `pods` (uids); `boot` is the kernel's id of that
+    boot. Fields that a later version adds are passed over."""
 
     ref: ClaimRef
     devices: tuple[Prepared, ...]
+    pods: tuple[str, ...] = ()
     boot: str | None = None
     version: int = VERSION
 
@@ -79,12 +89,12 @@ class Journal:
             found[entry.ref.uid] = entry
         return found, [uid for uid in damaged if UID.fullmatch(uid)]
 
-    def write(self, ref: ClaimRef, devices: tuple[Prepared, ...]) -> Entry:
-        """The entry is on disk when this returns; raises JournalError."""
-        entry = Entry(ref=ref, devices=devices, boot=self._boot)
+    def write(self, entry: Entry) -> Entry:
+        """The entry, of this boot, is on disk when this returns; raises JournalError."""
+        entry = replace(entry, boot=self._boot)
         try:
             own_directory(self._directory)
-            write_atomically(self._path(ref.uid), msgspec.json.encode(entry), MODE)
+            write_atomically(self._path(entry.ref.uid), _encoded(entry), MODE)
         except OSError as error:
             raise JournalError(_text(error, self._directory)) from error
         return entry
@@ -107,6 +117,10 @@ class Journal:
         except OSError as error:
             raise JournalError(_text(error, self._directory)) from error
         yield from (self._directory / name for name in names if name.endswith(_END))
+
+
+def _encoded(entry: Entry) -> bytes:
+    return msgspec.json.encode(entry, enc_hook=dict)  # a read-only mapping
 
 
 def _read(path: Path) -> Entry | None:

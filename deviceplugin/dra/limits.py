@@ -5,16 +5,21 @@ Kubernetes 1.34 to 1.37, pkg/apis/resource/validation.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from deviceplugin.dra.names import MAX_LABEL
 
 MAX_TEXT = 64
 MAX_VALUES = 32  # attributes and capacities together
-MAX_DEVICES, MAX_TAINTED_DEVICES = 128, 64  # of a slice; with taints
+# Of a slice; with taints or consumed counters, since 1.35.
+MAX_DEVICES, MAX_TAINTED_DEVICES = 128, 64
 MAX_TAINTS, MAX_TAINTS_BEFORE_135 = 16, 4
+MAX_SETS, MAX_COUNTERS = 8, 32  # of a slice; of a set, and before 1.35 of all sets of a slice
+MAX_CONSUMED_SETS = 2  # of a device
+MAX_CONSUMPTIONS_BEFORE_135 = 1024  # of counters, by all devices of a slice
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SEMVER = re.compile(
@@ -31,6 +36,7 @@ class Version(Struct, frozen=True):
 
 
 Value = str | int | bool | Version
+Counters = Mapping[str, int]
 
 
 class Taint(Struct, frozen=True, order=True):
@@ -41,13 +47,46 @@ class Taint(Struct, frozen=True, order=True):
     effect: str = "NoSchedule"
 
 
+class Policy(Struct, frozen=True, kw_only=True):
+    """How much of a capacity a claim takes that names none (`default`), and what it may name:
+    from `least` up in multiples of `step`; any amount where both are None."""
+
+    default: int
+    least: int | None = None
+    step: int | None = None
+
+    def fits(self, value: int) -> bool:
+        """Whether the API server takes it for a capacity of `value`."""
+        least, step = self.least, self.step
+        if least is None:
+            return step is None and 0 <= self.default <= value
+        inside = 0 <= least <= self.default <= value
+        if step is None:
+            return inside
+        whole = step > 0 and not (self.default % step or least % step)
+        return inside and whole and least + step <= value
+
+    def taken(self, asked: int | None) -> int:
+        """What a request of `asked` takes: it is rounded up."""
+        if asked is None:
+            return self.default
+        asked = max(asked, self.least or 0)
+        return asked if not self.step else -(-asked // self.step) * self.step
+
+
 class SliceDevice(Struct, frozen=True, kw_only=True):
-    """A device as a ResourceSlice has it; `capacity` in units of one."""
+    """A device as a ResourceSlice has it; `capacity` in units of one.
+
+    `consumes` are counters by the name of their set. With `policies`, each of a capacity, several
+    claims can have the device at once.
+    """
 
     name: str
     attributes: Mapping[str, Value]
     capacity: Mapping[str, int]
     taints: tuple[Taint, ...] = ()
+    consumes: Mapping[str, Counters] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
 
 def parse_version(text: str) -> Value:
@@ -60,12 +99,25 @@ def parse_version(text: str) -> Value:
     return Version(text) if len(text) <= MAX_TEXT and _SEMVER.fullmatch(text) else text
 
 
+@lru_cache(maxsize=4096)  # the same few names at every plan
+def is_label(text: str) -> bool:
+    """Whether it is a DNS label: the name of a device, a set or a counter."""
+    return len(text) <= MAX_LABEL and bool(_DNS_LABEL.fullmatch(text))
+
+
+def counters_fit(counters: Counters) -> bool:
+    """Whether they can be those of a set, or what a device takes of one."""
+    names_fit = all(is_label(name) and count >= 0 for name, count in counters.items())
+    return 0 < len(counters) <= MAX_COUNTERS and names_fit
+
+
 def fitted(device: SliceDevice, *, most_taints: int = MAX_TAINTS) -> SliceDevice | None:
-    """The device without whatever of it the API server would refuse; None where that is its name.
+    """The device without whatever of it the API server would refuse; None where that is its name,
+    or what it takes of its GPU: without it the GPU would be given twice.
 
     `dropped` says what was left out.
     """
-    if len(device.name) > MAX_LABEL or not _DNS_LABEL.fullmatch(device.name):
+    if not is_label(device.name) or not _consumption_fits(device):
         return None
     capacity = {key: n for key, n in device.capacity.items() if _key_fits(key) and n >= 0}
     attributes = {key: v for key, v in device.attributes.items() if _key_fits(key) and _fits(v)}
@@ -82,7 +134,10 @@ def fitted(device: SliceDevice, *, most_taints: int = MAX_TAINTS) -> SliceDevice
 def dropped(device: SliceDevice, fits: SliceDevice | None) -> Iterator[str]:
     """What of a device is not published, in words."""
     if fits is None:
-        yield f"device {device.name[:MAX_TEXT]!r}: its name is not a DNS label"
+        why = "what it takes of counters or capacity is not one that is accepted"
+        if not is_label(device.name):
+            why = "its name is not a DNS label"
+        yield f"device {device.name[:MAX_TEXT]!r}: {why}"
         return
     for kind, before, after in (
         ("attribute", device.attributes, fits.attributes),
@@ -94,6 +149,19 @@ def dropped(device: SliceDevice, fits: SliceDevice | None) -> Iterator[str]:
         yield f"device {device.name}: taint {taint.key[:MAX_TEXT]} is left out"
 
 
+def _consumption_fits(device: SliceDevice) -> bool:
+    sets = device.consumes
+    return (
+        len(sets) <= MAX_CONSUMED_SETS
+        and all(is_label(name) and counters_fit(taken) for name, taken in sets.items())
+        and all(
+            key in device.capacity and policy.fits(device.capacity[key])
+            for key, policy in device.policies.items()
+        )
+    )
+
+
+@lru_cache(maxsize=1024)  # as above
 def _key_fits(key: str) -> bool:
     domain, slash, name = key.rpartition("/")
     if not _IDENTIFIER.fullmatch(name):
@@ -103,10 +171,15 @@ def _key_fits(key: str) -> bool:
 
 def _fits(value: Value) -> bool:
     if isinstance(value, Version):
-        return len(value.text) <= MAX_TEXT and bool(_SEMVER.fullmatch(value.text))
+        return _version_fits(value.text)
     if isinstance(value, str):
         return len(value) <= MAX_TEXT
     return isinstance(value, bool) or -(2**63) <= value < 2**63
+
+
+@lru_cache(maxsize=256)  # as above
+def _version_fits(text: str) -> bool:
+    return len(text) <= MAX_TEXT and bool(_SEMVER.fullmatch(text))
 
 
 def _taint_fits(taint: Taint) -> bool:

@@ -75,10 +75,18 @@ def comparable(spec: Document) -> Document:
 
 
 def lost_fields(asked: Document, kept: Document) -> tuple[str, ...]:
-    """The fields of devices that were asked for and are not there, as the API calls them."""
-    before = {key for device in asked.get("devices") or [] for key in device}
-    after = {key for device in kept.get("devices") or [] for key in device}
-    return tuple(sorted(before - after))
+    """The fields that were asked for and are not there, as the API calls them."""
+    return tuple(sorted(_fields(asked) - _fields(kept)))
+
+
+def _fields(spec: Document) -> set[str]:
+    """The names of what a spec, its devices and their capacities have."""
+    devices = spec.get("devices") or []
+    found = {key for key, value in spec.items() if value}
+    found |= {key for device in devices for key in device}
+    return found | {
+        key for device in devices for one in (device.get("capacity") or {}).values() for key in one
+    }
 
 
 def _is_so(
@@ -103,13 +111,13 @@ def _changed(stored: Document, spec: Document) -> Document:
         for taint in device.get("taints") or []
     }
     devices = []
-    for device in spec["devices"]:
+    for device in spec.get("devices") or []:
         taints = [
             _with_time(t, times.get((device["name"], t["key"], t.get("value"), t["effect"])))
             for t in device.get("taints") or []
         ]
         devices.append({**device, "taints": taints} if taints else device)
-    return {**stored, "spec": {**spec, "devices": devices}}
+    return {**stored, "spec": {**spec, "devices": devices} if "devices" in spec else spec}
 
 
 def _created(index: int, spec: Document, owner: Owner) -> Document:

@@ -5,57 +5,43 @@ round. What the process dies between is done again by the next call for that cla
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import structlog
-from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.dra.claims import (
     UID,
     ClaimError,
     ClaimRef,
     Result,
+    configs_of,
     is_that_claim,
+    pods_of,
     results_of,
 )
 from deviceplugin.dra.files import ClaimFiles, DeviceEdits
-from deviceplugin.dra.holders import RESERVED, check_ref, check_variables, holder_text, other_holder
+from deviceplugin.dra.holders import (
+    RESERVED,
+    check_beside,
+    check_ref,
+    check_variables,
+    holder_text,
+    in_use,
+    other_holder,
+)
 from deviceplugin.dra.journal import Entry, Journal, Prepared
+from deviceplugin.dra.limits import Counters
+from deviceplugin.dra.parameters import check_parameters
+from deviceplugin.dra.shares import Shares, consumed_of, share_edits
+from deviceplugin.dra.surroundings import Node, PreparedDevice
+from deviceplugin.dra.tombstones import Tombstones
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID, ResourceName
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.usage import children_of
 
 log = structlog.get_logger()
-
-# The claim's document, None where there is no such object; raises ClaimError where nobody says.
-ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
-
-
-class Node(Struct, frozen=True, kw_only=True):
-    """What claims are prepared with; `devices` are all of the node, `names` those of the driver.
-
-    `know_holders` raises ClaimError while nobody can say what pods have by the device plugin.
-    """
-
-    driver: str
-    pool: str
-    devices: Callable[[], Mapping[DeviceID, Device]]
-    names: Callable[[], Mapping[str, Device]]
-    edits: Callable[[Device], Awaitable[tuple[Any, Any]]]
-    read_claim: ReadClaim
-    know_holders: Callable[[], Awaitable[None]]
-
-
-class PreparedDevice(Struct, frozen=True, kw_only=True):
-    """A device as the kubelet is told of it."""
-
-    request: str
-    pool: str
-    name: str
-    cdi_id: str
-    share_id: str | None = None
 
 
 class Claims:
@@ -68,8 +54,8 @@ class Claims:
     def __init__(self, node: Node, ledger: Ledger, journal: Journal, files: ClaimFiles) -> None:
         self._node, self._ledger, self._journal, self._files = node, ledger, journal, files
         self._entries: dict[str, Entry] = {}
-        self._lock = asyncio.Lock()
-        self.reserves = False  # whether devices without a claim are held for claims, too
+        self._lock, self._tombstones = asyncio.Lock(), Tombstones()
+        self.reserves: Callable[[Device], bool] = _never  # held for claims while none has it
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -101,7 +87,7 @@ class Claims:
         """Have the ledger say what claims hold: after each change of them or of the devices."""
         held: dict[DeviceID, tuple[ResourceName, ...]] = {}
         names = self._node.names()
-        for device in names.values() if self.reserves else ():
+        for device in filter(self.reserves, names.values()):
             held[device.id] = (RESERVED,)
         for entry in self._entries.values():
             for one in entry.devices:
@@ -148,12 +134,18 @@ class Claims:
         if document is None:
             raise ClaimError(f"claim {ref.text} does not exist")
         results = results_of(document, ref, self._node.driver)
+        pods = pods_of(document)
+        if self._tombstones.keeps(ref.uid, pods, self._node.now()):
+            raise ClaimError(f"claim {ref.text} was given back just now: it is asked for again")
+        names = self._node.names()
+        given = [(one, names[one.device]) for one in results if one.device in names]
+        check_parameters(ref, configs_of(document, ref, self._node.driver), given)
         await self._let_go_of_dead(ref, results)
         await self._node.know_holders()
         before = self._entries.get(ref.uid)
-        held = self._take(ref, results)
+        held = replace(self._take(ref, results), pods=pods)
         try:
-            entry = await asyncio.to_thread(self._journal.write, ref, held.devices)
+            entry = await asyncio.to_thread(self._journal.write, held)
             await self._write_file(entry)
         except DevicePluginError as error:
             await self._take_back(ref, before)
@@ -170,7 +162,9 @@ class Claims:
         before = self._entries.pop(ref.uid, None)
         self.hold()
         try:
-            devices = tuple(self._checked(ref, result) for result in results)
+            devices: tuple[Prepared, ...] = ()
+            for result in results:
+                devices = (*devices, self._checked(ref, result, devices))
             before = Entry(ref=ref, devices=devices)
         finally:
             if before is not None:
@@ -186,34 +180,40 @@ class Claims:
             except ClaimError as error:
                 log.warning("dra_not_taken_back", claim=ref.text, reason=str(error))
 
-    def _checked(self, ref: ClaimRef, result: Result) -> Prepared:
-        """The device of a result, which nobody else holds."""
+    def _checked(self, ref: ClaimRef, result: Result, mine: Sequence[Prepared]) -> Prepared:
+        """The device of a result, which nobody else holds, or the part of it that is free."""
         device = self._node.names().get(result.device)
         if device is None or result.pool != self._node.pool:
             where = f"pool {result.pool}, device {result.device}"
             raise ClaimError(f"claim {ref.text}: this node has nothing at {where}")
-        holder = None if result.admin else self._other_holder(ref, device)
-        if holder is not None:
-            text = f"device {result.device} ({device.id}) is in use as {holder}"
-            raise ClaimError(f"claim {ref.text}: {text}: it is asked for again when that is free")
-        return Prepared(
+        shares = self._node.shared(device) if result.share_id is not None else None
+        found = Prepared(
             request=result.request,
             pool=result.pool,
             name=result.device,
             device=device.id,
             admin=result.admin,
             share_id=result.share_id,
+            consumed=consumed_of(shares, result.consumed),
+            known=replace(device, links=(), nodes=()),
         )
+        if not result.admin:
+            self._check_free(ref, device, found, mine)
+        return found
 
-    def _other_holder(self, ref: ClaimRef, device: Device) -> ResourceName | None:
+    def _check_free(
+        self, ref: ClaimRef, device: Device, wanted: Prepared, mine: Sequence[Prepared]
+    ) -> None:
         """By uid among our own claims: one that was made again has the name of the last."""
         relatives = {device.id, *children_of(self._node.devices()).get(device.id, ())}
         relatives |= {device.parent} if device.parent is not None else set()
-        for entry in self._entries.values():
-            held = any(one.device in relatives and not one.admin for one in entry.devices)
-            if held and entry.ref.uid != ref.uid:
-                return holder_text(entry.ref)
-        return other_holder(self._ledger.usage.value, relatives, holder_text(ref))
+        others = [entry for entry in self._entries.values() if entry.ref.uid != ref.uid]
+        held = [(e.ref, one) for e in others for one in e.devices if one.device in relatives]
+        held += [(ref, one) for one in mine if one.device in relatives]
+        beside = check_beside(ref, wanted, held, (device, self._node.shared(device)))
+        holder = other_holder(self._ledger.usage.value, relatives, beside)
+        if holder is not None:
+            raise in_use(ref, wanted, holder)
 
     async def _let_go_of_dead(self, ref: ClaimRef, results: Iterable[Result]) -> None:
         """A holder whose claim is gone was deleted without an Unprepare: it is undone first."""
@@ -244,18 +244,27 @@ class Claims:
         except DevicePluginError as error:
             raise ClaimError(f"claim of uid {uid}: {error}") from error
         if known is not None:
+            self._tombstones.lay(uid, known.pods, self._node.now())
             del self._entries[uid]
             self.hold()
             log.info("dra_unprepared", claim=known.ref.text, uid=uid)
 
     async def _write_file(self, entry: Entry) -> None:
-        edits = {one.name: await self._edits(entry, one) for one in entry.devices}
+        edits = {one.key: await self._edits(entry, one) for one in entry.devices}
         check_variables(entry.ref, edits.values())
         try:
-            await asyncio.to_thread(self._files.write, entry.ref.uid, edits)
+            own = share_edits(self._parts(entry))
+            await asyncio.to_thread(self._files.write, entry.ref.uid, edits, own)
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise ClaimError(f"claim {entry.ref.text}: {reason}") from error
+
+    def _parts(self, entry: Entry) -> Iterator[tuple[Device, Shares, Counters]]:
+        devices = self._node.devices()
+        for one in entry.devices:
+            shares = self._node.shared(devices[one.device]) if one.device in devices else None
+            if one.share_id is not None and shares is not None:
+                yield devices[one.device], shares, one.consumed
 
     async def _edits(self, entry: Entry, one: Prepared) -> DeviceEdits:
         device = self._node.devices().get(one.device)
@@ -277,8 +286,12 @@ class Claims:
                 request=one.request,
                 pool=one.pool,
                 name=one.name,
-                cdi_id=self._files.cdi_id(entry.ref.uid, one.name),
+                cdi_id=self._files.cdi_id(entry.ref.uid, one.key),
                 share_id=one.share_id,
             )
             for one in entry.devices
         )
+
+
+def _never(_: Device) -> bool:
+    return False

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import structlog
 
 from deviceplugin.dra.claims import ClaimError, ClaimRef
+from deviceplugin.dra.gates import GATE_OF
 from deviceplugin.dra.pools import Document, Owner, comparable, lost_fields, writes_of
 from deviceplugin.dra.slices import SlicePlan
 from deviceplugin.errors import DevicePluginError
@@ -35,26 +37,41 @@ class Requests(Protocol):
     ) -> Document:
         """The answer's document."""
 
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The lines of a watch."""
+
 
 class Publisher:
-    """Writes the slices of a driver; `plan` gives them for a minor release of the API server.
+    """Writes the slices of a driver; `plan` gives them for a minor release of the API server and
+    the gates that it has shown to lack.
 
     Woken on the loop; what talks to the server runs on a thread.
     """
 
     def __init__(
-        self, driver: str, node: str, plan: Callable[[int], SlicePlan], api: Requests
+        self,
+        driver: str,
+        node: str,
+        plan: Callable[[int, frozenset[str]], SlicePlan],
+        api: Requests,
     ) -> None:
         self._driver, self._node, self._plan, self._api = driver, node, plan, api
+        self._minor, self._lacking = 0, frozenset[str]()
         self._wanted = asyncio.Event()
         self._wiped_s = 0.0
         self._accepted: dict[int, tuple[Document, Document]] = {}
         self._told: set[str] = set()
+        self._written: deque[str] = deque(maxlen=256)
         self.problem = f"the slices of driver {driver} are not published yet"
 
     def wake(self) -> None:
         """What is planned may have changed."""
         self._wanted.set()
+
+    def changed(self, version: str) -> None:
+        """A slice is of that version now; our own writes are no news."""
+        if version not in self._written:
+            self._wanted.set()
 
     def registered(self) -> None:
         """A kubelet has taken the driver: it may have started now, and wipe the slices."""
@@ -82,11 +99,9 @@ class Publisher:
     async def _publish(self) -> bool:
         """Whether the slices are as planned; the plan is made on the loop, of its newest state."""
         try:
-            minor = await asyncio.to_thread(self._minor)
-            plan = self._plan(minor)
-            for text in plan.dropped:
-                self._tell("dra_not_published_in_part", text)
-            await asyncio.to_thread(self.write, plan)
+            await asyncio.to_thread(self._read_minor)
+            while not await asyncio.to_thread(self.write, self._planned()):
+                pass  # each time one gate more is known to be off
         except DevicePluginError as error:
             self.problem = f"the slices of driver {self._driver} are not published: {error}"
             self._tell("dra_not_published", str(error))
@@ -94,9 +109,26 @@ class Publisher:
         self.problem = ""
         return True
 
-    def write(self, plan: SlicePlan) -> None:
+    def bring_up_to_date(self) -> None:
+        """As the loop does once, in one go: blocks; raises ApiError."""
+        self._read_minor()
+        while not self.write(self._planned()):
+            pass
+
+    def _planned(self) -> SlicePlan:
+        plan = self._plan(self._minor, self._lacking)
+        for text in plan.dropped:
+            self._tell("dra_not_published_in_part", text)
+        return plan
+
+    def write(self, plan: SlicePlan) -> bool:
         """Bring the server up to date: blocks; raises ApiError, also for a conflict, after which
-        everything is read again."""
+        everything is read again.
+
+        False where the server dropped fields because a gate is off: then nothing more of this plan
+        is written, since devices would be published without what keeps them from being given
+        twice, and it is to be planned again without that gate.
+        """
         uid = self._api.request("GET", f"/api/v1/nodes/{quote(self._node)}")["metadata"]["uid"]
         selector = quote(f"spec.nodeName={self._node},spec.driver={self._driver}")
         found = self._api.request("GET", f"{SLICES}?fieldSelector={selector}")
@@ -106,12 +138,15 @@ class Publisher:
             self._delete(one)
         for index, body in writes.update:
             path = f"{SLICES}/{quote(body['metadata']['name'])}"
-            self._note(index, body, self._api.request("PUT", path, body))
+            if not self._is_kept(index, body, self._api.request("PUT", path, body)):
+                return False
         for index, body in writes.create:
-            self._note(index, body, self._api.request("POST", SLICES, body))
+            if not self._is_kept(index, body, self._api.request("POST", SLICES, body)):
+                return False
         if writes.count:
             slices = len(plan.specs)
             log.info("dra_published", driver=self._driver, slices=slices, writes=writes.count)
+        return True
 
     def _delete(self, one: Document) -> None:
         """Only the very object that was read; one that is gone is as it should be."""
@@ -124,21 +159,29 @@ class Publisher:
             if error.status != HTTP_NOT_FOUND:
                 raise
 
-    def _note(self, index: int, asked: Document, kept: Document) -> None:
-        """What the server dropped is dropped again each time: it is said once."""
+    def _is_kept(self, index: int, asked: Document, kept: Document) -> bool:
+        """What the server dropped it would drop again each time: it is said once."""
         wanted, found = comparable(asked["spec"]), comparable(kept.get("spec") or {})
         self._accepted[index] = (wanted, found)
-        for field in lost_fields(wanted, found):
-            gate = {"taints": "DRADeviceTaints"}.get(field, "one of its feature gates")
-            self._tell("dra_field_dropped", f"{field}: the cluster needs {gate} for it")
+        self._written.append(str(kept["metadata"].get("resourceVersion", "")))
+        gates: set[str] = set()
+        for name in lost_fields(wanted, found):
+            gate = GATE_OF.get(name)
+            text = f"the cluster needs {gate or 'one of its feature gates'} for it"
+            self._tell("dra_field_dropped", f"{name}: {text}")
+            gates |= {gate} if gate else set()
+        new = gates - self._lacking
+        self._lacking |= new
+        return not new
 
-    def _minor(self) -> int:
+    def _read_minor(self) -> None:
         """The server's minor release, each time: it may have been upgraded."""
         text = str(self._api.request("GET", "/version").get("minor", ""))
         digits = "".join(c for c in text if c.isascii() and c.isdigit())
         if not digits:
             raise ApiError(f"/version: {text[:20]!r} is not a minor release")
-        return int(digits)
+        if int(digits) != self._minor:
+            self._minor, self._lacking = int(digits), frozenset()
 
     def _tell(self, event: str, reason: str) -> None:
         """Each once: it may come again with every try."""

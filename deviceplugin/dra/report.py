@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from deviceplugin.dra.driver import Driver
+from deviceplugin.dra.gates import ON_SINCE
 from deviceplugin.dra.holders import holder_text
-from deviceplugin.dra.node import Driver
-from deviceplugin.dra.slices import TAINTS_SINCE, Pool, plan_slices
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import Device
 
@@ -19,16 +19,16 @@ def minor_of(release: str) -> int:
     found = _RELEASE.fullmatch(release)
     if release and found is None:
         raise ConfigError("--release", release[:20], "a release of Kubernetes from 1.34 on")
-    return int(found[1]) if found else TAINTS_SINCE
+    return int(found[1]) if found else ON_SINCE
 
 
-def dra_document(node: str, drivers: Iterable[Driver], minor: int = TAINTS_SINCE) -> Document:
+def dra_document(node: str, drivers: Iterable[Driver], minor: int = ON_SINCE) -> Document:
     """The drivers with their devices, as a slice for that minor release has them."""
     return {"node": node, "drivers": [_driver(driver, node, minor) for driver in drivers]}
 
 
 def _driver(driver: Driver, node: str, minor: int) -> Document:
-    plan = plan_slices(Pool(driver=driver.name, node=node, minor=minor), driver.offered())
+    plan = driver.plan(minor)
     names = driver.names()
     published = [one for spec in plan.specs for one in spec.get("devices") or ()]
     return {

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from deviceplugin.dra.gates import Gate
 from deviceplugin.schema import Section, section_of
 
 _DRIVER = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -15,13 +16,15 @@ class DraSection(Section, frozen=True):
 
     `driver` is one driver for all vendors instead of one for each; `vendors` are those whose
     devices are published, none for every vendor. With `handover` the device plugin offers such
-    devices too, and a free one goes to whoever asks first.
+    devices too, and a free one goes to whoever asks first. `gates` are feature gates of the
+    cluster that are on although its release has them off.
     """
 
     enabled: bool = False
     driver: str | None = None
     vendors: tuple[str, ...] = ()
     handover: bool = False
+    gates: tuple[Gate, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the driver as the API server does."""

@@ -16,7 +16,8 @@ import structlog
 from msgspec import Struct
 
 from deviceplugin.dra.claims import ClaimError, ClaimRef
-from deviceplugin.dra.prepare import Claims, PreparedDevice
+from deviceplugin.dra.prepare import Claims
+from deviceplugin.dra.surroundings import PreparedDevice
 from deviceplugin.errors import DevicePluginError, RegistrationError
 from deviceplugin.kubelet.limits import MIN_MESSAGE_BYTES, server_options
 from deviceplugin.kubelet.socket import is_listening, read_identity

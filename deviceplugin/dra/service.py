@@ -16,7 +16,8 @@ from deviceplugin.runtime.part import Operation, Part, Reply, Sectioned
 from deviceplugin.schema import Section
 
 if TYPE_CHECKING:  # for those who want it
-    from deviceplugin.dra.node import DraNode, Wiring
+    from deviceplugin.dra.node import DraNode
+    from deviceplugin.dra.wiring import Wiring
 
 log = structlog.get_logger()
 
@@ -84,6 +85,8 @@ class DraPart(Part[DraConfig]):
             await self._end()
             if section.enabled:
                 self._begin()
+        elif self._node is not None:
+            self._node.wake()  # the rules may be others
 
     def operations(self) -> Mapping[str, Operation]:
         """dra: the slices and claims of the node."""

@@ -1,41 +1,49 @@
 """Which ResourceSlices an inventory makes: one pool for each driver of the node; pure."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.dra.attributes import Seen, attributes_of, capacity_of
+from deviceplugin.dra.document import Content, spec_of
+from deviceplugin.dra.gates import Cluster
+from deviceplugin.dra.layout import contents_of
 from deviceplugin.dra.limits import (
-    MAX_DEVICES,
-    MAX_TAINTED_DEVICES,
     MAX_TAINTS,
+    MAX_TAINTS_BEFORE_135,
     SliceDevice,
     Taint,
-    Value,
-    Version,
     dropped,
     fitted,
 )
 from deviceplugin.dra.names import MAX_LABEL
-from deviceplugin.model import Device, Fault
+from deviceplugin.dra.partitions import Division, Placement, division, overlap, place_of
+from deviceplugin.dra.shares import Shares, shared
+from deviceplugin.dra.uniform import uniform
+from deviceplugin.model import Device, DeviceID, Fault
+from deviceplugin.vendor.partitions import PartitionedGpu
 
 Document = dict[str, Any]
-TAINTS_SINCE = 36  # in a minor release before, the API server drops them unless a gate is on
 
 
 class Pool(Struct, frozen=True, kw_only=True):
-    """Whose slices they are: a driver on a node, and the minor release of the API server."""
+    """Whose slices they are: a driver on a node, and what the API server has."""
 
     driver: str
     node: str
-    minor: int
+    cluster: Cluster
 
 
 class Offered(Struct, frozen=True, kw_only=True):
     """A device as claims are to see it: `claimed` by one now, or held `elsewhere` by the device
-    plugin."""
+    plugin.
+
+    `gpu` is there where partitions can be made of it, `shares` where several claims can have it.
+    A partition that is there `stays` unless we have made it.
+    """
 
     name: str
     device: Device
@@ -43,6 +51,9 @@ class Offered(Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
     claimed: bool = False
     elsewhere: bool = False
+    gpu: PartitionedGpu | None = None
+    shares: Shares | None = None
+    stays: bool = True
 
 
 class SlicePlan(Struct, frozen=True, kw_only=True):
@@ -58,89 +69,124 @@ def plan_slices(pool: Pool, offered: Iterable[Offered]) -> SlicePlan:
     Where there are no taints, a device that no claim may have now is left out, unless a claim
     holds it.
     """
-    with_taints = pool.minor >= TAINTS_SINCE
-    devices: list[SliceDevice] = []
-    told: list[str] = []
-    for one in offered:
-        taints = tuple(_taints(pool.driver, one))
-        if taints and not with_taints and not one.claimed:
-            continue
-        device = _device(one, taints if with_taints else ())
-        fits = fitted(device, most_taints=MAX_TAINTS)
-        told += dropped(device, fits)
-        devices += [fits] if fits else []
-    size = MAX_TAINTED_DEVICES if with_taints else MAX_DEVICES
-    parts = [devices[start : start + size] for start in range(0, len(devices), size)] or [[]]
-    return SlicePlan(
-        specs=tuple(_spec(pool, part, len(parts)) for part in parts), dropped=tuple(told)
-    )
+    planner = _Planner(pool)
+    plain, divided = planner.sorted(tuple(offered))
+    contents, problems = contents_of(plain, divided, pool.cluster)
+    specs = tuple(spec_of(pool.driver, pool.node, one, len(contents)) for one in contents)
+    return SlicePlan(specs=specs, dropped=(*planner.told, *problems))
 
 
-def _device(one: Offered, taints: tuple[Taint, ...]) -> SliceDevice:
+class _Planner:
+    """Makes devices of what is offered; `told` says what of them is not published."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._taints = pool.cluster.has("DRADeviceTaints")
+        early = not pool.cluster.separate_counters
+        self._most_taints = MAX_TAINTS_BEFORE_135 if early else MAX_TAINTS
+        self.told: list[str] = []
+
+    def sorted(
+        self, offered: Sequence[Offered]
+    ) -> tuple[tuple[SliceDevice, ...], tuple[Content, ...]]:
+        """The devices that are what they are, and each GPU that can be cut with its parts."""
+        divisions = dict(self._divisions(offered))
+        parts: dict[DeviceID, list[Offered]] = {gpu: [] for gpu in divisions}
+        plain: list[SliceDevice] = []
+        divided: list[Content] = []
+        for one in offered:
+            if one.device.parent in parts:
+                parts[one.device.parent].append(one)
+        for one in offered:
+            if one.device.id in divisions:
+                divided.append(self._divided(one, divisions[one.device.id], parts[one.device.id]))
+            elif one.device.parent not in parts:
+                plain += self._published(self._whole(one), list(_taints(self._pool, one)), one)
+        claimed = {one.name for one in offered if one.claimed}
+        plain, told = uniform(plain, claimed)
+        self.told += told
+        return tuple(plain), tuple(divided)
+
+    def _divisions(self, offered: Iterable[Offered]) -> Iterator[tuple[DeviceID, Division]]:
+        if not self._pool.cluster.has("DRAPartitionableDevices"):
+            return
+        for one in offered:
+            found = division(one.name, one.device, one.gpu, one.seen) if one.gpu else None
+            if found is not None:
+                yield one.device.id, found
+
+    def _whole(self, one: Offered) -> SliceDevice:
+        device = device_of(one)
+        if one.shares is not None and self._pool.cluster.has("DRAConsumableCapacity"):
+            return shared(device, one.shares)
+        return device
+
+    def _divided(self, one: Offered, found: Division, parts: Sequence[Offered]) -> Content:
+        """The whole, then its parts: those that are there with what is known of them."""
+        devices: list[SliceDevice] = []
+        own = list(_taints(self._pool, one))
+        consumed: Mapping[str, Any] = {found.counter_set: found.whole or {}}
+        if found.whole is not None:
+            stays = [self._occupied] if any(part.stays for part in parts) else []
+            whole = replace(device_of(one), consumes=consumed)
+            devices += self._published(whole, own + stays, one)
+        there = {place: part for part in parts if (place := place_of(part.device)) is not None}
+        for place, unmade in found.parts.items():
+            part, possible = there.get(place), unmade
+            taints = [*own, *self._of_neighbours(one, place, there)]
+            if part is not None:
+                taints += _taints(self._pool, part)
+                known = attributes_of(part.device, part.seen)
+                known = {key: value for key, value in known.items() if key in unmade.attributes}
+                possible = replace(unmade, attributes={**unmade.attributes, **known})
+            devices += self._published(possible, sorted(set(taints)), part)
+        return Content(devices=tuple(devices), sets={found.counter_set: found.counters})
+
+    def _of_neighbours(
+        self, one: Offered, place: Placement, there: Mapping[Placement, Offered]
+    ) -> Iterator[Taint]:
+        """What is there and stays keeps others out of its memory."""
+        mig = one.gpu.mig if one.gpu is not None else None
+        for other, part in there.items() if mig is not None else ():
+            kept = part.stays or part.elsewhere
+            if kept and other != place and mig is not None and overlap(place, other, mig):
+                yield self._occupied
+
+    @property
+    def _occupied(self) -> Taint:
+        return Taint(key=f"{self._pool.driver}/occupied", value="partition")
+
+    def _published(
+        self, device: SliceDevice, taints: Sequence[Taint], one: Offered | None
+    ) -> Iterator[SliceDevice]:
+        """Nothing where it must not be, or cannot be."""
+        claimed = one is not None and one.claimed
+        if taints and not self._taints and not claimed:
+            return
+        device = replace(device, taints=tuple(taints) if self._taints else ())
+        fits = fitted(device, most_taints=self._most_taints)
+        self.told += dropped(device, fits)
+        if fits is not None:
+            yield fits
+
+
+def device_of(one: Offered) -> SliceDevice:
+    """A device that nobody shares or cuts."""
     return SliceDevice(
         name=one.name,
         attributes=attributes_of(one.device, one.seen),
         capacity=capacity_of(one.device),
-        taints=taints,
     )
 
 
-def _taints(driver: str, one: Offered) -> Iterator[Taint]:
+def _taints(pool: Pool, one: Offered) -> Iterator[Taint]:
     """One for each kind of fault that makes it Unhealthy, and one while the device plugin has it:
     a set that follows from what is so now, and ends with it."""
     for key, value in sorted({(f.code, f.source) for f in one.faults if f.kind.withdraws}):
-        yield Taint(key=f"{driver}/{_label(key)}", value=_label(value))
+        yield Taint(key=f"{pool.driver}/{_label(key)}", value=_label(value))
     if one.elsewhere:
-        yield Taint(key=f"{driver}/in-use", value="device-plugin")
+        yield Taint(key=f"{pool.driver}/in-use", value="device-plugin")
 
 
 def _label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:MAX_LABEL].strip("-_.")
-
-
-def _spec(pool: Pool, devices: Iterable[SliceDevice], count: int) -> Document:
-    return {
-        "driver": pool.driver,
-        "nodeName": pool.node,
-        "pool": {"name": pool.node, "generation": 0, "resourceSliceCount": count},
-        "devices": [_document(device) for device in devices],
-    }
-
-
-def _document(device: SliceDevice) -> Document:
-    found: Document = {
-        "name": device.name,
-        "attributes": {key: _value(value) for key, value in sorted(device.attributes.items())},
-        "capacity": {
-            key: {"value": quantity(number)} for key, number in sorted(device.capacity.items())
-        },
-    }
-    if device.taints:
-        found["taints"] = [_taint(taint) for taint in device.taints]
-    return {key: value for key, value in found.items() if value}
-
-
-def _value(value: Value) -> Mapping[str, object]:
-    if isinstance(value, Version):
-        return {"version": value.text}
-    if isinstance(value, bool):
-        return {"bool": value}
-    return {"int": value} if isinstance(value, int) else {"string": value}
-
-
-def _taint(taint: Taint) -> Document:
-    value = {"value": taint.value} if taint.value else {}
-    return {"key": taint.key, **value, "effect": taint.effect}
-
-
-def quantity(number: int) -> str:
-    """A number as the API server gives it back (apimachinery, Quantity.CanonicalizeBytes): the
-    largest unit of which it is a whole multiple. Written otherwise it would never compare equal.
-    """
-    base, units = (1024, "KMGTPE") if number and number % 1024 == 0 else (1000, "kMGTPE")
-    unit = ""
-    for following in units:
-        if not number or number % base:
-            break
-        number, unit = number // base, following
-    return f"{number}{unit}{'i' if unit and base == 1024 else ''}"

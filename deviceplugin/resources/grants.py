@@ -59,7 +59,8 @@ def granted(
         (_grant(devices[d], share, n) for (d, share), n in counts.items() if share is not None),
         key=_pci_order,
     )
-    env = {ISOLATION: str(resource.isolation)} | _amounts(grants)
+    known = [(g.device.id, g.memory_bytes) for g in grants if g.memory_bytes is not None]
+    env = {ISOLATION: str(resource.isolation)} | amounts_env(known)
     edits = [ContainerEdits(env=frozen(env))]
     for name in dict.fromkeys(grant.share.method for grant in grants):
         if name is not None and name in section.METHODS:
@@ -98,8 +99,10 @@ def _pci_order(grant: Grant) -> tuple[str, str]:
     return (grant.device.pci_address or "", grant.device.id)
 
 
-def _amounts(grants: Iterable[Grant]) -> dict[str, str]:
-    known = [(g.device.id, g.memory_bytes) for g in grants if g.memory_bytes is not None]
+def amounts_env(amounts: Iterable[tuple[DeviceID, int]]) -> dict[str, str]:
+    """The variables that say how much memory of each device a container has, in bytes; none where
+    no amount is known."""
+    known = list(amounts)
     if not known:
         return {}
     return {

@@ -20,12 +20,13 @@ WHOLE = Offer(whole=True)
 
 class Offering(Struct, frozen=True, kw_only=True):
     """A device in one of the forms in which it is offered; `partner` names the other one where
-    a container can have both at once."""
+    a container can have both at once, `apis` are those of its rule."""
 
     device: Device
     name: ResourceName
     offer: Offer
     partner: ResourceName | None = None
+    apis: tuple[str, ...] | None = None
 
 
 _NO_DOMAINS: Mapping[str, str] = MappingProxyType({})
@@ -161,7 +162,7 @@ def _forms(device: Device, rule: Rule, domain: str | None) -> Iterator[Offering]
     names = [namings(offer) for offer in forms or (WHOLE,)]
     partners = reversed(names) if joined else [None] * len(names)
     for offer, name, partner in zip(forms or (WHOLE,), names, partners, strict=True):
-        yield Offering(device=device, name=name, offer=offer, partner=partner)
+        yield Offering(device=device, name=name, offer=offer, partner=partner, apis=rule.apis)
 
 
 def _namings(

@@ -15,6 +15,7 @@ from deviceplugin.vendor import Prepare
 
 MIB = 1 << 20
 TIME_SLICING = "time-slicing"
+PLUGIN, DRA = "device-plugin", "dra"
 Texts = str | tuple[str, ...]
 Numbers = int | str | tuple[int | str, ...]
 
@@ -135,6 +136,7 @@ class Rule(Section, frozen=True):
 
     `label` is what messages call the rule instead of its number. With `joined`, replicas and memory
     of a device can be held at once: a container that asks for both gets both of one device.
+    `apis` says by which of the kubelet's APIs the devices are offered while DRA is on.
     """
 
     offers: tuple[Literal["whole", "exclude"] | Offer, ...]
@@ -142,6 +144,7 @@ class Rule(Section, frozen=True):
     count: int | None = None
     label: str | None = None
     joined: bool = False
+    apis: tuple[Literal["device-plugin", "dra"], ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse rules that say nothing or contradict themselves."""
@@ -151,6 +154,10 @@ class Rule(Section, frozen=True):
             raise ValueError("offers: exclude alone, or forms without it")
         if self.count is not None and self.count < 1:
             raise ValueError("count: a whole number from 1")
+        if (self.apis is not None and len(set(self.apis)) != len(self.apis)) or self.apis == ():
+            raise ValueError("apis: device-plugin, dra, or each of them once")
+        if self.apis is not None and not self.forms:
+            raise ValueError("apis: not with exclude, which no API offers")
         if self.joined:
             _check_joined(self.forms)
 

@@ -5,21 +5,28 @@ A vendor whose GPUs can be partitioned has a module `partitioning` beside its ow
 that serves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Profile(Struct, frozen=True, kw_only=True):
-    """A MIG profile: what an instance of it takes, and the places where one can be."""
+    """A MIG profile: what an instance of it takes, and the places where one can be.
+
+    `engines` are by NVML's words (`copy`, `decoder`, `encoder`, `jpeg`, `ofa`); unknown is None,
+    or not there.
+    """
 
     name: str
     id: int
     size: int
     starts: tuple[int, ...]
     instances: int
+    memory_bytes: int | None = None
+    multiprocessors: int | None = None
+    engines: Mapping[str, int] = field(default_factory=dict)
 
 
 class Instance(Struct, frozen=True, kw_only=True, order=True):
@@ -51,11 +58,13 @@ class Mig(Struct, frozen=True, kw_only=True):
 
 
 class Modes(Struct, frozen=True, kw_only=True):
-    """Compute and memory mode of one GPU; `available` is what the driver takes now."""
+    """Compute and memory mode of one GPU; `available` is what the driver takes now, `dies` how
+    many compute dies there are to divide, None where the driver does not say."""
 
     compute: str
     available: tuple[str, ...]
     memory: str | None = None
+    dies: int | None = None
 
 
 class Functions(Struct, frozen=True, kw_only=True):

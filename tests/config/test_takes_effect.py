@@ -187,6 +187,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "dra.driver": "gpu.example.com",
         "dra.vendors": ["nvidia"],
         "dra.handover": True,
+        "dra.gates": ["DRAPartitionableDevices"],
         "enforcement.memory": "cgroup",
         "enforcement.minimum": True,
         "enforcement.failure": "warn",
@@ -284,6 +285,7 @@ CHANGES = {
             "count": 1,
         }.items()
     },
+    "rules[].apis": changed("rules[].apis", ["dra"], RULE),
     "rules[].label": changed("rules[].label", "mine", RULE),
     "rules[].offers": (RULE, SLICES),
     "rules[].joined": (BOTH, {"rules": [{**BOTH["rules"][0], "joined": True}]}),

@@ -33,6 +33,7 @@ COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir())
 FILES = sorted(p for p in DEPLOY.rglob("*.yaml") if p.name not in ("rbac.yaml", "policy.yaml"))
 FILES = [path for path in FILES if path.name != "taint-rbac.yaml"]
 FILES = [path for path in FILES if path.parent.name != "prometheus"]  # its own files
+FILES = [path for path in FILES if DEPLOY / "charts" not in path.parents]  # templates and copies
 # A pod and its claim belong together.
 FILES = [path for path in FILES if path.parent != DEPLOY / "examples/dra"]
 WRITTEN = {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/deviceplugin"}

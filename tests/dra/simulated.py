@@ -1,14 +1,17 @@
 """A node whose GPUs claims can have: the drivers with their sockets, and an API server's stub."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
-from deviceplugin.dra.node import DraNode, Wiring
+from deviceplugin.dra.node import DraNode
 from deviceplugin.dra.section import DraSection
+from deviceplugin.dra.wiring import Wiring
 from deviceplugin.errors import VendorError
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import (
@@ -20,6 +23,7 @@ from deviceplugin.model import (
     frozen,
 )
 from deviceplugin.resources.ledger import Ledger, PodResourcesReply
+from deviceplugin.resources.section import Offer
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.testing.apiserver import ApiServer
 from deviceplugin.testing.dra import DraKubelet, Driver
@@ -99,7 +103,8 @@ class Simulated:
         self.ledger = Ledger(lambda: 0.0)
         self.store = InventoryStore(lambda: 1.0)
         self.store.set_devices("nvidia", gpus(count))
-        self.pods, self.broken = Pods(self.ledger), ""
+        self.pods, self.broken, self.now_s = Pods(self.ledger), "", 0.0
+        self.offers: tuple[Offer, ...] = (Offer(whole=True),)
         self.asked: list[DeviceID] = []
         wiring = Wiring(
             store=self.store,
@@ -108,6 +113,8 @@ class Simulated:
             described=self._described,
             keeper=Keeper(),
             api=api,
+            now=lambda: self.now_s,
+            forms=lambda inventory: dict.fromkeys(inventory.devices, self.offers),
         )
         self.node = DraNode(self.places, section, wiring)
 
@@ -131,6 +138,12 @@ class Simulated:
         directory = self.places.cdi_dir
         return sorted(path.name for path in directory.glob("*.json")) if directory.is_dir() else []
 
+    def cdi_document(self, uid: str) -> Any:
+        """The CDI file of a claim."""
+        return json.loads(
+            (self.places.cdi_dir / f"deviceplugin-dra_{DRIVER}_{uid}.json").read_text()
+        )
+
     @asynccontextmanager
     async def registered(self) -> AsyncIterator[Driver]:
         """The driver, as a kubelet that starts now finds it."""
@@ -142,10 +155,15 @@ class Simulated:
 
 @asynccontextmanager
 async def simulated(
-    root: Path, api: ApiServer | None = None, section: DraSection | None = None
+    root: Path,
+    api: ApiServer | None = None,
+    section: DraSection | None = None,
+    offers: tuple[Offer, ...] = (),
+    count: int = 4,
 ) -> AsyncIterator[Simulated]:
-    """The node, serving and published."""
-    node = Simulated(root, api or ApiServer(), section or DraSection(enabled=True))
+    """The node, serving and published; `offers` are those of the rules for every device."""
+    node = Simulated(root, api or ApiServer(), section or DraSection(enabled=True), count)
+    node.offers = offers or node.offers
     node.node.load()
     node.node.start()
     try:

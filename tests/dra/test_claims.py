@@ -10,11 +10,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from deviceplugin.dra.section import DraSection
+from deviceplugin.dra.tombstones import KEPT_S
 from deviceplugin.model import AdvertisedID, DeviceID, Fault
-from deviceplugin.testing.apiserver import ApiServer
+from deviceplugin.resources.section import MemorySlices, Offer
+from deviceplugin.testing.apiserver import SLICES, ApiServer
 from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
 from tests.dra.simulated import DRIVER, GPU, Simulated, gpus, journal_files, simulated, until
 
+SHARED = (Offer(memory=MemorySlices(unit="1GiB")),)
 ONE, TWO = ClaimName(uid="u-1", name="one"), ClaimName(uid="u-2", name="two")
 
 
@@ -51,6 +54,7 @@ async def test_prepare_and_unprepare_can_be_repeated(short_dir: Path) -> None:
             assert node.cdi_files() == []
             assert list(journal_files(short_dir)) == []
         await driver.unprepare(ClaimName(uid="never", name="seen"))
+        node.now_s += KEPT_S
         await driver.prepare(ONE)  # it was allocated again
 
 
@@ -107,6 +111,108 @@ async def test_admin_access_takes_nothing_from_anybody(short_dir: Path) -> None:
         assert node.holders() == {"GPU-0": ["claim default/one"]}
 
 
+def of_gpu_0(device: dict[str, Any]) -> bool:
+    return bool(device["attributes"]["uuid"]["string"] == "GPU-0")
+
+
+async def test_claims_share_a_gpu_up_to_what_it_has(short_dir: Path) -> None:
+    async with simulated(short_dir, offers=SHARED) as node, node.registered() as driver:
+        for number, memory in ((1, "32Gi"), (2, "32Gi"), (3, "16Gi")):
+            node.api.schedule(f"c{number}", f"u-{number}", of_gpu_0, {"memory": memory})
+        names = [ClaimName(uid=f"u-{number}", name=f"c{number}") for number in (1, 2, 3)]
+        answers = await driver.prepare(*names)
+        ids = {one.cdi_device_ids[0] for devices in answers.values() for one in devices}
+        assert len(ids) == 3
+        assert all(one.share_id for devices in answers.values() for one in devices)
+        env = node.cdi_document("u-1")["containerEdits"]["env"]
+        assert f"GPU_SHARE_MEMORY_BYTES=GPU-0={32 << 30}" in env
+        node.api.allocate("x", "u-x", ["gpu-0"], shareID="a", consumedCapacity={"memory": "1Gi"})
+        with pytest.raises(RefusedError, match="has 0 of 85899345920 memory left, 1073741824 are"):
+            await driver.prepare(ClaimName(uid="u-x", name="x"))
+        await driver.unprepare(names[2])
+        await driver.prepare(ClaimName(uid="u-x", name="x"))
+        assert len(node.holders()["GPU-0"]) == 3
+
+
+async def test_a_gpu_is_shared_or_whole_and_shares_outlive_the_daemon(short_dir: Path) -> None:
+    api = ApiServer()
+    part = {"shareID": "a", "consumedCapacity": {"gpu.nvidia.com/memory": "79Gi"}}
+    async with simulated(short_dir, api, offers=SHARED) as node, node.registered() as driver:
+        api.allocate("one", "u-1", ["gpu-0"], **part)
+        await driver.prepare(ONE)
+    async with simulated(short_dir, api, offers=SHARED) as node, node.registered() as driver:
+        api.allocate("two", "u-2", ["gpu-0"])
+        with pytest.raises(RefusedError, match="in use as claim default/one"):
+            await driver.prepare(TWO)
+        api.allocate("two", "u-2", ["gpu-0"], **part)
+        with pytest.raises(RefusedError, match="in use as claim default/one"):
+            await driver.prepare(TWO)  # the very share that the other has
+        api.allocate("two", "u-2", ["gpu-0"], **{**part, "shareID": "b"})
+        with pytest.raises(RefusedError, match="memory left"):
+            await driver.prepare(TWO)
+
+
+async def test_a_share_of_a_gpu_that_is_not_shared_is_refused(short_dir: Path) -> None:
+    async with simulated(short_dir) as node, node.registered() as driver:
+        node.api.allocate("one", "u-1", ["gpu-0"], shareID="a")
+        with pytest.raises(RefusedError, match="is not shared on this node: give it a rule"):
+            await driver.prepare(ONE)
+        node.api.allocate("one", "u-1", ["gpu-0"], shareID="a", consumedCapacity={"m": "much"})
+        with pytest.raises(RefusedError, match="'much' of m is no quantity"):
+            await driver.prepare(ONE)
+
+
+async def test_a_prepare_that_comes_after_its_unprepare_is_refused_for_a_while(
+    short_dir: Path,
+) -> None:
+    async with simulated(short_dir) as node, node.registered() as driver:
+        claim = node.api.allocate("one", "u-1", ["gpu-0"])
+        await driver.prepare(ONE)
+        await driver.unprepare(ONE)
+        with pytest.raises(RefusedError, match="given back just now"):
+            await driver.prepare(ONE)
+        claim["status"]["reservedFor"].append({"uid": "another pod"})
+        await driver.prepare(ONE)
+        await driver.unprepare(ONE)
+        node.now_s += KEPT_S
+        await driver.prepare(ONE)
+
+
+async def test_a_device_that_vanishes_stays_tainted_until_its_claim_gives_it_back(
+    short_dir: Path,
+) -> None:
+    api = ApiServer()
+    async with simulated(short_dir, api) as node, node.registered() as driver:
+        api.allocate("one", "u-1", ["gpu-3"])
+        await driver.prepare(ONE)
+        node.store.set_devices("nvidia", gpus(3))
+        await until(lambda: "taints" in api.devices["gpu-3"])
+    life = Simulated(short_dir, api, DraSection(enabled=True), count=3)
+    life.node.load()
+    life.node.start()
+    try:
+        async with life.registered() as driver:
+            await until(lambda: not life.node.problems())
+            assert api.devices["gpu-3"]["taints"][0]["key"] == f"{DRIVER}/gone"
+            await driver.unprepare(ONE)
+            await until(lambda: sorted(api.devices) == ["gpu-0", "gpu-1", "gpu-2"])
+    finally:
+        await life.node.end()
+
+
+async def test_slices_that_somebody_deletes_are_back_at_once_and_after_a_410_too(
+    short_dir: Path,
+) -> None:
+    async with simulated(short_dir) as node:
+        for _ in range(2):
+            await until(lambda: node.api.watches)
+            node.api.wipe()
+            await until(lambda: len(node.api.devices) == 4)
+            node.api.compact()
+            looks = node.api.requests.count(f"GET {SLICES}")
+            await until(lambda: node.api.requests.count(f"GET {SLICES}") > looks)  # noqa: B023
+
+
 def _unreserved(claim: dict[str, Any]) -> None:
     claim["status"]["reservedFor"] = []
 
@@ -136,7 +242,7 @@ def _parameters(claim: dict[str, Any]) -> None:
         (_other_uid, "another object now"),
         (_foreign, "no device of driver gpu.nvidia.com"),
         (_elsewhere, "nothing at pool node-2, device gpu-0"),
-        (_parameters, "parameters sharing of GpuConfig are not supported"),
+        (_parameters, r"parameters\.sharing: object missing required field `strategy`"),
     ],
 )
 async def test_a_claim_that_cannot_be_kept_is_refused_in_one_line(

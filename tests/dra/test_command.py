@@ -18,7 +18,7 @@ from deviceplugin.dra.attributes import link_groups
 from deviceplugin.dra.report import dra_document, minor_of
 from deviceplugin.errors import ConfigError
 from deviceplugin.model import Device, DeviceID, Fault, Link
-from deviceplugin.testing.amd import DEMO_GPUS, write_amd_node
+from deviceplugin.testing.amd import DEMO_GPUS, V620_HOST, write_amd_node
 from deviceplugin.testing.dra import ClaimName
 from tests.dra.simulated import DRIVER, gpus, simulated
 
@@ -183,6 +183,22 @@ def test_the_commands_show_a_node_without_a_daemon(
     config.write_text("dra: {enabled: true}\n")
     _, _, told = run(capsys, "check", "--node", "--config", str(config), *here[:4])
     assert "dra: driver gpu.amd.com publishes 1 devices in 1 slices" in told
+
+
+def test_functions_for_virtual_machines_are_left_out_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_amd_node(tmp_path, DEMO_GPUS[:1], [replace(V620_HOST, functions=2)])
+    here = ("--host-root", str(tmp_path), "--vendors", "amd", "--node-name", "node-1")
+    status, out, _ = run(capsys, "dra", "slices", *here, "--format", "json")
+    (driver,) = json.loads(out)["drivers"]
+    assert status == 0
+    assert [one["attributes"]["type"]["string"] for one in driver["devices"]] == ["amdgpu"]
+    assert [text.partition(": ")[0] for text in driver["left_out"]] == [
+        "device 0000:c3:02.0",
+        "device 0000:c3:02.1",
+    ]
+    assert all("for a virtual machine" in text for text in driver["left_out"])
 
 
 def test_linked_gpus_are_of_one_group_and_others_of_their_own() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from deviceplugin.daemon.core import Core, Start
 from deviceplugin.dra.claims import ClaimRef
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.service import DraPart
+from deviceplugin.dra.tombstones import KEPT_S
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import AdvertisedID
+from deviceplugin.resources.section import MemorySlices, Offer
 from deviceplugin.runtime.part import Part
 from deviceplugin.telemetry.model import Owner
 from deviceplugin.telemetry.state import holders_of
@@ -35,7 +37,7 @@ from deviceplugin.testing.pods import AdmissionError
 from tests.dra.simulated import GPU, Simulated, gpus, until
 
 CAPTURE = Path(__file__).parents[1] / "captures/simulated-mi300x-x2"
-ONE = ClaimName(uid="u-1", name="one")
+ONE, TWO = ClaimName(uid="u-1", name="one"), ClaimName(uid="u-2", name="two")
 
 
 def dra(api: ApiServer, core: Core) -> Part[Config]:
@@ -43,9 +45,11 @@ def dra(api: ApiServer, core: Core) -> Part[Config]:
 
 
 @asynccontextmanager
-async def daemon(root: Path, api: ApiServer, *, handover: bool) -> AsyncIterator[list[Core]]:
+async def daemon(
+    root: Path, api: ApiServer, *, handover: bool, rules: tuple[Mapping[str, object], ...] = ()
+) -> AsyncIterator[list[Core]]:
     """The daemon on a captured node, in this process; what it consists of, once it has started."""
-    section = {"dra": {"enabled": True, "handover": handover}}
+    section = {"dra": {"enabled": True, "handover": handover}, "rules": list(rules)}
     config = Config(
         node_name="node-1",
         host_root=root / "host/amd",
@@ -111,8 +115,9 @@ async def test_a_node_serves_a_pod_by_each_api_and_refuses_the_second_of_one_gpu
             everything = {one: {"main": {one: count}} for one, count in free.items()}
             for number, containers in enumerate(everything.values()):
                 await stub.admit(f"pod-{number}", containers)
+            api.allocate("two", "u-2", [min(api.devices)])
             with pytest.raises(RefusedError, match="is in use as"):
-                await driver.prepare(ONE)
+                await driver.prepare(TWO)
             await until(lambda: all("taints" in one for one in api.devices.values()))
 
 
@@ -125,6 +130,21 @@ async def test_without_handover_the_device_plugin_offers_nothing_of_it(short_dir
         with pytest.raises(AdmissionError):
             await stub.admit("pod", {"main": {next(iter(stub.capacity())): 1}})
         assert not any("taints" in one for one in api.devices.values())
+
+
+@pytest.mark.slow
+async def test_rules_split_a_node_between_the_apis(short_dir: Path) -> None:
+    api = ApiServer()
+    whole = {"match": {"index": 0}, "offers": ["whole"], "apis": ["device-plugin"]}
+    async with (
+        KubeletStub(short_dir / "k") as stub,
+        daemon(short_dir, api, handover=False, rules=(whole,)),
+    ):
+        await until(lambda: stub.allocatable().get("amd.com/gpu") and api.devices)
+        await until(lambda: sum(stub.allocatable().values()) == 1)
+        types = {one["attributes"]["type"]["string"] for one in api.devices.values()}
+        assert types == {"amdgpu-partition"}
+        await stub.admit("pod", {"main": {"amd.com/gpu": 1}})
 
 
 STEPS = st.lists(
@@ -185,6 +205,7 @@ class Orders:
 
     async def unprepare(self, number: int) -> None:
         await self.driver.claims.unprepare(self.ref(number))
+        self.node.now_s += KEPT_S
         self.claims.discard(number)
 
     async def allocate(self, _: int) -> None:
@@ -204,3 +225,47 @@ class Orders:
         """A claim that no container has is deleted while nobody tells the driver."""
         if number not in self.claims:
             self.api.claims.pop(("default", f"c{number}"), None)
+
+
+PARTS = st.lists(
+    st.tuples(
+        st.sampled_from(["prepare", "unprepare", "allocate", "release", "kill"]),
+        st.integers(0, 5),
+    ),
+    max_size=16,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=PARTS, sizes=st.lists(st.integers(1, 5), min_size=6, max_size=6))
+def test_no_order_of_calls_gives_more_of_a_gpu_than_it_has(
+    steps: list[tuple[str, int]], sizes: list[int]
+) -> None:
+    root = Path(tempfile.mkdtemp(prefix="d"))
+    try:
+        asyncio.run(Parts(root, sizes).take(steps))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class Parts(Orders):
+    """Six claims, each of a part of the only GPU, which has eight, and the device plugin."""
+
+    def __init__(self, root: Path, sizes: list[int]) -> None:
+        super().__init__(root)
+        self.sizes = sizes
+
+    async def take(self, steps: list[tuple[str, int]]) -> None:
+        self.begin()
+        for number, size in enumerate(self.sizes):
+            part = {"shareID": f"{number}", "consumedCapacity": {"memory": f"{10 * size}Gi"}}
+            self.api.allocate(f"c{number}", f"u{number}", ["gpu-0"], **part)
+        for step, number in steps:
+            await getattr(self, step)(number)
+            taken = sum(self.sizes[number] for number in self.claims)
+            assert taken <= 8, (steps, self.claims)
+            assert not (self.pod and self.claims), (steps, self.claims)
+
+    def begin(self) -> None:
+        super().begin()
+        self.node.offers = (Offer(memory=MemorySlices(unit="10GiB")),)

@@ -28,7 +28,7 @@ def rights() -> dict[str, list[str]]:
 
 def test_the_rights_are_the_least() -> None:
     assert rights() == {
-        "resourceslices": ["list", "create", "update", "delete"],
+        "resourceslices": ["list", "watch", "create", "update", "delete"],
         "resourceclaims": ["get"],
         "nodes": ["get"],
     }

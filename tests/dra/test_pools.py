@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from deviceplugin.dra.gates import Cluster
 from deviceplugin.dra.pools import Owner, writes_of
 from deviceplugin.dra.publisher import Publisher
 from deviceplugin.dra.slices import Offered, Pool, SlicePlan, plan_slices
@@ -27,13 +28,14 @@ class Node:
         self.offered = list(offered([gpu(n) for n in range(count)]))
         self.publisher = Publisher(DRIVER, "node-1", self.plan, self.api)
 
-    def plan(self, minor: int) -> SlicePlan:
-        return plan_slices(Pool(driver=DRIVER, node="node-1", minor=minor), self.offered)
+    def plan(self, minor: int, lacking: frozenset[str] = frozenset()) -> SlicePlan:
+        cluster = Cluster(minor=minor, lacking=lacking)
+        return plan_slices(Pool(driver=DRIVER, node="node-1", cluster=cluster), self.offered)
 
-    def write(self) -> list[str]:
-        """The writes of one round, by their methods."""
+    def write(self, *lacking: str) -> list[str]:
+        """The writes of one plan, by their methods."""
         before = len(self.api.writes())
-        self.publisher.write(self.plan(self.api.minor))
+        self.publisher.write(self.plan(self.api.minor, frozenset(lacking)))
         return [one.split()[0] for one in self.api.writes()[before:]]
 
     @property
@@ -97,15 +99,36 @@ def test_more_slices_than_before_are_a_new_generation_of_all() -> None:
     assert node.write() == []
 
 
-def test_a_field_that_the_server_drops_is_told_once_and_not_written_in_a_loop() -> None:
+def test_a_field_that_the_server_drops_is_told_once_and_planned_without_from_then_on() -> None:
     node = Node()
-    node.api.taints = False
-    node.offered = list(offered([gpu(0)], faults=(fault(),)))
+    node.api.gates.remove("DRADeviceTaints")
+    node.offered = [*offered([gpu(0)], faults=(fault(),)), *offered([gpu(1)])]
     with capture_logs() as logs:
         assert node.write() == ["POST"]
         assert node.write() == []
+        assert node.write("DRADeviceTaints") == ["PUT"]
+        assert node.write("DRADeviceTaints") == []
     told = [one["reason"] for one in logs if one["event"] == "dra_field_dropped"]
     assert told == ["taints: the cluster needs DRADeviceTaints for it"]
+    assert list(node.api.devices) == ["gpu-1"]
+
+
+async def test_without_the_gate_of_taints_a_faulty_device_is_left_out_and_that_is_all() -> None:
+    node = Node()
+    node.api.gates.clear()
+    node.offered = [*offered([gpu(0)], faults=(fault(),)), *offered([gpu(1)])]
+    task = asyncio.create_task(node.publisher.run())
+    try:
+        await until(lambda: not node.publisher.problem)
+        written = len(node.api.writes())
+        for _ in range(3):
+            looks = len(node.api.requests)
+            node.publisher.wake()
+            await until(lambda: len(node.api.requests) > looks + 2)  # noqa: B023  # at once
+    finally:
+        task.cancel()
+    assert list(node.api.devices) == ["gpu-1"]
+    assert len(node.api.writes()) == written
 
 
 def test_what_somebody_changed_meanwhile_is_a_conflict_and_then_put_right() -> None:
@@ -139,11 +162,12 @@ def test_slices_with_names_of_others_are_deleted_and_twins_too() -> None:
 
 
 def test_nothing_stored_and_nothing_planned_changes_nothing_but_the_empty_slice() -> None:
-    writes = writes_of((), plan_slices(Pool(driver="d", node="n", minor=36), ()).specs, _O, {})
+    writes = writes_of((), plan_slices(_POOL, ()).specs, _O, {})
     assert writes.count == len(writes.create) == 1
 
 
 _O = Owner("n", "u")
+_POOL = Pool(driver="d", node="n", cluster=Cluster(minor=36))
 
 
 async def test_slices_that_a_kubelet_has_wiped_are_published_again_when_it_registers_us() -> None:

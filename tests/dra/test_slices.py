@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from deviceplugin.dra.attributes import Seen
+from deviceplugin.dra.document import quantity
+from deviceplugin.dra.gates import Cluster
 from deviceplugin.dra.limits import (
     MAX_TAINTS,
     SliceDevice,
@@ -21,7 +23,7 @@ from deviceplugin.dra.limits import (
 )
 from deviceplugin.dra.names import device_names, driver_of, published
 from deviceplugin.dra.section import DraSection
-from deviceplugin.dra.slices import Offered, Pool, plan_slices, quantity
+from deviceplugin.dra.slices import Offered, Pool, plan_slices
 from deviceplugin.model import Device, DeviceID, Discovery, Fault, FaultClass, ResourceName
 from deviceplugin.testing.hardware.replay import replayed
 
@@ -33,7 +35,7 @@ NODES = {
     "simulated-mi300x-x2": "amd",
     "simulated-b60-x1": "intel",
 }
-POOL = Pool(driver="gpu.nvidia.com", node="node-1", minor=36)
+POOL = Pool(driver="gpu.nvidia.com", node="node-1", cluster=Cluster(minor=36))
 BROKEN = FaultClass.HARDWARE
 
 
@@ -62,7 +64,7 @@ def of_discovery(found: Discovery, minor: int) -> dict[str, Any]:
     (driver,) = {driver_of(device, DraSection()) for device in devices}
     seen = Seen(driver_version=found.driver_version, pcie_root="pci0000:00")
     plan = plan_slices(
-        Pool(driver=driver, node="node-1", minor=minor),
+        Pool(driver=driver, node="node-1", cluster=Cluster(minor=minor)),
         [
             Offered(name=name, device=device, seen=seen)
             for name, device in device_names(devices).items()
@@ -92,7 +94,7 @@ def test_a_node_without_devices_has_one_empty_slice() -> None:
 def test_a_pool_of_many_devices_has_slices_of_64_where_there_are_taints_and_of_128_before() -> None:
     many = list(offered([gpu(n) for n in range(130)]))
     for minor, sizes in ((36, [64, 64, 2]), (34, [128, 2])):
-        specs = plan_slices(Pool(driver="d", node="n", minor=minor), many).specs
+        specs = plan_slices(Pool(driver="d", node="n", cluster=Cluster(minor=minor)), many).specs
         assert [len(spec["devices"]) for spec in specs] == sizes
         assert {spec["pool"]["resourceSliceCount"] for spec in specs} == {len(sizes)}
 
@@ -110,7 +112,7 @@ def test_a_device_that_the_device_plugin_has_given_away_is_tainted() -> None:
 
 
 def test_without_taints_a_faulty_device_is_left_out_unless_a_claim_holds_it() -> None:
-    pool = Pool(driver="d", node="n", minor=34)
+    pool = Pool(driver="d", node="n", cluster=Cluster(minor=34))
     (free,) = plan_slices(pool, offered([gpu(0)], faults=(fault(),))).specs
     (held,) = plan_slices(pool, offered([gpu(0)], faults=(fault(),), claimed=True)).specs
     assert free["devices"] == []
@@ -137,6 +139,20 @@ def test_another_vendor_has_a_driver_of_its_own_domain_and_one_driver_can_be_tha
     npu = Device(id=DeviceID("n"), vendor="acme", resource=ResourceName("acme.example/npu"))
     assert driver_of(npu, DraSection()) == "gpu.acme.example"
     assert driver_of(gpu(0), DraSection(driver="gpu.example.com")) == "gpu.example.com"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"driver": "vfio-pci"},
+        {"driver": "xe-vfio-pci"},
+        {"driver": "nvidia-vgpu-vfio"},
+        {"functions": ("0000:01:00.1",)},
+    ],
+)
+def test_what_only_a_virtual_machine_can_use_is_not_published(values: dict[str, Any]) -> None:
+    assert published([gpu(0), gpu(1, **values)], DraSection()) == (gpu(0),)
+    assert published([gpu(1, **values)], DraSection(), {gpu(1).id}) == ()
 
 
 @pytest.mark.parametrize(
@@ -197,6 +213,18 @@ def test_a_device_whose_name_is_no_label_is_not_published() -> None:
     device = SliceDevice(name="GPU_0", attributes={}, capacity={})
     assert fitted(device) is None
     assert list(dropped(device, None)) == ["device 'GPU_0': its name is not a DNS label"]
+
+
+def test_devices_of_a_type_have_the_same_attributes_and_capacities() -> None:
+    memory = [gpu(n, memory_bytes=80 << 30, numa_node=0) for n in range(2)]
+    odd = gpu(2, memory_bytes=80 << 30)
+    unread = gpu(3, numa_node=0)
+    planned = plan_slices(POOL, offered([*memory, odd, unread]))
+    (spec,) = planned.specs
+    assert [one["name"] for one in spec["devices"]] == ["gpu-0", "gpu-1", "gpu-2"]
+    assert len({tuple(one["attributes"]) for one in spec["devices"]}) == 1
+    assert "resource.kubernetes.io/numaNode" not in spec["devices"][0]["attributes"]
+    assert planned.dropped == ("device gpu-3: memory of it is not known, that of others is",)
 
 
 @pytest.mark.parametrize(

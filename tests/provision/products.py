@@ -45,9 +45,17 @@ PRODUCTS: Mapping[str, tuple[str, Mapping[int, int], bool]] = MappingProxyType(
 )
 
 
+def _engines(slices: int, suffix: str) -> Mapping[str, int]:
+    """As an A100 has them: one `+me` has the only engines for pictures."""
+    media = int(suffix == "+me" or slices == 7)
+    decoders = {1: 0, 2: 1, 3: 2, 4: 2, 7: 5}[slices] or media
+    return {"copy": slices, "decoder": decoders, "encoder": 0, "jpeg": media, "ofa": media}
+
+
 def product(name: str) -> PartitionedGpu:
     """A GPU of the product, whole; MIG mode is on where it does not change at once."""
     device, gigabytes, live = PRODUCTS[name]
+    total = max(gigabytes.values()) * (2 if name == "A30" else 1)
     profiles = tuple(
         Profile(
             name=f"{slices}g.{gigabytes[share]}gb{suffix}",
@@ -55,6 +63,9 @@ def product(name: str) -> PartitionedGpu:
             size=size,
             starts=tuple(starts),
             instances=most,
+            memory_bytes=(size * total << 27) - (size << 20),
+            multiprocessors=slices * 16,
+            engines=_engines(slices, suffix),
         )
         for slices, share, suffix, number, size, starts, most in (
             _FOUR if name == "A30" else _SEVEN

@@ -24,6 +24,7 @@ from deviceplugin.vendor.partitions import (
     Step,
     Verb,
 )
+from deviceplugin.vendors.amd.kfd import read_topology
 from deviceplugin.vendors.amd.models import product_of
 
 VENDOR_ID = 0x1002
@@ -83,7 +84,12 @@ class AmdPartitioner:
         available = self._host.read_line(_file(function.address, "available")) or ""
         memory = self._host.read_line(f"{function.path}/current_memory_partition")
         names = tuple(available.replace(",", " ").split())
-        return Modes(compute=current, available=names, memory=memory)
+        dies = [
+            node.dies for node in read_topology(self._host).nodes if node.sits_at(function.address)
+        ]
+        known = [number for number in dies if number is not None]
+        total = sum(known) if known and len(known) == len(dies) else None
+        return Modes(compute=current, available=names, memory=memory, dies=total)
 
     def _functions(self, function: PciFunction) -> Functions | None:
         most = self._host.read_int(f"{function.path}/sriov_totalvfs")

@@ -184,11 +184,13 @@ def _part_attributes(gpu: NvidiaGpu, instance: MigInstance) -> Mapping[str, str]
 def _instance_attributes(instance: MigInstance) -> Mapping[str, str]:
     """What an instance has of its GPU; `copy_engines` and the others are shared by the compute
     instances of one GPU instance."""
-    engines = {f"{name}_engines": str(count) for name, count in instance.engines}
-    if instance.slices is None:
-        return engines
-    gpu, compute = map(str, instance.slices)
-    return {"gpu_slices": gpu, "compute_slices": compute, **engines}
+    found = {f"{name}_engines": str(count) for name, count in instance.engines}
+    if instance.slices is not None:
+        found |= zip(("gpu_slices", "compute_slices"), map(str, instance.slices), strict=True)
+    if instance.place is not None:
+        names = ("instance_profile", "placement_start", "placement_size")
+        found |= zip(names, map(str, instance.place), strict=True)
+    return found
 
 
 def _isolation(profile: str) -> Isolation:

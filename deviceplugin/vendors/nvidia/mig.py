@@ -47,7 +47,8 @@ PROFILE_INDICES = 32  # more than any driver has: an index that is unknown to us
 
 class MigInstance(Struct, frozen=True, kw_only=True):
     """A MIG device as NVML reports it; memory in MiB, minors None where the node has none;
-    `slices` are those of the GPU instance and of the compute instance."""
+    `slices` are those of the GPU instance and of the compute instance, `place` is the driver's id
+    of the GPU instance's profile, the memory slice where it starts and how many it has."""
 
     uuid: str
     index: int
@@ -57,6 +58,7 @@ class MigInstance(Struct, frozen=True, kw_only=True):
     memory_mib: int
     multiprocessors: int
     slices: tuple[int, int] | None = None
+    place: tuple[int, int, int] | None = None
     engines: tuple[tuple[str, int], ...] = ()
 
 
@@ -140,39 +142,45 @@ def read_instance_handle(nvml: Nvml, gpu: Any, index: int) -> Any | None:
 def _read_instance(
     nvml: Nvml, gpu: Any, slot: tuple[int, Any, str], total_bytes: int
 ) -> MigInstance:
-    index, handle, uuid = slot
-    attributes = nvml.call("nvmlDeviceGetAttributes_v2", handle)
-    gpu_instance = nvml.call("nvmlDeviceGetGpuInstanceId", handle)
+    index, device, uuid = slot
+    attributes = nvml.call("nvmlDeviceGetAttributes_v2", device)
+    gpu_instance = nvml.call("nvmlDeviceGetGpuInstanceId", device)
     slices = (attributes.gpuInstanceSliceCount, attributes.computeInstanceSliceCount)
     if not (0 < slices[1] <= slices[0] and 0 < attributes.memorySizeMB << 20 <= total_bytes):
         text = f"{slices} slices and {attributes.memorySizeMB} MiB of {total_bytes} bytes"
         raise implausible("nvmlDeviceGetAttributes_v2", text)
-    name = profile_name(
-        total_bytes=total_bytes,
-        memory_mib=attributes.memorySizeMB,
-        slices=slices,
-        suffix=_suffix(nvml, gpu, gpu_instance),
-    )
+    handle = nvml.call("nvmlDeviceGetGpuInstanceById", gpu, gpu_instance)
+    placed = nvml.call("nvmlGpuInstanceGetInfo", handle)
+    memory_mib, suffix = attributes.memorySizeMB, _suffix(nvml, gpu, placed.profileId)
     return MigInstance(
         uuid=uuid,
         index=index,
         gpu_instance=gpu_instance,
-        compute_instance=nvml.call("nvmlDeviceGetComputeInstanceId", handle),
-        profile=name,
-        memory_mib=attributes.memorySizeMB,
+        compute_instance=nvml.call("nvmlDeviceGetComputeInstanceId", device),
+        profile=profile_name(
+            total_bytes=total_bytes, memory_mib=memory_mib, slices=slices, suffix=suffix
+        ),
+        memory_mib=memory_mib,
         multiprocessors=attributes.multiprocessorCount,
         slices=slices,
+        place=_place(placed),
         engines=tuple((name, getattr(attributes, f"shared{key}Count")) for name, key in _ENGINES),
     )
 
 
-def _suffix(nvml: Nvml, gpu: Any, gpu_instance: int) -> str:
+def _place(info: Any) -> tuple[int, int, int] | None:
+    """None where a recording of an older look has no place."""
+    placement = getattr(info, "placement", None)
+    if placement is None:
+        return None
+    return int(info.profileId), int(placement.start), int(placement.size)
+
+
+def _suffix(nvml: Nvml, gpu: Any, wanted: int) -> str:
     """`+me`, `+gfx`, … of the instance's profile, found by the driver's profile id.
 
     A profile that is not in our table has its name from the driver, or no suffix at all.
     """
-    handle = nvml.call("nvmlDeviceGetGpuInstanceById", gpu, gpu_instance)
-    wanted = nvml.call("nvmlGpuInstanceGetInfo", handle).profileId
     for index in range(PROFILE_INDICES):
         info = profile_info(nvml, gpu, index)
         if info is not None and info.id == wanted:

@@ -42,6 +42,13 @@ _NO_INSTANCE = 0xFFFFFFFF
 _MANY = 64  # GPUs of a node
 _GUEST = "this is a vGPU: its instances are those that the hypervisor gave it"
 # The newest form of each that the library has; the first two name MIG instances.
+_ENGINES = {
+    "copy": "copyEngineCount",
+    "decoder": "decoderCount",
+    "encoder": "encoderCount",
+    "jpeg": "jpegCount",
+    "ofa": "ofaCount",
+}
 _COMPUTE, _GRAPHICS = (
     [f"nvmlDeviceGet{kind}RunningProcesses_v{version}" for version in (3, 2)]
     for kind in ("Compute", "Graphics")
@@ -164,6 +171,9 @@ class NvidiaPartitioner:
                 size=places[0][1] if places else int(info.sliceCount),
                 starts=tuple(sorted(start for start, _ in places)),
                 instances=int(info.instanceCount),
+                memory_bytes=int(info.memorySizeMB) << 20,
+                multiprocessors=int(info.multiprocessorCount),
+                engines={key: int(getattr(info, name)) for key, name in _ENGINES.items()},
             )
 
     def _instances(

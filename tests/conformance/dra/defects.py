@@ -107,10 +107,14 @@ class Ownerless(Small):
 class Invalid(Small):
     """Each write with a name that is none goes before the right one."""
 
+    def wrong(self) -> Document:
+        spec = self.spec()
+        spec["devices"][0]["name"] = "Not_A_Label"
+        return spec
+
     def publish(self) -> None:
         if not self.api.slices:
-            spec = self.spec()
-            spec["devices"][0]["name"] = "Not_A_Label"
+            spec = self.wrong()
             try:
                 self.api.request("POST", SLICES, {"metadata": self.metadata(), "spec": spec})
             except Exception:  # noqa: BLE001  # whatever it was, the next is right
@@ -126,17 +130,19 @@ class BadVersion(Small):
         return found
 
 
-class Mixed(Small):
-    def spec(self) -> Document:
+class Mixed(Invalid):
+    """Each write in the form of another release goes before the right one."""
+
+    def wrong(self) -> Document:
         counters = [{"name": "set", "counters": {"memory": {"value": "1"}}}]
-        return {**super().spec(), "sharedCounters": counters}
+        return {**self.spec(), "sharedCounters": counters}
 
 
 class WritesOn(Small):
     """As if what the server has were never what was wanted."""
 
     def publish(self) -> None:
-        if self.broken and self.api.slices and not self.api.taints:
+        if self.broken and self.api.slices and "DRADeviceTaints" not in self.api.gates:
             self.put(next(iter(self.api.slices.values())), self.spec())
         else:
             super().publish()
@@ -398,7 +404,7 @@ DEFECTS: dict[str, tuple[type[Small], set[int]]] = {
     "ownerless": (Ownerless, {7}),
     "invalid": (Invalid, {8}),
     "version": (BadVersion, {9}),
-    "mixed": (Mixed, {10}),
+    "mixed": (Mixed, {8, 10}),
     "writes-on": (WritesOn, {11}),
     "never-looks": (NeverLooks, {12}),
     "restless": (Restless, {13}),

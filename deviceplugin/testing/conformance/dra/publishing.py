@@ -11,6 +11,8 @@ from deviceplugin.testing.dra import Driver
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]+)?")
 WIPED_S, DELETED_S, SETTLED_S, QUIET_S = 2.0, 30.0, 10.0, 2.0
 SEPARATE_SINCE, TAINTS_BEFORE = 35, 4
+TAINTS = "DRADeviceTaints"
+FORMS = ("exclude each other", "its taints")  # in the stub's refusals of a form
 
 
 async def publish(session: Session) -> AsyncIterator[Finding]:
@@ -62,6 +64,8 @@ def _versions(session: Session) -> Iterator[str]:
 
 
 def _forms(session: Session) -> Iterator[str]:
+    """Also what the server refused: a driver may have tried another form after it."""
+    yield from (text for text in session.api.refusals if any(form in text for form in FORMS))
     separate = session.api.minor >= SEPARATE_SINCE
     for spec in _specs(session):
         if separate and spec.get("devices") and spec.get("sharedCounters"):
@@ -107,7 +111,7 @@ async def _lose(session: Session) -> AsyncIterator[Finding]:
         back = await session.wait(lambda: len(session.api.devices) == count, WIPED_S)
     yield judged(12, () if back else ["not back after a wipe"], "back after a wipe")
     await session.need(lambda: len(session.api.devices) == count, "slices after a wipe")
-    session.api.slices.pop(next(iter(session.api.slices)))
+    session.api.delete(next(iter(session.api.slices)))
     back = await session.wait(lambda: len(session.api.devices) == count, DELETED_S + SETTLED_S)
     yield judged(12, () if back else ["not back after it was deleted"], "back after a deletion")
 
@@ -154,14 +158,14 @@ async def break_device(session: Session) -> AsyncIterator[Finding]:
         await session.prepare(driver, claim)
         async for finding in _fail_and_mend(session, name):
             yield finding
-        session.api.taints = False
+        session.api.gates.discard(TAINTS)
         session.subject.fail(name)
         await session.rest(1.0)
         before = len(session.api.writes())
         await session.rest(QUIET_S)
         wrote = len(session.api.writes()) - before
         yield judged(11, [f"{wrote} writes"] if wrote > 1 else (), "no write again and again")
-        session.api.taints = True
+        session.api.gates.add(TAINTS)
         session.subject.fail(None)
         await session.unprepare(driver, claim)
 

@@ -104,6 +104,8 @@ async def live_twice(session: Session) -> AsyncIterator[Finding]:
         before, slices = told(await session.prepare(driver, claim)), dict(session.api.slices)
     problems = [f"{path} is left" for path in sockets_below(session)]
     problems += ["slices were taken away"] if session.api.slices.keys() != slices.keys() else []
+    if problems:  # a socket that is left may be in the way of the next start
+        yield judged(5, problems, "")
     second = session.subject.another()
     async with session.running() as driver:
         problems += [text async for text in _given_away(session, driver, name)]

@@ -1,0 +1,42 @@
+"""What claims are prepared with, and what comes of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from deviceplugin.dra.claims import ClaimRef
+from deviceplugin.dra.shares import Shares
+from deviceplugin.model import Device, DeviceID
+
+# The claim's document, None where there is no such object; raises ClaimError where nobody says.
+ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """What claims are prepared with; `devices` are all of the node, `names` those of the driver,
+    `shared` says how several claims can have one.
+
+    `know_holders` raises ClaimError while nobody can say what pods have by the device plugin;
+    `now` are seconds that only grow.
+    """
+
+    driver: str
+    pool: str
+    devices: Callable[[], Mapping[DeviceID, Device]]
+    names: Callable[[], Mapping[str, Device]]
+    shared: Callable[[Device], Shares | None]
+    edits: Callable[[Device], Awaitable[tuple[Any, Any]]]
+    read_claim: ReadClaim
+    know_holders: Callable[[], Awaitable[None]]
+    now: Callable[[], float]
+
+
+class PreparedDevice(Struct, frozen=True, kw_only=True):
+    """A device as the kubelet is told of it."""
+
+    request: str
+    pool: str
+    name: str
+    cdi_id: str
+    share_id: str | None = None

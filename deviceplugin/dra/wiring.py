@@ -1,0 +1,103 @@
+"""What the drivers of a node work with."""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from deviceplugin.dra.names import is_for_machines, published
+from deviceplugin.dra.publisher import Requests
+from deviceplugin.dra.section import DraSection
+from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.kubernetes.api import JSON, Api, in_cluster
+from deviceplugin.model import Device, DeviceID, Inventory
+from deviceplugin.resources.ledger import Ledger, UsageSource
+from deviceplugin.resources.section import DRA, Offer
+from deviceplugin.runtime.keep import Keeper
+from deviceplugin.vendor.partitions import PartitionedGpu
+
+_NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
+# The forms in which the rules offer each device, none for one that they hide.
+Forms = Mapping[DeviceID, Sequence[Offer]]
+
+
+class OfNode(Protocol):
+    """The settings of the daemon that are needed here."""
+
+    @property
+    def node_name(self) -> str:
+        """In Kubernetes."""
+
+    @property
+    def host_root(self) -> Path:
+        """Where the host's files are."""
+
+    @property
+    def kubelet_dir(self) -> Path:
+        """The kubelet's."""
+
+    @property
+    def cdi_dir(self) -> Path:
+        """Of CDI files."""
+
+    @property
+    def state_dir(self) -> Path:
+        """Ours."""
+
+
+class Wiring(Struct, frozen=True, kw_only=True):
+    """What the drivers work with; `described` gives a device's edits, own and common, `source`
+    is asked what pods have by the device plugin, `forms` are those of the rules,
+    `apis` the APIs by which they offer a device where they say so.
+
+    `partitionable` are the GPUs that can be cut when a claim wants a part, `ours` says of a
+    partition that is there whether we have made it.
+    """
+
+    store: InventoryStore
+    ledger: Ledger
+    source: UsageSource
+    described: Callable[[Device], Awaitable[tuple[Any, Any]]]
+    keeper: Keeper
+    api: Requests
+    forms: Callable[[Inventory], Forms]
+    apis: Callable[[Inventory], Mapping[DeviceID, Collection[str]]] = lambda _: {}
+    partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = lambda: _NONE
+    now: Callable[[], float] = time.monotonic
+    ours: Callable[[Device], bool] = lambda _: False
+
+    def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:
+        """The devices that claims may have: what the rules hide nobody has."""
+        return published(self._shown(inventory), section, self.partitionable())
+
+    def for_machines(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:
+        """The devices that claims would have, could containers use them."""
+        shown = self._shown(inventory)
+        wanted = (d for d in shown if not section.vendors or d.vendor in section.vendors)
+        return tuple(device for device in wanted if device.resource and is_for_machines(device))
+
+    def _shown(self, inventory: Inventory) -> Sequence[Device]:
+        forms, cuttable, apis = self.forms(inventory), self.partitionable(), self.apis(inventory)
+        return [
+            device
+            for device in inventory.devices.values()
+            if (device.id in forms or device.id in cuttable) and DRA in apis.get(device.id, {DRA})
+        ]
+
+
+class InCluster:
+    """The API server of the cluster in whose pod this runs; whether there is one is known when
+    something is asked."""
+
+    def request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, kind: str = JSON
+    ) -> dict[str, Any]:
+        """The answer's document; raises ApiError."""
+        return Api(in_cluster()).request(method, path, body, kind)
+
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The lines of a watch; raises ApiError."""
+        return Api(in_cluster()).lines(path, quiet_s)
