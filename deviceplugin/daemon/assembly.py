@@ -6,6 +6,7 @@ from functools import partial
 from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin, Reloader
+from deviceplugin.daemon.audit import audit_part
 from deviceplugin.daemon.capabilities import CAPABILITIES
 from deviceplugin.daemon.core import Capability, Core, Start
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all
@@ -109,6 +110,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     sources = partial(_sources, health, sharing, generations, enforcement)
     allocator = Allocator(sources, sharing.forms.reserving)
     _listen(allocator, kubelet, generations)
+    audit = audit_part(start, health, sharing, allocator)
     answers, listed = _answers(allocator, sharing, generations), sharing.retention.listed
     return Core(
         start=start,
@@ -120,6 +122,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         kubelet=kubelet,
         telemetry=telemetry,
         alerts=_alerts(start, sharing, telemetry),
+        audit=audit,
         enforcement=enforcement,
         endpoints=EndpointsPart(kubelet, listed, answers, keeper, start.seed),
     )

@@ -18,7 +18,7 @@ from deviceplugin.dra.health import health_lists
 from deviceplugin.dra.holders import RESERVED
 from deviceplugin.dra.journal import Journal
 from deviceplugin.dra.names import device_names, driver_of, published
-from deviceplugin.dra.prepare import Claims, Node
+from deviceplugin.dra.prepare import Claims, Node, Told, nobody
 from deviceplugin.dra.publisher import Publisher, Requests, read_claim
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.servers import DriverServers, sockets_of
@@ -74,6 +74,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     described: Callable[[Device], Awaitable[tuple[Any, Any]]]
     keeper: Keeper
     api: Requests
+    told: Told = nobody
 
 
 class InCluster:
@@ -272,6 +273,7 @@ class Driver:
             edits=wiring.described,
             read_claim=lambda ref: read_claim(wiring.api, ref),
             know_holders=self._know_holders,
+            told=wiring.told,
         )
 
     async def _know_holders(self) -> None:

@@ -5,7 +5,7 @@ round. What the process dies between is done again by the next call for that cla
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -32,6 +32,13 @@ log = structlog.get_logger()
 # The claim's document, None where there is no such object; raises ClaimError where nobody says.
 ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
 
+# What became of a claim, who it is, and its devices: for whoever records that.
+Told = Callable[[str, Mapping[str, str], Sequence[str]], object]
+
+
+def nobody(_: str, __: Mapping[str, str], ___: Sequence[str]) -> None:
+    """Where nobody records it."""
+
 
 class Node(Struct, frozen=True, kw_only=True):
     """What claims are prepared with; `devices` are all of the node, `names` those of the driver.
@@ -46,6 +53,7 @@ class Node(Struct, frozen=True, kw_only=True):
     edits: Callable[[Device], Awaitable[tuple[Any, Any]]]
     read_claim: ReadClaim
     know_holders: Callable[[], Awaitable[None]]
+    told: Told = nobody
 
 
 class PreparedDevice(Struct, frozen=True, kw_only=True):
@@ -136,6 +144,14 @@ class Claims:
         async with self._lock:
             await self._unprepare(ref.uid)
 
+    def refused(self, ref: ClaimRef, reason: str) -> None:
+        """The kubelet was told that the claim gets nothing."""
+        self._tell("refused", ref, (), reason=reason)
+
+    def _tell(self, what: str, ref: ClaimRef, devices: Sequence[str], **more: str) -> None:
+        who = {"namespace": ref.namespace, "claim": ref.name, "uid": ref.uid, **more}
+        self._node.told(what, who, devices)
+
     async def reconcile(self) -> None:
         """Give back what claims hold that are not there any more: deleted while nobody told us."""
         for entry in list(self._entries.values()):
@@ -159,6 +175,7 @@ class Claims:
             await self._take_back(ref, before)
             raise ClaimError(f"claim {ref.text}: {error}") from error
         self._entries[ref.uid] = entry
+        self._tell("prepared", ref, [one.device for one in held.devices])
         log.info(
             "dra_prepared", claim=ref.text, uid=ref.uid, devices=[d.name for d in held.devices]
         )
@@ -246,6 +263,7 @@ class Claims:
         if known is not None:
             del self._entries[uid]
             self.hold()
+            self._tell("released", known.ref, [one.device for one in known.devices])
             log.info("dra_unprepared", claim=known.ref.text, uid=uid)
 
     async def _write_file(self, entry: Entry) -> None:
