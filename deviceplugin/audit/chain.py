@@ -44,7 +44,7 @@ class Chain:
         spare_bytes: int = SPARE_BYTES,
     ) -> None:
         self.directory, self._source = directory, source
-        self._segment_bytes, self._spare_bytes = segment_bytes, spare_bytes
+        self._segment_bytes, self.spare_bytes = segment_bytes, spare_bytes
         self.retention_s = float("inf")
         self._file: int | None = None
         self._segment: Segment | None = None
@@ -200,8 +200,8 @@ class Chain:
 
     def _check_space(self, more: int) -> None:
         disk = os.statvfs(self.directory)
-        if disk.f_bavail * disk.f_frsize < self._spare_bytes + more:
-            text = f"less than {self._spare_bytes >> 20} MiB of the disk are free"
+        if disk.f_bavail * disk.f_frsize < self.spare_bytes + more:
+            text = f"less than {self.spare_bytes >> 20} MiB of the disk are free"
             raise OSError(errno.ENOSPC, text)
 
 

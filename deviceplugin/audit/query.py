@@ -55,7 +55,10 @@ def parse_time(text: str) -> str:
     """A day or a time as records have them; without a zone it is UTC. Raises ValueError."""
     if not _TIME.fullmatch(text):
         raise ValueError(text)
-    found = datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(text) from error
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return found.isoformat(timespec="microseconds")[:-6] + "Z"
 
