@@ -13,6 +13,7 @@ from deviceplugin.audit.section import audit_section
 from deviceplugin.errors import AllocationError
 from deviceplugin.model import Inventory
 from deviceplugin.resources.allocation import Allocation, Request
+from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Collector, Once, Part, Series
 
 if TYPE_CHECKING:  # who keeps no log does not pay for it
@@ -32,11 +33,11 @@ class AuditPart(Part[OfNode]):
         self._config, self._around, self._look_s = config, around, look_s
         self._section = audit_section(config.sections)
         self._changed = asyncio.Event()
-        self._writer: Writer | None = None
-        self._counts: Counts | None = None
         self._hash, self._document = "", dict[str, Any]()
-        self._devices, self._holders = Inventory(), dict[Any, Any]()
-        self._entries: object = None
+        self._writing: Latest[Writer | None] = Latest(None)
+        self._counts: Latest[Counts | None] = Latest(None)  # of the process, not of a writer
+        self._devices = Latest(Inventory())
+        self._holders: Latest[tuple[object, Holders]] = Latest((None, {}))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -54,7 +55,8 @@ class AuditPart(Part[OfNode]):
     async def use(self, config: OfNode) -> None:
         """Record that another configuration is in force, by its own section."""
         self._config, self._section = config, audit_section(config.sections)
-        if self._writer is None:
+        writer = self.writer
+        if writer is None:
             self._follow_section("audit.started")
             return
         before = self._document
@@ -64,7 +66,7 @@ class AuditPart(Part[OfNode]):
             data = {"changes": list(changes), "document": self._document}
             self._put("configuration.changed", self._hash, data)
         if self._section.enabled:
-            self._writer.keep(self._section.retention_s)
+            writer.keep(self._section.retention_s)
         else:
             await self._end("audit.stopped")
 
@@ -75,11 +77,11 @@ class AuditPart(Part[OfNode]):
     @property
     def writer(self) -> "Writer | None":
         """While it is on."""
-        return self._writer
+        return self._writing.value
 
     def remark(self) -> str:
         """That nothing is recorded, or less than happened."""
-        writer = self._writer
+        writer = self.writer
         if writer is None:
             return ""
         if writer.failing:
@@ -91,21 +93,21 @@ class AuditPart(Part[OfNode]):
 
     def allocated(self, allocation: Allocation) -> None:
         """A listener of the allocator."""
-        if (writer := self._writer) is not None:
+        if (writer := self.writer) is not None:
             from deviceplugin.audit.events import granted  # noqa: PLC0415  # where it is on
 
             writer.put(partial(granted, self._moment(), allocation))
 
     def refused(self, request: Request, error: AllocationError) -> None:
         """A listener of the allocator."""
-        if (writer := self._writer) is not None:
+        if (writer := self.writer) is not None:
             from deviceplugin.audit.events import refused  # noqa: PLC0415  # as above
 
             writer.put(partial(refused, self._moment(), request, error))
 
     def claimed(self, what: str, who: Mapping[str, str], devices: Sequence[str]) -> None:
         """A claim of DRA was prepared, refused or released."""
-        if (writer := self._writer) is not None:
+        if (writer := self.writer) is not None:
             from deviceplugin.audit.events import claim  # noqa: PLC0415  # as above
 
             writer.put(partial(claim, self._moment(), what, who, devices))
@@ -115,34 +117,36 @@ class AuditPart(Part[OfNode]):
             self._compare_devices(inventory)
 
     def _compare_devices(self, inventory: Inventory) -> None:
-        if self._writer is None:
+        writer = self.writer
+        if writer is None:
             return
         from deviceplugin.audit.events import devices  # noqa: PLC0415  # as above
 
-        before, self._devices = self._devices, inventory
+        before = self._devices.value
+        self._devices.set(inventory)
         for event in devices(self._moment(), before, inventory):
-            self._writer.put(_always(event))
+            writer.put(_always(event))
 
     async def _watch_holders(self) -> None:
         while True:
             self._changed.clear()
-            if self._writer is None:
+            if self.writer is None:
                 await self._changed.wait()
             else:
-                self._compare_holders(self._writer)
+                self._compare_holders(self.writer)
                 await asyncio.sleep(self._look_s)
 
     def _compare_holders(self, writer: "Writer") -> None:
         """Where the kubelet has answered since: only then these are others."""
         entries = self._around.entries()
-        if entries is self._entries:
+        seen, before = self._holders.value
+        if entries is seen:
             return
         from deviceplugin.audit.events import holdings  # noqa: PLC0415  # as above
 
-        self._entries = entries
-        before: Holders = self._holders
-        self._holders = {key: entry.holder for key, entry in entries.items()}
-        for event in holdings(self._moment(), before, self._holders):
+        after = {key: entry.holder for key, entry in entries.items()}
+        self._holders.value = (entries, after)  # nobody waits for it
+        for event in holdings(self._moment(), before, after):
             writer.put(_always(event))
 
     # Its own life
@@ -156,20 +160,24 @@ class AuditPart(Part[OfNode]):
 
         source = f"/deviceplugin/nodes/{self._config.node_name}"
         chain = Chain(self._config.state_dir / DIRECTORY, source)
-        self._counts = self._counts or Counts()
-        self._writer = Writer(chain, self._around.now, self._counts)
-        self._writer.keep(self._section.retention_s)
+        counts = self._counts.value or Counts()
+        writer = Writer(chain, self._around.now, counts)
+        writer.keep(self._section.retention_s)
+        self._counts.set(counts)
+        self._writing.set(writer)
         self._take_hash()
         self._put(kind, self._hash, {"document": self._document})
-        self._writer.start()
-        self._devices, self._holders, self._entries = Inventory(), {}, None
+        writer.start()
+        self._devices.set(Inventory())
+        self._holders.value = (None, {})
         self._compare_devices(self._around.inventory.value)
         self._changed.set()
 
     async def _end(self, kind: str) -> None:
-        if self._writer is not None:
+        writer = self.writer
+        if writer is not None:
             self._put(kind, self._hash, {})
-            writer, self._writer = self._writer, None
+            self._writing.set(None)
             await asyncio.to_thread(writer.close)
 
     def _take_hash(self) -> None:
@@ -177,8 +185,8 @@ class AuditPart(Part[OfNode]):
         self._hash = hash_of(self._document)
 
     def _put(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
-        if self._writer is not None:
-            self._writer.put(_always(self._moment().event(kind, subject, data)))
+        if (writer := self.writer) is not None:
+            writer.put(_always(self._moment().event(kind, subject, data)))
 
     def _moment(self) -> "Moment":
         from deviceplugin.audit.events import Moment  # noqa: PLC0415  # as above

@@ -1,7 +1,7 @@
 """What a ResourceClaim asks of a driver: read from its document and checked; pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -13,6 +13,8 @@ UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")  # it stands in names of file
 MAX_RESULTS = 32  # of a claim, says the API
 # Kinds of the vendors' own drivers that ask for nothing when they are empty.
 _PLAIN = frozenset({"apiVersion", "kind"})
+# What became of a claim, who it is, and its devices: for whoever records that.
+Told = Callable[[str, Mapping[str, str], Sequence[str]], object]
 _SHARE = re.compile(r"[0-9a-fA-F-]{1,36}")
 
 
@@ -41,6 +43,10 @@ class Result(Struct, frozen=True, kw_only=True):
     device: str
     admin: bool = False
     share_id: str | None = None
+
+
+def nobody(_: str, __: Mapping[str, str], ___: Sequence[str]) -> None:
+    """Where nobody records it."""
 
 
 def is_that_claim(document: Document, ref: ClaimRef) -> bool:

@@ -12,13 +12,13 @@ import structlog
 from msgspec import Struct
 
 from deviceplugin.dra.attributes import Seen, link_groups
-from deviceplugin.dra.claims import ClaimError
+from deviceplugin.dra.claims import ClaimError, Told, nobody
 from deviceplugin.dra.files import ClaimFiles
 from deviceplugin.dra.health import health_lists
 from deviceplugin.dra.holders import RESERVED
 from deviceplugin.dra.journal import Journal
 from deviceplugin.dra.names import device_names, driver_of, published
-from deviceplugin.dra.prepare import Claims, Node, Told, nobody
+from deviceplugin.dra.prepare import Claims, Node
 from deviceplugin.dra.publisher import Publisher, Requests, read_claim
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.servers import DriverServers, sockets_of

@@ -16,7 +16,9 @@ from deviceplugin.dra.claims import (
     ClaimError,
     ClaimRef,
     Result,
+    Told,
     is_that_claim,
+    nobody,
     results_of,
 )
 from deviceplugin.dra.files import ClaimFiles, DeviceEdits
@@ -31,13 +33,6 @@ log = structlog.get_logger()
 
 # The claim's document, None where there is no such object; raises ClaimError where nobody says.
 ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
-
-# What became of a claim, who it is, and its devices: for whoever records that.
-Told = Callable[[str, Mapping[str, str], Sequence[str]], object]
-
-
-def nobody(_: str, __: Mapping[str, str], ___: Sequence[str]) -> None:
-    """Where nobody records it."""
 
 
 class Node(Struct, frozen=True, kw_only=True):
