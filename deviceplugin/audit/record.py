@@ -1,6 +1,7 @@
 """A record as a line: a CloudEvent with the hash of the line before it; pure."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -58,6 +59,12 @@ _decoder = msgspec.json.Decoder(Record)
 def digest_of(line: bytes) -> str:
     """The hash of a line, without its end."""
     return hashlib.sha256(line).hexdigest()
+
+
+def hash_of(document: Mapping[str, Any]) -> str:
+    """Of a configuration, whatever the order of its keys."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=str)
+    return digest_of(text.encode(errors="backslashreplace"))
 
 
 def line_of(event: Event, source: str, before: Link) -> bytes:

@@ -1,14 +1,12 @@
 """The audit log as a part of the daemon; off, it imports nothing and keeps nothing."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deviceplugin.audit.around import Around, Document, OfNode
+from deviceplugin.audit.around import Around, OfNode
 from deviceplugin.audit.section import audit_section
 from deviceplugin.errors import AllocationError
 from deviceplugin.model import Inventory
@@ -181,6 +179,8 @@ class AuditPart(Part[OfNode]):
             await asyncio.to_thread(writer.close)
 
     def _take_hash(self) -> None:
+        from deviceplugin.audit.record import hash_of  # noqa: PLC0415  # as above
+
         self._document = dict(self._around.describe(self._config))
         self._hash = hash_of(self._document)
 
@@ -192,12 +192,6 @@ class AuditPart(Part[OfNode]):
         from deviceplugin.audit.events import Moment  # noqa: PLC0415  # as above
 
         return Moment(self._around.now(), self._hash)
-
-
-def hash_of(document: Document) -> str:
-    """Of a configuration, whatever the order of its keys."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 def _always(event: Any) -> Callable[[], Any]:

@@ -10,9 +10,10 @@ import pytest
 from msgspec import Struct, field
 
 from deviceplugin.audit.around import Around
+from deviceplugin.audit.record import hash_of
 from deviceplugin.audit.section import AuditSection
 from deviceplugin.audit.segments import DIRECTORY
-from deviceplugin.audit.service import AuditPart, hash_of
+from deviceplugin.audit.service import AuditPart
 from deviceplugin.audit.verify import verify_log
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.inventory.store import InventoryStore
