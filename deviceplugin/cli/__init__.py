@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from deviceplugin.cli.audit import audit_commands
 from deviceplugin.cli.diagnosis import DIAGNOSIS
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
@@ -239,6 +240,7 @@ for _command in (
     *PRINTED,
     *DIAGNOSIS,
     provision,
+    audit_commands,
     scheduler_commands,
     simulate_command,
 ):

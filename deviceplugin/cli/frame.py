@@ -19,7 +19,7 @@ _GROUPS = (
     ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
     ("Its setup", ("runtime", "provision")),
     ("Diagnosis", ("diagnose", "support-bundle")),
-    ("Operators", ("cordon", "uncordon")),
+    ("Operators", ("cordon", "uncordon", "audit")),
     ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),
     ("Your shell", ("completion",)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deviceplugin.alerts import section as alerts
+from deviceplugin.audit import section as audit
 from deviceplugin.config.config import (
     LOG_FORMATS,
     LOG_LEVELS,
@@ -277,7 +278,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
         *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
-        *(enforcement, partitions, per_node),
+        *(enforcement, partitions, per_node, audit),
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)
@@ -290,6 +291,6 @@ OTHER_VARIABLES = ("config", "format")
 # daemon itself will have. A section with the vendor's own name is never taken.
 RESERVED = frozenset(
     {*CORE_SECTIONS, *SETTINGS, *NAMES, "version"}
-    | {"alerts", "audit", "cdi", "extender", "history", "kubelet", "labels"}
+    | {"alerts", "cdi", "extender", "history", "kubelet", "labels"}
     | {"logs", "placement", "resources", "tracing"}
 )

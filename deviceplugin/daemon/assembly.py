@@ -1,11 +1,12 @@
 """Which parts the daemon has, in which order, and what each is made with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin, Reloader
+from deviceplugin.daemon.audit import audit_part
 from deviceplugin.daemon.capabilities import CAPABILITIES
 from deviceplugin.daemon.core import Capability, Core, Start
 from deviceplugin.daemon.daemon import Daemon, Tables, use_all
@@ -107,8 +108,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
     telemetry = TelemetryPart(config, _around(start, health, sharing, generations))
     enforcement = _enforcement(start, health, sharing, telemetry)
     sources = partial(_sources, health, sharing, generations, enforcement)
-    allocator = Allocator(sources, sharing.forms.reserving)
-    _listen(allocator, kubelet, generations)
+    allocator = _allocator(sources, sharing, kubelet, generations)
     answers, listed = _answers(allocator, sharing, generations), sharing.retention.listed
     return Core(
         start=start,
@@ -120,6 +120,7 @@ def _core(start: Start, keeper: Keeper, metrics: DaemonMetrics) -> Core:
         kubelet=kubelet,
         telemetry=telemetry,
         alerts=_alerts(start, sharing, telemetry),
+        audit=audit_part(start, health, sharing, allocator),
         enforcement=enforcement,
         endpoints=EndpointsPart(kubelet, listed, answers, keeper, start.seed),
     )
@@ -130,10 +131,17 @@ def _show(health: HealthPart, sharing: SharingPart) -> None:
     health.show(Uses(sharing.ledger.held, lambda: listed.value, sharing.problems, sharing.kept))
 
 
-def _listen(allocator: Allocator, kubelet: KubeletPart, generations: Generations) -> None:
+def _allocator(
+    sources: Callable[[], Sources],
+    sharing: SharingPart,
+    kubelet: KubeletPart,
+    generations: Generations,
+) -> Allocator:
+    allocator = Allocator(sources, sharing.forms.reserving)
     allocator.listen("metrics", kubelet.metrics.allocated)
     allocator.listen("log", log_allocation)
     allocator.listen("placement", generations.allocated)
+    return allocator
 
 
 def _alerts(start: Start, sharing: SharingPart, telemetry: TelemetryPart) -> AlertsPart:

@@ -66,6 +66,10 @@ def _telemetry(core: Core) -> Part[Config]:
     return core.telemetry
 
 
+def _audit(core: Core) -> Part[Config]:
+    return core.audit
+
+
 def _alerts(core: Core) -> Part[Config]:
     return core.alerts
 
@@ -163,6 +167,7 @@ def dra_wiring(core: Core) -> "Wiring":
         api=InCluster(),
         forms=rules.forms,
         apis=rules.apis,
+        told=core.audit.claimed,
     )
 
 
@@ -205,6 +210,6 @@ async def _described(
 
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
-    *(_kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement, _alerts),
-    *(_page, _unsupported, _per_node),
+    *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
+    *(_alerts, _page, _unsupported, _per_node),
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from deviceplugin.alerts.service import AlertsPart
+from deviceplugin.audit.service import AuditPart
 from deviceplugin.config.config import Config
 from deviceplugin.config.reload import Origin
 from deviceplugin.daemon.generation import Generations
@@ -46,6 +47,7 @@ class Core(Struct, frozen=True, kw_only=True):
     kubelet: KubeletPart
     telemetry: TelemetryPart
     alerts: AlertsPart
+    audit: AuditPart
     enforcement: EnforcementPart
     endpoints: EndpointsPart
 

@@ -22,15 +22,6 @@ def _endpoint(_: Entry, report: Report) -> Outcome:
     return Outcome(bool(address), str(address) or "metrics_address is empty")
 
 
-def _audit(_: Entry, report: Report) -> Outcome:
-    """Allocations are lines of the level info."""
-    level = report.get("log_level")
-    if level is None:
-        return _INVALID
-    kept = level in ("debug", "info")
-    return Outcome(kept, f"log_level is {level}: " + ("allocations are" if kept else "none is"))
-
-
 def _limits(_: Entry, report: Report) -> Outcome:
     limits = report["host"]["limits"]
     if not limits:
@@ -90,7 +81,6 @@ HOLDS: Sequence[tuple[str, Callable[[Entry, Report], Outcome]]] = (
     ("monitoring.enabled", _endpoint),
     ("deployment.health_checks", _endpoint),
     ("deployment.resource_limits", _limits),
-    ("security.audit_logging", _audit),
     ("security.access_control", _account),
     ("security.encryption", _encryption),
     ("security.encryption.enabled", _encryption),

@@ -20,6 +20,9 @@ from deviceplugin.documents.told import (
     refused,
 )
 
+Kept = Annotated[
+    str, Meta(pattern=r"^[1-9][0-9]{0,5} ?[hdy]$", description="a time such as 24h, 90d or 7y")
+]
 Mechanism = Literal["memory_isolation", "compute_isolation", "network_isolation"]
 _DISKS = "a device plugin encrypts no disk: the volumes' storage class does"
 _WIRES = (
@@ -104,9 +107,8 @@ class Security(Told, frozen=True):
             "encryption": checked(
                 f"as a practice: GPU memory: held against confidential computing; {_DISKS}"
             ),
-            "audit_logging": checked(
-                "held against log_level: every allocation is a line of the level info (allocated);"
-                " the API server audits what people do"
+            "audit_logging": applied(
+                "the key audit.enabled, where it is not given; the API server audits what people do"
             ),
             "compliance": elsewhere("auditors judge it; docs/security.md says what is kept apart"),
         }
@@ -159,18 +161,18 @@ class Audit(Told, frozen=True):
 
     TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
         {
-            "enabled": ON,
-            "events": elsewhere(
-                "gpu_access: the daemon's log (allocated); the others happen inside containers,"
-                " where no device plugin looks"
+            "enabled": applied("the key audit.enabled, where it is not given"),
+            "events": applied(
+                "gpu_access: allocations, refusals and releases are records of the audit log; the"
+                " others happen inside containers, where no device plugin looks"
             ),
-            "retention": elsewhere("the log's storage keeps it"),
+            "retention": applied("the key audit.retention, where it is not given"),
         }
     )
 
     enabled: bool = True
     events: tuple[Literal["gpu_access", "memory_access", "compute_access", "data_access"], ...] = ()
-    retention: Time | None = None
+    retention: Kept | None = None
 
 
 class DataProtection(Told, frozen=True):

@@ -29,6 +29,7 @@ def _asked(raw: Raw, node_name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(isolation, Mapping) and isolation.get("enabled") is not False:
         yield "isolation", isolation.get("level", "hardware")
     yield from _runtimes(raw)
+    yield from _audit(raw)
     asked = {*_techniques(raw, "network_optimization")} & {"rdma", "gpu_direct"}
     if asked and _at(raw, "scheduling.proximity_to"):
         yield "scheduling.policy", "proximity"
@@ -42,6 +43,16 @@ def _edge(raw: Raw, node_name: str) -> Iterator[tuple[str, Any]]:
                 yield "scheduling.policy", policy
             if interface := node.get("network_interface"):
                 yield "scheduling.proximity_to", interface
+
+
+def _audit(raw: Raw) -> Iterator[tuple[str, Any]]:
+    audit = _at(raw, "data_protection.audit")
+    if isinstance(audit, Mapping) and audit.get("enabled") is not False:
+        yield "audit.enabled", True
+        if audit.get("retention") is not None:
+            yield "audit.retention", audit["retention"]
+    if _at(raw, "security.audit_logging") == "enabled":
+        yield "audit.enabled", True
 
 
 def _runtimes(raw: Raw) -> Iterator[tuple[str, Any]]:

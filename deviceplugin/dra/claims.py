@@ -1,7 +1,7 @@
 """What a ResourceClaim asks of a driver: read from its document and checked; pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -12,6 +12,8 @@ from deviceplugin.errors import DevicePluginError
 Document = Mapping[str, Any]
 UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")  # it stands in names of files
 MAX_RESULTS = 32  # of a claim, says the API
+# What became of a claim, who it is, and its devices: for whoever records that.
+Told = Callable[[str, Mapping[str, str], Sequence[str]], object]
 _SHARE = re.compile(r"[0-9a-fA-F-]{1,36}")
 
 
@@ -55,6 +57,10 @@ class Config(Struct, frozen=True, kw_only=True):
     def covers(self, request: str) -> bool:
         """Whether they are for a request; those for `main` are for its `main/sub` too."""
         return not self.requests or bool({request, request.partition("/")[0]} & self.requests)
+
+
+def nobody(_: str, __: Mapping[str, str], ___: Sequence[str]) -> None:
+    """Where nobody records it."""
 
 
 def is_that_claim(document: Document, ref: ClaimRef) -> bool:

@@ -214,6 +214,7 @@ class Driver:
             read_claim=lambda ref: read_claim(wiring.api, ref),
             know_holders=self._know_holders,
             now=wiring.now,
+            told=wiring.told,
         )
 
     async def _know_holders(self) -> None:

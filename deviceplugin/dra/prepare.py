@@ -55,7 +55,7 @@ class Claims:
         self._node, self._ledger, self._journal, self._files = node, ledger, journal, files
         self._entries: dict[str, Entry] = {}
         self._lock, self._tombstones = asyncio.Lock(), Tombstones()
-        self.reserves: Callable[[Device], bool] = _never  # held for claims while none has it
+        self.reserves: Callable[[Device], bool] = lambda _: False  # while none has it
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -122,6 +122,10 @@ class Claims:
         async with self._lock:
             await self._unprepare(ref.uid)
 
+    def refused(self, ref: ClaimRef, reason: str) -> None:
+        """The kubelet was told that the claim gets nothing."""
+        self._node.tell("refused", ref, (), reason=reason)
+
     async def reconcile(self) -> None:
         """Give back what claims hold that are not there any more: deleted while nobody told us."""
         for entry in list(self._entries.values()):
@@ -151,6 +155,7 @@ class Claims:
             await self._take_back(ref, before)
             raise ClaimError(f"claim {ref.text}: {error}") from error
         self._entries[ref.uid] = entry
+        self._node.tell("prepared", ref, [one.device for one in held.devices])
         log.info(
             "dra_prepared", claim=ref.text, uid=ref.uid, devices=[d.name for d in held.devices]
         )
@@ -247,6 +252,7 @@ class Claims:
             self._tombstones.lay(uid, known.pods, self._node.now())
             del self._entries[uid]
             self.hold()
+            self._node.tell("released", known.ref, [one.device for one in known.devices])
             log.info("dra_unprepared", claim=known.ref.text, uid=uid)
 
     async def _write_file(self, entry: Entry) -> None:
@@ -256,8 +262,8 @@ class Claims:
             own = share_edits(self._parts(entry))
             await asyncio.to_thread(self._files.write, entry.ref.uid, edits, own)
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}"
-            raise ClaimError(f"claim {entry.ref.text}: {reason}") from error
+            text = f"claim {entry.ref.text}: {error.filename}: {error.strerror}"
+            raise ClaimError(text) from error
 
     def _parts(self, entry: Entry) -> Iterator[tuple[Device, Shares, Counters]]:
         devices = self._node.devices()
@@ -291,7 +297,3 @@ class Claims:
             )
             for one in entry.devices
         )
-
-
-def _never(_: Device) -> bool:
-    return False

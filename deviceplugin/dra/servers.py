@@ -149,6 +149,8 @@ class DriverServers:
             answer = response.claims[claim.uid]
             devices, answer.error = await _answered(ref, self._claims.prepare(ref), ())
             answer.devices.extend(map(_device, devices))
+            if answer.error:
+                self._claims.refused(ref, answer.error)
         return response
 
     async def _unprepare(

@@ -1,11 +1,11 @@
 """What claims are prepared with, and what comes of it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from deviceplugin.dra.claims import ClaimRef
+from deviceplugin.dra.claims import ClaimRef, Told, nobody
 from deviceplugin.dra.shares import Shares
 from deviceplugin.model import Device, DeviceID
 
@@ -30,6 +30,12 @@ class Node(Struct, frozen=True, kw_only=True):
     read_claim: ReadClaim
     know_holders: Callable[[], Awaitable[None]]
     now: Callable[[], float]
+    told: Told = nobody
+
+    def tell(self, what: str, ref: ClaimRef, devices: Sequence[str], **more: str) -> None:
+        """What became of a claim, for whoever records it."""
+        who = {"namespace": ref.namespace, "claim": ref.name, "uid": ref.uid, **more}
+        self.told(what, who, devices)
 
 
 class PreparedDevice(Struct, frozen=True, kw_only=True):

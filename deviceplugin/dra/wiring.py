@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from deviceplugin.dra.claims import Told, nobody
 from deviceplugin.dra.names import is_for_machines, published
 from deviceplugin.dra.publisher import Requests
 from deviceplugin.dra.section import DraSection
@@ -68,6 +69,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = lambda: _NONE
     now: Callable[[], float] = time.monotonic
     ours: Callable[[Device], bool] = lambda _: False
+    told: Told = nobody
 
     def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:
         """The devices that claims may have: what the rules hide nobody has."""

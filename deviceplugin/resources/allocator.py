@@ -26,6 +26,7 @@ Entries = Sequence[AdvertisedDevice]
 Devices = Sequence[Device]
 Reserving = Callable[[Resource, Entries], AbstractAsyncContextManager[None]]
 Listener = Callable[[Allocation], object]
+RefusalListener = Callable[[Request, AllocationError], object]
 
 
 class Sources(Struct, frozen=True, kw_only=True):
@@ -48,10 +49,16 @@ class Allocator:
     def __init__(self, sources: Callable[[], Sources], reserving: Reserving) -> None:
         self._sources, self._reserving = sources, reserving
         self._listeners: list[Listener] = []
+        self._refusal_listeners: list[RefusalListener] = []
 
     def listen(self, name: str, listener: Listener) -> None:
         """Give every allocation from here on to `listener`, by `name` in the log if it fails."""
         self._listeners.append(guarded(f"allocation listener {name}", listener, _nothing))
+
+    def listen_to_refusals(self, name: str, listener: RefusalListener) -> None:
+        """Give every refusal from here on to `listener`, by `name` in the log if it fails."""
+        called = f"refusal listener {name}"
+        self._refusal_listeners.append(guarded(called, listener, _nothing_refused))
 
     async def allocate(self, request: Request, encode: Callable[[ContainerEdits], T]) -> T:
         """What `encode` makes of the edits of a container that gets the ids of `request`.
@@ -59,6 +66,14 @@ class Allocator:
         Raises AllocationError, also in place of whatever a vendor or `encode` raises as one of our
         errors; then the ids are as free as they were.
         """
+        try:
+            return await self._allocate(request, encode)
+        except AllocationError as error:
+            for listener in self._refusal_listeners:
+                listener(request, error)
+            raise
+
+    async def _allocate(self, request: Request, encode: Callable[[ContainerEdits], T]) -> T:
         name, sources = request.resource.name, self._sources()
         entries = select(name, request.entries, request.ids)
         try:
@@ -89,3 +104,7 @@ def log_allocation(allocation: Allocation) -> None:
 
 def _nothing(_: Allocation) -> None:
     """Instead of a listener that raised."""
+
+
+def _nothing_refused(_: Request, __: AllocationError) -> None:
+    """As above."""

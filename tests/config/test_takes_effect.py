@@ -188,6 +188,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "dra.vendors": ["nvidia"],
         "dra.handover": True,
         "dra.gates": ["DRAPartitionableDevices"],
+        "audit.enabled": True,
         "enforcement.memory": "cgroup",
         "enforcement.minimum": True,
         "enforcement.failure": "warn",
@@ -381,6 +382,10 @@ CHANGES = {
     "partitioning.layout": changed("partitioning.layout", "b", FILED),
     "partitioning.labels": changed("partitioning.labels", True, FILED),
     "page.enabled": ({}, {"page": {"enabled": False}}),
+    "audit.retention": (
+        {"audit": {"enabled": True}},
+        {"audit": {"enabled": True, "retention": "7y"}},
+    ),
     "monitoring.enabled": ({}, {"monitoring": {"enabled": True}}),
     "monitoring.system": changed("monitoring.system", "other", WATCHED),
     "monitoring.metrics": changed("monitoring.metrics", ["temperature"], WATCHED),

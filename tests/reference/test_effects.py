@@ -90,6 +90,18 @@ def test_the_daemons_own_keys_win_over_documents(tmp_path: Path) -> None:
     assert effective(config)["scheduling"]["policy"] == "spread"
 
 
+def test_the_audit_of_a_document_is_that_of_the_node() -> None:
+    assert given("8.2.1", allowed=True)["audit"] == {"enabled": True, "retention": "7y"}
+    assert given("11.1.1", allowed=True)["audit"] == {"enabled": True, "retention": "1y"}
+    assert given("8.1.1", allowed=True)["audit"]["enabled"] is False
+
+
+def test_an_audit_that_is_off_records_nothing(tmp_path: Path) -> None:
+    text = "data_protection: {audit: {enabled: false, retention: 7y}}"
+    shown = effective(load({"config": written(tmp_path, text)})[0])
+    assert shown["audit"] == {"enabled": False, "retention": "1y"}
+
+
 def test_a_section_that_is_off_asks_for_nothing(tmp_path: Path) -> None:
     text = "security: {isolation: {enabled: false, level: hardware}}\nrealtime: {enabled: false}"
     shown = effective(load({"config": written(tmp_path, text)})[0])
@@ -177,7 +189,6 @@ def told(block: str, key: str) -> tuple[bool | None, str]:
         ("5.1.2", "gpu_nodes[1].memory_per_gpu", True, "nvidia.com/gpu"),
         ("11.1.1", "deployment.resource_limits", False, "memory: yes, cpu: no"),
         ("11.1.1", "deployment.health_checks", True, "127.0.0.1:9440"),
-        ("11.1.1", "security.audit_logging", True, "log_level is info: allocations are"),
         (
             "11.1.1",
             "security.access_control",

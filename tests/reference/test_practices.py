@@ -96,13 +96,6 @@ def test_mechanisms_of_isolation_show_ecc_and_what_no_driver_tells() -> None:
     )
 
 
-def test_a_log_without_allocations_audits_none(tmp_path: Path) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_text("log_level: warning\nsecurity: {audit_logging: enabled}")
-    (one,) = rows(verdicts({}, str(path), REPORT), "security.audit_logging")
-    assert (one["met"], one["measured"]) == (False, "log_level is warning: none is")
-
-
 def test_the_bandwidth_that_the_driver_tells_counts_before_the_data_sheet() -> None:
     told = A100 | {"attributes": {"memory_bandwidth": "800 GB/s"}}
     shown = verdicts({}, str(BLOCKS / "1.3.1.yaml"), REPORT | {"devices": [told]})

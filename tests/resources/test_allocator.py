@@ -139,6 +139,22 @@ async def test_an_answer_that_cannot_be_sent_holds_nothing() -> None:
     assert heard == []
 
 
+async def test_every_refusal_is_given_to_those_who_listen_to_refusals() -> None:
+    desk, told = Desk(VendorError("broken")), list[tuple[Request, AllocationError]]()
+
+    def broken(_: Request, __: AllocationError) -> None:
+        raise RuntimeError("a listener")
+
+    desk.allocator.listen_to_refusals("broken", broken)
+    desk.allocator.listen_to_refusals("test", lambda *refusal: told.append(refusal))
+    unknown = Request(RESOURCE, ENTRIES, ["c"])
+    for request in (BOTH, unknown):
+        with pytest.raises(AllocationError):
+            await desk.allocator.allocate(request, desk.encode)
+    assert [request for request, _ in told] == [BOTH, unknown]
+    assert [error.refusal for _, error in told] == [Refusal.FAILED, Refusal.UNKNOWN]
+
+
 async def test_an_unknown_id_reserves_nothing() -> None:
     desk = Desk()
     with pytest.raises(AllocationError) as refused:

@@ -1,0 +1,1 @@
+"""The audit log: what was done with the node's devices, in a chain that shows edits and cuts."""
