@@ -156,9 +156,8 @@ class Claims:
             raise ClaimError(f"claim {ref.text}: {error}") from error
         self._entries[ref.uid] = entry
         self._node.tell("prepared", ref, [one.device for one in held.devices])
-        log.info(
-            "dra_prepared", claim=ref.text, uid=ref.uid, devices=[d.name for d in held.devices]
-        )
+        names_given = [one.name for one in held.devices]
+        log.info("dra_prepared", claim=ref.text, uid=ref.uid, devices=names_given)
         return entry
 
     def _take(self, ref: ClaimRef, results: Iterable[Result]) -> Entry:

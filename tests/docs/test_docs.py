@@ -68,9 +68,9 @@ def test_links_lead_somewhere(document: Path) -> None:
 @by_name
 def test_commands_and_targets_that_are_shown_exist(document: Path) -> None:
     text = document.read_text()
-    targets = set(re.findall(r"(?m)^(\w+):", text_of("Makefile")))
-    assert set(re.findall(r"`make (\w+)", text)) <= targets
-    shown = re.findall(r"(?m)(?:^|`)(?:\.venv/bin/)?deviceplugin (\w+)", text)
+    targets = set(re.findall(r"(?m)^([\w-]+):", text_of("Makefile")))
+    assert set(re.findall(r"`make ([\w-]+)", text)) <= targets
+    shown = re.findall(r"(?m)(?:^|`)(?:\.venv/bin/)?deviceplugin ([\w-]+)", text)
     assert set(shown) <= set(cli.commands)
 
 

@@ -23,6 +23,7 @@ from deviceplugin.vendors.amd.kfd import (
 from deviceplugin.vendors.intel import memory as intel_memory
 from deviceplugin.vendors.intel.reader import parse_regions
 from deviceplugin.vendors.nvidia.mig import parse_mig_minors, suffix_of
+from deviceplugin.vendors.nvidia.platforms import parse_csv
 from deviceplugin.vendors.nvidia.vgpu_host import parse_types, resource_of
 from tests.fuzz.surface import Surface, is_line, text_of
 
@@ -155,6 +156,10 @@ def nvidia(data: bytes) -> None:
         assert not re.search(r"\s", resource_of(name))
     suffix = suffix_of(text)
     assert suffix == "" or (suffix[0] in "+-" and is_line(suffix))
+    for kind, path in parse_csv(text):
+        assert path.startswith("/dev/") == (kind == "dev")
+        assert is_line(path)
+        assert ".." not in path.split("/")
 
 
 BIND = (
@@ -209,7 +214,18 @@ SURFACES = {
             b"config 1\ngpu0/gi1/access 12",
             b"ID : vGPU Name\n1147 : NVIDIA L40S-1Q",
             b"MIG 1g.5gb+me",
+            b"dev, /dev/nvmap\nlib, /usr/lib/libcuda.so.1\nsym, /etc/x\ndir, /lib/firmware",
         ),
-        words=(b"gpu0/gi1/access ", b" : ", b"gb+", b"\n", b"\x85", *NUMBERS),
+        words=(
+            b"dev, ",
+            b"lib, /",
+            b"/../",
+            b"gpu0/gi1/access ",
+            b" : ",
+            b"gb+",
+            b"\n",
+            b"\x85",
+            *NUMBERS,
+        ),
     ),
 }
