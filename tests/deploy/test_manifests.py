@@ -95,7 +95,8 @@ def test_the_pod_has_no_privilege(pod: Any, container: Any) -> None:
     }
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
-    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"}
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+    assert pod["serviceAccountName"] == "default"
 
 
 def test_the_pod_is_scheduled_before_and_beside_everything(pod: Any, daemonset: Any) -> None:

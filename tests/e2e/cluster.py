@@ -101,6 +101,29 @@ class ClusterNode(Struct, frozen=True):
         """What `deviceplugin …` prints in the daemon's container."""
         return kubectl("exec", "-n", NAMESPACE, self.ready_daemon(), "--", NAME, *command)
 
+    def config(self) -> str:
+        """The daemon's configuration, as its ConfigMap has it."""
+        found = json.loads(kubectl("get", "configmap", NAME, "-n", NAMESPACE, "-o", "json"))
+        return str(found["data"]["config.yaml"])
+
+    def configure(self, text: str) -> None:
+        """Another configuration, in a daemon that is started again: the kubelet takes a minute to
+        change a mounted ConfigMap. Nothing happens if it is the one that the daemon has."""
+        if self.config() == text:
+            return
+        patch = json.dumps({"data": {"config.yaml": text}})
+        kubectl("patch", "configmap", NAME, "-n", NAMESPACE, "--type=merge", "-p", patch)
+        before = self.ready_daemon()
+        kubectl("delete", "pod", "-n", NAMESPACE, before, "--wait=true")
+        until(lambda: self.ready_daemon() not in ("", before), "another daemon is ready")
+        until(self.agrees, "capacity is what the daemon lists")
+
+    def agrees(self) -> bool:
+        """Whether the node's capacity is what the daemon lists now."""
+        report = json.loads(self.daemon("discover", "--format", "json"))
+        listed = {name: len(entries) for name, entries in report["resources"].items() if entries}
+        return self.resources("capacity") == listed
+
     def registrations(self, resource: str) -> int:
         """How often the daemon that runs now registered a resource."""
         lines = kubectl("logs", "-n", NAMESPACE, self.ready_daemon()).splitlines()

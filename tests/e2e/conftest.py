@@ -17,18 +17,29 @@ _NEEDED = {
 
 
 @pytest.fixture(scope="session")
-def cluster_node() -> Iterator[ClusterNode]:
-    """The node that E2E_NODE names, with deploy/ applied to it alone, and removed at the end."""
+def named_node() -> ClusterNode:
+    """The node that E2E_NODE names."""
     for name, reason in _NEEDED.items():
         if not os.environ.get(name):
             pytest.skip(reason)
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on PATH")
+    return ClusterNode(os.environ["E2E_NODE"], os.environ.get("E2E_POD_IMAGE", "busybox:1.37"))
+
+
+def skip_if_taken() -> None:
+    """Skips where the cluster has the daemon already."""
     if kubectl("get", "daemonset", NAME, "-n", NAMESPACE, "--ignore-not-found"):
         pytest.skip(
             f"the cluster has a daemonset {NAMESPACE}/{NAME}, which the tests would replace"
         )
-    node = ClusterNode(os.environ["E2E_NODE"], os.environ.get("E2E_POD_IMAGE", "busybox:1.37"))
+
+
+@pytest.fixture(scope="session")
+def cluster_node(named_node: ClusterNode) -> Iterator[ClusterNode]:
+    """The node with deploy/ applied to it alone, and removed at the end."""
+    skip_if_taken()
+    node = named_node
     applied = yaml.safe_dump_all(manifests(os.environ["E2E_IMAGE"], node.name))
     kubectl("apply", "-f", "-", text=applied)
     try:
