@@ -116,13 +116,16 @@ class ClusterNode(Struct, frozen=True):
         before = self.ready_daemon()
         kubectl("delete", "pod", "-n", NAMESPACE, before, "--wait=true")
         until(lambda: self.ready_daemon() not in ("", before), "another daemon is ready")
-        until(self.agrees, "capacity is what the daemon lists")
+        until(self.agrees, "all that the daemon lists can be allocated")
 
     def agrees(self) -> bool:
-        """Whether the node's capacity is what the daemon lists now."""
+        """Whether what the daemon lists can be allocated; capacity that is gone stays 5 minutes."""
         report = json.loads(self.daemon("discover", "--format", "json"))
-        listed = {name: len(entries) for name, entries in report["resources"].items() if entries}
-        return self.resources("capacity") == listed
+        healthy = {
+            name: sum(entry["health"] == "Healthy" for entry in entries)
+            for name, entries in report["resources"].items()
+        }
+        return self.resources("allocatable") == {n: c for n, c in healthy.items() if c}
 
     def registrations(self, resource: str) -> int:
         """How often the daemon that runs now registered a resource."""
