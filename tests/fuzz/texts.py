@@ -156,8 +156,8 @@ def nvidia(data: bytes) -> None:
         assert not re.search(r"\s", resource_of(name))
     suffix = suffix_of(text)
     assert suffix == "" or (suffix[0] in "+-" and is_line(suffix))
-    for kind, path in parse_csv(text):
-        assert path.startswith("/dev/") == (kind == "dev")
+    for sort, path in parse_csv(text):
+        assert path.startswith("/dev/") == (sort == "dev")
         assert is_line(path)
         assert ".." not in path.split("/")
 
