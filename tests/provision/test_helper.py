@@ -10,6 +10,7 @@ import pytest
 
 from deviceplugin.config.schema import decode_sections
 from deviceplugin.host import Host
+from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.provision.helper import Around, Helper
 from deviceplugin.provision.owners import read_owners
 from deviceplugin.provision.protocol import (
@@ -146,7 +147,7 @@ def socket_dir(short_dir: Path) -> Iterator[Path]:
     stop, one = Event(), helper(short_dir)
     thread = Thread(target=serve, args=(short_dir / "state", one.answer, stop))
     thread.start()
-    while not (short_dir / "state" / FILE).is_socket():
+    while not is_listening(short_dir / "state" / FILE):
         thread.join(0.01)
     yield short_dir / "state"
     stop.set()
