@@ -51,10 +51,11 @@ class Node:
 
 @pytest.fixture
 def node() -> Iterator[Node]:
+    others = {*threading.enumerate()}  # another test's server may be there, and stay
     node = Node()
     yield node
     node.server.close()
-    for thread in threading.enumerate():
+    for thread in {*threading.enumerate()} - others:
         if thread.name.startswith("http"):
             thread.join(WAIT_S)
 
