@@ -15,10 +15,11 @@ from deviceplugin.dra.gates import ON_SINCE
 from deviceplugin.dra.names import driver_of
 from deviceplugin.dra.report import dra_document
 from deviceplugin.dra.section import dra_section
-from deviceplugin.dra.wiring import InCluster, Wiring
+from deviceplugin.dra.wiring import Wiring
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.kubernetes.api import InCluster
 from deviceplugin.model import Device, DeviceID
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.plan import sharing_of

@@ -155,7 +155,8 @@ def _per_node(core: Core) -> Part[Config]:
 
 def dra_wiring(core: Core) -> "Wiring":
     """What DRA works with, made where it is on."""
-    from deviceplugin.dra.wiring import InCluster, Wiring  # noqa: PLC0415  # where it is on
+    from deviceplugin.dra.wiring import Wiring  # noqa: PLC0415  # where it is on
+    from deviceplugin.kubernetes.api import InCluster  # noqa: PLC0415
 
     generations, rules = core.generations, _Rules(core.sharing)
     return Wiring(

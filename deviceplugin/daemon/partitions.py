@@ -7,8 +7,8 @@ from functools import partial
 
 from deviceplugin.config.layouts import read_layouts
 from deviceplugin.daemon.core import Core
-from deviceplugin.dra.wiring import InCluster
 from deviceplugin.errors import ConfigError
+from deviceplugin.kubernetes.api import InCluster
 from deviceplugin.provision.node_labels import LABELS, NodeLabels
 from deviceplugin.provision.protocol import FILE
 from deviceplugin.provision.section import Layout, PartitioningSection

@@ -19,10 +19,11 @@ from deviceplugin.dra.prepare import Claims
 from deviceplugin.dra.publisher import Publisher, read_claim
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.servers import DriverServers, sockets_of
+from deviceplugin.dra.settings import OfNode
 from deviceplugin.dra.shares import Shares, shares_of
 from deviceplugin.dra.slices import Offered, Pool, SlicePlan, plan_slices
 from deviceplugin.dra.surroundings import Node
-from deviceplugin.dra.wiring import OfNode, Wiring
+from deviceplugin.dra.wiring import Wiring
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id

@@ -7,8 +7,9 @@ import threading
 from deviceplugin.dra.driver import Driver
 from deviceplugin.dra.names import driver_of
 from deviceplugin.dra.section import DraSection
+from deviceplugin.dra.settings import OfNode
 from deviceplugin.dra.watch import SliceWatch
-from deviceplugin.dra.wiring import OfNode, Wiring
+from deviceplugin.dra.wiring import Wiring
 
 RECONCILE_S = 600.0
 HELD_S = 1.0  # who holds what by the device plugin is followed at most so often

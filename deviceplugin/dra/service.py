@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from deviceplugin.dra.section import dra_section
+from deviceplugin.dra.settings import OfNode
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.runtime.control import ControlError
 from deviceplugin.runtime.part import Operation, Part, Reply, Sectioned
@@ -32,28 +33,8 @@ class DraRequest(Section, frozen=True):
     release: str = ""
 
 
-class DraConfig(Sectioned, Protocol):
+class DraConfig(Sectioned, OfNode, Protocol):
     """A configuration with the daemon's directories and the node's name."""
-
-    @property
-    def node_name(self) -> str:
-        """In Kubernetes."""
-
-    @property
-    def host_root(self) -> Path:
-        """Where the host's files are."""
-
-    @property
-    def kubelet_dir(self) -> Path:
-        """The kubelet's."""
-
-    @property
-    def cdi_dir(self) -> Path:
-        """Of CDI files."""
-
-    @property
-    def state_dir(self) -> Path:
-        """Ours."""
 
 
 class DraPart(Part[DraConfig]):

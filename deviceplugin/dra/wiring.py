@@ -1,10 +1,9 @@
 """What the drivers of a node work with."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
@@ -13,7 +12,6 @@ from deviceplugin.dra.names import is_for_machines, published
 from deviceplugin.dra.publisher import Requests
 from deviceplugin.dra.section import DraSection
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.kubernetes.api import JSON, Api, in_cluster
 from deviceplugin.model import Device, DeviceID, Inventory
 from deviceplugin.resources.ledger import Ledger, UsageSource
 from deviceplugin.resources.section import DRA, Offer
@@ -23,30 +21,6 @@ from deviceplugin.vendor.partitions import PartitionedGpu
 _NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
 # The forms in which the rules offer each device, none for one that they hide.
 Forms = Mapping[DeviceID, Sequence[Offer]]
-
-
-class OfNode(Protocol):
-    """The settings of the daemon that are needed here."""
-
-    @property
-    def node_name(self) -> str:
-        """In Kubernetes."""
-
-    @property
-    def host_root(self) -> Path:
-        """Where the host's files are."""
-
-    @property
-    def kubelet_dir(self) -> Path:
-        """The kubelet's."""
-
-    @property
-    def cdi_dir(self) -> Path:
-        """Of CDI files."""
-
-    @property
-    def state_dir(self) -> Path:
-        """Ours."""
 
 
 class Wiring(Struct, frozen=True, kw_only=True):
@@ -88,18 +62,3 @@ class Wiring(Struct, frozen=True, kw_only=True):
             for device in inventory.devices.values()
             if (device.id in forms or device.id in cuttable) and DRA in apis.get(device.id, {DRA})
         ]
-
-
-class InCluster:
-    """The API server of the cluster in whose pod this runs; whether there is one is known when
-    something is asked."""
-
-    def request(
-        self, method: str, path: str, body: dict[str, Any] | None = None, kind: str = JSON
-    ) -> dict[str, Any]:
-        """The answer's document; raises ApiError."""
-        return Api(in_cluster()).request(method, path, body, kind)
-
-    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
-        """The lines of a watch; raises ApiError."""
-        return Api(in_cluster()).lines(path, quiet_s)

@@ -112,3 +112,18 @@ class Api:
             return answer.status, answer.read(MAX_ANSWER_BYTES)
         finally:
             connection.close()
+
+
+class InCluster:
+    """The API server of the cluster in whose pod this runs; whether there is one is known when
+    something is asked."""
+
+    def request(
+        self, method: str, path: str, body: Document | None = None, kind: str = JSON
+    ) -> Document:
+        """The answer's document; raises ApiError."""
+        return Api(in_cluster()).request(method, path, body, kind)
+
+    def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
+        """The lines of a watch; raises ApiError."""
+        return Api(in_cluster()).lines(path, quiet_s)
