@@ -1102,16 +1102,14 @@ class PanicsAtSeveralRequests(Plugin):
 
 @defect(63, 63, timeout_s=VAIN_S)
 class EndsWithoutPodResources(Plugin):
-    async def run(self) -> None:
-        await asyncio.gather(super().run(), self._watch())
+    """Looks when it is asked: a look in between may come after the socket is back."""
 
-    async def _watch(self) -> None:
-        path = self.directory.parent / "pod-resources" / "kubelet.sock"
-        while not is_listening(path):
-            await asyncio.sleep(POLL_S)
-        while is_listening(path) or not is_listening(self.kubelet):
-            await asyncio.sleep(POLL_S)
-        die(1, "nobody tells what pods hold")
+    async def Allocate(
+        self, request: pluginapi.AllocateRequest, context: Context
+    ) -> pluginapi.AllocateResponse:
+        if not is_listening(self.directory.parent / "pod-resources" / "kubelet.sock"):
+            die(1, "nobody tells what pods hold")
+        return await super().Allocate(request, context)
 
 
 @defect(8, 8)
