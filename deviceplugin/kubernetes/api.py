@@ -4,52 +4,46 @@ import contextlib
 import http.client
 import json
 import os
-import ssl
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
-from deviceplugin.errors import DevicePluginError
+from deviceplugin.kubernetes.access import Access, ApiError
 from deviceplugin.names import one_line
+
+__all__ = [
+    "JSON",
+    "MERGE",
+    "STRATEGIC",
+    "Access",
+    "Api",
+    "ApiError",
+    "Document",
+    "InCluster",
+    "in_cluster",
+]
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 8 << 20  # a Node lists its images
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON = "application/json"
 Document = dict[str, Any]
 
 
-class ApiError(DevicePluginError):
-    """The API server did not do it; `status` is its HTTP status, 0 where it gave none."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        self.status = status
-        super().__init__(text)
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self.status in (0, 409, 429) or self.status >= 500
-
-
-class Access(Struct, frozen=True, kw_only=True):
-    """Where the API server is, and the files of the service account."""
-
-    host: str
-    port: int
-    account: Path = ACCOUNT
-
-
 def in_cluster(environ: Mapping[str, str] = os.environ) -> Access:
-    """What the kubelet tells each pod; raises ApiError outside a pod."""
+    """What the kubelet tells each pod, or else $KUBECONFIG; raises ApiError without both."""
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT")
-    if not host or not (port or "").isdecimal():
-        raise ApiError("no API server is known: KUBERNETES_SERVICE_HOST and _PORT are not set")
-    return Access(host=host, port=int(port or 0))
+    if host and (port or "").isdecimal():
+        return Access(host=host, port=int(port or 0))
+    if path := environ.get("KUBECONFIG"):
+        from deviceplugin.kubernetes.kubeconfig import (  # noqa: PLC0415  # in no pod
+            read_kubeconfig,
+        )
+
+        return read_kubeconfig(path)
+    raise ApiError(
+        "no API server is known: neither KUBERNETES_SERVICE_HOST and _PORT are set nor KUBECONFIG"
+    )
 
 
 class Api:
@@ -92,13 +86,12 @@ class Api:
             raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
 
     def _connect(self, timeout_s: float) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
-        account = self._access.account
-        token = (account / "token").read_text().strip()
-        context = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        token, context = self._access.proofs()
         connection = http.client.HTTPSConnection(
             self._access.host, self._access.port, timeout=timeout_s, context=context
         )
-        return connection, {"Authorization": f"Bearer {token}", "Accept": JSON}
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        return connection, {**bearer, "Accept": JSON}
 
     def _exchange(
         self, method: str, path: str, body: Document | None, kind: str
@@ -115,8 +108,8 @@ class Api:
 
 
 class InCluster:
-    """The API server of the cluster in whose pod this runs; whether there is one is known when
-    something is asked."""
+    """The API server of the cluster in whose pod this runs, or of $KUBECONFIG; whether there is
+    one is known when something is asked."""
 
     def request(
         self, method: str, path: str, body: Document | None = None, kind: str = JSON
