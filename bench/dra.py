@@ -4,31 +4,26 @@ In one process, with the stubs of the kubelet and the API server.
 """
 
 import asyncio
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from msgspec.structs import replace
 
+from bench.apiserver import api_server
+from bench.nodes import SHIPPED
 from deviceplugin.dra.slices import Offered
 from deviceplugin.testing.dra import ClaimName
 from tests.dra.simulated import Simulated, simulated, until
 from tests.dra.test_partitions import a_gpu, offers, plan
+from tests.rig import nvidia_node, rig_below
 
 PLANS, CALLS, RESTARTS = 200, 200, 20
-_MEMORY = """
-import deviceplugin.daemon.assembly, deviceplugin.run
-def rss():
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-before = rss()
-import deviceplugin.dra.node, ssl
-ssl.create_default_context()
-print(f"{rss() - before:.1f} MiB")
-"""
+RESOURCES = 4
+SETTLE_S = 10.0  # gRPC's threads come to rest
+CLAIMS = "dra: {enabled: true, handover: true}"
 
 
 def main() -> None:
@@ -36,8 +31,7 @@ def main() -> None:
     print(f"8 GPUs x 7 places planned: {_planned(1)}")  # the profile of seven
     print(f"8 GPUs, whole and in all 25 places, planned: {_planned(None)}")
     asyncio.run(_served())
-    found = subprocess.run([sys.executable, "-c", _MEMORY], capture_output=True, check=True)
-    print(f"modules of DRA and TLS beside a daemon without: {found.stdout.decode().strip()}")
+    asyncio.run(_memory())
 
 
 def _planned(profiles: int | None) -> str:
@@ -86,6 +80,28 @@ async def _wiped(node: Simulated) -> float:
     async with node.registered():
         await until(lambda: len(node.api.devices) == len(node.store.current.devices))
         return time.perf_counter() - began
+
+
+async def _memory() -> None:
+    """Two daemons of 8 GPUs, one with claims: resident memory after a rest."""
+    without = "dra: {enabled: false}"
+    await _resident(without)  # the first may compile its modules
+    off, on = await _resident(without), await _resident(CLAIMS)
+    print(f"resident memory: {off:.1f} MiB, with DRA {on:.1f} MiB: {on - off:.1f} MiB more")
+
+
+async def _resident(config: str) -> float:
+    """MiB of a daemon that has published what it should."""
+    with tempfile.TemporaryDirectory(prefix="b") as root, api_server(Path(root)) as (api, path):
+        async with rig_below(Path(root)) as rig:
+            nvidia_node(rig)
+            await rig.stub.start()
+            daemon = rig.start("--config", str(rig.config(config)), **SHIPPED, KUBECONFIG=path)
+            await rig.stub.wait_for(lambda: len(rig.stub.allocatable()) == RESOURCES, timeout_s=60)
+            if config == CLAIMS:
+                await until(lambda: bool(api.devices))
+            await asyncio.sleep(SETTLE_S)
+            return float(psutil.Process(daemon.pid).memory_info().rss) / (1 << 20)
 
 
 def _text(times: Sequence[float]) -> str:

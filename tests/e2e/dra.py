@@ -14,6 +14,9 @@ from tests.e2e.cluster import ROOT, ClusterNode, KubectlError, Object, kubectl, 
 _CONFIG = """
 dra: {enabled: true, handover: true}
 nvidia: {device_list_strategy: [cdi-cri]}
+rules:
+- match: {vendor: nvidia, index: [5]}  # where the node has so many, one that claims share
+  offers: [{memory: {unit: 1GiB}}]
 """
 
 
