@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/*.proto)
 
 FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
-WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 
 .PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
 
