@@ -8,6 +8,7 @@ ends alive.
 import asyncio
 import json
 import os
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -24,6 +25,10 @@ MOST = 200
 START_STEP = 1 if os.environ.get("FAULTS_ALL") else 6
 
 
+# Of each file one at most, since its name follows from the file's.
+LEFT = re.compile(r"\.[\w-]+\.json\.new")
+
+
 def at(node: Node, number: int, calls: Call = CHANGING | SOCKETS | Call.STAT) -> Point:
     """The call of this number that is about anything below the node."""
     return Point(calls, f"{node.rig.root}/", skip=number, times=1)
@@ -38,8 +43,8 @@ def assert_files_are_whole(node: Node) -> None:
     for directory in (node.rig.state_dir, node.rig.cdi_dir):
         for path in directory.glob("*.json"):
             json.loads(path.read_text())
-        names = [path.name for path in directory.glob(".*")]
-        assert len(names) <= len(list(directory.glob("*.json"))) + 1, names
+        left = [path.name for path in directory.glob(".*")]
+        assert all(LEFT.fullmatch(name) for name in left), left
     for daemon in node.rig.daemons:
         events = {event["event"] for event in daemon.events()}
         assert not events & {"state_file_damaged", "state_ignored", "task_failed"}, events
