@@ -26,7 +26,7 @@ START_STEP = 1 if os.environ.get("FAULTS_ALL") else 6
 
 
 # Of each file one at most, since its name follows from the file's.
-LEFT = re.compile(r"\.[\w-]+\.json\.new")
+LEFT = re.compile(r"\.[\w.-]+\.json\.new")
 
 
 def at(node: Node, number: int, calls: Call = CHANGING | SOCKETS | Call.STAT) -> Point:
