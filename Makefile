@@ -59,6 +59,7 @@ coverage: $(VENV)/.installed
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell *.md docs deploy deviceplugin examples bench .github
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) protos
