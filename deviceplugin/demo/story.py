@@ -16,11 +16,19 @@ from msgspec.structs import replace
 from deviceplugin.config.config import Config, address_text
 from deviceplugin.daemon.assembly import assemble
 from deviceplugin.daemon.core import Start
+from deviceplugin.demo.picture import picture
 from deviceplugin.demo.scenario import Scenario, Step
+from deviceplugin.runtime.control import ask_daemon
 from deviceplugin.runtime.tables import table
 from deviceplugin.testing.kubelet import KubeletStub
 
 WAIT_S = 60.0
+NEXT = """
+What to do next:
+  deviceplugin demo --keep             the same node, left running, with its page
+  deviceplugin demo --scenario amd     other nodes: nvidia, amd, intel, partitions
+  deviceplugin discover                this machine's own GPUs
+  docs/start.md                        from here to a pod with a GPU, in five minutes"""
 
 
 async def run_demo(scenario: Scenario, *, keep: bool) -> None:
@@ -41,6 +49,7 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
         task = asyncio.create_task(assemble(start).run())
         stack.push_async_callback(_stop, task)
         await _registration(stub, scenario)
+        await _drawing(config)
         await _allocation(stub, "trainer", scenario.request)
         for step in node.steps:
             await _step(stub, step)
@@ -50,6 +59,7 @@ async def run_demo(scenario: Scenario, *, keep: bool) -> None:
         if keep:
             await _wait_for_ctrl_c(config)
     _say("Done: the daemon ended its streams and removed its sockets.")
+    click.echo(NEXT)
 
 
 def _free_port() -> int:
@@ -80,6 +90,12 @@ async def _registration(stub: KubeletStub, scenario: Scenario) -> None:
 
 def _complete(stub: KubeletStub, scenario: Scenario) -> bool:
     return scenario.capacity.items() <= stub.allocatable().items()
+
+
+async def _drawing(config: Config) -> None:
+    status = await asyncio.to_thread(ask_daemon, config.state_dir, {"operation": "status"})
+    _say("The node, as the daemon sees it:")
+    click.echo(picture(status))
 
 
 async def _allocation(stub: KubeletStub, pod: str, request: Mapping[str, int]) -> None:
