@@ -82,7 +82,7 @@ class Api:
                     raise ApiError(f"{where}: {answer.status}", answer.status)
                 while line := answer.readline(MAX_ANSWER_BYTES):
                     yield line
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
 
     def _connect(self, timeout_s: float) -> tuple[http.client.HTTPSConnection, dict[str, str]]:

@@ -21,6 +21,12 @@ _USER = {
     *("token", "tokenFile", "extensions"),
     *("client-certificate", "client-certificate-data", "client-key", "client-key-data"),
 }
+_WHY_NOT = {
+    "exec": "no program is run for credentials",
+    "auth-provider": "no program is run for credentials",
+    "insecure-skip-tls-verify": "the server's certificate is always verified",
+    "proxy-url": "no proxy is used",
+}
 Document = Mapping[str, Any]
 
 
@@ -29,8 +35,12 @@ def read_kubeconfig(path: str) -> Access:
     import yaml  # noqa: PLC0415  # in a pod there is no such file
 
     try:
-        document = yaml.safe_load(read_regular(path, MAX_BYTES))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        document = yaml.safe_load(_whole(Path(path)))
+    except yaml.YAMLError as error:  # its text has lines of the file, which may be a token
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ApiError(one_line(f"{VARIABLE}: {path}: it is not YAML{line}")) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ApiError(one_line(f"{VARIABLE}: {path}: {error}")) from error
     if not isinstance(document, dict):
         raise _wrong("kind", type(document).__name__, "a file of the kind Config")
@@ -43,14 +53,19 @@ def _access(document: Document, directory: Path) -> Access:
     user = _named(document, "users", "user", context.get("user"))
     _known("cluster", cluster, _CLUSTER)
     _known("user", user, _USER)
-    server = urlsplit(_text(cluster, "server"))
-    if server.scheme != "https" or not server.hostname or server.path.strip("/"):
-        raise _wrong("server", cluster.get("server"), "https://HOST:PORT")
-    return Access(
-        host=server.hostname,
-        port=server.port or 443,
-        credentials=_credentials(cluster, user, directory),
-    )
+    host, port = _address(_text(cluster, "server"))
+    return Access(host=host, port=port, credentials=_credentials(cluster, user, directory))
+
+
+def _address(server: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(server)
+        host, port = parts.hostname, parts.port or 443
+    except ValueError:  # a port that is no number, half an IPv6 address
+        host, port = None, 0
+    if not host or parts.scheme != "https" or parts.path.strip("/"):
+        raise _wrong("server", server, "https://HOST:PORT")
+    return host, port
 
 
 def _credentials(cluster: Document, user: Document, directory: Path) -> Credentials:
@@ -66,7 +81,7 @@ def _credentials(cluster: Document, user: Document, directory: Path) -> Credenti
 def _named(document: Document, kinds: str, kind: str, name: object) -> Document:
     entries = document.get(kinds)
     found = [
-        entry[kind]
+        entry.get(kind)
         for entry in (entries if isinstance(entries, list) else [])
         if isinstance(entry, dict) and entry.get("name") == name
     ]
@@ -78,14 +93,23 @@ def _named(document: Document, kinds: str, kind: str, name: object) -> Document:
 def _known(kind: str, entry: Document, known: set[str]) -> None:
     """Refuse what would be passed over: a proxy, a program that makes tokens, another name."""
     for key in entry.keys() - known:
-        raise _wrong(f"{kind}.{key}", "set", f"one of {', '.join(sorted(known))}")
+        why = f"; {_WHY_NOT[key]}" if key in _WHY_NOT else ""
+        raise _wrong(f"{kind}.{key}", "set", f"one of {', '.join(sorted(known))}{why}")
 
 
 def _text(entry: Document, key: str) -> str:
     value = entry.get(key, "")
     if not isinstance(value, str) or not value.isprintable():
-        raise _wrong(key, value, "text")
+        raise _wrong(key, "***", "text in one line")  # it may be a token: it is not shown
     return value
+
+
+def _whole(path: Path) -> bytes:
+    """Raises OSError, ValueError for what is too large: its beginning would be something else."""
+    content = read_regular(path, MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+    return content
 
 
 def _content(entry: Document, key: str, directory: Path) -> bytes:
@@ -94,7 +118,7 @@ def _content(entry: Document, key: str, directory: Path) -> bytes:
     try:
         if data:
             return base64.b64decode(data, validate=True)
-        return read_regular(directory / path, MAX_BYTES) if path else b""
+        return _whole(directory / path) if path else b""
     except binascii.Error as error:
         raise _wrong(f"{key}-data", "set", "base64") from error
     except (OSError, ValueError) as error:

@@ -79,14 +79,17 @@ def test_a_pods_account_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cluster", "user", "changes", "message"),
     [
-        ({}, {"exec": {"command": "aws"}}, {}, r"user.exec: 'set' is not valid, expected one of "),
+        ({}, {"exec": {"command": "aws"}}, {}, r"user.exec: .*; no program is run for credentials"),
         ({}, {"username": "a"}, {}, r"user.username: "),
         ({"proxy-url": "http://p"}, {}, {}, r"cluster.proxy-url: "),
         ({"insecure-skip-tls-verify": True}, {}, {}, r"cluster.insecure-skip-tls-verify: "),
         ({"server": "http://127.0.0.1"}, {}, {}, r"server: 'http://127.0.0.1' .* https://HOST"),
         ({"certificate-authority-data": "?"}, {}, {}, r"certificate-authority-data: .* base64"),
         ({"certificate-authority": "none.crt"}, {}, {}, r"certificate-authority: none.crt: "),
-        ({}, {"token": 7}, {}, r"token: 7 is not valid, expected text"),
+        ({"server": "https://h:x"}, {}, {}, r"server: 'https://h:x' .* https://HOST"),
+        ({"server": "https://[::1"}, {}, {}, r"server: 'https://\[::1' .* https://HOST"),
+        ({}, {"token": 7}, {}, r"token: '\*\*\*' is not valid, expected text"),
+        ({}, {}, {"users": [{"name": "u"}]}, r"users: 'u' is not valid"),
         ({}, {}, {"current-context": "there"}, r"contexts: 'there' is not valid"),
         ({}, {}, {"users": None}, r"users: 'u' is not valid"),
     ],
@@ -99,9 +102,25 @@ def test_what_cannot_be_used_is_named(
         in_cluster({"KUBECONFIG": path})
 
 
-@pytest.mark.parametrize("content", ["", "[1", "- a", "\0"])
+@pytest.mark.parametrize("content", ["", "[1", "- a", "\0", "[" * 1500, "#" * (1 << 20) + "\n"])
 def test_a_file_that_is_no_kubeconfig_is_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(content)
     with pytest.raises(ApiError, match=r"^KUBECONFIG: [^\n]+$"):
         in_cluster({"KUBECONFIG": str(path)})
+
+
+@pytest.mark.parametrize("line", ["token: [SECRET", 'token: "SECRET', "token: 'SECRET\\n\n x'"])
+def test_no_error_shows_a_token(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(f"users:\n- name: u\n  user:\n    {line}\n")
+    with pytest.raises(ApiError) as raised:
+        in_cluster({"KUBECONFIG": str(path)})
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_token_of_two_lines_is_refused_without_showing_it(tmp_path: Path) -> None:
+    path = written(tmp_path, {"server": "https://127.0.0.1:1"}, {"token": "SECRET\n"})
+    with pytest.raises(ApiError, match=r"token: .* text in one line") as raised:
+        in_cluster({"KUBECONFIG": path})
+    assert "SECRET" not in str(raised.value)
