@@ -14,7 +14,7 @@ from deviceplugin.files.reading import read_regular
 from deviceplugin.kubernetes.access import Access, ApiError, Credentials
 from deviceplugin.names import one_line
 
-MAX_BYTES = 1 << 20  # an object of the API server may be no larger either
+MAX_BYTES = 1 << 18  # PyYAML takes seconds for deep nesting of more
 VARIABLE = "KUBECONFIG"
 _CLUSTER = {"server", "certificate-authority", "certificate-authority-data", "extensions"}
 _USER = {
