@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,7 @@ __all__ = [
     "Scheduling",
     "Section",
     "Size",
+    "one_lined",
     "parse_bytes",
     "section_of",
 ]
@@ -49,6 +50,17 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def without_effect(self) -> Mapping[str, str]:
         """The same for a section where that depends on the values."""
         return self.WITHOUT_EFFECT
+
+
+def one_lined(document: Any) -> Any:  # what JSON can say
+    """A JSON schema whose descriptions are one line: Python 3.13 indents docstrings otherwise."""
+    if isinstance(document, list):
+        return [one_lined(one) for one in document]
+    if not isinstance(document, dict):
+        return document
+    found = {key: one_lined(value) for key, value in document.items()}
+    text = found.get("description")
+    return found | {"description": " ".join(text.split())} if isinstance(text, str) else found
 
 
 # Why a key `version` has no effect.

@@ -15,6 +15,7 @@ from deviceplugin.documents.section import SECTIONS
 from deviceplugin.documents.walk import structure, telling_in
 from deviceplugin.errors import ConfigError
 from deviceplugin.resources.methods import sharing_schema
+from deviceplugin.schema import one_lined
 from deviceplugin.vendor import VendorModule
 
 _TEXT = {"type": "string"}
@@ -42,7 +43,7 @@ def schema_document(modules: Sequence[VendorModule]) -> dict[str, Any]:
         "type": "object",
         "properties": dict(sorted({**settings, **optional}.items())),
         "additionalProperties": False,
-        "$defs": dict(sorted(parts.items())),
+        "$defs": one_lined(dict(sorted(parts.items()))),
     }
 
 

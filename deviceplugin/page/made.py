@@ -11,6 +11,7 @@ from deviceplugin.page.render import body, whole_page
 from deviceplugin.page.sources import Sources
 from deviceplugin.page.status import Known, status_of
 from deviceplugin.runtime.part import Reply
+from deviceplugin.schema import one_lined
 
 AGAIN_MS = 2000  # a browser asks again so long after an event
 
@@ -41,7 +42,7 @@ def document(sources: Sources, node: str) -> Reply:
 
 def schema() -> str:
     """The JSON schema of the document."""
-    return json.dumps(msgspec.json.schema(Status), indent=2) + "\n"
+    return json.dumps(one_lined(msgspec.json.schema(Status)), indent=2) + "\n"
 
 
 def _html(sources: Sources, node: str, pods: bool) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -130,10 +131,10 @@ async def test_history_is_there_after_the_daemon_has_ended(rig: Rig, nvml: NvmlD
     await daemon.shows(POWER)
     assert await daemon.stop() == 0
     assert (rig.state_dir / FILE).stat().st_mode & 0o077 == 0
-    history = History(rig.state_dir)
-    series = [one for one in history.series() if one.metric == "power_watts"]
-    assert len(series) == 8
-    (point,) = history.query(Series("power_watts", series[0].subject), 0, 4e9)[-1:]
+    with closing(History(rig.state_dir)) as history:
+        series = [one for one in history.series() if one.metric == "power_watts"]
+        assert len(series) == 8
+        (point,) = history.query(Series("power_watts", series[0].subject), 0, 4e9)[-1:]
     assert point.mean == 56.0
 
 

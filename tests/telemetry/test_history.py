@@ -5,7 +5,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -13,6 +16,7 @@ from deviceplugin.telemetry.history import (
     FILE,
     HOUR_S,
     KEPT_S,
+    MAX_BYTES,
     MINUTE_S,
     Event,
     History,
@@ -29,6 +33,23 @@ def minute(at: int, mean: float = 1.0, low: float = 1.0, high: float = 1.0) -> P
     return Point(at=at, step_s=MINUTE_S, mean=mean, low=low, high=high, count=6)
 
 
+class Opening(Protocol):
+    def __call__(self, directory: Path, max_bytes: int = ...) -> History: ...
+
+
+@pytest.fixture
+def opened() -> Iterator[Opening]:
+    """Histories that are closed at the end."""
+    with ExitStack() as stack:
+
+        def one(directory: Path, max_bytes: int = MAX_BYTES) -> History:
+            history = History(directory, max_bytes)
+            stack.callback(history.close)
+            return history
+
+        yield one
+
+
 def test_a_minute_is_its_mean_lowest_and_highest() -> None:
     sums = Sums()
     sums.at = START
@@ -39,21 +60,21 @@ def test_a_minute_is_its_mean_lowest_and_highest() -> None:
     assert sums.take() == {}
 
 
-def test_minutes_and_events_are_read_again_by_another(tmp_path: Path) -> None:
+def test_minutes_and_events_are_read_again_by_another(tmp_path: Path, opened: Opening) -> None:
     event = Event(at=START + 5, kind="fault", subject="GPU-0", text="nvidia.xid/79: lost")
-    writer = History(tmp_path)
+    writer = opened(tmp_path)
     points = [minute(START + MINUTE_S * n, mean=n, low=0, high=n) for n in range(3)]
     for point in points:
         writer.write({POWER: point}, [event] if point.at == START else [], START)
-    other = History(tmp_path)
+    other = opened(tmp_path)
     assert other.query(POWER, START, START + HOUR_S) == tuple(points)
     assert other.query(POWER, START + MINUTE_S * 2, START + HOUR_S)[-1:] == tuple(points[-1:])
     assert other.events(START, START + HOUR_S) == (event,)
     assert other.series() == (POWER,)
 
 
-def test_hours_stay_when_minutes_are_gone(tmp_path: Path) -> None:
-    history = History(tmp_path)
+def test_hours_stay_when_minutes_are_gone(tmp_path: Path, opened: Opening) -> None:
+    history = opened(tmp_path)
     for n, value in enumerate((2.0, 4.0)):
         point = minute(START + n * MINUTE_S, mean=value, low=value - 1, high=value + 1)
         history.write({POWER: point}, (), START)
@@ -64,8 +85,8 @@ def test_hours_stay_when_minutes_are_gone(tmp_path: Path) -> None:
     assert last == minute(later)
 
 
-def test_what_is_past_its_time_goes(tmp_path: Path) -> None:
-    history = History(tmp_path)
+def test_what_is_past_its_time_goes(tmp_path: Path, opened: Opening) -> None:
+    history = opened(tmp_path)
     event = Event(at=START, kind="fault", subject="x", text="y")
     history.write({POWER: minute(START)}, [event], START)
     later = START + KEPT_S[HOUR_S] + 2 * HOUR_S
@@ -74,9 +95,9 @@ def test_what_is_past_its_time_goes(tmp_path: Path) -> None:
     assert history.events(0, later) == ()
 
 
-def test_a_full_file_loses_its_older_half_and_goes_on(tmp_path: Path) -> None:
+def test_a_full_file_loses_its_older_half_and_goes_on(tmp_path: Path, opened: Opening) -> None:
     limit = (4 << 20) + 256 * 1024
-    history = History(tmp_path, max_bytes=limit)
+    history = opened(tmp_path, max_bytes=limit)
     names = [Series("power_watts", f"GPU-{n}") for n in range(90)]
     for n in range(200):
         at = START + n * MINUTE_S
@@ -88,19 +109,19 @@ def test_a_full_file_loses_its_older_half_and_goes_on(tmp_path: Path) -> None:
     assert minutes[0] > START
 
 
-def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
+def test_a_damaged_file_is_set_aside(tmp_path: Path, opened: Opening) -> None:
     (tmp_path / FILE).write_bytes(b"no database at all" * 1000)
-    history = History(tmp_path)
+    history = opened(tmp_path)
     history.write({POWER: minute(START)}, (), START)
     history.write({POWER: minute(START)}, (), START)
     assert (tmp_path / "history.damaged").exists()
     assert history.query(POWER, START, START + HOUR_S) == (minute(START),)
 
 
-def test_a_folder_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_oserror(tmp_path: Path, opened: Opening) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        History(tmp_path / "file" / "state").write({POWER: minute(START)}, (), START)
+        opened(tmp_path / "file" / "state").write({POWER: minute(START)}, (), START)
 
 
 WRITER = """
@@ -115,13 +136,13 @@ for n in range(10**6):
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, opened: Opening) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         written = [int(writer.stdout.readline()) for _ in range(5)]
         os.kill(writer.pid, signal.SIGKILL)
-    points = History(tmp_path).query(POWER, START, START + KEPT_S[MINUTE_S])
+    points = opened(tmp_path).query(POWER, START, START + KEPT_S[MINUTE_S])
     assert len(points) >= len(written)
-    with sqlite3.connect(tmp_path / FILE) as database:
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
