@@ -4,6 +4,7 @@ In one process, with the stubs of the kubelet and the API server.
 """
 
 import asyncio
+import gc
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from bench.apiserver import api_server
 from bench.nodes import SHIPPED
 from deviceplugin.dra.slices import Offered
+from deviceplugin.runtime.logs import configure_logs
 from deviceplugin.testing.dra import ClaimName
 from tests.dra.simulated import Simulated, simulated, until
 from tests.dra.test_partitions import a_gpu, offers, plan
@@ -28,6 +30,9 @@ CLAIMS = "dra: {enabled: true, handover: true}"
 
 def main() -> None:
     """Print each figure."""
+    configure_logs("critical", "console")
+    gc.collect()
+    gc.freeze()  # as the daemon does when it serves
     print(f"8 GPUs x 7 places planned: {_planned(1)}")  # the profile of seven
     print(f"8 GPUs, whole and in all 25 places, planned: {_planned(None)}")
     asyncio.run(_served())
