@@ -8,6 +8,7 @@ from pathlib import Path
 from deviceplugin.cli.describe import keys_table, schema_document
 from deviceplugin.discovery.registry import load_vendors
 from deviceplugin.page.made import schema as status_schema
+from tests.docs.manual import manual
 from tests.docs.mechanisms import mechanisms_table
 from tests.docs.test_docs import KEYS
 
@@ -53,6 +54,7 @@ def generated() -> Mapping[Path, str]:
     return {
         ROOT / "docs/schema/configuration.schema.json": schema,
         ROOT / "docs/schema/status.schema.json": status_schema(),
+        ROOT / "deviceplugin/cli/deviceplugin.1": manual(),
         **_page("docs/documents.md", keys_table()),
         **_page("docs/sharing.md", mechanisms_table()),
         own: configuration_tables(own.read_text(), dict(KEYS)),

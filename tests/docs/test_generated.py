@@ -6,8 +6,10 @@ import jsonschema
 import pytest
 import yaml
 
+from deviceplugin.cli import cli
 from deviceplugin.config.files import read_config_files
 from tests.docs.generated import NEW, ROOT, configuration_tables, generated
+from tests.docs.manual import manual
 
 SCHEMA = json.loads((ROOT / "docs/schema/configuration.schema.json").read_text())
 BLOCKS = sorted((ROOT / "tests/reference/blocks").iterdir())
@@ -43,3 +45,16 @@ def test_every_key_has_its_meaning() -> None:
 def test_the_schema_refuses_an_unknown_key() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load("migg: {}"), SCHEMA)
+
+
+def test_the_manual_has_every_command_and_every_option_of_it() -> None:
+    page = manual().replace("\\-", "-")
+    for name, command in cli.commands.items():
+        assert f".SS deviceplugin {name}" in page
+        for option in (o for p in command.params for o in p.opts if o.startswith("--")):
+            assert option in page, f"{name}: {option}"
+
+
+def test_no_line_of_the_manual_is_a_request_by_accident() -> None:
+    requests = {line.split()[0] for line in manual().splitlines() if line.startswith((".", "'"))}
+    assert requests <= {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".nf", ".fi"}
