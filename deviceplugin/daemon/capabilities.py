@@ -133,7 +133,7 @@ def _labels(core: Core) -> Part[Config]:
 
 
 def _partitions(core: Core) -> Part[Config]:
-    part = PartitionsPart(core.start.config, partial(_partitions_wiring, core))
+    part = PartitionsPart(core.start.config, partial(_partitions_wiring, core), core.seat)
     core.health.note(lambda: part.notice)
     return part
 
@@ -168,6 +168,10 @@ def dra_wiring(core: Core) -> "Wiring":
         api=InCluster(),
         forms=rules.forms,
         apis=rules.apis,
+        partitionable=core.seat.gpus,
+        ours=core.seat.is_ours,
+        fit=core.seat.fit,
+        claims=core.seat.follow,
         told=core.audit.claimed,
     )
 

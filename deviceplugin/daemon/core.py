@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from deviceplugin.alerts.service import AlertsPart
 from deviceplugin.audit.service import AuditPart
@@ -13,6 +13,7 @@ from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.enforcement.service import EnforcementPart
 from deviceplugin.health.service import HealthPart
 from deviceplugin.kubelet.service import EndpointsPart, KubeletPart
+from deviceplugin.provision.seat import Seat
 from deviceplugin.resources.allocator import Allocator
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.part import Part
@@ -50,6 +51,7 @@ class Core(Struct, frozen=True, kw_only=True):
     audit: AuditPart
     enforcement: EnforcementPart
     endpoints: EndpointsPart
+    seat: Seat = field(default_factory=Seat)
 
 
 Capability = Callable[[Core], Part[Config]]

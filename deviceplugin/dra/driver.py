@@ -1,7 +1,7 @@
 """One driver: its claims, sockets and slices."""
 
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from functools import partial
 
 from msgspec.structs import replace
@@ -11,8 +11,7 @@ from deviceplugin.dra.claims import ClaimError
 from deviceplugin.dra.files import ClaimFiles
 from deviceplugin.dra.gates import Cluster
 from deviceplugin.dra.health import health_lists
-from deviceplugin.dra.holders import RESERVED
-from deviceplugin.dra.journal import Journal
+from deviceplugin.dra.journal import Entry, Journal
 from deviceplugin.dra.names import device_names, driver_of
 from deviceplugin.dra.partitions import Placement, placements
 from deviceplugin.dra.prepare import Claims
@@ -30,7 +29,7 @@ from deviceplugin.host.boot import read_boot_id
 from deviceplugin.host.pci import read_pci_path
 from deviceplugin.model import Device, DeviceID, Fault, Inventory
 from deviceplugin.resources.section import PLUGIN
-from deviceplugin.resources.usage import CLAIM, Usage, children_of
+from deviceplugin.resources.usage import CLAIM, RESERVED, Usage, children_of
 from deviceplugin.runtime.keep import Keeper
 
 FOR_MACHINES = "it is for a virtual machine, a container of a claim could not use it"
@@ -90,6 +89,9 @@ class Driver:
 
     def _reserves(self, device: Device) -> bool:
         """Whether a device that no claim has is kept for one."""
+        cut = self._wiring.partitionable()
+        if device.id in cut or device.parent in cut:  # claims alone say what there is of it
+            return self._serves
         apis = self._wiring.apis(self._wiring.store.current).get(device.id)
         both = self._section.handover if apis is None else PLUGIN in apis
         return self._serves and not both
@@ -124,6 +126,10 @@ class Driver:
         """What those of its devices stand for that have to be made, by name."""
         return placements(self.names(), self._wiring.partitionable())
 
+    def claimed(self) -> Collection[Entry]:
+        """Its claims, of which each says what must be there."""
+        return self.claims.standing
+
     def offered(self) -> tuple[Offered, ...]:
         """Its devices as claims are to see them."""
         inventory, usage = self._wiring.store.current, self._wiring.ledger.usage.value
@@ -136,7 +142,7 @@ class Driver:
                 seen=self._seen(inventory, device),
                 faults=inventory.faults_of(device),
                 claimed=self.claims.holds(device.id),
-                elsewhere=is_elsewhere(usage, device, parts.get(device.id, ())),
+                elsewhere=is_elsewhere(usage, device, parts.get(device.id, ()), gpus),
                 gpu=gpus.get(device.id),
                 shares=shares_of(device, forms.get(device.id, ())),
                 stays=not self._wiring.ours(device),
@@ -211,6 +217,10 @@ class Driver:
             devices=lambda: wiring.store.current.devices,
             names=self.names,
             shared=self._shared,
+            places=self.places,
+            gpus=wiring.partitionable,
+            ours=wiring.ours,
+            fit=wiring.fit,
             edits=wiring.described,
             read_claim=lambda ref: read_claim(wiring.api, ref),
             know_holders=self._know_holders,
@@ -226,10 +236,22 @@ class Driver:
             raise ClaimError("the kubelet's PodResources API does not tell what pods hold")
 
 
-def is_elsewhere(usage: Usage, device: Device, children: tuple[DeviceID, ...]) -> bool:
-    """Whether pods have the device by the device plugin, or anybody a whole or a part of it."""
+def is_elsewhere(
+    usage: Usage,
+    device: Device,
+    children: tuple[DeviceID, ...],
+    cut: Container[DeviceID | None] = (),
+) -> bool:
+    """Whether pods have the device by the device plugin, or anybody a whole or a part of it.
+
+    Of GPUs that are `cut` for claims the counters say what is left beside those of claims.
+    """
     if any(kind != CLAIM for _, kind in usage.of(device.id)):
         return True
+    if device.id in cut:
+        return False
+    if device.parent in cut and device.parent is not None:
+        return any(kind != CLAIM for _, kind in usage.of(device.parent))
     relatives = (*children, *((device.parent,) if device.parent is not None else ()))
     return any(name != RESERVED for other in relatives for name, _ in usage.of(other))
 

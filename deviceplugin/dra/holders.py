@@ -8,10 +8,8 @@ from deviceplugin.dra.journal import Prepared
 from deviceplugin.dra.limits import Counters
 from deviceplugin.dra.shares import Shares, totals
 from deviceplugin.model import Device, DeviceID, ResourceName
-from deviceplugin.resources.usage import CLAIM, Usage, claim_name
+from deviceplugin.resources.usage import CLAIM, RESERVED, Usage, claim_name
 
-# A device that the device plugin lists and does not give: claims alone have it.
-RESERVED = ResourceName("dra")
 UNKNOWN = "an unknown claim"
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from deviceplugin.dra.claims import UID, ClaimRef
+from deviceplugin.dra.partitions import Placement
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.files.reading import read_own
 from deviceplugin.model import Device, DeviceID
@@ -35,7 +36,7 @@ class JournalError(DevicePluginError):
 class Prepared(Struct, frozen=True, kw_only=True):
     """A device that a claim has, or with `share_id` the part of it that is `consumed`; `device` is
     its id, which stays when its name moves, or empty where it is not known any more. `known` is
-    what it was when it was prepared."""
+    what it was when it was prepared, `place` what was or has to be made for the claim."""
 
     request: str
     pool: str
@@ -45,6 +46,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     share_id: str | None = None
     consumed: Mapping[str, int] = field(default_factory=dict)
     known: Device | None = None
+    place: Placement | None = None
 
     @property
     def key(self) -> str:

@@ -5,11 +5,14 @@ import os
 import threading
 
 from deviceplugin.dra.driver import Driver
+from deviceplugin.dra.making import places_of
 from deviceplugin.dra.names import driver_of
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.settings import OfNode
 from deviceplugin.dra.watch import SliceWatch
 from deviceplugin.dra.wiring import Wiring
+from deviceplugin.model import DeviceID
+from deviceplugin.provision.on_demand import Claimed
 
 RECONCILE_S = 600.0
 HELD_S = 1.0  # who holds what by the device plugin is followed at most so often
@@ -33,6 +36,7 @@ class DraNode:
         for driver in sorted(names):
             if (self._directory / driver).is_dir():
                 self._driver(driver)
+        self._wiring.claims(self._claimed, self.wake)
 
     def start(self) -> None:
         """Serve."""
@@ -43,6 +47,7 @@ class DraNode:
 
     async def end(self) -> None:
         """End every task; what claims hold they go on holding, and nothing is kept for others."""
+        self._wiring.claims(None, self.wake)
         await self._keeper.end()
         for driver in self.drivers.values():
             driver.end()
@@ -97,6 +102,10 @@ class DraNode:
         for driver in self.drivers.values():
             if name in ("", driver.name):
                 driver.changed(version)
+
+    def _claimed(self, gpu: DeviceID) -> Claimed:
+        entries = [entry for driver in self.drivers.values() for entry in driver.claimed()]
+        return places_of(entries, gpu, self._wiring.store.current.devices.values())
 
     def _driver(self, name: str) -> Driver:
         if name not in self.drivers:

@@ -5,11 +5,12 @@ round. What the process dies between is done again by the next call for that cla
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import structlog
 from msgspec.structs import replace
 
+from deviceplugin.dra.checking import Checks
 from deviceplugin.dra.claims import (
     UID,
     ClaimError,
@@ -20,26 +21,21 @@ from deviceplugin.dra.claims import (
     pods_of,
     results_of,
 )
-from deviceplugin.dra.files import ClaimFiles, DeviceEdits
+from deviceplugin.dra.files import ClaimFiles
 from deviceplugin.dra.holders import (
-    RESERVED,
-    check_beside,
     check_ref,
-    check_variables,
     holder_text,
-    in_use,
-    other_holder,
 )
 from deviceplugin.dra.journal import Entry, Journal, Prepared
-from deviceplugin.dra.limits import Counters
+from deviceplugin.dra.making import Making
 from deviceplugin.dra.parameters import check_parameters
-from deviceplugin.dra.shares import Shares, consumed_of, share_edits
 from deviceplugin.dra.surroundings import Node, PreparedDevice
 from deviceplugin.dra.tombstones import Tombstones
+from deviceplugin.dra.written import Written
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID, ResourceName
 from deviceplugin.resources.ledger import Ledger
-from deviceplugin.resources.usage import children_of
+from deviceplugin.resources.usage import RESERVED
 
 log = structlog.get_logger()
 
@@ -53,6 +49,9 @@ class Claims:
 
     def __init__(self, node: Node, ledger: Ledger, journal: Journal, files: ClaimFiles) -> None:
         self._node, self._ledger, self._journal, self._files = node, ledger, journal, files
+        self._written, self._making = Written(node, files), Making(node)
+        self._checks = Checks(node, ledger)
+        self._going: set[str] = set()  # claims that are given back now
         self._entries: dict[str, Entry] = {}
         self._lock, self._tombstones = asyncio.Lock(), Tombstones()
         self.reserves: Callable[[Device], bool] = lambda _: False  # while none has it
@@ -61,6 +60,11 @@ class Claims:
     def entries(self) -> Mapping[str, Entry]:
         """The prepared claims by uid."""
         return self._entries
+
+    @property
+    def standing(self) -> Collection[Entry]:
+        """Those that are not given back now."""
+        return [entry for uid, entry in self._entries.items() if uid not in self._going]
 
     def load(self) -> None:
         """Take what is on disk to be so; blocks, and comes before anything is handed out.
@@ -89,7 +93,7 @@ class Claims:
         names = self._node.names()
         for device in filter(self.reserves, names.values()):
             held[device.id] = (RESERVED,)
-        for entry in self._entries.values():
+        for entry in self.standing:
             for one in entry.devices:
                 device_id = one.device or (names[one.name].id if one.name in names else None)
                 if device_id is not None and not one.admin:
@@ -109,10 +113,10 @@ class Claims:
         check_ref(ref)
         async with self._lock:
             entry = self._entries.get(ref.uid)
-            if entry is not None and all(one.device for one in entry.devices) and entry.devices:
-                await self._write_file(entry)
-                return self._answer(entry)
-            return self._answer(await self._prepare_new(ref))
+            if entry is not None and entry.devices and self._making.is_there(entry):
+                await self._written.write(entry)
+                return self._written.answer(entry)
+            return self._written.answer(await self._prepare_new(ref))
 
     async def unprepare(self, ref: ClaimRef) -> None:
         """Give back what a claim has; one that is not prepared is no error. Raises ClaimError
@@ -131,7 +135,7 @@ class Claims:
         for entry in list(self._entries.values()):
             async with self._lock:
                 if entry.ref.uid in self._entries and await self._is_gone(entry):
-                    await self._unprepare(entry.ref.uid)
+                    await self._take_back(entry.ref, None)
 
     async def _prepare_new(self, ref: ClaimRef) -> Entry:
         document = await self._node.read_claim(ref)
@@ -141,24 +145,45 @@ class Claims:
         pods = pods_of(document)
         if self._tombstones.keeps(ref.uid, pods, self._node.now()):
             raise ClaimError(f"claim {ref.text} was given back just now: it is asked for again")
-        names = self._node.names()
-        given = [(one, names[one.device]) for one in results if one.device in names]
-        check_parameters(ref, configs_of(document, ref, self._node.driver), given)
+        configs = configs_of(document, ref, self._node.driver)
+        check_parameters(ref, configs, self._given(results))
         await self._let_go_of_dead(ref, results)
         await self._node.know_holders()
         before = self._entries.get(ref.uid)
         held = replace(self._take(ref, results), pods=pods)
         try:
-            entry = await asyncio.to_thread(self._journal.write, held)
-            await self._write_file(entry)
+            entry = await self._kept(held)
+            await self._written.write(entry)
         except DevicePluginError as error:
             await self._take_back(ref, before)
             raise ClaimError(f"claim {ref.text}: {error}") from error
         self._entries[ref.uid] = entry
-        self._node.tell("prepared", ref, [one.device for one in held.devices])
-        names_given = [one.name for one in held.devices]
+        self._node.tell("prepared", ref, [one.device for one in entry.devices])
+        names_given = [one.name for one in entry.devices]
         log.info("dra_prepared", claim=ref.text, uid=ref.uid, devices=names_given)
         return entry
+
+    def _given(self, results: Iterable[Result]) -> Iterator[tuple[Result, Device]]:
+        """The devices; what has to be made, as those that there would be."""
+        names, places, devices = self._node.names(), self._node.places(), self._node.devices()
+        for result in results:
+            place = places.get(result.device)
+            if result.device in names:
+                yield result, names[result.device]
+                continue
+            gpu = devices.get(place.gpu) if place is not None else None
+            if place is not None and gpu is not None:
+                yield result, replace(gpu, parent=gpu.id, profile=place.profile)
+
+    async def _kept(self, held: Entry) -> Entry:
+        """On disk, and made, where it is to be made: then what it is stands there too."""
+        entry = await asyncio.to_thread(self._journal.write, held)
+        made = await self._making.make(entry)
+        if made == entry:
+            return entry
+        self._entries[entry.ref.uid] = made
+        self.hold()
+        return await asyncio.to_thread(self._journal.write, made)
 
     def _take(self, ref: ClaimRef, results: Iterable[Result]) -> Entry:
         """Check and hold, in one step on the loop. What a damaged entry of the claim itself holds
@@ -168,7 +193,10 @@ class Claims:
         try:
             devices: tuple[Prepared, ...] = ()
             for result in results:
-                devices = (*devices, self._checked(ref, result, devices))
+                devices = (
+                    *devices,
+                    self._checks.checked(ref, result, devices, self._entries.values()),
+                )
             before = Entry(ref=ref, devices=devices)
         finally:
             if before is not None:
@@ -184,47 +212,15 @@ class Claims:
             except ClaimError as error:
                 log.warning("dra_not_taken_back", claim=ref.text, reason=str(error))
 
-    def _checked(self, ref: ClaimRef, result: Result, mine: Sequence[Prepared]) -> Prepared:
-        """The device of a result, which nobody else holds, or the part of it that is free."""
-        device = self._node.names().get(result.device)
-        if device is None or result.pool != self._node.pool:
-            where = f"pool {result.pool}, device {result.device}"
-            raise ClaimError(f"claim {ref.text}: this node has nothing at {where}")
-        shares = self._node.shared(device) if result.share_id is not None else None
-        found = Prepared(
-            request=result.request,
-            pool=result.pool,
-            name=result.device,
-            device=device.id,
-            admin=result.admin,
-            share_id=result.share_id,
-            consumed=consumed_of(shares, result.consumed),
-            known=replace(device, links=(), nodes=()),
-        )
-        if not result.admin:
-            self._check_free(ref, device, found, mine)
-        return found
-
-    def _check_free(
-        self, ref: ClaimRef, device: Device, wanted: Prepared, mine: Sequence[Prepared]
-    ) -> None:
-        """By uid among our own claims: one that was made again has the name of the last."""
-        relatives = {device.id, *children_of(self._node.devices()).get(device.id, ())}
-        relatives |= {device.parent} if device.parent is not None else set()
-        others = [entry for entry in self._entries.values() if entry.ref.uid != ref.uid]
-        held = [(e.ref, one) for e in others for one in e.devices if one.device in relatives]
-        held += [(ref, one) for one in mine if one.device in relatives]
-        beside = check_beside(ref, wanted, held, (device, self._node.shared(device)))
-        holder = other_holder(self._ledger.usage.value, relatives, beside)
-        if holder is not None:
-            raise in_use(ref, wanted, holder)
-
     async def _let_go_of_dead(self, ref: ClaimRef, results: Iterable[Result]) -> None:
         """A holder whose claim is gone was deleted without an Unprepare: it is undone first."""
         wanted = {result.device for result in results if not result.admin}
+        places = self._node.places()
+        gpus = {places[name].gpu for name in wanted if name in places}
         for entry in list(self._entries.values()):
-            others = entry.ref.uid != ref.uid and wanted & {one.name for one in entry.devices}
-            if others and await self._is_gone(entry):
+            names = {one.name for one in entry.devices}
+            near = wanted & names or gpus & {one.place.gpu for one in entry.devices if one.place}
+            if entry.ref.uid != ref.uid and near and await self._is_gone(entry):
                 await self._unprepare(entry.ref.uid)
 
     async def _is_gone(self, entry: Entry) -> bool:
@@ -243,6 +239,8 @@ class Claims:
             await asyncio.to_thread(self._files.remove, uid)
         except OSError as error:  # a runtime that finds it gives nothing by it
             log.warning("dra_file_not_removed", uid=uid, reason=str(error))
+        if known is not None:
+            await self._undo(known)
         try:
             await asyncio.to_thread(self._journal.remove, uid)
         except DevicePluginError as error:
@@ -254,45 +252,14 @@ class Claims:
             self._node.tell("released", known.ref, [one.device for one in known.devices])
             log.info("dra_unprepared", claim=known.ref.text, uid=uid)
 
-    async def _write_file(self, entry: Entry) -> None:
-        edits = {one.key: await self._edits(entry, one) for one in entry.devices}
-        check_variables(entry.ref, edits.values())
+    async def _undo(self, entry: Entry) -> None:
+        """What was made for it goes; raises ClaimError, and then it has all of it as before."""
+        if not any(one.place for one in entry.devices):
+            return
+        self._going.add(entry.ref.uid)
+        self.hold()
         try:
-            own = share_edits(self._parts(entry))
-            await asyncio.to_thread(self._files.write, entry.ref.uid, edits, own)
-        except OSError as error:
-            text = f"claim {entry.ref.text}: {error.filename}: {error.strerror}"
-            raise ClaimError(text) from error
-
-    def _parts(self, entry: Entry) -> Iterator[tuple[Device, Shares, Counters]]:
-        devices = self._node.devices()
-        for one in entry.devices:
-            shares = self._node.shared(devices[one.device]) if one.device in devices else None
-            if one.share_id is not None and shares is not None:
-                yield devices[one.device], shares, one.consumed
-
-    async def _edits(self, entry: Entry, one: Prepared) -> DeviceEdits:
-        device = self._node.devices().get(one.device)
-        if device is None:
-            raise ClaimError(f"claim {entry.ref.text}: device {one.device} is gone")
-        try:
-            own, common = await self._node.edits(device)
-        except DevicePluginError as error:
-            raise ClaimError(f"claim {entry.ref.text}: {error}") from error
-        if not own.device_nodes and not own.mounts:
-            text = f"device {one.device} has no device nodes to give"
-            action = f"set {device.vendor}.device_list_strategy to cdi-cri"
-            raise ClaimError(f"claim {entry.ref.text}: {text}: {action}")
-        return DeviceEdits(own, common)
-
-    def _answer(self, entry: Entry) -> tuple[PreparedDevice, ...]:
-        return tuple(
-            PreparedDevice(
-                request=one.request,
-                pool=one.pool,
-                name=one.name,
-                cdi_id=self._files.cdi_id(entry.ref.uid, one.key),
-                share_id=one.share_id,
-            )
-            for one in entry.devices
-        )
+            await self._making.unmake(entry)
+        finally:
+            self._going.discard(entry.ref.uid)
+            self.hold()

@@ -127,7 +127,7 @@ class _Planner:
         own = list(_taints(self._pool, one))
         consumed: Mapping[str, Any] = {found.counter_set: found.whole or {}}
         if found.whole is not None:
-            stays = [self._occupied] if any(part.stays for part in parts) else []
+            stays = [self._occupied] if any(part.stays or part.elsewhere for part in parts) else []
             whole = replace(device_of(one), consumes=consumed)
             devices += self._published(whole, own + stays, one)
         there = {place: part for part in parts if (place := place_of(part.device)) is not None}

@@ -6,8 +6,10 @@ from typing import Any
 from msgspec import Struct
 
 from deviceplugin.dra.claims import ClaimRef, Told, nobody
+from deviceplugin.dra.partitions import Placement
 from deviceplugin.dra.shares import Shares
 from deviceplugin.model import Device, DeviceID
+from deviceplugin.vendor.partitions import PartitionedGpu
 
 # The claim's document, None where there is no such object; raises ClaimError where nobody says.
 ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
@@ -15,7 +17,9 @@ ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
 
 class Node(Struct, frozen=True, kw_only=True):
     """What claims are prepared with; `devices` are all of the node, `names` those of the driver,
-    `shared` says how several claims can have one.
+    `shared` says how several claims can have one. `places` are what can be made on `gpus`, by the
+    names of devices, `ours` says whether a partition was made so, and `fit` has a GPU cut as the
+    claims ask.
 
     `know_holders` raises ClaimError while nobody can say what pods have by the device plugin;
     `now` are seconds that only grow.
@@ -26,6 +30,10 @@ class Node(Struct, frozen=True, kw_only=True):
     devices: Callable[[], Mapping[DeviceID, Device]]
     names: Callable[[], Mapping[str, Device]]
     shared: Callable[[Device], Shares | None]
+    places: Callable[[], Mapping[str, Placement]]
+    gpus: Callable[[], Mapping[DeviceID, PartitionedGpu]]
+    ours: Callable[[Device], bool]
+    fit: Callable[[DeviceID], Awaitable[str]]
     edits: Callable[[Device], Awaitable[tuple[Any, Any]]]
     read_claim: ReadClaim
     know_holders: Callable[[], Awaitable[None]]

@@ -7,12 +7,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from deviceplugin.dra.claims import Told, nobody
+from deviceplugin.dra.claims import ClaimError, Told, nobody
 from deviceplugin.dra.names import is_for_machines, published
 from deviceplugin.dra.publisher import Requests
 from deviceplugin.dra.section import DraSection
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Inventory
+from deviceplugin.provision.on_demand import Claims
 from deviceplugin.resources.ledger import Ledger, UsageSource
 from deviceplugin.resources.section import DRA, Offer
 from deviceplugin.runtime.keep import Keeper
@@ -23,13 +24,22 @@ _NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
 Forms = Mapping[DeviceID, Sequence[Offer]]
 
 
+async def _nobody_fits(gpu: DeviceID) -> str:
+    raise ClaimError(f"no partitions are made of {gpu} here")
+
+
+def _nobody_follows(_: Claims | None, __: Callable[[], None]) -> None:
+    """Where no partitions are made for claims."""
+
+
 class Wiring(Struct, frozen=True, kw_only=True):
     """What the drivers work with; `described` gives a device's edits, own and common, `source`
     is asked what pods have by the device plugin, `forms` are those of the rules,
     `apis` the APIs by which they offer a device where they say so.
 
     `partitionable` are the GPUs that can be cut when a claim wants a part, `ours` says of a
-    partition that is there whether we have made it.
+    partition that is there whether we have made it. `fit` has a GPU cut as claims ask, as `claims`
+    is told at the start (None at the end) that they do; `wake` is called when other GPUs can be.
     """
 
     store: InventoryStore
@@ -43,6 +53,8 @@ class Wiring(Struct, frozen=True, kw_only=True):
     partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = lambda: _NONE
     now: Callable[[], float] = time.monotonic
     ours: Callable[[Device], bool] = lambda _: False
+    fit: Callable[[DeviceID], Awaitable[str]] = _nobody_fits
+    claims: Callable[[Claims | None, Callable[[], None]], None] = _nobody_follows
     told: Told = nobody
 
     def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:

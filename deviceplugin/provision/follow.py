@@ -16,6 +16,7 @@ from deviceplugin.metrics.registry import Family
 from deviceplugin.model import DeviceID
 from deviceplugin.provision.held import touched
 from deviceplugin.provision.ledger import Holds, held_now
+from deviceplugin.provision.on_demand import OnDemand
 from deviceplugin.provision.planner import selects
 from deviceplugin.provision.protocol import (
     APPLY_S,
@@ -51,6 +52,7 @@ class Follower:
     def __init__(self, wiring: Wiring, wanted: Wanted) -> None:
         self._wiring, self._wanted = wiring, wanted
         self._holds = Holds(wiring.store, wiring.ledger)
+        self.on_demand = OnDemand(wiring, self._holds, self._recover)
         self.table = Table()
         self._woken = asyncio.Event()
         self._silent = ""
@@ -122,13 +124,16 @@ class Follower:
         if answer.busy:
             return False
         if answer.begun and not answer.owners:
-            return await self._recover(answer.begun)
-        self._holds.keep_only({step.gpu for step in answer.begun})
+            async with self.on_demand.lock:
+                return await self._recover(answer.begun)
+        if not self.on_demand.lock.locked():  # whoever has it keeps something
+            self._holds.keep_only({step.gpu for step in answer.begun})
         return await self._settle(answer, layouts)
 
     async def _rest(self) -> None:
         """Ask nobody until something is declared again."""
         self.table.keep_only(())
+        self.on_demand.see(())
         self._holds.drain(())
         self._silent = ""
         while self._wanted.is_off:
@@ -137,15 +142,25 @@ class Follower:
 
     async def _settle(self, answer: Answer, layouts: Sequence[Layout]) -> bool:
         self._drain(answer)
+        self.on_demand.see(() if answer.owners else answer.planned)
         changed = False
         for one in answer.planned:
             self.table.set(Standing.of(one, answer.owners))
         self.table.keep_only([one.gpu.id for one in answer.planned])
         for one in answer.planned:
             if one.state == "change" and not answer.owners and self._is_due(one.gpu.id):
-                changed |= await self._change(one, layouts)
+                async with self.on_demand.lock:
+                    changed |= await self._change(one, layouts)
+            elif one.on_demand and not answer.owners:
+                await self._tidy(one)
         await self._wiring.answered(self.table.standings())
         return changed
+
+    async def _tidy(self, planned: Planned) -> None:
+        try:
+            await self.on_demand.tidy(planned)
+        except DevicePluginError as error:  # the next round tries again
+            self.table.set(Standing.failing(planned, str(error)))
 
     async def _change(self, planned: Planned, layouts: Sequence[Layout]) -> bool:
         """Whether the GPU is cut now; what is given meanwhile is not what goes."""

@@ -15,10 +15,10 @@ from deviceplugin.errors import DevicePluginError, VendorError
 from deviceplugin.provision.hands import read_node
 from deviceplugin.provision.held import Places, holders_of, with_held
 from deviceplugin.provision.journal import Journal
-from deviceplugin.provision.planner import plan_node
-from deviceplugin.provision.protocol import Answer, Apply, Look, Recover, Request
+from deviceplugin.provision.planner import plan_fit, plan_node
+from deviceplugin.provision.protocol import Answer, Apply, Fit, Look, Recover, Request
 from deviceplugin.provision.transaction import Transaction
-from deviceplugin.provision.values import Held, Planned
+from deviceplugin.provision.values import Held, Plan, Planned
 from deviceplugin.vendor.partitions import PartitionedGpu, Partitioner, Step
 
 BUSY_S = 1.0
@@ -69,6 +69,8 @@ class Helper:
         if isinstance(request, Recover):
             outcome = self._transaction(request.held).recover()
             return self._told(Answer(outcome=outcome))
+        if isinstance(request, Fit):
+            return self._told(self._fit(request))
         return self._told(self._apply(request))
 
     def _look(self, request: Look) -> Answer:
@@ -90,6 +92,30 @@ class Helper:
             return Answer(planned=planned, error=_another(planned[0]))
         outcome = self._transaction(request.held).run(request.steps)
         return Answer(planned=planned, outcome=outcome)
+
+    def _fit(self, request: Fit) -> Answer:
+        planned = self._fitted(request)
+        if planned.state != "change":
+            error = planned.reason if planned.state != "as-wanted" else ""
+            return Answer(planned=(planned,), error=error)
+        outcome = self._transaction(request.held).run(planned.steps)
+        return Answer(planned=(self._fitted(request),), outcome=outcome)
+
+    def _fitted(self, request: Fit) -> Planned:
+        """How the GPU stands to what is asked."""
+        gpus, problems = read_node(self._hands)
+        found, places = with_held([gpu for gpu in gpus if gpu.id == request.gpu], request.held)
+        if not found:
+            told = "; ".join(problems.values())
+            raise VendorError(f"there is no GPU {request.gpu} now{': ' * bool(told)}{told}")
+        (gpu,) = found
+        made = self._journal.places(gpu.id)
+        return plan_fit(
+            gpu,
+            request.places,
+            Plan(made=made, held=places[gpu.id]),
+            whole=request.whole,
+        )
 
     def _transaction(self, held: Sequence[Held]) -> Transaction:
         node = _Node(self._hands, held)

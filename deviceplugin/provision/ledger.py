@@ -11,6 +11,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName
 from deviceplugin.provision.values import Held
 from deviceplugin.resources.ledger import Ledger
+from deviceplugin.resources.usage import RESERVED
 from deviceplugin.vendor.partitions import PartitionedGpu
 
 KEPT = ResourceName("partitioning")
@@ -46,7 +47,7 @@ class Holds:
         usage = self._ledger.usage.value
         found = {}
         for device, forms in usage.held.items():
-            others = sorted(str(name) for name, _ in forms if name != KEPT)
+            others = sorted(str(name) for name, _ in forms if name not in (KEPT, RESERVED))
             if others:
                 found[device] = named.get(device, others[0])
         return found

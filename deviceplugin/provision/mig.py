@@ -24,7 +24,7 @@ def mig_steps(gpu: PartitionedGpu, wanted: Mapping[str, int], plan: Plan) -> tup
 
     An instance that is there and wanted stays, if the others fit beside it.
     """
-    mig = _usable(gpu)
+    mig = usable(gpu)
     profiles = {profile.name: profile for profile in mig.profiles}
     _check_profiles(gpu, profiles, wanted)
     stock = _stock(gpu, mig, wanted, plan)
@@ -47,18 +47,19 @@ def mig_off(gpu: PartitionedGpu, plan: Plan) -> tuple[Step, ...]:
     mig = gpu.mig
     if mig is None or not (mig.enabled or mig.pending):
         return ()
-    _usable(gpu)
+    usable(gpu)
     stock = _stock(gpu, mig, {}, plan)
     if not mig.live:
         raise Refused(
             f"MIG mode is on, and this {gpu.product} leaves it only by a reset of the GPU or a"
             " reboot"
         )
-    _nobody_on(gpu)
-    return (*(_destroy(gpu, one) for one in stock.free), _mode(gpu, on=False))
+    nobody_on(gpu)
+    return (*(destroying(gpu, one) for one in stock.free), switching(gpu, on=False))
 
 
-def _usable(gpu: PartitionedGpu) -> Mig:
+def usable(gpu: PartitionedGpu) -> Mig:
+    """Its MIG; raises Refused where it has none, or none that can be changed."""
     if gpu.mig is None:
         raise Refused(f"this {gpu.product} has no MIG")
     if gpu.mig.fixed:
@@ -125,29 +126,32 @@ def _steps(
     gone: Collection[Instance],
     places: Sequence[tuple[str, int]],
 ) -> tuple[Step, ...]:
-    steps = [_destroy(gpu, one) for one in gone]
+    steps = [destroying(gpu, one) for one in gone]
     if not mig.enabled:
         if not mig.live:
             raise Refused(
                 f"MIG mode is off, and this {gpu.product} enters it only by a reset of the GPU or a"
                 " reboot: nvidia-smi -mig 1, then nvidia-smi --gpu-reset"
             )
-        _nobody_on(gpu)
-        steps.append(_mode(gpu, on=True))
+        nobody_on(gpu)
+        steps.append(switching(gpu, on=True))
     made = [Step(gpu=gpu.id, verb=Verb.CREATE, name=name, number=start) for name, start in places]
     return (*steps, *made)
 
 
-def _nobody_on(gpu: PartitionedGpu) -> None:
+def nobody_on(gpu: PartitionedGpu) -> None:
+    """Raises Waiting for a GPU that somebody has: its mode would not change."""
     if gpu.users:
         raise Waiting(gpu.users, f"the GPU is in use by {', '.join(gpu.users)}")
 
 
-def _destroy(gpu: PartitionedGpu, one: Instance) -> Step:
+def destroying(gpu: PartitionedGpu, one: Instance) -> Step:
+    """The step that takes an instance away."""
     return Step(gpu=gpu.id, verb=Verb.DESTROY, name=one.profile, number=one.start)
 
 
-def _mode(gpu: PartitionedGpu, *, on: bool) -> Step:
+def switching(gpu: PartitionedGpu, *, on: bool) -> Step:
+    """The step that turns MIG mode on or off."""
     return Step(gpu=gpu.id, verb=Verb.MIG_MODE, number=int(on), was_number=int(not on))
 
 

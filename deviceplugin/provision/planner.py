@@ -1,13 +1,17 @@
 """The plan: from the hardware as it was read and the layouts that are wanted to steps; pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
+from deviceplugin.provision.exact import check_on_demand, exact_steps, kept_texts
 from deviceplugin.provision.mig import mig_off, mig_steps
 from deviceplugin.provision.others import WHOLE, function_steps, functions_off, mode_steps
 from deviceplugin.provision.section import Layout, Selector
 from deviceplugin.provision.values import Place, Plan, Planned, Refused, Waiting
 from deviceplugin.vendor.partitions import PartitionedGpu, Step
 
+CLAIMS = "as claims ask"
 Made = Mapping[str, frozenset[Place]]  # by GPU
 Held = Mapping[str, Mapping[Place, str]]
 
@@ -29,14 +33,37 @@ def plan_node(
 
 def plan_gpu(gpu: PartitionedGpu, layout: Layout, plan: Plan) -> Planned:
     """The steps from a GPU as it is to the layout, or why there are none."""
-    wish = wish_text(layout)
+    answer = Planned(
+        gpu=gpu,
+        wish=wish_text(layout),
+        state="as-wanted",
+        made=tuple(sorted(plan.made)),
+        on_demand=layout.on_demand,
+    )
+    return _answered(answer, lambda: _steps(gpu, layout, plan))
+
+
+def plan_fit(gpu: PartitionedGpu, places: Collection[Place], plan: Plan, *, whole: bool) -> Planned:
+    """The steps from a GPU as it is to what claims ask of it, or why there are none."""
+    answer = Planned(
+        gpu=gpu,
+        wish=CLAIMS,
+        state="as-wanted",
+        reason="; ".join(kept_texts(gpu, places, plan)),
+        made=tuple(sorted(plan.made)),
+        on_demand=True,
+    )
+    return _answered(answer, lambda: exact_steps(gpu, places, plan, whole=whole))
+
+
+def _answered(answer: Planned, steps_of: Callable[[], tuple[Step, ...]]) -> Planned:
     try:
-        steps = _steps(gpu, layout, plan)
+        steps = steps_of()
     except Refused as refused:
-        return Planned(gpu=gpu, wish=wish, state="refused", reason=str(refused))
+        return replace(answer, state="refused", reason=str(refused))
     except Waiting as waiting:
-        return Planned(gpu=gpu, wish=wish, state="pending", reason=str(waiting))
-    return Planned(gpu=gpu, wish=wish, state="change" if steps else "as-wanted", steps=steps)
+        return replace(answer, state="pending", reason=str(waiting))
+    return replace(answer, state="change", steps=steps) if steps else answer
 
 
 def selects(select: Selector, gpu: PartitionedGpu) -> bool:
@@ -58,6 +85,8 @@ def _is_one_of(device: str, wanted: Sequence[str]) -> bool:
 
 def wish_text(layout: Layout) -> str:
     """A layout in one line."""
+    if layout.on_demand:
+        return CLAIMS
     if layout.mig is not None:
         return " + ".join(f"{n}×{name}" for name, n in layout.mig.items() if n) or "MIG mode alone"
     if layout.virtual_functions is not None:
@@ -73,6 +102,8 @@ def _steps(gpu: PartitionedGpu, layout: Layout, plan: Plan) -> tuple[Step, ...]:
         return mig_steps(gpu, layout.mig, plan)
     if layout.virtual_functions is not None:
         return function_steps(gpu, layout.virtual_functions)
+    if layout.on_demand:
+        return check_on_demand(gpu)
     if not layout.none:
         return mode_steps(gpu, layout.compute, layout.memory)
     modes = mode_steps(gpu, WHOLE, None) if gpu.modes is not None else ()

@@ -1,7 +1,8 @@
 """What the daemon may ask the privileged process, and what it answers: one JSON line each.
 
 There is no request with a path, a command or a step of the daemon's own: `apply` names a layout,
-and the steps that the daemon was shown before, which must be those that are planned again now.
+and the steps that the daemon was shown before, which must be those that are planned again now;
+`fit` names places of MIG instances, and goes for GPUs of a layout with `on_demand`.
 """
 
 import os
@@ -14,13 +15,14 @@ from msgspec import Struct, field
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.provision.section import Layout
-from deviceplugin.provision.values import Held, Outcome, Planned
+from deviceplugin.provision.values import Held, Outcome, Place, Planned
 from deviceplugin.runtime.sockets import user_of
 from deviceplugin.vendor.partitions import Step
 
 FILE = "provision.sock"
 MAX_BYTES = 4 << 20
 LOOK_S = 30.0  # a look reads every GPU
+FIT_S = 30.0  # a kubelet waits 45 s for a claim
 APPLY_S = 900.0  # a memory mode loads a driver again
 
 
@@ -46,7 +48,17 @@ class Recover(Struct, frozen=True, kw_only=True, tag="recover"):
     held: tuple[Held, ...] = ()
 
 
-Request = Look | Apply | Recover
+class Fit(Struct, frozen=True, kw_only=True, tag="fit"):
+    """Have the MIG instances that claims have or ask for, and none else of ours, on one GPU; or
+    the `whole` of it, without MIG mode."""
+
+    gpu: str
+    places: tuple[Place, ...] = ()
+    whole: bool = False
+    held: tuple[Held, ...] = ()
+
+
+Request = Look | Apply | Fit | Recover
 
 
 class Answer(Struct, frozen=True, kw_only=True):

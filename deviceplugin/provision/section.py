@@ -54,7 +54,8 @@ class Layout(Section, frozen=True):
     """What the GPUs of a selector are cut into; exactly one kind. The first layout that selects a
     GPU counts.
 
-    `adopt` allows to destroy instances that others than we have made.
+    With `on_demand` claims say what there is: an instance is made when one asks for it. `adopt`
+    allows to destroy instances that others than we have made.
     """
 
     select: Selector = Selector()
@@ -63,6 +64,7 @@ class Layout(Section, frozen=True):
     memory: MemoryMode | None = None
     virtual_functions: VirtualFunctions | None = None
     none: bool = False
+    on_demand: bool = False
     adopt: bool = False
 
     def __post_init__(self) -> None:
@@ -74,10 +76,12 @@ class Layout(Section, frozen=True):
             self.compute is not None or self.memory is not None,
             self.virtual_functions is not None,
             self.none,
+            self.on_demand,
         )
         if sum(kinds) != 1:
             raise ValueError(
-                "one of mig, compute and memory, virtual_functions, or none: true, and no other"
+                "one of mig, compute and memory, virtual_functions, none: true, on_demand: true,"
+                " and no other"
             )
 
 

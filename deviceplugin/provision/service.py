@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from deviceplugin.provision.seat import Seat
 from deviceplugin.provision.section import wanted_of
 from deviceplugin.runtime.part import Collector, Once, Operation, Part, Reply, Sectioned
 from deviceplugin.schema import Section
@@ -23,14 +24,14 @@ class PartitionsRequest(Section, frozen=True):
 
 class PartitionsPart(Part[Sectioned]):
     """Has the privileged process cut GPUs as the configuration says. `wiring` is made when it is
-    wanted.
+    wanted, and claims find at `seat` what makes partitions for them.
 
     It stands before the part that serves the kubelet: what a change that was cut off may take is
     kept back before anything is given.
     """
 
-    def __init__(self, config: Sectioned, wiring: "Callable[[], Wiring]") -> None:
-        self._wanted, self._wiring = wanted_of(config.sections), wiring
+    def __init__(self, config: Sectioned, wiring: "Callable[[], Wiring]", seat: Seat) -> None:
+        self._wanted, self._wiring, self._seat = wanted_of(config.sections), wiring, seat
         self._used = asyncio.Event()
         self._follower: Follower | None = None
 
@@ -83,4 +84,5 @@ class PartitionsPart(Part[Sectioned]):
             from deviceplugin.provision.follow import Follower  # noqa: PLC0415  # where it is on
 
             self._follower = Follower(self._wiring(), self._wanted)
+            self._seat.take(self._follower.on_demand)
         return self._follower

@@ -50,10 +50,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """The answer for one GPU: `state` is as-wanted, change, pending or refused."""
+    """The answer for one GPU: `state` is as-wanted, change, pending or refused; `made` are the
+    instances of ours, and `on_demand` that claims say what there is."""
 
     gpu: PartitionedGpu
     wish: str
     state: str
     steps: tuple[Step, ...] = ()
     reason: str = ""
+    made: tuple[Place, ...] = ()
+    on_demand: bool = False

@@ -18,6 +18,8 @@ Held = frozenset[AdvertisedID]
 # stands where a resource's name does: `in_use_as claim default/train`.
 Claims = Mapping[DeviceID, tuple[ResourceName, ...]]
 CLAIM = "claim"
+# A device that the device plugin lists and does not give: claims alone have it.
+RESERVED = ResourceName("dra")
 _CLAIMED = f"{CLAIM} "
 _NONE: Mapping[Form, Held] = MappingProxyType({})
 

@@ -34,6 +34,7 @@ from deviceplugin.health.watch_reports import WatchReports
 from deviceplugin.host.trace import TracingHost
 from deviceplugin.metrics.registry import Counter, Histogram
 from deviceplugin.provision.follow import Follower
+from deviceplugin.provision.on_demand import OnDemand
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.runtime.keep import Keeper
 from deviceplugin.runtime.latest import Latest
@@ -367,6 +368,7 @@ CHANGES = {
             "adopt": True,
         }.items()
     },
+    "partitions[].on_demand": (CUT, {"partitions": [{"on_demand": True}]}),
     "partitions[].none": (CUT, {"partitions": [{"none": True}]}),
     "partitions[].compute": (CUT, {"partitions": [{"compute": "CPX"}]}),
     "partitions[].memory": (CUT, {"partitions": [{"memory": "NPS4"}]}),
@@ -437,7 +439,7 @@ class Settings(msgspec.Struct):
 # State, counts and the file's own state: no settings.
 NO_SETTINGS = (
     *(Latest, TracingHost, Counter, Histogram, Keeper, Standing, WatchReports, Follower),
-    *(Reloader, Config, ModuleType, type),
+    *(OnDemand, Reloader, Config, ModuleType, type),
 )
 # What was logged already, so that it is not logged again.
 SAID = frozenset({"_told", "_tried", "_connected"})

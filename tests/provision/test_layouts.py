@@ -89,7 +89,7 @@ def test_our_own_file_has_one_layout_for_each_selector(tmp_path: Path) -> None:
 
 
 WRONG: list[tuple[Any, str]] = [
-    ({"partitions": [{}]}, "one of mig, compute and memory, virtual_functions, or none"),
+    ({"partitions": [{}]}, "one of mig, compute and memory, virtual_functions, none"),
     ({"partitions": [{"mig": {"1g.5gb": 1}, "compute": "CPX"}]}, "one of mig"),
     ({"partitions": [{"mig": {"1g.5gb": -1}}]}, r"mig.*a number from 0 to 64 each"),
     ({"partitions": [{"mig": {"1g.5gb": "lots"}}]}, r"mig.*lots.*a number from 0 to 64 each"),
