@@ -12,6 +12,7 @@ from deviceplugin.dra.partitions import Placement, overlap, place_of
 from deviceplugin.dra.shares import consumed_of
 from deviceplugin.dra.surroundings import Node
 from deviceplugin.model import Device, DeviceID, ResourceName
+from deviceplugin.provision.ledger import KEPT
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.usage import children_of
 
@@ -84,7 +85,10 @@ class Checks:
         relatives: set[DeviceID],
         beside: Iterable[ResourceName],
     ) -> None:
-        holder = other_holder(self._ledger.usage.value, relatives, beside)
+        # What is kept while a GPU is cut for claims is in the way of none: one is cut after the
+        # other, and what was begun is ended first.
+        settled = (KEPT,) if relatives & self._node.gpus().keys() else ()
+        holder = other_holder(self._ledger.usage.value, relatives, (*beside, *settled))
         if holder is not None:
             raise in_use(ref, wanted, holder)
 

@@ -143,8 +143,7 @@ class Claims:
             raise ClaimError(f"claim {ref.text} does not exist")
         results = results_of(document, ref, self._node.driver)
         pods = pods_of(document)
-        if self._tombstones.keeps(ref.uid, pods, self._node.now()):
-            raise ClaimError(f"claim {ref.text} was given back just now: it is asked for again")
+        self._check_not_ended(ref, pods)
         configs = configs_of(document, ref, self._node.driver)
         check_parameters(ref, configs, self._given(results))
         await self._let_go_of_dead(ref, results)
@@ -153,15 +152,21 @@ class Claims:
         held = replace(self._take(ref, results), pods=pods)
         try:
             entry = await self._kept(held)
-            await self._written.write(entry)
+        except ClaimError:
+            await self._take_back(ref, before)
+            raise
         except DevicePluginError as error:
             await self._take_back(ref, before)
             raise ClaimError(f"claim {ref.text}: {error}") from error
         self._entries[ref.uid] = entry
         self._node.tell("prepared", ref, [one.device for one in entry.devices])
-        names_given = [one.name for one in entry.devices]
-        log.info("dra_prepared", claim=ref.text, uid=ref.uid, devices=names_given)
+        names = [one.name for one in entry.devices]
+        log.info("dra_prepared", claim=ref.text, uid=ref.uid, devices=names)
         return entry
+
+    def _check_not_ended(self, ref: ClaimRef, pods: Collection[str]) -> None:
+        if self._tombstones.keeps(ref.uid, pods, self._node.now()):
+            raise ClaimError(f"claim {ref.text} was given back just now: it is asked for again")
 
     def _given(self, results: Iterable[Result]) -> Iterator[tuple[Result, Device]]:
         """The devices; what has to be made, as those that there would be."""
@@ -176,14 +181,16 @@ class Claims:
                 yield result, replace(gpu, parent=gpu.id, profile=place.profile)
 
     async def _kept(self, held: Entry) -> Entry:
-        """On disk, and made, where it is to be made: then what it is stands there too."""
+        """On disk, and made, where it is to be made: then what it is stands there too; then its
+        file."""
         entry = await asyncio.to_thread(self._journal.write, held)
         made = await self._making.make(entry)
-        if made == entry:
-            return entry
-        self._entries[entry.ref.uid] = made
-        self.hold()
-        return await asyncio.to_thread(self._journal.write, made)
+        if made != entry:
+            self._entries[entry.ref.uid] = made
+            self.hold()
+            made = await asyncio.to_thread(self._journal.write, made)
+        await self._written.write(made)
+        return made
 
     def _take(self, ref: ClaimRef, results: Iterable[Result]) -> Entry:
         """Check and hold, in one step on the loop. What a damaged entry of the claim itself holds

@@ -5,11 +5,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import pytest
 
+from bench.apiserver import api_server
 from deviceplugin.provision.protocol import FILE
+from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
 from tests.fakes.nvml import NvmlDouble, Scenario, h200, write_host_tree
 from tests.fakes.syscalls import Call, Faults, Point
 from tests.rig import GPU, WAIT_S, Rig, environment, run_command
@@ -17,11 +19,17 @@ from tests.rig import GPU, WAIT_S, Rig, environment, run_command
 pytestmark = pytest.mark.slow
 
 FEW, MOST = 8, 40
+INSTANCE = "gpu-1-mig-1g18gb-19-6"
 LARGE, SMALL = "nvidia.com/mig-3g.71gb", "nvidia.com/mig-1g.18gb"
 CUT = """
 partitions:
   - select: {id: FREE}
     mig: {3g.71gb: 1, 1g.18gb: 2}
+"""
+CLAIMED = """
+dra: {enabled: true}
+nvidia: {device_list_strategy: [cdi-cri]}
+partitions: [{on_demand: true}]
 """
 WHOLE = """
 partitions:
@@ -159,3 +167,57 @@ async def ended_or(helper: HelperProcess, done: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while helper.process.poll() is None and not done():  # noqa: ASYNC110  # it tells nobody
             await asyncio.sleep(0.05)
+
+
+async def test_claims_have_instances_made_and_a_killed_process_leaves_none(
+    rig: Rig, double: NvmlDouble
+) -> None:
+    """Through the sockets of all of them; the privileged process is killed before a write of its
+    journal, each time a later one, until it lives."""
+    await rig.stub.start()
+    faults = Faults(rig.root / "faults")
+    with api_server(rig.root) as (api, kubeconfig):
+        config = rig.config(CLAIMED)
+        helper = HelperProcess(rig)
+        daemon = rig.start("--config", str(config), KUBECONFIG=kubeconfig)
+        await daemon.until(lambda: INSTANCE in api.devices)
+        helper.end()
+        kubelet = DraKubelet(rig.kubelet_dir)
+        async with kubelet.driver(kubelet.sockets()[0]) as driver:
+            for number in range(0, MOST, 3):
+                helper = HelperProcess(rig, **faults.environment)
+                faults.kill(Point(Call.RENAME, str(rig.state_dir), skip=number, times=1))
+                claim = ClaimName(uid=f"u-{number}", name=f"c-{number}")
+                api.allocate(claim.name, claim.uid, [INSTANCE])
+                now = await asked(rig, helper, lambda: driver.prepare(claim))  # noqa: B023
+                assert made(rig) == [["1g.18gb", 6]]
+                now = await asked(rig, now, lambda: driver.unprepare(claim))  # noqa: B023
+                assert made(rig) == []
+                now.end()
+                if now is helper:  # there are no more points
+                    assert number > 0
+                    return
+    raise AssertionError(f"more than {MOST} points")
+
+
+async def asked(
+    rig: Rig, helper: HelperProcess, call: Callable[[], Awaitable[object]]
+) -> HelperProcess:
+    """As a kubelet asks: again until it is done; a helper that has died is started again."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                await call()
+            except RefusedError:
+                await asyncio.sleep(0.1)
+            else:
+                return helper
+            if helper.process.poll() is not None:
+                helper = HelperProcess(rig)
+
+
+def made(rig: Rig) -> list[list[object]]:
+    """The instances of ours, as the journal has them, which has no change that is not over."""
+    assert not begun(rig)
+    record = json.loads((rig.state_dir / "partitions.json").read_text())
+    return [place for places in record["made"].values() for place in places]
