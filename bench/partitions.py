@@ -1,25 +1,38 @@
 """How many claims for MIG profiles eight GPUs can serve: `python -m bench.partitions`.
 
 100 claims come in a random order and go again after a random while. Instances are made when a claim
-asks, by the program's own placement code, beside the same with the first place that is free, and
-beside layouts that stand: NVIDIA's `all-balanced`, and the best that such GPUs can have, chosen
-afterwards, with the claims known. Nothing is measured on hardware; it counts claims.
+asks: by DRA, from slices through Prepare to the privileged process's journal, with a scheduler that
+takes the first device that is free; by the placement code of layouts; and at the first place that
+is free. Beside them stand layouts: NVIDIA's `all-balanced`, and the best that such GPUs can have,
+chosen afterwards, with the claims known. Nothing is measured on hardware; it counts claims.
 """
 
+import asyncio
 import random
 import statistics
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
+from deviceplugin.dra.publisher import Publisher
 from deviceplugin.provision.places import places_for, span
+from deviceplugin.provision.section import Layout
+from deviceplugin.runtime.logs import configure_logs
+from deviceplugin.testing.apiserver import ApiServer
+from deviceplugin.testing.drascheduler import UnschedulableError
 from deviceplugin.vendor.partitions import Profile
+from tests.dra.simulated import DRIVER
+from tests.provision.claiming import Cards, Life
 from tests.provision.products import layouts as published
 from tests.provision.products import product
 
 GPUS, CLAIMS, SEEDS = 8, 100, 40
+BY_DRA = 3  # seeds: each of their claims passes the whole way
 PRODUCT = "H100-80GB"
 # Small ones are asked for more often; the media instance is no size of its own.
 WEIGHTS = {"1g.10gb": 8, "1g.20gb": 2, "2g.20gb": 4, "3g.40gb": 3, "4g.40gb": 1, "7g.80gb": 1}
@@ -93,6 +106,38 @@ def taken(places: Sequence[Place]) -> frozenset[int]:
     return frozenset[int]().union(*(span(start, one.size) for one, start in places))
 
 
+async def served_by_dra(wanted: Sequence[Claim], root: Path) -> int:
+    """How many get an instance at once: scheduled by what is published, prepared and, when they
+    end, given back."""
+    cards, api = Cards(*[PRODUCT] * GPUS), ApiServer()
+    node = Life(root, cards, api, [Layout(on_demand=True)])
+    await node.settle()
+    publisher = Publisher(DRIVER, "node-1", node.driver.plan, api)
+    running: list[tuple[float, str]] = []
+    count = 0
+    for number, claim in enumerate(wanted):
+        for end, name in [one for one in running if one[0] <= claim.begin]:
+            await node.unprepare(name)
+            del api.claims["default", name]
+            running.remove((end, name))
+        publisher.write(node.driver.plan(api.minor))
+        name = f"c{number}"
+        try:
+            api.schedule(name, f"u-{name}", wants(claim.profile))
+        except UnschedulableError:
+            continue
+        await node.prepare(name)
+        running.append((claim.end, name))
+        count += 1
+    assert sum(len(cards.places(gpu)) for gpu in cards.gpus) == len(running)
+    return count
+
+
+def wants(profile: str) -> Callable[[Mapping[str, Any]], bool]:
+    """As a selector of a claim for MIG."""
+    return lambda device: device["attributes"].get("profile", {}).get("string") == profile
+
+
 def layouts() -> Iterator[Counter[str]]:
     """Every way to cut one GPU that leaves no room for another instance."""
     known = profiles()
@@ -144,12 +189,22 @@ def best_static(wanted: Sequence[Claim], possible: Sequence[Counter[str]]) -> in
 
 def main() -> None:
     """Print the medians and the worst of all seeds."""
+    configure_logs("critical", "console")
     possible = list(layouts())
-    names = ("made on demand", "first fit", "all-balanced on all", "best layout that stands")
+    names = (
+        "made by DRA",
+        "made on demand",
+        "first fit",
+        "all-balanced on all",
+        "best layout that stands",
+    )
     balanced = {name: GPUS * count for name, count in published(PRODUCT)["all-balanced"].items()}
     rows: dict[str, list[int]] = {name: [] for name in names}
     for seed in range(SEEDS):
         wanted = claims(seed)
+        if seed < BY_DRA:
+            with tempfile.TemporaryDirectory(prefix="b") as root:
+                rows["made by DRA"].append(asyncio.run(served_by_dra(wanted, Path(root))))
         rows["made on demand"].append(served(wanted, ours))
         rows["first fit"].append(served(wanted, first_fit))
         rows["all-balanced on all"].append(served_by(wanted, balanced))
@@ -158,6 +213,12 @@ def main() -> None:
     for name, counts in rows.items():
         spread = f"{min(counts)} to {max(counts)}"
         print(f"{name:24} {statistics.median(counts):5.1f} served at once, {spread}")
+    rows["made by DRA"] = []  # the others on its seeds
+    for name, counts in rows.items():
+        if counts:
+            print(
+                f"{name:24} {statistics.median(counts[:BY_DRA]):5.1f} on the first {BY_DRA} seeds"
+            )
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class Driver:
         self._groups: tuple[object, Mapping[DeviceID, str]] = (None, {})
         self._seen_last: tuple[object, object, object] = (None, None, None)
         self._names: Mapping[str, Device] = {}
+        self._places_of: tuple[object, object] = (None, None)
+        self._places: Mapping[str, Placement] = {}
         self._servers: DriverServers | None = None
         self._publisher: Publisher | None = None
         self._publishes = False
@@ -124,7 +126,11 @@ class Driver:
 
     def places(self) -> Mapping[str, Placement]:
         """What those of its devices stand for that have to be made, by name."""
-        return placements(self.names(), self._wiring.partitionable())
+        names, gpus = self.names(), self._wiring.partitionable()
+        if self._places_of[0] is not names or self._places_of[1] is not gpus:
+            self._places_of = (names, gpus)
+            self._places = placements(names, gpus)
+        return self._places
 
     def claimed(self) -> Collection[Entry]:
         """Its claims, of which each says what must be there."""
