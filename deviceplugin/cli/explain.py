@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from deviceplugin.cli.tables import compute_text
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
@@ -18,6 +19,7 @@ from deviceplugin.placement.explain import Question, explain
 from deviceplugin.placement.registry import load_policy
 from deviceplugin.placement.service import Placement, settings_of
 from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.report import compute_document
 from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
 
@@ -50,6 +52,7 @@ async def explain_once(
             context=context,
             name=name,
             not_held=plan.not_held.get(resource.name, ""),
+            compute=compute_document(plan.compute.get(resource.name)),
             policy=load_policy(name, "--policy"),
         )
     )
@@ -90,6 +93,8 @@ def _sections(document: dict[str, Any]) -> Iterator[str]:
     )
     why = f": {document['memory_not_held']}" if "memory_not_held" in document else ""
     yield f"isolation {document['isolation']}{why}"
+    if "compute_percent" in document:
+        yield compute_text(document)
     choices = [("chosen", document["chosen"])]
     choices += [(str(n), other) for n, other in enumerate(document["runners_up"], 2)]
     yield table(

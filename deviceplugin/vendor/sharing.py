@@ -16,7 +16,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a container has of one shared device: `count` of its shares.
 
     `memory_bytes` is the memory that they stand for, `percent` their part of the device, rounded
-    down to whole numbers; None where the device's memory is unknown.
+    down to whole numbers; None where the device's memory is unknown. Where shares come with compute
+    (`share.compute_percent`), `percent` is that of the compute, and `numbers` are those of the
+    shares, from 0 on: no other container has one of them at the same time.
     """
 
     device: Device
@@ -24,6 +26,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     memory_bytes: int | None = None
     percent: int | None = None
+    numbers: tuple[int, ...] = ()
+
+
+# Why programs that go by what they are told are not held to such a share of a device's compute,
+# "" where they are; pure.
+ComputeLimit = Callable[[Device, Share], str]
 
 
 @runtime_checkable
