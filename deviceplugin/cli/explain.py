@@ -14,11 +14,13 @@ from deviceplugin.enforcement.standing import read_enforced
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import Inventory
 from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
 from deviceplugin.placement.explain import Question, explain
 from deviceplugin.placement.registry import load_policy
 from deviceplugin.placement.service import Placement, settings_of
-from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.automatic import with_automatic
+from deviceplugin.resources.plan import Plan, sharing_of
 from deviceplugin.resources.report import compute_document
 from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
@@ -36,8 +38,7 @@ async def explain_once(
     order = tuple(vendor.name for vendor in vendors)
     for vendor in vendors:
         await look_once(vendor, store, order)
-    enforced = read_enforced(host, config.sections, store.current.devices.values())
-    plan = replace(sharing_of(config.sections), enforced=enforced).plan(store.current)
+    plan = _plan(config, host, store.current)
     resources = plan.resources
     resource = resource_asked(asked, resources)
     placement = Placement(host, settings_of(config.sections, config.node_name), config.state_dir)
@@ -56,6 +57,12 @@ async def explain_once(
             policy=load_policy(name, "--policy"),
         )
     )
+
+
+def _plan(config: Config, host: Host, inventory: Inventory) -> Plan:
+    enforced = read_enforced(host, config.sections, inventory.devices.values())
+    sharing = with_automatic(sharing_of(config.sections), host, config.sections)
+    return replace(sharing, enforced=enforced).plan(inventory)
 
 
 def resource_named(argument: str | None, flag: str | None) -> str:

@@ -91,6 +91,7 @@ def _uevents(core: Core) -> Part[Config]:
 
 def _unused_rules(core: Core) -> Part[Config]:
     sharing, generations = core.sharing, core.generations
+    core.health.note(lambda: "\n".join(sharing.chosen))
     part = UnusedRulesPart(
         core.health.store, lambda: sharing.sharing.rules, lambda: not generations.problem()
     )

@@ -23,14 +23,16 @@ class ExcessSection(Section, frozen=True):
 
 
 class NvidiaLimits(Section, frozen=True):
-    """`library` is HAMi-core's libvgpu.so on the host, with its ld.so.preload beside it: it limits
-    programs that cooperate."""
+    """`library` is HAMi-core's libvgpu.so on the host, with its ld.so.preload beside it, `mps`
+    whether slices of memory whose rule names no sharing method are shared by MPS where its control
+    program is on the node: both limit programs that cooperate."""
 
     HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType(
         {"library": Places(("/usr", "/opt", "/var/lib"), ("libvgpu.so",))}
     )
 
     library: str | None = None
+    mps: Literal["auto", "off"] = "off"
 
 
 class EnforcementSection(Section, frozen=True):

@@ -178,6 +178,11 @@ def _offered(module: VendorModule) -> Mapping[str, SharingMethod]:
     return getattr(module, "SHARING", {})
 
 
+def _automatic(offered: SharingMethod) -> Callable[[Sections], bool]:
+    asked: Callable[[Sections], bool] | None = getattr(offered, "automatic", None)
+    return (lambda _: False) if asked is None else asked
+
+
 def _method(name: str, vendor: str, offered: SharingMethod) -> Method:
     """The method with its parts called so that a failure, or an answer of another type, is logged
     by its name and ends nothing else."""
@@ -201,4 +206,5 @@ def _method(name: str, vendor: str, offered: SharingMethod) -> Method:
         isolation=guarded(f"{name}.isolation", isolation, lambda _: Isolation.NONE),
         prepare=plugin_function(f"{name}.prepare", offered.prepare),
         edits=plugin_function(f"{name}.edits", edits),
+        automatic=guarded(f"{name}.automatic", _automatic(offered), lambda _: False),
     )

@@ -174,7 +174,7 @@ class Sharing(Struct, frozen=True, kw_only=True):
     """The sections `rules`, `sharing` and `isolation`, and what the kernel enforces.
 
     A resource that isolates less than `least` is refused. `compute` has the limits on shares of
-    compute by vendor.
+    compute, `automatic` the methods for slices of memory whose rule names none, both by vendor.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -182,6 +182,7 @@ class Sharing(Struct, frozen=True, kw_only=True):
     section: SharingSection = field(default_factory=SharingSection)
     enforced: Enforced = NOT_ENFORCED
     compute: Mapping[str, ComputeLimit] = field(default_factory=dict)
+    automatic: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def keeping(self) -> Keeping:
@@ -190,13 +191,25 @@ class Sharing(Struct, frozen=True, kw_only=True):
 
     @property
     def methods_used(self) -> frozenset[str]:
-        """The sharing methods that the rules name, without time-slicing."""
+        """The sharing methods that the rules name or a policy chose, without time-slicing."""
         forms = (offer for rule in self.rules for offer in rule.forms)
-        return frozenset(offer.method for offer in forms if offer.method)
+        return frozenset(offer.method for offer in forms if offer.method) | frozenset(
+            self.automatic.values()
+        )
 
     def offerings(self, inventory: Inventory) -> Iterator[Offering]:
         """Every form of every device that is offered."""
-        return offerings(inventory, self.rules, self.section.DOMAINS)
+        found = offerings(inventory, self.rules, self.section.DOMAINS)
+        return map(self._with_method, found) if self.automatic else found
+
+    def _with_method(self, offering: Offering) -> Offering:
+        """With the method that was chosen, where it is for this device."""
+        offer, name = offering.offer, self.automatic.get(offering.device.vendor)
+        if name is None or offer.memory is None or offer.sharing or offering.partner:
+            return offering
+        if self.section.METHODS[name].refusal(offering.device):
+            return offering
+        return replace(offering, offer=replace(offer, sharing=name))
 
     def plan(
         self, inventory: Inventory, usage: Usage = NOTHING_USED, previous: Plan | None = None

@@ -99,7 +99,7 @@ class Offer(Section, frozen=True):
     name: str | None = None
     max_per_container: int | Literal["unlimited"] | None = None
     distinct: bool = False
-    sharing: str = TIME_SLICING
+    sharing: str | None = None
     variables: tuple[str, ...] = ()
     policy: str | None = None
 
@@ -124,7 +124,8 @@ class Offer(Section, frozen=True):
 
     @property
     def method(self) -> str | None:
-        """The vendor's way in which containers share the device, None for time-slicing."""
+        """The vendor's way in which containers share the device, None for time-slicing. Where the
+        rule names none, it is that or what a vendor's policy chooses (resources/automatic.py)."""
         return None if self.sharing == TIME_SLICING else self.sharing
 
     @property
@@ -214,6 +215,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Callable[[Share], Isolation]
     prepare: Prepare
     edits: Callable[[ResourceName, msgspec.Struct], ContainerEdits]
+    automatic: Callable[[Sections], bool] = lambda _: False
 
 
 class SharingSection(Section, frozen=True, eq=False):
@@ -250,7 +252,8 @@ def check_rules(rules: Sequence[Rule], sharing: SharingSection) -> None:
             key = f"rules[{number}].offers[{place}]"
             if not isinstance(offer, Offer):
                 continue
-            _check_choice(f"{key}.sharing", offer.sharing, methods)
+            if offer.sharing is not None:
+                _check_choice(f"{key}.sharing", offer.sharing, methods)
             for at, variable in enumerate(offer.variables):
                 _check_choice(f"{key}.variables[{at}]", variable, sharing.VARIABLES)
 

@@ -50,12 +50,17 @@ class ShareLimits(Protocol):
 class SharedResource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource that is shared by a vendor's method, with its devices in PCI address order.
 
-    `replicas` is how many containers share a device; None where slices have sizes of their own.
+    `replicas` is how many containers share a device; None where slices have sizes of their own:
+    then `unit_bytes` is that of a slice, `compute_percent` the compute that comes with it, and
+    `most` how many a container may have (None: any number).
     """
 
     name: ResourceName
     devices: tuple[Device, ...]
     replicas: int | None
+    unit_bytes: int | None = None
+    compute_percent: int | None = None
+    most: int | None = None
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +101,9 @@ class SharingMethod(Protocol):
 
     `TITLE` and `DEVICES` are its name and the devices that it is for, in messages; `ADVICE` what
     a person should do while its program does not serve. `SETTINGS` is the schema of the section
-    `sharing.<method>`, every field of which has a default.
+    `sharing.<method>`, every field of which has a default. A method may also have
+    `automatic(sections)`: whether it is to be used for slices of memory whose rule names no method,
+    where `prepare` finds its program; pure.
     """
 
     TITLE: str

@@ -300,6 +300,7 @@ CHANGES = {
         SLICES,
         {"rules": [{"offers": [{"memory": {"unit": "1GiB", "reserve": "1GiB"}}]}]},
     ),
+    "enforcement.nvidia.mps": changed("enforcement.nvidia.mps", "auto", SLICES),
     "rules[].offers[].compute": changed("rules[].offers[].compute", "1%", SLICES),
     "rules[].offers[].sharing": (RULE | {"sharing": MPS["sharing"]}, MPS),
     "rules[].offers[].variables": changed(

@@ -75,6 +75,13 @@ MECHANISMS = (
     ),
     Mechanism(
         vendors="NVIDIA",
+        name="MPS for slices ([`enforcement.nvidia.mps`](enforcement.md#mps), or `sharing: mps`)",
+        level=MPS,
+        holds="each client to `max_per_container` slices; to less where it keeps its own variable",
+        escapes="as above",
+    ),
+    Mechanism(
+        vendors="NVIDIA",
         name="[HAMi-core](enforcement.md#hami-core), brought by the administrator",
         level=f"{NOT_HELD}, cooperative",
         holds="memory that a program takes through the CUDA library",

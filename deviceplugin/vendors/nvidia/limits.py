@@ -46,10 +46,12 @@ def limiting_library(sections: Sections) -> str | None:
     return getattr(nvidia, "library", None)
 
 
-def compute_edits(library: str | None, grants: Sequence[Grant]) -> ContainerEdits:
-    """The variables by which MPS and HAMi-core keep programs to their part of the compute; none
-    for shares without one."""
+def slice_edits(library: str | None, grants: Sequence[Grant]) -> ContainerEdits:
+    """The variables by which MPS and HAMi-core keep programs to their slices of the memory, and to
+    the compute that comes with them; none for other shares."""
     env: dict[str, str] = {}
+    if any(grant.share.method == MPS and grant.share.unit_bytes is not None for grant in grants):
+        env |= _limits(MPS_MEMORY, grants)
     computes = [grant for grant in grants if grant.share.compute_percent is not None]
     if any(grant.share.method == MPS for grant in computes):
         env |= _limits(MPS_THREADS, computes)
