@@ -1,5 +1,6 @@
 """Which parts the daemon has, in which order, and what each is made with."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -206,12 +207,14 @@ def _enforcement(
     around = Enforcing(
         devices=lambda: health.store.current.devices,
         entries=lambda: sharing.ledger.entries,
+        answered=lambda: sharing.ledger.answered,
         usage=sharing.ledger.usage,
         listed=lambda: sharing.retention.listed.value,
         hold=sharing.enforce,
         shows_pods=lambda: sharing.shows_pods,
         view=lambda: telemetry.view.value,
         counts=Counts(),
+        monotonic=time.monotonic,
     )
     return EnforcementPart(start.config, around)
 
@@ -230,6 +233,7 @@ def _sources(
             resource, grant(resource, entries, devices)
         ),
         vendor_edits=generations.current.edits.edits,
+        finished=enforcement.finished if enforcement.writes_files else None,
     )
 
 

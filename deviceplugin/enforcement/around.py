@@ -24,6 +24,10 @@ class OfHost(Sectioned, Protocol):
     def host_root(self) -> Path:
         """Where its files are."""
 
+    @property
+    def state_dir(self) -> Path:
+        """Where ours are, at the same path on the host."""
+
 
 class Counts(Struct):
     """Limits since the daemon's start: set by the runtime, set in a cgroup, containers that were
@@ -36,14 +40,17 @@ class Counts(Struct):
 
 
 class Around(Struct, frozen=True, kw_only=True):
-    """`entries` and `usage` are the ledger's, `listed` what the kubelet is shown; `hold` takes
-    which slices are held to their memory; `view` is None while nothing is measured."""
+    """`entries` and `usage` are the ledger's, which is whole once it has `answered`, `listed` what
+    the kubelet is shown; `hold` takes which slices are held to their memory; `view` is None while
+    nothing is measured."""
 
     devices: Callable[[], Mapping[DeviceID, Device]]
     entries: Callable[[], Mapping[tuple[ResourceName, AdvertisedID], LedgerEntry]]
+    answered: Callable[[], bool]
     usage: Latest[Usage]
     listed: Callable[[], Mapping[ResourceName, Resource]]
     hold: Callable[[Enforced], None]
     shows_pods: Callable[[], bool]
     view: "Callable[[], TelemetryView | None]"
     counts: Counts
+    monotonic: Callable[[], float]

@@ -9,6 +9,7 @@ import structlog
 
 from deviceplugin.enforcement.around import Around
 from deviceplugin.enforcement.cgroups import LimitError, Tree
+from deviceplugin.enforcement.files import LimitFiles
 from deviceplugin.enforcement.held import Granted, grants_of
 from deviceplugin.enforcement.nri import Answer, Container, Session, unified
 from deviceplugin.enforcement.pods import Outcome, keep_limits, wanted_of
@@ -55,6 +56,7 @@ class Enforcer:
         self._tried = section.memory not in ("auto", "nri")
         self._told = ""
         self._unset: dict[Holder, str] = {}
+        self.files: LimitFiles | None = None
         self.standing, self.counts = Standing(problem=NOT_YET), around.counts
         self.is_limiting = section.memory != "off"
         self.uses: Mapping[At, Use] = {}
@@ -84,6 +86,14 @@ class Enforcer:
             self._take(outcome)
         if self._section.excess.watch:
             self._watch(granted)
+        if self.files is not None and self._around.answered():
+            await self._sweep(self.files)
+
+    async def _sweep(self, files: LimitFiles) -> None:
+        """Files of containers that are gone go; what is held is asked after the files are read."""
+        found = await asyncio.to_thread(files.read)
+        held, now_s = frozenset(self._around.entries()), self._around.monotonic()
+        await asyncio.to_thread(files.sweep, found, held, now_s)
 
     async def _stand(self) -> Standing:
         """What holds now. The runtime may come or go while the files are read: then once more."""

@@ -41,12 +41,14 @@ class EnforcementSection(Section, frozen=True):
     `memory` is how the kernel's limit is set: by the container runtime before the container starts
     (nri), in the container's cgroup shortly after (cgroup), whichever is possible (auto), or not at
     all. `minimum` also protects the slice from eviction by others (dmem.min). `failure` is what
-    becomes of a container whose limit cannot be set.
+    becomes of a container whose limit cannot be set. With `file` it also finds what it was told in
+    a file that it can read and not write.
     """
 
     memory: Literal["auto", "nri", "cgroup", "off"] = "off"
     minimum: bool = False
     failure: Literal["refuse", "warn"] = "refuse"
+    file: bool = False
     excess: ExcessSection = ExcessSection()
     nvidia: NvidiaLimits = NvidiaLimits()
 

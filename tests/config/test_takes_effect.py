@@ -192,6 +192,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "enforcement.memory": "cgroup",
         "enforcement.minimum": True,
         "enforcement.failure": "warn",
+        "enforcement.file": True,
         "enforcement.nvidia.library": "/opt/vgpu/libvgpu.so",
         "enforcement.excess.watch": True,
         "enforcement.excess.tolerance_percent": 7,

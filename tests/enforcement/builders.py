@@ -75,6 +75,7 @@ class World(Struct):
     entries: dict[tuple[ResourceName, AdvertisedID], LedgerEntry] = field(default_factory=dict)
     kept: Latest[Enforced] = field(default_factory=lambda: Latest(NOT_ENFORCED))
     view: TelemetryView | None = None
+    now_s: float = 0.0
 
     def hold(self, enforced: Enforced) -> None:
         """As the planner takes it."""
@@ -100,12 +101,14 @@ class World(Struct):
         return Around(
             devices=lambda: self.devices,
             entries=lambda: self.entries,
+            answered=lambda: True,
             usage=Latest(NOTHING_USED),
             listed=self.listed,
             hold=self.hold,
             shows_pods=lambda: True,
             view=lambda: self.view,
             counts=Counts(),
+            monotonic=lambda: self.now_s,
         )
 
     def enforcer(self, section: EnforcementSection, tree: Tree | None = None) -> Enforcer:

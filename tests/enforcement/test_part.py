@@ -20,10 +20,12 @@ class Settings(Struct):
 
     sections: dict[str, object]
     host_root: Path
+    state_dir: Path
 
 
 def part_of(root: Path, section: EnforcementSection) -> EnforcementPart:
-    return EnforcementPart(Settings({"enforcement": section}, root), World(root).around())
+    settings = Settings({"enforcement": section}, root, root / "state")
+    return EnforcementPart(settings, World(root).around())
 
 
 def granted(device: Device) -> Granted:
