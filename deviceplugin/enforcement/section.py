@@ -42,13 +42,15 @@ class EnforcementSection(Section, frozen=True):
     (nri), in the container's cgroup shortly after (cgroup), whichever is possible (auto), or not at
     all. `minimum` also protects the slice from eviction by others (dmem.min). `failure` is what
     becomes of a container whose limit cannot be set. With `file` it also finds what it was told in
-    a file that it can read and not write.
+    a file that it can read and not write. `writer` is who writes cgroups: the daemon, or the
+    privileged process `deviceplugin provision` (helper).
     """
 
     memory: Literal["auto", "nri", "cgroup", "off"] = "off"
     minimum: bool = False
     failure: Literal["refuse", "warn"] = "refuse"
     file: bool = False
+    writer: Literal["daemon", "helper"] = "daemon"
     excess: ExcessSection = ExcessSection()
     nvidia: NvidiaLimits = NvidiaLimits()
 

@@ -77,9 +77,11 @@ class EnforcementPart(Part[OfHost]):
                 self._around.hold(Enforced())
                 await self._changed.wait()
                 continue
+            from deviceplugin.enforcement.helper import tree_of  # noqa: PLC0415  # as above
             from deviceplugin.enforcement.node import Enforcer  # noqa: PLC0415  # where it is on
 
-            self._enforcer = Enforcer(self._host, self._section, self._around)
+            tree = tree_of(self._host, self._section, self._state_dir)
+            self._enforcer = Enforcer(self._host, self._section, self._around, tree)
             self._enforcer.files = self._files()
             try:
                 await self._until_changed(self._enforcer)

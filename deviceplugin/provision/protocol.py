@@ -46,7 +46,17 @@ class Recover(Struct, frozen=True, kw_only=True, tag="recover"):
     held: tuple[Held, ...] = ()
 
 
-Request = Look | Apply | Recover
+class Limit(Struct, frozen=True, kw_only=True, tag="limit"):
+    """Hold a container, or else a pod, to bytes of each region of device memory; of neither, have
+    the kernel's controller enabled for pods. `minimum` protects as much for it, too."""
+
+    container: str = ""
+    pod: str = ""
+    regions: Mapping[str, int] = field(default_factory=dict)
+    minimum: bool = False
+
+
+Request = Look | Apply | Recover | Limit
 
 
 class Answer(Struct, frozen=True, kw_only=True):

@@ -193,6 +193,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "enforcement.minimum": True,
         "enforcement.failure": "warn",
         "enforcement.file": True,
+        "enforcement.writer": "helper",
         "enforcement.nvidia.library": "/opt/vgpu/libvgpu.so",
         "enforcement.excess.watch": True,
         "enforcement.excess.tolerance_percent": 7,
