@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
@@ -208,6 +209,8 @@ def _enforcement(
         devices=lambda: health.store.current.devices,
         entries=lambda: sharing.ledger.entries,
         answered=lambda: sharing.ledger.answered,
+        claims=lambda: tuple(chain.from_iterable(sharing.ledger.claim_memory.values())),
+        claimants=lambda: sharing.ledger.claimants,
         usage=sharing.ledger.usage,
         listed=lambda: sharing.retention.listed.value,
         hold=sharing.enforce,

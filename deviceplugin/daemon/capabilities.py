@@ -169,6 +169,7 @@ def dra_wiring(core: Core) -> "Wiring":
         forms=rules.forms,
         apis=rules.apis,
         told=core.audit.claimed,
+        limited=core.enforcement.claimed,
     )
 
 

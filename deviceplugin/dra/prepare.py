@@ -28,6 +28,7 @@ from deviceplugin.dra.holders import (
     check_variables,
     holder_text,
     in_use,
+    memory_held,
     other_holder,
 )
 from deviceplugin.dra.journal import Entry, Journal, Prepared
@@ -94,7 +95,8 @@ class Claims:
                 device_id = one.device or (names[one.name].id if one.name in names else None)
                 if device_id is not None and not one.admin:
                     held[device_id] = (*held.get(device_id, ()), holder_text(entry.ref))
-        self._ledger.claim(self._node.driver, held)
+        parts = [(entry.ref, self._parts(entry)) for entry in self._entries.values()]
+        self._ledger.claim(self._node.driver, held, memory_held(self._node.driver, parts))
 
     def holds(self, device: DeviceID) -> bool:
         """Whether a claim has the device."""
@@ -258,7 +260,7 @@ class Claims:
         edits = {one.key: await self._edits(entry, one) for one in entry.devices}
         check_variables(entry.ref, edits.values())
         try:
-            own = share_edits(self._parts(entry))
+            own = await self._node.limited(entry.ref.uid, share_edits(self._parts(entry)))
             await asyncio.to_thread(self._files.write, entry.ref.uid, edits, own)
         except OSError as error:
             text = f"claim {entry.ref.text}: {error.filename}: {error.strerror}"

@@ -7,16 +7,22 @@ from msgspec import Struct
 
 from deviceplugin.dra.claims import ClaimRef, Told, nobody
 from deviceplugin.dra.shares import Shares
-from deviceplugin.model import Device, DeviceID
+from deviceplugin.model import ContainerEdits, Device, DeviceID
 
 # The claim's document, None where there is no such object; raises ClaimError where nobody says.
 ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
+
+
+async def unlimited(_: str, edits: ContainerEdits) -> ContainerEdits:
+    """Nothing holds anybody."""
+    return edits
 
 
 class Node(Struct, frozen=True, kw_only=True):
     """What claims are prepared with; `devices` are all of the node, `names` those of the driver,
     `shared` says how several claims can have one.
 
+    `limited` adds to the edits of a claim, by its uid, what holds its containers to its memory.
     `know_holders` raises ClaimError while nobody can say what pods have by the device plugin;
     `now` are seconds that only grow.
     """
@@ -31,6 +37,7 @@ class Node(Struct, frozen=True, kw_only=True):
     know_holders: Callable[[], Awaitable[None]]
     now: Callable[[], float]
     told: Told = nobody
+    limited: Callable[[str, ContainerEdits], Awaitable[ContainerEdits]] = unlimited
 
     def tell(self, what: str, ref: ClaimRef, devices: Sequence[str], **more: str) -> None:
         """What became of a claim, for whoever records it."""

@@ -12,7 +12,7 @@ from deviceplugin.dra.names import is_for_machines, published
 from deviceplugin.dra.publisher import Requests
 from deviceplugin.dra.section import DraSection
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import Device, DeviceID, Inventory
+from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.resources.ledger import Ledger, UsageSource
 from deviceplugin.resources.section import DRA, Offer
 from deviceplugin.runtime.keep import Keeper
@@ -21,6 +21,15 @@ from deviceplugin.vendor.partitions import PartitionedGpu
 _NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
 # The forms in which the rules offer each device, none for one that they hide.
 Forms = Mapping[DeviceID, Sequence[Offer]]
+
+
+# The edits of a claim, by driver and uid, with what holds its containers to its memory.
+Limited = Callable[[str, str, ContainerEdits], Awaitable[ContainerEdits]]
+
+
+async def unlimited(_: str, __: str, edits: ContainerEdits) -> ContainerEdits:
+    """Nothing holds anybody."""
+    return edits
 
 
 class Wiring(Struct, frozen=True, kw_only=True):
@@ -44,6 +53,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     now: Callable[[], float] = time.monotonic
     ours: Callable[[Device], bool] = lambda _: False
     told: Told = nobody
+    limited: Limited = unlimited
 
     def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:
         """The devices that claims may have: what the rules hide nobody has."""

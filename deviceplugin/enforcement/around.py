@@ -1,6 +1,6 @@
 """What enforcement works with, of the daemon around it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from deviceplugin.model import AdvertisedID, Device, DeviceID, Resource, ResourceName
 from deviceplugin.resources.build import Enforced
-from deviceplugin.resources.entries import LedgerEntry
+from deviceplugin.resources.entries import ClaimMemory, Holder, LedgerEntry
 from deviceplugin.resources.usage import Usage
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Sectioned
@@ -40,13 +40,15 @@ class Counts(Struct):
 
 
 class Around(Struct, frozen=True, kw_only=True):
-    """`entries` and `usage` are the ledger's, which is whole once it has `answered`, `listed` what
-    the kubelet is shown; `hold` takes which slices are held to their memory; `view` is None while
-    nothing is measured."""
+    """`entries`, `usage`, `claims` and `claimants` (who has which claim) are the ledger's, which
+    is whole once it has `answered`, `listed` what the kubelet is shown; `hold` takes which slices
+    are held to their memory; `view` is None while nothing is measured."""
 
     devices: Callable[[], Mapping[DeviceID, Device]]
     entries: Callable[[], Mapping[tuple[ResourceName, AdvertisedID], LedgerEntry]]
     answered: Callable[[], bool]
+    claims: Callable[[], Sequence[ClaimMemory]]
+    claimants: Callable[[], Sequence[tuple[ResourceName, Holder]]]
     usage: Latest[Usage]
     listed: Callable[[], Mapping[ResourceName, Resource]]
     hold: Callable[[Enforced], None]

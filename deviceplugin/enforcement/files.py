@@ -21,7 +21,7 @@ FOLDER = "limits"  # below the state directory
 PLACE = "/run/deviceplugin/limits"  # of a container
 MAX_BYTES = 1 << 20
 GONE_S = 120.0  # as the ledger: until then a container that was given ids may not be listed
-_RESOURCE, _ID = "# resource ", "# id "
+_RESOURCE, _ID, _CLAIM = "# resource ", "# id ", "claim"
 
 Key = tuple[ResourceName, AdvertisedID]
 
@@ -36,6 +36,21 @@ def file_text(resource: ResourceName, ids: Sequence[str], env: Mapping[str, str]
     lines = [f"{_RESOURCE}{resource}", *(f"{_ID}{one}" for one in sorted(ids))]
     lines += [f"{name}={value}" for name, value in sorted(env.items()) if "\n" not in value]
     return "\n".join(lines) + "\n"
+
+
+def claim_key(uid: str) -> Key:
+    """What the file of a claim is written for."""
+    return (ResourceName(_CLAIM), AdvertisedID(uid))
+
+
+def claim_path(state_dir: Path, driver: str, uid: str) -> str:
+    """The file of a claim on the host."""
+    return f"{state_dir}/{FOLDER}/{claim_place(driver, uid).rpartition('/')[2]}"
+
+
+def claim_place(driver: str, uid: str) -> str:
+    """Where its containers find it."""
+    return f"{PLACE}/{_CLAIM}_{driver}_{uid}"
 
 
 def keys_in(text: str) -> frozenset[Key]:
@@ -68,6 +83,12 @@ class LimitFiles:
         while (path := self._folder / f"{digest}-{number}").exists():
             number += 1
         write_atomically(path, content, 0o444)
+        return path
+
+    def write_claim(self, driver: str, uid: str, env: Mapping[str, str]) -> Path:
+        """The one file of a claim, which its containers share; raises OSError."""
+        path = Path(claim_path(self._folder.parent, driver, uid))
+        write_atomically(path, file_text(ResourceName(_CLAIM), [uid], env).encode(), 0o444)
         return path
 
     def read(self) -> Sequence[LimitFile]:

@@ -81,7 +81,8 @@ class EnforcementPart(Part[OfHost]):
             from deviceplugin.enforcement.node import Enforcer  # noqa: PLC0415  # where it is on
 
             tree = tree_of(self._host, self._section, self._state_dir)
-            self._enforcer = Enforcer(self._host, self._section, self._around, tree)
+            state_dir = self._state_dir
+            self._enforcer = Enforcer(self._host, self._section, self._around, tree, state_dir)
             self._enforcer.files = self._files()
             try:
                 await self._until_changed(self._enforcer)
@@ -143,7 +144,7 @@ class EnforcementPart(Part[OfHost]):
 
         Raises AllocationError where that cannot be written and must be.
         """
-        files = self._files()
+        files = self._files() if self._section.file else None
         if files is None or not any(e.share and e.share.unit_bytes for e in entries):
             return edits
         from deviceplugin.enforcement.files import place_of  # noqa: PLC0415  # where it is on
@@ -160,8 +161,25 @@ class EnforcementPart(Part[OfHost]):
         mount = Mount(path=place_of(resource.name), host_path=str(path))
         return replace(edits, mounts=(*edits.mounts, mount))
 
+    async def claimed(self, driver: str, uid: str, edits: ContainerEdits) -> ContainerEdits:
+        """The edits of a claim that shares devices, with a file of what its containers are told: by
+        its mount the runtime's plugin knows them. Raises OSError."""
+        files = self._files()
+        known = [one for one in self._around.claims() if (one.source, one.uid) == (driver, uid)]
+        if files is None or not any(one.memory for one in known):
+            return edits
+        from deviceplugin.enforcement.files import claim_place  # noqa: PLC0415  # where it is on
+
+        path = await asyncio.to_thread(files.write_claim, driver, uid, edits.env)
+        mount = Mount(path=claim_place(driver, uid), host_path=str(path))
+        return replace(edits, mounts=(*edits.mounts, mount))
+
+    @property
+    def _asks_runtime(self) -> bool:
+        return self._section.memory in ("auto", "nri")
+
     def _files(self) -> "LimitFiles | None":
-        if not self._section.file:
+        if not (self._section.file or self._asks_runtime):
             return None
         if self._kept is None or self._kept[0] != self._state_dir:
             from deviceplugin.enforcement.files import LimitFiles  # noqa: PLC0415  # where it is on

@@ -21,7 +21,7 @@ from deviceplugin.model import (
     Share,
 )
 from deviceplugin.resources.build import NOT_ENFORCED, Enforced
-from deviceplugin.resources.entries import Holder, LedgerEntry
+from deviceplugin.resources.entries import ClaimMemory, Holder, LedgerEntry
 from deviceplugin.resources.usage import NOTHING_USED
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.telemetry.model import TelemetryView
@@ -76,6 +76,8 @@ class World(Struct):
     kept: Latest[Enforced] = field(default_factory=lambda: Latest(NOT_ENFORCED))
     view: TelemetryView | None = None
     now_s: float = 0.0
+    claims: list[ClaimMemory] = field(default_factory=list)
+    claimants: list[tuple[ResourceName, Holder]] = field(default_factory=list)
 
     def hold(self, enforced: Enforced) -> None:
         """As the planner takes it."""
@@ -102,6 +104,8 @@ class World(Struct):
             devices=lambda: self.devices,
             entries=lambda: self.entries,
             answered=lambda: True,
+            claims=lambda: self.claims,
+            claimants=lambda: self.claimants,
             usage=Latest(NOTHING_USED),
             listed=self.listed,
             hold=self.hold,
@@ -113,4 +117,5 @@ class World(Struct):
 
     def enforcer(self, section: EnforcementSection, tree: Tree | None = None) -> Enforcer:
         """One that sets limits below `root`."""
-        return Enforcer(Host(self.root), section, self.around(), tree)
+        state_dir = self.root / "state"
+        return Enforcer(Host(self.root), section, self.around(), tree, state_dir)
