@@ -2,6 +2,7 @@
 
 import click
 
+from deviceplugin.cli.fleet_advice import ADVICE
 from deviceplugin.cli.fleet_cost import COST
 
 
@@ -10,5 +11,5 @@ def fleet_commands() -> None:
     pass
 
 
-for _command in COST:
+for _command in (*COST, *ADVICE):
     fleet_commands.add_command(_command)

@@ -1,8 +1,8 @@
-"""The commands `fleet cost`, `fleet budget`, `fleet advice` and `fleet targets`."""
+"""The command `fleet cost`."""
 
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,17 +12,16 @@ from deviceplugin.config.config import Setting, parse_choice
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deviceplugin.cost.bill import Bill
+    from deviceplugin.cost.bill import Biller
     from deviceplugin.cost.history import History
     from deviceplugin.cost.section import CostsSection
 
-F = TypeVar("F", bound=Callable[..., Any])
 FORMS = ("table", "json", "yaml", "csv", "focus", "opencost")
 GROUPS = ("namespace", "owner", "team", "pod", "node", "vendor", "model", "day")
-_HISTORY = click.option(
+HISTORY = click.option(
     "--history", metavar="FILE", required=True, help="What was measured, as CSV (docs/cost.md)."
 )
-_COSTS = click.option(
+COSTS = click.option(
     "--costs", metavar="FILE", required=True, help="Prices and budgets: a file with `cost`."
 )
 
@@ -34,8 +33,8 @@ _COSTS = click.option(
     """,
     short_help="Show what GPUs cost, by who had them.",
 )
-@_HISTORY
-@_COSTS
+@HISTORY
+@COSTS
 @click.option(
     "--by",
     metavar=f"[{'|'.join(GROUPS)}]",
@@ -49,7 +48,7 @@ def cost(history: str, costs: str, by: str, form: str | None) -> None:
     form = parse_format(form, FORMS)
     by = parse_choice(Setting(by, "--by"), GROUPS)
     section = read_costs(costs)
-    bill = bill_of(read(history), section)
+    bill = biller_of(section).bill(read(history))
     if form in export.FORMS:
         click.echo(export.FORMS[form](bill, section.zone), nl=False)
         return
@@ -80,17 +79,18 @@ def read_costs(path: str) -> "CostsSection":
     return section
 
 
-def bill_of(history: "History", section: "CostsSection") -> "Bill":
-    """The bill of a history, with the carbon of the countries that are shipped."""
+def biller_of(section: "CostsSection") -> "Biller":
+    """Makes bills by these prices, with the carbon of the countries that are shipped; raises
+    ConfigError."""
     from deviceplugin.cost.bill import Biller  # noqa: PLC0415
     from deviceplugin.cost.files import intensities  # noqa: PLC0415
 
     known = intensities()
     _check_countries(section, known)
-    return Biller(section, known).bill(history)
+    return Biller(section, known)
 
 
-def _check_countries(section: "CostsSection", known: "Any") -> None:
+def _check_countries(section: "CostsSection", known: Collection[str]) -> None:
     stated = {"cost.country": section.country}
     stated |= {f"cost.nodes[{n}].country": one.country for n, one in enumerate(section.nodes)}
     for key, country in stated.items():
@@ -98,4 +98,4 @@ def _check_countries(section: "CostsSection", known: "Any") -> None:
             raise ConfigError(key, country, "a country as ISO 3166-1 alpha-3, such as DEU or USA")
 
 
-COST = (cost,)
+COST: tuple[click.Command, ...] = (cost,)

@@ -20,7 +20,7 @@ class Device(Struct, frozen=True, kw_only=True):
 
 class Grant(Struct, frozen=True, kw_only=True):
     """What one container had of a device. `share` is 0 to 1; `active` and `copying` are the parts
-    of the time in which its engines and its memory were busy, `memory_bytes` the most that it
+    of the device's time in which it kept engines and memory busy, `memory_bytes` the most that it
     used; None: not measured."""
 
     namespace: str

@@ -105,13 +105,15 @@ class Budget(Section, frozen=True):
 
 class CostsSection(Section, frozen=True):
     """The section `cost`. `active_below` is the activity under which what a container has counts
-    as idle; `team_label` is the pods' label that names their team."""
+    as idle; `team_label` is the pods' label that names their team; `interactive` are workloads that
+    may be idle, as namespace/workload with `*`."""
 
     currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="a code such as USD")] = "USD"
     time_zone: str = "UTC"
     team_label: str = "team"
     country: str | None = None
     active_below: Percent = "1%"
+    interactive: tuple[str, ...] = ()
     prices: tuple[Price, ...] = ()
     nodes: tuple[Nodes, ...] = ()
     budgets: tuple[Budget, ...] = ()

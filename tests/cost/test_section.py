@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.cli.fleet_cost import bill_of, read_costs
+from deviceplugin.cli.fleet_cost import biller_of, read_costs
 from deviceplugin.cost.section import fraction
 from deviceplugin.errors import ConfigError
-from tests.cost.examples import PRICE, cell, costs, history
+from tests.cost.examples import PRICE, costs
 
 OWNED = {"source": "invoice", "dated": "2026-01-01", "owned": {"capex": 1}}
 
@@ -56,7 +56,7 @@ def test_a_file_without_the_section_is_told_what_it_lacks(tmp_path: Path) -> Non
 @pytest.mark.parametrize("keys", [{"country": "XXX"}, {"nodes": [{"match": "*", "country": "D"}]}])
 def test_a_country_without_an_intensity_is_refused(keys: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="ISO 3166-1"):
-        bill_of(history(cell()), costs(**keys))
+        biller_of(costs(**keys))
 
 
 def test_percentages_are_parts() -> None:
