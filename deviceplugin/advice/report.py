@@ -84,3 +84,36 @@ def replay_text(document: Document) -> str:
     saving = document["saving"]
     rows = [(name, f"{saving[name]}") for name in ("gpu_hours", "freed", "paid_less", "kwh")]
     return table(("SAVING", document["currency"]), rows) + "\n"
+
+
+def targets_text(document: Document) -> str:
+    """Targets and changes for terminals."""
+    targets = [
+        (one["target"], _percent(one["wanted"]), _percent(one["measured"]), one["state"])
+        for one in document["targets"]
+    ]
+    changes = [
+        (
+            one["id"],
+            one["kind"],
+            one["subject"],
+            one["state"],
+            *("-" if one[key] is None else f"{one[key]:,.2f}" for key in _DAILY),
+        )
+        for one in document["changes"]
+    ]
+    shown = [table(("TARGET", "WANTED", "MEASURED", "STATE"), targets)] if targets else []
+    if changes:
+        head = ("ID", "KIND", "SUBJECT", "STATE", "EXPECTED A DAY", "MEASURED A DAY")
+        shown.append(table(head, changes))
+    if not shown:
+        return "No targets are given (cost_optimization.targets), and nothing is recorded\n"
+    told = "What was measured after a change came after it, not by it alone."
+    return "\n\n".join((*shown, told)) + "\n"
+
+
+_DAILY = ("expected_per_day", "measured_per_day")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

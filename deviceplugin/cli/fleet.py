@@ -3,6 +3,7 @@
 import click
 
 from deviceplugin.cli.fleet_advice import ADVICE
+from deviceplugin.cli.fleet_budget import BUDGET
 from deviceplugin.cli.fleet_cost import COST
 
 
@@ -11,5 +12,5 @@ def fleet_commands() -> None:
     pass
 
 
-for _command in (*COST, *ADVICE):
+for _command in (*COST, *BUDGET, *ADVICE):
     fleet_commands.add_command(_command)

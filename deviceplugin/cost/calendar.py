@@ -1,6 +1,6 @@
 """Months and moments as bills have them; pure."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 
@@ -15,6 +15,16 @@ def month_of(moment: float, zone: ZoneInfo) -> tuple[float, float]:
 def day_of(moment: float, zone: ZoneInfo) -> str:
     """The day of a moment there, such as 2026-03-01."""
     return datetime.fromtimestamp(moment, zone).date().isoformat()
+
+
+def day_s(day: str, zone: ZoneInfo) -> float:
+    """How long the day is there, in seconds."""
+    first = date.fromisoformat(day)
+    begin, end = (
+        datetime.combine(one, datetime.min.time(), zone).timestamp()
+        for one in (first, first + timedelta(days=1))
+    )
+    return end - begin
 
 
 def utc(moment: float) -> str:

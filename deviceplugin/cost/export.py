@@ -128,7 +128,7 @@ def _containers(last: Sequence[Line]) -> Iterator[str]:
 
     def key(line: Line) -> str:
         names = (("container", line.container), ("namespace", line.namespace))
-        return _labels((*names, ("node", line.device.node), ("pod", line.pod)))
+        return labels_text((*names, ("node", line.device.node), ("pod", line.pod)))
 
     for labels, lines in grouped(held, key).items():
         value = math.fsum(line.gpu_hours for line in lines)
@@ -147,7 +147,7 @@ def _nodes(last: Sequence[Line], hours: Mapping[str, float]) -> Iterator[str]:
         yield f"# HELP {name} {text}"
         yield f"# TYPE {name} gauge"
         for node, value in values.items():
-            yield f"{name}{{{_labels((('node', node),))}}} {number(round(value, 6))}"
+            yield f"{name}{{{labels_text((('node', node),))}}} {number(round(value, 6))}"
 
 
 def _own(last: Sequence[Line]) -> Iterator[str]:
@@ -159,13 +159,14 @@ def _own(last: Sequence[Line]) -> Iterator[str]:
         device = line.device
         who = (("namespace", line.namespace), ("owner", line.owner), ("team", line.team))
         what = (("vendor", device.vendor), ("model", device.model), ("profile", device.profile))
-        return _labels((*who, *what, ("part", line.part.value)))
+        return labels_text((*who, *what, ("part", line.part.value)))
 
     for labels, lines in grouped(last, key).items():
         yield f"{name}{{{labels}}} {number(round(math.fsum(o.amount for o in lines), 6))}"
 
 
-def _labels(labels: Sequence[tuple[str, str]]) -> str:
+def labels_text(labels: Sequence[tuple[str, str]]) -> str:
+    """Labels as they stand between braces."""
     return ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in labels)
 
 
