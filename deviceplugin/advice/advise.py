@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from deviceplugin.advice.idle_state import IdleJudge
@@ -13,16 +12,10 @@ from deviceplugin.advice.replay import Replay
 from deviceplugin.advice.sharing import sharing
 from deviceplugin.advice.sizing import right_size
 from deviceplugin.advice.values import Advice, Change, Saving
+from deviceplugin.advice.wishes import Wishes
 from deviceplugin.advice.workloads import profile, uses
 from deviceplugin.cost.bill import Biller
 from deviceplugin.cost.history import History
-
-
-class Wishes(Struct, frozen=True, kw_only=True):
-    """What a person allows: sizes below the last week's peak, and workloads that may be idle."""
-
-    consent: bool = False
-    interactive: tuple[str, ...] = ()
 
 
 class Adviser:
@@ -39,7 +32,7 @@ class Adviser:
 
     def advice(self) -> Sequence[Advice]:
         """What frees most first."""
-        found = (self._saved(one) for one in self._all())
+        found = (self._saved(one) for one in self._all() if self._wishes.has(one))
         return sorted(found, key=lambda one: (-_worth(one), one.kind, one.subject))
 
     def saving(self, change: Change) -> Saving:

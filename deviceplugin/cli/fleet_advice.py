@@ -12,10 +12,8 @@ from deviceplugin.cli.output import rendered
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deviceplugin.advice.advise import Adviser
-    from deviceplugin.advice.values import Advice
+    from deviceplugin.advice.values import Advice, Kind
     from deviceplugin.cost.history import History
-    from deviceplugin.cost.section import CostsSection
 
 DAYS = "30"
 _DAYS = click.option(
@@ -45,13 +43,15 @@ _DAYS = click.option(
 def advice(
     form: str | None, apply_id: str | None, config: str | None, *, consent: bool, **flags: str
 ) -> None:
-    from deviceplugin.advice.advise import worthwhile  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.advice.advise import Adviser, worthwhile  # noqa: PLC0415  # not in `run`
     from deviceplugin.advice.report import advice_document, advice_text  # noqa: PLC0415
+    from deviceplugin.advice.wishes import Wishes  # noqa: PLC0415
 
     form = parse_format(form)
     section = read_costs(flags["costs"])
     history = _recent(read(flags["history"]), flags["days"])
-    found = list(worthwhile(_adviser(history, section, consent=consent).advice()))
+    wishes = Wishes(consent=consent, interactive=section.interactive, kinds=_kinds(flags["costs"]))
+    found = list(worthwhile(Adviser(history, biller_of(section), wishes).advice()))
     if apply_id is not None:
         click.echo(_applied(found, apply_id, config), err=True)
         return
@@ -74,6 +74,7 @@ def advice(
 @click.argument("advice_id", metavar="ID")
 @format_option()
 def replay(form: str | None, file: str, advice_id: str, **flags: str) -> None:
+    from deviceplugin.advice.advise import Adviser  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.advice.report import replay_text, saving_document  # noqa: PLC0415
     from deviceplugin.advice.values import Change  # noqa: PLC0415
     from deviceplugin.config.schema import decode  # noqa: PLC0415
@@ -82,16 +83,33 @@ def replay(form: str | None, file: str, advice_id: str, **flags: str) -> None:
     change = decode(_change(file, advice_id), Change, "change")
     section = read_costs(flags["costs"])
     history = _recent(read(flags["history"]), flags["days"])
-    saving = saving_document(_adviser(history, section, consent=False).saving(change))
+    saving = saving_document(Adviser(history, biller_of(section)).saving(change))
     document = {"id": advice_id, "currency": section.currency, "saving": saving}
     click.echo(rendered(document, form, replay_text), nl=False)
 
 
-def _adviser(history: "History", section: "CostsSection", *, consent: bool) -> "Adviser":
-    from deviceplugin.advice.advise import Adviser, Wishes  # noqa: PLC0415
+def _kinds(costs: str) -> "frozenset[Kind] | None":
+    """What `auto_optimization` and `cost_optimization` beside the prices ask for, None for
+    everything; raises ConfigError."""
+    from deviceplugin.advice import wishes  # noqa: PLC0415
+    from deviceplugin.config.documents import schemas_of  # noqa: PLC0415
+    from deviceplugin.config.files import read_config_files  # noqa: PLC0415
+    from deviceplugin.config.schema import decode_sections  # noqa: PLC0415
 
-    wishes = Wishes(consent=consent, interactive=section.interactive)
-    return Adviser(history, biller_of(section), wishes)
+    raw = read_config_files(Path(costs)).raw
+    sections = decode_sections(raw, schemas_of(raw))
+    keys = (
+        ("auto_optimization", "optimizations", wishes.AUTO),
+        ("cost_optimization", "optimization", wishes.COST),
+    )
+    found: list[frozenset[Kind]] = []
+    for name, key, known in keys:
+        section = sections.get(name)
+        words = getattr(section, key, ()) if getattr(section, "enabled", False) else ()
+        if strange := [word for word in words if word not in known]:
+            raise ConfigError(f"{name}.{key}", strange[0], f"one of {', '.join(known)}")
+        found += [wishes.kinds_of(words, known)] if words else []
+    return found[0].union(*found[1:]) if found else None
 
 
 def _recent(history: "History", days: str) -> "History":

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from deviceplugin.advice.advise import Adviser, Wishes
+from deviceplugin.advice.advise import Adviser
 from deviceplugin.advice.values import Advice
+from deviceplugin.advice.wishes import Wishes
 from deviceplugin.cost.bill import Biller
 from deviceplugin.cost.history import Cell, Grant, History, Readings
 from tests.cost.examples import cell, costs, device, grant, history

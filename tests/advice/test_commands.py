@@ -53,6 +53,37 @@ def test_advice_is_shown_as_a_table(
     assert "What is freed is paid until GPUs are given back" in text
 
 
+@pytest.mark.parametrize(
+    ("section", "kinds"),
+    [
+        ("auto_optimization: {optimizations: [memory_allocation]}", {"right-size"}),
+        ("auto_optimization: {optimizations: [thermal_management]}", set()),
+        ("cost_optimization: {optimization: [scheduling_optimization]}", {"share", "layout"}),
+        (
+            "cost_optimization: {enabled: false, optimization: [power_management]}",
+            {"right-size", "share", "layout"},
+        ),
+    ],
+)
+def test_documents_choose_what_is_advised(
+    section: str,
+    kinds: set[str],
+    files: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "c.yaml").write_text(f"{COSTS}{section}\n")
+    words = (*files[:3], str(tmp_path / "c.yaml"), "-o", "json")
+    found = json.loads(run(capsys, "fleet", "advice", *words))["advice"]
+    assert {one["kind"] for one in found} == kinds
+
+
+def test_a_word_that_names_no_advice_is_refused(files: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"{COSTS}auto_optimization: {{optimizations: [magic]}}\n")
+    with pytest.raises(ConfigError, match=r"auto_optimization.optimizations: 'magic'"):
+        cli.main(["fleet", "advice", *files[:3], str(tmp_path / "c.yaml")], standalone_mode=False)
+
+
 def ids(files: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     found = json.loads(run(capsys, "fleet", "advice", *files, "-o", "json"))["advice"]
     return {one["kind"]: one["id"] for one in found}
