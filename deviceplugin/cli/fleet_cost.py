@@ -98,4 +98,35 @@ def _check_countries(section: "CostsSection", known: Collection[str]) -> None:
             raise ConfigError(key, country, "a country as ISO 3166-1 alpha-3, such as DEU or USA")
 
 
-COST: tuple[click.Command, ...] = (cost,)
+@click.command(
+    "history",
+    help="""Make a history of what a store of metrics answered to the queries that --queries
+    prints, one a line with its name: as files NAME.json of /api/v1/query_range, a value for each
+    hour at its end.
+    """,
+    short_help="Make a history of the answers of a store of metrics.",
+)
+@click.option("--queries", is_flag=True, help="Print what to ask: a name, a tab and the query.")
+@click.option("--replies", metavar="DIR", help="The directory with the answers.")
+@click.option("--write", metavar="FILE", help="Where the history goes.")
+@click.option(
+    "--team-label", metavar="NAME", default="team", help="The pods' label of teams. Default team."
+)
+def history(replies: str | None, write: str | None, team_label: str, *, queries: bool) -> None:
+    from deviceplugin.cost.files import write_history  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cost.replies import read_replies  # noqa: PLC0415
+    from deviceplugin.cost.series import QUERIES, history_of  # noqa: PLC0415
+
+    if queries:
+        for name, query in QUERIES.items():
+            click.echo(f"{name}\t{query}")
+        return
+    if replies is None or write is None:
+        text = "with --write a directory of answers; or --queries alone"
+        raise ConfigError("--replies", replies, text)
+    found = history_of(read_replies(Path(replies)), team_label)
+    write_history(Path(write), found)
+    click.echo(f"{len(found.devices)} devices, {len(found.cells)} device hours", err=True)
+
+
+COST: tuple[click.Command, ...] = (cost, history)
