@@ -1,6 +1,7 @@
 """A made-up history of a fleet, for measuring `fleet cost` and `fleet advice`: nobody's figures.
 
-Usage: python -m bench.fleet_history [--gpus 200] [--days 30] [--seed 7] FILE
+Usage: python -m bench.fleet_history [--gpus 200] [--days 30] [--seed 7] [--picture SVG] FILE
+The picture is that of the bill by the prices of examples/fleet/costs.yaml.
 """
 
 import argparse
@@ -9,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from deviceplugin.cli.fleet_cost import biller_of, read_costs
 from deviceplugin.cost.files import write_history
+from deviceplugin.cost.fragment import split_svg
 from deviceplugin.cost.history import Cell, Device, Grant, History, Readings
+from deviceplugin.cost.report import bill_document
 
 GIB = 1 << 30
 HOUR = 3600.0
@@ -94,11 +98,21 @@ def made(gpus: int, days: int, seed: int) -> History:
     return History(devices={one.id: one for one in devices}, cells=found)
 
 
+def picture(history: History) -> str:
+    """The bill by namespace, drawn."""
+    costs = read_costs(str(Path(__file__).parents[1] / "examples/fleet/costs.yaml"))
+    return split_svg(bill_document(biller_of(costs).bill(history), "namespace", costs.zone))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gpus", type=int, default=200)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
-    write_history(asked.file, made(asked.gpus, asked.days, asked.seed))
+    history = made(asked.gpus, asked.days, asked.seed)
+    write_history(asked.file, history)
+    if asked.picture:
+        asked.picture.write_text(picture(history), encoding="utf-8")

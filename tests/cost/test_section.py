@@ -61,3 +61,10 @@ def test_a_country_without_an_intensity_is_refused(keys: dict[str, Any]) -> None
 
 def test_percentages_are_parts() -> None:
     assert [fraction("30%"), fraction("0.5 %")] == [0.3, 0.005]
+
+
+def test_the_example_is_valid_and_names_each_kind_of_price() -> None:
+    found = read_costs(str(Path(__file__).parents[2] / "examples/fleet/costs.yaml"))
+    biller_of(found)
+    assert any(one.owned for one in found.prices)
+    assert any(one.valid_until for one in found.prices)
