@@ -4,6 +4,7 @@ The measure is that of FGD (Weng et al., USENIX ATC 2023), for one device and by
 the history itself has: a free part counts as stranded as far as requests are larger than it.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 
 from deviceplugin.cost.history import History
@@ -32,4 +33,5 @@ class Workload:
         shares = self._asked.get(kind, [])
         if not shares or free >= 1 - EPSILON or free <= EPSILON:
             return 0.0
-        return free * sum(share > free + EPSILON for share in shares) / len(shares)
+        larger = len(shares) - bisect_right(shares, free + EPSILON)
+        return free * larger / len(shares)
