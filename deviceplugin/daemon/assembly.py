@@ -197,6 +197,7 @@ def _around(
         vendors=generations.vendors,
         inventory=lambda: health.store.current,
         held=sharing.ledger.held,
+        listed=lambda: sharing.retention.listed.value,
         events=health.tracker.event_counts,
         resets=health.tracker.reset_counts,
     )
