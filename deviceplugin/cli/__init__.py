@@ -10,6 +10,7 @@ import click
 
 from deviceplugin.cli.audit import audit_commands
 from deviceplugin.cli.diagnosis import DIAGNOSIS
+from deviceplugin.cli.fleet import fleet_commands
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
     EXIT_STATUS,
@@ -243,6 +244,7 @@ for _command in (
     audit_commands,
     scheduler_commands,
     simulate_command,
+    fleet_commands,
 ):
     cli.add_command(_command)
 

@@ -15,7 +15,8 @@ from deviceplugin.forecast.past import DAY, WEEK, Hourly, Past, gaps
 
 HORIZONS = (1, 3, 6, 12, 24, 48, 72, 168, 336, 720)
 MOST_HOURS = 720
-STRIDE, LONG_STRIDE = 1, 3
+# Of origins, in hours: what is far ahead changes little from one hour to the next.
+STRIDE, LONG_STRIDE, LONG_H = 1, 3, 6
 # A store with less says nothing about the next month; with more, the old part says little.
 MOST_PAST = 2000
 
@@ -71,7 +72,7 @@ def outlook(series: Hourly, hours: int = MOST_HOURS) -> Outlook:
     told = Outlook(known=known, gaps=gaps(past.values), last=past.last(at) if at >= 0 else None)
     if known < FIRST:
         return replace(told, reason=f"{known} hours are known, a forecast needs {FIRST}")
-    walked = [(h, *walk(past, h, STRIDE if h < DAY else LONG_STRIDE)) for h in HORIZONS]
+    walked = [(h, *walk(past, h, STRIDE if h < LONG_H else LONG_STRIDE)) for h in HORIZONS]
     tested = [(h, horizon) for h, horizon, _ in walked if horizon.measured >= FEWEST]
     if not tested:
         return replace(told, reason="too little was measured in a row to test a forecast")
