@@ -5,12 +5,13 @@ import click
 from deviceplugin.cli.fleet_advice import ADVICE
 from deviceplugin.cli.fleet_budget import BUDGET
 from deviceplugin.cli.fleet_cost import COST
+from deviceplugin.cli.fleet_plan import PLAN
 
 
-@click.group("fleet", help="Cost of a fleet, budgets and advice, from its history.")
+@click.group("fleet", help="What a fleet needs and costs, from the metrics of all its nodes.")
 def fleet_commands() -> None:
     pass
 
 
-for _command in (*COST, *BUDGET, *ADVICE):
+for _command in (*COST, *BUDGET, *ADVICE, *PLAN):
     fleet_commands.add_command(_command)

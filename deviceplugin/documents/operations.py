@@ -159,7 +159,16 @@ class AutoOptimization(Told, frozen=True):
 class Planning(Told, frozen=True):
     """How far a plan looks."""
 
-    OTHERS: ClassVar[Telling] = _PLANNING
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "horizon": applied("by `deviceplugin fleet plan`: at most 30d"),
+            "granularity": applied("by `deviceplugin fleet plan`: whole hours"),
+            "accuracy": applied(
+                "`deviceplugin fleet plan` answers with the accuracy that it measured at each"
+                " horizon; it promises none"
+            ),
+        }
+    )
 
     horizon: Time | None = None
     granularity: Time | None = None
@@ -169,8 +178,20 @@ class Planning(Told, frozen=True):
 class ResourcePlanning(Told, frozen=True):
     """The section `resource_planning`."""
 
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
-    OTHERS: ClassVar[Telling] = _PLANNING
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "model": reported("no model is loaded: forecasts are made of the fleet's own history"),
+            "features": elsewhere(
+                "workload_prediction and capacity_planning are `deviceplugin fleet plan`; it knows"
+                " no cost, and performance is not predicted"
+            ),
+            "recommendations": applied(
+                "by `deviceplugin fleet plan`, which plans these alone: gpu_allocation,"
+                " memory_allocation, network_allocation, storage_allocation"
+            ),
+        }
+    )
 
     enabled: bool = True
     model: str | None = None

@@ -49,7 +49,7 @@ INDEX: Mapping[str, str] = {
     "10.2.1": "elsewhere reported",
     "10.3.1": "elsewhere reported",
     "11.1.1": "applied checked elsewhere reported",
-    "11.2.1": "elsewhere reported",
+    "11.2.1": "applied elsewhere reported",
     "11.3.1": "applied elsewhere reported",
     "12.1.1": "reported",
     "12.2.1": "reported",
