@@ -40,7 +40,7 @@ class Standing(Struct, frozen=True, kw_only=True):
         """Why no limit can be set at all, be it late; "" where one can, or none is due."""
         if takes_no_part(device):
             return ""
-        if not self.capacity:
+        if self.problem and not self.capacity:
             return self.problem
         if not capacity_of(device.pci_address, self.capacity):
             return f"its driver has no region drm/{device.pci_address}/vram in dmem.capacity"
