@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deviceplugin.cli.learning import train_once
 from tests.docs.shown import NOT_RUN, OTHERWISE, Shown, shown_in
 from tests.rig import WAIT_S, Rig, environment, nvidia_node, rig_below
 
@@ -51,6 +52,7 @@ def write_files(directory: Path) -> None:
     (directory / "nodes.csv").write_text(NODES)
     (directory / "pods.csv").write_text(PODS)
     (directory / "runs.csv").write_text(RUNS)
+    train_once(None, str(directory / "runs.csv"), str(directory / "model.json"), 30)
 
 
 def variables_of(rig: Rig) -> dict[str, str]:
