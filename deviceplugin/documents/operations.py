@@ -20,7 +20,7 @@ from deviceplugin.documents.told import (
 _ALERTS = elsewhere("a rule of Prometheus over /metrics")
 _HEALTH = "`deviceplugin health` tells faults, the section health which of them count"
 _NOTHING_LEARNS = elsewhere(
-    "nothing learns in a device plugin; scheduling.policy chooses among the GPUs of this node"
+    "a device plugin learns nothing; `deviceplugin scheduler` does, for all nodes"
 )
 _REPLAYS = reported("no model is loaded: a saving is a replay of the history")
 _PLANNING = elsewhere("planning is done over the metrics of all nodes, not on one of them")
