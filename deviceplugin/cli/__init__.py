@@ -21,6 +21,7 @@ from deviceplugin.cli.frame import (
     parse_number,
     settings_options,
 )
+from deviceplugin.cli.maintenance import maintenance_commands
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
 from deviceplugin.cli.partitions import provision
@@ -243,6 +244,7 @@ for _command in (
     audit_commands,
     scheduler_commands,
     simulate_command,
+    maintenance_commands,
 ):
     cli.add_command(_command)
 

@@ -20,7 +20,7 @@ _GROUPS = (
     ("Its setup", ("runtime", "provision")),
     ("Diagnosis", ("diagnose", "support-bundle")),
     ("Operators", ("cordon", "uncordon", "audit")),
-    ("The cluster", ("scheduler", "simulate")),
+    ("The cluster", ("scheduler", "simulate", "maintenance")),
     ("To try it", ("demo",)),
     ("Your shell", ("completion",)),
 )
