@@ -29,7 +29,7 @@ Exit status:
   0    done
   1    the daemon or the node refuses; `health` and `status`: a device is
        Unhealthy; `runtime --check`: a difference;
-       `diagnose`: a check fails
+       `diagnose`: a check fails; `maintenance show`: a finding is certain
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

@@ -1,11 +1,12 @@
-"""The commands `maintenance`: how good predictions of failures were."""
+"""The commands `maintenance`: what may fail, and how good such predictions were."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
 from deviceplugin.cli.output import rendered
 from deviceplugin.errors import ConfigError
 
@@ -13,20 +14,54 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from deviceplugin.maintenance.backtest import Plan, Quality
+    from deviceplugin.maintenance.findings import Past
     from deviceplugin.maintenance.units import Unit
 
 MAX_FLEET_BYTES = 256 << 20
 MOST_DAYS = 3650
 _BEFORE = 6  # windows that are learned before the first is tested
+_ENOUGH = 0.8  # of the tested windows calibrated: ten of twelve
+_fleet_option = click.option(
+    "--fleet",
+    metavar="FILE",
+    help="Your GPUs as CSV: gpu,cohort,traits,installed,removed,failure.",
+)
+_days_option = click.option(
+    "--days", metavar="NUMBER", default="91", help="Of a window. Default 91."
+)
 
 
 @click.group(
     "maintenance",
-    help="Failures of GPUs: how well they could have been foreseen.",
-    short_help="How well failures of GPUs can be foreseen.",
+    help="What is certain of this node's GPUs, what may fail, and how well failures could have been"
+    " foreseen.",
+    short_help="What may fail, and how well failures can be foreseen.",
 )
 def maintenance_commands() -> None:
-    """Its commands read files."""
+    """Nothing of it runs in the daemon."""
+
+
+@maintenance_commands.command(
+    help="Show which of this node's GPUs have a finding that only a replacement ends, as the"
+    " running daemon knows them, and with --fleet how probable a failure of each is. Ends with"
+    " status 1 where something is certain.",
+    short_help="Show what is certain of this node's GPUs, and what may fail.",
+)
+@settings_options(("state_dir",))
+@_fleet_option
+@_days_option
+@format_option()
+def show(form: str | None, state_dir: str | None, fleet: str | None, days: str) -> None:
+    from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.maintenance.findings import maintenance_document  # noqa: PLC0415
+    from deviceplugin.maintenance.report import maintenance_text  # noqa: PLC0415
+
+    form = parse_format(form)
+    past = _past(fleet, _days(days)) if fleet else None
+    document = maintenance_document(ask(state_dir, {"operation": "health"}), past)
+    click.echo(rendered(document, form, maintenance_text), nl=False)
+    if any(one["certain"] for one in document["gpus"]):
+        sys.exit(1)
 
 
 @maintenance_commands.command(
@@ -35,13 +70,9 @@ def maintenance_commands() -> None:
     " published figures of one that was observed.",
     short_help="Hold predictions of failures against what came.",
 )
-@click.option(
-    "--fleet",
-    metavar="FILE",
-    help="Your GPUs as CSV: gpu,cohort,traits,installed,removed,failure.",
-)
+@_fleet_option
 @click.option("--seed", metavar="NUMBER", default="1", help="Of the drawn fleet. Default 1.")
-@click.option("--days", metavar="NUMBER", default="91", help="Of a window. Default 91.")
+@_days_option
 @click.option(
     "--failure-hours",
     metavar="NUMBER",
@@ -63,8 +94,7 @@ def backtest(form: str | None, fleet: str | None, plot: str | None, **flags: str
     numbers = {
         name: parse_number(text, f"--{name.replace('_', '-')}") for name, text in flags.items()
     }
-    if not 1 <= numbers["days"] <= MOST_DAYS:
-        raise ConfigError("--days", flags["days"], f"a number from 1 to {MOST_DAYS}")
+    numbers["days"] = _days(flags["days"])
     document = report.document_of(_of_file(fleet, numbers) if fleet else _drawn(numbers))
     if plot:
         try:
@@ -91,12 +121,41 @@ def _drawn(numbers: "Mapping[str, int]") -> "Mapping[str, Quality]":
     }
 
 
-def _of_file(name: str, numbers: "Mapping[str, int]") -> "Mapping[str, Quality]":
+def _days(text: str) -> int:
+    days = parse_number(text, "--days")
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError("--days", text, f"a number from 1 to {MOST_DAYS}")
+    return days
+
+
+def _past(name: str, days: int) -> "Past":
+    from deviceplugin.maintenance.findings import Past, outlooks_of  # noqa: PLC0415  # as above
+
+    units = _units(name)
+    first, last = span = _span(units)
+    calibrated = None
+    if first + (_BEFORE + 1) * days <= last:
+        numbers = {"days": days, "failure_hours": 0, "drain_hours": 0}
+        quality = _compared(units, _plan(span, first + _BEFORE * days, numbers))["learned"]
+        calibrated = quality.calibrated_quarters >= _ENOUGH * len(quality.quarters)
+    return Past(days=days, calibrated=calibrated, outlooks=outlooks_of(units, span, days))
+
+
+def _units(name: str) -> "Sequence[Unit]":
     from deviceplugin.maintenance.units import read_units  # noqa: PLC0415  # as above
 
-    units = read_units(_text(name), name)
+    return read_units(_text(name), name)
+
+
+def _span(units: "Sequence[Unit]") -> tuple[int, int]:
+    """From the first day that the file names to the last."""
     first = min(unit.installed for unit in units)
-    last = max(unit.removed or unit.installed for unit in units)
+    return first, max(unit.removed or unit.installed for unit in units)
+
+
+def _of_file(name: str, numbers: "Mapping[str, int]") -> "Mapping[str, Quality]":
+    units = _units(name)
+    first, last = _span(units)
     tested = first + _BEFORE * numbers["days"]
     if tested + numbers["days"] > last:
         text = f"at least {_BEFORE + 1} windows of {numbers['days']} days; fewer --days"

@@ -102,6 +102,11 @@ class Rates:
         total = sum(shares.values())
         return Hazard(kinds={kind: rate * share / total for kind, share in shares.items()})
 
+    def weight(self, cohort: str) -> float:
+        """From how many failures the cohort's rate is estimated, the prior among them."""
+        before = _BEFORE * self._last(1).failed(cohort)
+        return self._last(0).failed(cohort) + before + _COHORT_PRIOR
+
     def _fleet_rate(self, cohort: str) -> float:
         """Of the cohorts of the same family."""
         family = family_of(cohort)

@@ -1,4 +1,5 @@
-"""What a back-test came to: a document, a table, and a plot as SVG; pure."""
+"""What a back-test came to, and what is known of this node's GPUs: documents, tables, and a plot as
+SVG; pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -79,6 +80,34 @@ def _percent(value: float) -> str:
 
 def _lead(quartiles: Sequence[float] | None) -> str:
     return "-" if quartiles is None else "/".join(f"{value:.0f}" for value in quartiles)
+
+
+def maintenance_text(document: Document) -> str:
+    """A line for each GPU, then what is certain of one."""
+    gpus = document["gpus"]
+    days = document["window_days"]
+    heads = ("GPU", "CERTAIN", f"FAILS IN {days} DAYS" if days else "FAILS", "CALIBRATED", "ALERTS")
+    rows = [
+        (
+            one["id"],
+            ", ".join(finding["finding"] for finding in one["certain"]) or "-",
+            _probability(one),
+            one.get("calibrated", "-"),
+            ", ".join(one["alerts"]) or "-",
+        )
+        for one in gpus
+    ]
+    certain = [(one["id"], finding) for one in gpus for finding in one["certain"]]
+    lines = [f"{name}: {one['reason']}; do: {one['action']}" for name, one in certain]
+    lines += sorted({one["unknown_because"] for one in gpus if "unknown_because" in one})
+    return "\n".join([table(heads, rows), *lines]) + "\n"
+
+
+def _probability(one: Document) -> str:
+    if one["failure_probability"] is None:
+        return "unknown"
+    low, high = one["interval_80"]
+    return f"{100 * one['failure_probability']:.2g} % ({100 * low:.2g} to {100 * high:.2g} %)"
 
 
 def plot(document: Document) -> str:
