@@ -22,6 +22,7 @@ from deviceplugin.cli.frame import (
     parse_number,
     settings_options,
 )
+from deviceplugin.cli.maintenance import maintenance_commands
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
 from deviceplugin.cli.partitions import provision
@@ -245,6 +246,7 @@ for _command in (
     scheduler_commands,
     simulate_command,
     fleet_commands,
+    maintenance_commands,
 ):
     cli.add_command(_command)
 
