@@ -13,7 +13,6 @@ import lzma
 import sys
 from collections import defaultdict
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from deviceplugin.fleet.chart import chart
@@ -28,12 +27,12 @@ HEAD = ("AHEAD", "ORIGINS", "ERROR", "LAST VALUE", "YESTERDAY", "LAST WEEK", "IN
 
 def read(path: Path, column: str) -> list[float | None]:
     """The means of the hours."""
-    opened = partial(lzma.open, mode="rt") if path.suffix == ".xz" else open
+    content = path.read_bytes()
+    text = (lzma.decompress(content) if path.suffix == ".xz" else content).decode()
     sums: dict[str, float] = defaultdict(float)
-    with opened(path) as file:
-        for row in csv.DictReader(file):
-            if row[column]:
-                sums[row["time"]] += float(row[column])
+    for row in csv.DictReader(text.splitlines()):
+        if row[column]:
+            sums[row["time"]] += float(row[column])
     hours: dict[int, list[float]] = defaultdict(list)
     for time, value in sums.items():
         hours[int(datetime.fromisoformat(f"{time}+00:00").timestamp() // 3600)].append(value)
