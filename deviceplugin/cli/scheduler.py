@@ -59,6 +59,12 @@ _ASK_S = 10.0
     "--starving-after", metavar="SECONDS", default="300", help="Then a pod is let through. 300."
 )
 @click.option(
+    "--keep-after",
+    metavar="SECONDS",
+    default="0",
+    help="A pod that finds no room for so long gets a node kept for it. 0: never.",
+)
+@click.option(
     "--prometheus",
     metavar="URL",
     help="Where ai_scheduler learns from; by default from the pods that end while this runs.",
@@ -113,6 +119,7 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
         tls=_tls(flags["certificate"], flags["key"]),
         fair=_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
         events=events,
+        keep_after_s=parse_number(flags["keep_after"] or "0", "--keep-after"),
         learning=_learning(asked.learning, flags["prometheus"], flags["model"]),
     )
 

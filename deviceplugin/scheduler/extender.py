@@ -13,6 +13,7 @@ from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
 from deviceplugin.scheduler.groups import Groups, group_of
 from deviceplugin.scheduler.held import Held
+from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
 from deviceplugin.scheduler.state import Cluster
@@ -54,9 +55,10 @@ class Extender:
         fairness: Fairness | None = None,
         decided: Callable[[Pod, Document], None] = lambda pod, why: None,
         orders: Orders | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._cluster, self._fairness, self._decided = cluster, fairness, decided
-        self._groups, self._orders = Groups(cluster), orders
+        self._groups, self._orders, self._keeping = Groups(cluster), orders, keeping
         self._explained: dict[str, Document] = {}
 
     @property
@@ -79,6 +81,8 @@ class Extender:
             demand, failed = Demand(), dict.fromkeys(names, str(error))
         fitting = [name for name in names if name not in failed]
         if not fitting:
+            if self._keeping is not None and len(names) > 1:
+                self._keeping.found_no_room(asked.pod, demand)
             self._explain(asked.pod, demand, Ordered(scores={}, costs={}), failed)
         return msgspec.json.encode(asked.answer(fitting, failed))
 
@@ -91,8 +95,12 @@ class Extender:
             node, reason = self._groups.place(pod, group, names)
             reason = reason or f"its group {group.name} has a place for it on {node}"
             return {name: reason for name in names if name != node}
-        reasons = ((name, self._cluster.misfit(name, demand)) for name in names)
-        return {name: reason for name, reason in reasons if reason}
+        reasons = {name: self._cluster.misfit(name, demand) for name in names}
+        if self._keeping is not None:
+            self._keeping.look()
+            for name in names:
+                reasons[name] = reasons[name] or self._keeping.refusal(name, pod, demand)
+        return {name: reason for name, reason in reasons.items() if reason}
 
     def prioritize(self, body: bytes) -> bytes:
         """A score of its own for each node; the best one is assumed to be taken."""

@@ -19,6 +19,7 @@ from deviceplugin.runtime.keep import keep
 from deviceplugin.scheduler.extender import Document, Extender
 from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.http import Answer, Request, serve
+from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.metrics import Metrics
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Node, Pod, Reading
@@ -35,7 +36,8 @@ WORKLOAD_S = 600.0  # how often the expected pods are counted anew
 
 class Settings(Struct, frozen=True, kw_only=True):
     """Where the extender listens, with which certificate, how GPUs are asked for, by which shares
-    of namespaces, whether it writes Events on pods, and whether and how it learns."""
+    of namespaces, whether it writes Events on pods, whether and how it learns, and after how long
+    a pod that finds no room gets a node kept for it (0: never)."""
 
     address: tuple[str, int]
     reading: Reading = Reading()
@@ -43,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     fair: FairShare | None = None
     events: bool = False
     learning: Learning | None = None
+    keep_after_s: float = 0.0
 
 
 class Service:
@@ -55,7 +58,9 @@ class Service:
         self._notes: Notes | None = None
         self._advice = _advice(self.cluster, settings.learning)
         fairness = Fairness(self.cluster, fair, time.time) if fair else None
-        self._extender = Extender(self.cluster, fairness, self._decided, self._advice)
+        after_s = settings.keep_after_s
+        keeping = Keeping(self.cluster, after_s, time.time) if after_s else None
+        self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
         self._missing = {"nodes", "pods"}
         self.metrics = Metrics(self.cluster, lambda: self._notes, self._advice)
 

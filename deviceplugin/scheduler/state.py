@@ -150,6 +150,10 @@ class Cluster:
         """All that is held."""
         return self._held.values()
 
+    def pod(self, key: str) -> Pod | None:
+        """The pod, None if there is none."""
+        return self._pods.get(key)
+
     def pods(self) -> Iterable[Pod]:
         """All pods there are."""
         return self._pods.values()
