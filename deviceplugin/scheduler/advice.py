@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from deviceplugin.learning.killswitch import KillSwitch
 from deviceplugin.learning.model import Model
-from deviceplugin.learning.predict import Prediction, rolling_median
+from deviceplugin.learning.predict import Prediction, predict, rolling_median
 from deviceplugin.learning.runs import Group, History, Run, log_of, owner_name
 from deviceplugin.learning.settings import Learning
 from deviceplugin.learning.train import Upper
@@ -195,8 +195,8 @@ class Advice:
     def _predicted(self, group: Group) -> Prediction | None:
         if self.model is None:
             return None
-        model = self.model
-        return model.predict(self._history, group, self._now())
+        weights, shift = self.model.ordered, self._upper.shift
+        return predict(self._history, group, self._now(), weights, shift)
 
 
 def _narrow(about: About, chosen: Iterable[int], found: Prediction) -> tuple[int, int]:
