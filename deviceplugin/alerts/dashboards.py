@@ -1,35 +1,17 @@
-"""The two dashboards for Grafana, made of one list of panels; pure."""
+"""The dashboards for Grafana, made of one list of panels; pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
+from deviceplugin.alerts.of_scheduler import SCHEDULER
+from deviceplugin.alerts.panel import LEGEND, Panel, Query
 from deviceplugin.telemetry.metric import PREFIX as GPU
 
 Document = dict[str, Any]
 _OF = 'instance=~"$instance"'
 _ONE = 'instance=~"$instance",uuid=~"$uuid"'
-_LEGEND = "{{instance}} {{index}} {{model}} {{partition}}"
-REFRESH: Mapping[str, str] = {"gpu_overview": "30s", "gpu_details": "10s"}
+REFRESH: Mapping[str, str] = {"gpu_overview": "30s", "gpu_details": "10s", "gpu_scheduler": "30s"}
 _WIDTH, _HEIGHT = 12, 8
-
-
-class Query(Struct, frozen=True):
-    """One query of a panel."""
-
-    expr: str
-    legend: str = _LEGEND
-
-
-class Panel(Struct, frozen=True, kw_only=True):
-    """One panel; `metric` is the metric of the catalogue that it is about, empty for others."""
-
-    title: str
-    unit: str
-    queries: tuple[Query, ...]
-    metric: str = ""
-    kind: str = "timeseries"
 
 
 def _sum(series: str) -> Query:
@@ -112,22 +94,22 @@ _DETAILS: Sequence[Panel] = (
         title="Utilisation by engine",
         unit="percentunit",
         metric="utilization_ratio",
-        queries=(Query(f"{GPU}utilization_ratio{{{_ONE}}}", f"{_LEGEND} {{{{engine}}}}"),),
+        queries=(Query(f"{GPU}utilization_ratio{{{_ONE}}}", f"{LEGEND} {{{{engine}}}}"),),
     ),
     Panel(
         title="Memory",
         unit="bytes",
         metric="memory_used_bytes",
         queries=(
-            Query(f"{GPU}memory_used_bytes{{{_ONE}}}", f"{_LEGEND} used"),
-            Query(f"{GPU}memory_total_bytes{{{_ONE}}}", f"{_LEGEND} total"),
+            Query(f"{GPU}memory_used_bytes{{{_ONE}}}", f"{LEGEND} used"),
+            Query(f"{GPU}memory_total_bytes{{{_ONE}}}", f"{LEGEND} total"),
         ),
     ),
     Panel(
         title="Temperatures",
         unit="celsius",
         metric="temperature_celsius",
-        queries=(Query(f"{GPU}temperature_celsius{{{_ONE}}}", f"{_LEGEND} {{{{sensor}}}}"),),
+        queries=(Query(f"{GPU}temperature_celsius{{{_ONE}}}", f"{LEGEND} {{{{sensor}}}}"),),
     ),
     Panel(
         title="Power and its limit",
@@ -135,29 +117,27 @@ _DETAILS: Sequence[Panel] = (
         metric="power_watts",
         queries=(
             Query(f"{GPU}power_watts{{{_ONE}}}"),
-            Query(f"{GPU}power_limit_watts{{{_ONE}}}", f"{_LEGEND} limit"),
+            Query(f"{GPU}power_limit_watts{{{_ONE}}}", f"{LEGEND} limit"),
         ),
     ),
     Panel(
         title="Clocks",
         unit="hertz",
         metric="clock_hertz",
-        queries=(Query(f"{GPU}clock_hertz{{{_ONE}}}", f"{_LEGEND} {{{{clock}}}}"),),
+        queries=(Query(f"{GPU}clock_hertz{{{_ONE}}}", f"{LEGEND} {{{{clock}}}}"),),
     ),
     Panel(
         title="Held down by",
         unit="short",
         metric="throttled",
-        queries=(
-            Query(f"{GPU}throttled{{{_ONE}}} == 1 or vector(0)", f"{_LEGEND} {{{{reason}}}}"),
-        ),
+        queries=(Query(f"{GPU}throttled{{{_ONE}}} == 1 or vector(0)", f"{LEGEND} {{{{reason}}}}"),),
     ),
     Panel(
         title="Memory errors per hour",
         unit="short",
         metric="ecc_errors_total",
         queries=(
-            Query(f"3600 * rate({GPU}ecc_errors_total{{{_ONE}}}[5m])", f"{_LEGEND} {{{{kind}}}}"),
+            Query(f"3600 * rate({GPU}ecc_errors_total{{{_ONE}}}[5m])", f"{LEGEND} {{{{kind}}}}"),
         ),
     ),
     Panel(
@@ -170,6 +150,7 @@ _DETAILS: Sequence[Panel] = (
 BOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "gpu_overview": ("GPUs: overview", _OVERVIEW),
     "gpu_details": ("GPUs: details", _DETAILS),
+    "gpu_scheduler": ("GPUs: scheduler", SCHEDULER),
 }
 
 
@@ -188,15 +169,18 @@ def dashboard(name: str, refresh: str = "", metrics: frozenset[str] = frozenset(
         "refresh": refresh or REFRESH[name],
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": list(_variables(details=name == "gpu_details"))},
+        "templating": {"list": list(_variables(name))},
         "panels": [_panel(number, panel) for number, panel in enumerate(panels)],
     }
 
 
-def _variables(*, details: bool) -> Sequence[Document]:
+def _variables(board: str) -> Sequence[Document]:
     source = {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Source"}
+    if board == "gpu_scheduler":
+        query = "label_values(deviceplugin_scheduler_objects, instance)"
+        return (source, _choice("instance", query, "Replica"))
     nodes = _choice("instance", "label_values(deviceplugin_devices, instance)", "Node")
-    if not details:
+    if board == "gpu_overview":
         return (source, nodes)
     query = f'label_values({GPU}up{{instance=~"$instance"}}, uuid)'
     return (source, nodes, _choice("uuid", query, "Device"))

@@ -10,6 +10,7 @@ import click
 
 from deviceplugin.cli.audit import audit_commands
 from deviceplugin.cli.diagnosis import DIAGNOSIS
+from deviceplugin.cli.fleet import fleet_commands
 from deviceplugin.cli.frame import (
     DAEMON_FLAGS,
     EXIT_STATUS,
@@ -21,6 +22,7 @@ from deviceplugin.cli.frame import (
     parse_number,
     settings_options,
 )
+from deviceplugin.cli.maintenance import maintenance_commands
 from deviceplugin.cli.operator import operator_commands
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
 from deviceplugin.cli.partitions import provision
@@ -243,6 +245,8 @@ for _command in (
     audit_commands,
     scheduler_commands,
     simulate_command,
+    fleet_commands,
+    maintenance_commands,
 ):
     cli.add_command(_command)
 

@@ -55,6 +55,7 @@ RENDERERS: Mapping[str, Callable[[MonitoringSection, float], str]] = {
     "scrape": lambda *_: _yaml(scrape_config()),
     "gpu_overview": _board("gpu_overview"),
     "gpu_details": _board("gpu_details"),
+    "gpu_scheduler": _board("gpu_scheduler"),
 }
 
 

@@ -27,6 +27,7 @@ def node_remarks(config: Config, report: Mapping[str, Any]) -> Iterator[str]:
             yield f"vendors: {vendor['name']}: {vendor['error']}"
         yield from (f"{vendor['name']}: {note}" for note in vendor["notes"])
     yield from absent_programs(sharing_of(config.sections), Host(config.host_root), config.sections)
+    yield from report.get("notices", ())
     for rule in report["unused_rules"]:
         yield f"{rule['rule']}: {rule['reason']}"
     for problem in report["problems"]:

@@ -30,6 +30,7 @@ from deviceplugin.host import Host
 from deviceplugin.host.runtimes import read_cdi_support
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import DeviceID
+from deviceplugin.resources.automatic import with_automatic
 from deviceplugin.resources.plan import SOURCE, sharing_of
 from deviceplugin.resources.report import report
 from deviceplugin.runtime.control import ControlError
@@ -75,7 +76,8 @@ def _look(
 ) -> tuple[Document, Document]:
     """The diagnosis, and the report of the node as it is now."""
     store = InventoryStore(time.time)
-    sharing = sharing_of(config.sections)
+    sharing, root = sharing_of(config.sections), Host(config.host_root)
+    sharing = with_automatic(sharing, root, config.sections)
     for status in config.skipped:
         store.set_status(status)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from deviceplugin.cli.tables import compute_text
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
@@ -13,11 +14,14 @@ from deviceplugin.enforcement.standing import read_enforced
 from deviceplugin.errors import ConfigError
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.model import Inventory
 from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
 from deviceplugin.placement.explain import Question, explain
 from deviceplugin.placement.registry import load_policy
 from deviceplugin.placement.service import Placement, settings_of
-from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.automatic import with_automatic
+from deviceplugin.resources.plan import Plan, sharing_of
+from deviceplugin.resources.report import compute_document
 from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
 
@@ -34,8 +38,7 @@ async def explain_once(
     order = tuple(vendor.name for vendor in vendors)
     for vendor in vendors:
         await look_once(vendor, store, order)
-    enforced = read_enforced(host, config.sections, store.current.devices.values())
-    plan = replace(sharing_of(config.sections), enforced=enforced).plan(store.current)
+    plan = _plan(config, host, store.current)
     resources = plan.resources
     resource = resource_asked(asked, resources)
     placement = Placement(host, settings_of(config.sections, config.node_name), config.state_dir)
@@ -50,9 +53,16 @@ async def explain_once(
             context=context,
             name=name,
             not_held=plan.not_held.get(resource.name, ""),
+            compute=compute_document(plan.compute.get(resource.name)),
             policy=load_policy(name, "--policy"),
         )
     )
+
+
+def _plan(config: Config, host: Host, inventory: Inventory) -> Plan:
+    enforced = read_enforced(host, config.sections, inventory.devices.values())
+    sharing = with_automatic(sharing_of(config.sections), host, config.sections)
+    return replace(sharing, enforced=enforced).plan(inventory)
 
 
 def resource_named(argument: str | None, flag: str | None) -> str:
@@ -90,6 +100,8 @@ def _sections(document: dict[str, Any]) -> Iterator[str]:
     )
     why = f": {document['memory_not_held']}" if "memory_not_held" in document else ""
     yield f"isolation {document['isolation']}{why}"
+    if "compute_percent" in document:
+        yield compute_text(document)
     choices = [("chosen", document["chosen"])]
     choices += [(str(n), other) for n, other in enumerate(document["runners_up"], 2)]
     yield table(

@@ -20,7 +20,7 @@ _GROUPS = (
     ("Its setup", ("runtime", "provision")),
     ("Diagnosis", ("diagnose", "support-bundle")),
     ("Operators", ("cordon", "uncordon", "audit")),
-    ("The cluster", ("scheduler", "simulate")),
+    ("The cluster", ("scheduler", "simulate", "fleet", "maintenance")),
     ("To try it", ("demo",)),
     ("Your shell", ("completion",)),
 )
@@ -29,7 +29,8 @@ Exit status:
   0    done
   1    the daemon or the node refuses; `health` and `status`: a device is
        Unhealthy; `runtime --check`: a difference;
-       `diagnose`: a check fails
+       `diagnose`: a check fails; `fleet budget`: one is not within;
+       `maintenance show`: a finding is certain
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

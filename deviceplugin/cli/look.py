@@ -14,6 +14,7 @@ from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.enforcement.standing import read_enforced
 from deviceplugin.host import Host
 from deviceplugin.inventory.store import InventoryStore
+from deviceplugin.resources.automatic import choices, chosen
 from deviceplugin.resources.plan import SOURCE, sharing_of
 from deviceplugin.resources.report import report
 from deviceplugin.resources.unused import unused_document
@@ -32,12 +33,15 @@ async def look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any
     await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
     devices = store.current.devices.values()
     enforced = read_enforced(Host(config.host_root), config.sections, devices)
-    sharing = replace(sharing_of(config.sections), enforced=enforced)
+    host, sharing = Host(config.host_root), sharing_of(config.sections)
+    found = choices(sharing, host, config.sections)
+    sharing = replace(chosen(sharing, found), enforced=enforced)
     store.set_faults(SOURCE, sharing.faults(store.current))
     shown = report(config.node_name, store.current, sharing.plan(store.current))
     unused = unused_document(store.current, sharing.rules)
     return {
         **shown,
         "unused_rules": unused,
+        **({"notices": [choice.text for choice in found]} if found else {}),
         **workload_classes(config.sections.get("workloads"), shown),
     }

@@ -28,7 +28,7 @@ COMPLETE = "_DEVICEPLUGIN_COMPLETE"
 # Those of deviceplugin.cli.alerts.
 RENDERED = (
     *("rules", "prometheusrule", "podmonitor", "service", "servicemonitor", "scrape"),
-    *("gpu_overview", "gpu_details"),
+    *("gpu_overview", "gpu_details", "gpu_scheduler"),
 )
 
 

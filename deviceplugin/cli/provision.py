@@ -12,6 +12,9 @@ import structlog
 
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.registry import installed_vendors
+from deviceplugin.enforcement.cgroups import Tree
+from deviceplugin.enforcement.helper import write_limit
+from deviceplugin.enforcement.standing import CGROUPS
 from deviceplugin.errors import ConfigError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.host.boot import read_boot_id
@@ -51,6 +54,7 @@ def serve_here(config: Config, drain_wait_s: float) -> None:
         boot=read_boot_id(host) or "",
         owners=partial(read_owners, host),
         drain_wait_s=drain_wait_s,
+        limit=partial(write_limit, Tree(host.root / CGROUPS.lstrip("/"))),
     )
     _lock(config)
     helper = Helper(_hands(config), around)

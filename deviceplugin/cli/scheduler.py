@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import ssl
 
     from deviceplugin.kubernetes.api import Api
+    from deviceplugin.learning.settings import Learning
     from deviceplugin.scheduler.fairness import FairShare
     from deviceplugin.scheduler.service import Settings
 
@@ -57,6 +58,18 @@ _ASK_S = 10.0
 @click.option(
     "--starving-after", metavar="SECONDS", default="300", help="Then a pod is let through. 300."
 )
+@click.option(
+    "--keep-after",
+    metavar="SECONDS",
+    default="0",
+    help="A pod that finds no room for so long gets a node kept for it. 0: never.",
+)
+@click.option(
+    "--prometheus",
+    metavar="URL",
+    help="Where ai_scheduler learns from; by default from the pods that end while this runs.",
+)
+@click.option("--model", metavar="FILE", help="Where the model of ai_scheduler is kept.")
 @click.option("--events", is_flag=True, help="Tell on each pod why it was sent where it was.")
 @click.option("--log-level", metavar=f"[{'|'.join(LOG_LEVELS)}]", default="info")
 @click.pass_context
@@ -106,7 +119,26 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
         tls=_tls(flags["certificate"], flags["key"]),
         fair=_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
         events=events,
+        keep_after_s=parse_number(flags["keep_after"] or "0", "--keep-after"),
+        learning=_learning(asked.learning, flags["prometheus"], flags["model"]),
     )
+
+
+def _learning(
+    asked: "Learning | None", prometheus: str | None, model: str | None
+) -> "Learning | None":
+    if asked is None:
+        for flag, given in (("--prometheus", prometheus), ("--model", model)):
+            if given:
+                meant = "--config with a section ai_scheduler, or without the flag"
+                raise ConfigError(flag, given, meant)
+        return None
+    from msgspec import structs  # noqa: PLC0415  # not a part of `run`
+
+    from deviceplugin.cli.learning import parse_url  # noqa: PLC0415
+
+    parse_url(prometheus)
+    return structs.replace(asked, prometheus=prometheus or "", file=model or "")
 
 
 def _fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
@@ -201,3 +233,31 @@ def explain(pod: str, address: str) -> None:
     if answer.status != 200:
         raise DevicePluginError(f"{pod}: {text.strip()}")
     click.echo(text, nl=False)
+
+
+@scheduler_commands.command(
+    "train",
+    help="Make a model of runs that were, and print how well it predicts the latest of them.",
+)
+@click.option("--prometheus", metavar="URL", help="Take the runs from there.")
+@click.option(
+    "--runs",
+    metavar="FILE",
+    help="Take the runs from CSV: namespace, owner, start (Unix seconds), seconds, and if you like"
+    " container, peak_mib, busy_ratio.",
+)
+@click.option("--model", metavar="FILE", required=True, help="Write the model there.")
+@click.option("--retention", metavar="DAYS", default="30", help="Of runs. Default 30.")
+def train(prometheus: str | None, runs: str | None, model: str, retention: str) -> None:
+    from deviceplugin.cli.learning import train_once  # noqa: PLC0415  # not a part of `run`
+
+    days = parse_number(retention, "--retention")
+    click.echo(train_once(prometheus, runs, model, days), nl=False)
+
+
+@scheduler_commands.command("model", help="Show what a model was made of, and how good it was.")
+@click.argument("file")
+def show_model(file: str) -> None:
+    from deviceplugin.cli.learning import model_text  # noqa: PLC0415  # not a part of `run`
+
+    click.echo(model_text(file), nl=False)

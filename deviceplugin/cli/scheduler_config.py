@@ -11,6 +11,7 @@ from msgspec import Struct
 from deviceplugin.config.files import read_pieces
 from deviceplugin.config.load import load
 from deviceplugin.errors import ConfigError
+from deviceplugin.learning.settings import Learning
 from deviceplugin.scheduler.asking import Asking, asking_of
 from deviceplugin.scheduler.parts import Weights
 
@@ -26,10 +27,12 @@ Document = dict[str, Any]
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What the file asks of the scheduler; `fair` that namespaces have shares."""
+    """What the file asks of the scheduler; `fair` that namespaces have shares, `learning` that a
+    model is made."""
 
     asking: Asking = Asking()
     fair: bool = False
+    learning: Learning | None = None
 
 
 def asking_of_file(path: str | None) -> Asked:
@@ -42,7 +45,53 @@ def asking_of_file(path: str | None) -> Asked:
     return Asked(
         asking=asking_of(config.sections, weights),
         fair=getattr(scheduling, "policy", None) == "fair_share",
+        learning=_learning(config.sections.get("ai_scheduler")),
     )
+
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
+FALLBACK = "round_robin"
+LEAST_INTERVAL_S = 60.0
+
+
+def _learning(section: Any) -> Learning | None:  # Any: a section of documents
+    """Raises ConfigError."""
+    if section is None or not section.enabled:
+        return None
+    training, inference = section.training, section.inference
+    given = {
+        "interval_s": _seconds("training.interval", getattr(training, "interval", None)),
+        "retention_s": _seconds(
+            "training.data_retention", getattr(training, "data_retention", None)
+        ),
+        "timeout_s": _seconds("inference.timeout", getattr(inference, "timeout", None)),
+        "batch": getattr(inference, "batch_size", None),
+        "name": section.model,
+        "version": getattr(training, "model_version", None),
+    }
+    found = Learning(**{key: value for key, value in given.items() if value is not None})
+    if found.interval_s < LEAST_INTERVAL_S:
+        raise ConfigError("ai_scheduler.training.interval", training.interval, "1m at least")
+    if found.batch < 1:
+        raise ConfigError("ai_scheduler.inference.batch_size", str(found.batch), "1 at least")
+    fallback = getattr(inference, "fallback", None) or FALLBACK
+    if fallback != FALLBACK:
+        raise ConfigError("ai_scheduler.inference.fallback", fallback, FALLBACK)
+    return found
+
+
+def _seconds(key: str, text: str | None) -> float | None:
+    """The seconds of a time such as 30d; raises ConfigError."""
+    if text is None:
+        return None
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    try:
+        seconds = float(digits) * _SECONDS[text[len(digits) :].strip()]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"ai_scheduler.{key}", text, "a time such as 1h or 30d") from error
+    if not seconds > 0:
+        raise ConfigError(f"ai_scheduler.{key}", text, "a time above 0")
+    return seconds
 
 
 def _documents(path: str) -> list[Document]:

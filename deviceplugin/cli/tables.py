@@ -81,6 +81,15 @@ def _not_held(report: Report) -> Iterator[str]:
     for name, sharing in report["sharing"].items():
         if reason := sharing.get("memory_not_held"):
             yield f"{name}: containers are not held to their memory: {reason}"
+        if "compute_percent" in sharing:
+            yield f"{name}: {compute_text(sharing)}"
+
+
+def compute_text(document: Report) -> str:
+    """The compute that comes with slices, of a report or an explanation."""
+    reason = document.get("compute_not_held")
+    percent, level = document["compute_percent"], document["compute"]
+    return f"compute of each slice {percent}%, level {level}" + (f": {reason}" if reason else "")
 
 
 def _drivers(report: Report) -> Iterator[str]:

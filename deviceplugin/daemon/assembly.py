@@ -1,7 +1,9 @@
 """Which parts the daemon has, in which order, and what each is made with."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 from deviceplugin.alerts.service import AlertsPart, Watched
 from deviceplugin.config.config import Config
@@ -91,6 +93,7 @@ def _uevents(core: Core) -> Part[Config]:
 
 def _unused_rules(core: Core) -> Part[Config]:
     sharing, generations = core.sharing, core.generations
+    core.health.note(lambda: "\n".join(sharing.chosen))
     part = UnusedRulesPart(
         core.health.store, lambda: sharing.sharing.rules, lambda: not generations.problem()
     )
@@ -194,6 +197,7 @@ def _around(
         vendors=generations.vendors,
         inventory=lambda: health.store.current,
         held=sharing.ledger.held,
+        listed=lambda: sharing.retention.listed.value,
         events=health.tracker.event_counts,
         resets=health.tracker.reset_counts,
     )
@@ -205,12 +209,16 @@ def _enforcement(
     around = Enforcing(
         devices=lambda: health.store.current.devices,
         entries=lambda: sharing.ledger.entries,
+        answered=lambda: sharing.ledger.answered,
+        claims=lambda: tuple(chain.from_iterable(sharing.ledger.claim_memory.values())),
+        claimants=lambda: sharing.ledger.claimants,
         usage=sharing.ledger.usage,
         listed=lambda: sharing.retention.listed.value,
         hold=sharing.enforce,
         shows_pods=lambda: sharing.shows_pods,
         view=lambda: telemetry.view.value,
         counts=Counts(),
+        monotonic=time.monotonic,
     )
     return EnforcementPart(start.config, around)
 
@@ -229,6 +237,7 @@ def _sources(
             resource, grant(resource, entries, devices)
         ),
         vendor_edits=generations.current.edits.edits,
+        finished=enforcement.finished if enforcement.writes_files else None,
     )
 
 

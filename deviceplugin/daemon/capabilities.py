@@ -173,6 +173,7 @@ def dra_wiring(core: Core) -> "Wiring":
         fit=core.seat.fit,
         claims=core.seat.follow,
         told=core.audit.claimed,
+        limited=core.enforcement.claimed,
     )
 
 

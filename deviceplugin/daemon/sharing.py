@@ -1,5 +1,7 @@
 """Sharing as a part of the daemon: planner, ledger, the guard of forms, programs, their tasks."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 
@@ -13,6 +15,7 @@ from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.kubelet.ledger_watch import LedgerWatch
 from deviceplugin.kubelet.retention import Retention
 from deviceplugin.metrics.section import shows_pods
+from deviceplugin.resources.automatic import Choice, choices, chosen
 from deviceplugin.resources.build import Enforced
 from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ledger import Ledger
@@ -31,18 +34,30 @@ log = structlog.get_logger()
 _SPLIT_ACTION = "delete the pod; let every pod ask for both resources of a joined rule"
 
 
+AGAIN_S = 10.0  # nothing tells when a program that was absent is there
+
+
 class SharingSettings(Struct, frozen=True):
-    """What a configuration says of sharing; `launches` start the programs that its rules need."""
+    """What a configuration says of sharing; `launches` start the programs that its rules need,
+    `choices` are the methods that a policy wants."""
 
     sharing: Sharing
     launches: Launches
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a method may be chosen later."""
+        return any(choice.reason for choice in self.choices)
 
 
 def sharing_settings(config: Config) -> SharingSettings:
     """The rules, and what starts the programs that they need: whether the node has them is asked
-    when they are started."""
+    when they are started. Of methods that a policy wants it is asked at once."""
     sharing, host = sharing_of(config.sections), Host(config.host_root)
-    return SharingSettings(sharing, launches_of(sharing, host, config.sections))
+    found = choices(sharing, host, config.sections)
+    sharing = chosen(sharing, found)
+    return SharingSettings(sharing, launches_of(sharing, host, config.sections), found)
 
 
 class SharingPart(Part[Config]):
@@ -53,14 +68,14 @@ class SharingPart(Part[Config]):
 
     def __init__(self, config: Config, store: InventoryStore) -> None:
         settings = sharing_settings(config)
-        self.sharing, self._shows_pods = settings.sharing, shows_pods(config.sections)
+        self._config, self._settings, self.sharing = config, settings, settings.sharing
+        self._used, self._shows_pods = asyncio.Event(), shows_pods(config.sections)
         self.ledger, self._split = Ledger(time.monotonic), dict[Container, str]()
         self._programs = Programs(settings.launches, self._program_changed)
         self._store, self.containers = store, Latest[Containers]({})
         self.retention = Retention(self.ledger)
-        self.planner = Planner(
-            store, self.ledger, self.sharing, self._programs.faults, self.retention.apply
-        )
+        faults, listed = self._programs.faults, self.retention.apply
+        self.planner = Planner(store, self.ledger, self.sharing, faults, listed)
         self._watch = LedgerWatch(
             self.ledger,
             config.kubelet_dir / "pod-resources" / "kubelet.sock",
@@ -85,16 +100,43 @@ class SharingPart(Part[Config]):
             "ledger": self._watch.watch,
             "ledger_plan": self.planner.follow_ledger,
             "programs": self._follow_programs,
+            "sharing_methods": self._choose,
         }
 
     async def use(self, config: Config) -> None:
         """Share by other settings from now on; what pods hold they keep."""
-        settings = sharing_settings(config)
-        enforced = self.sharing.enforced
-        self.sharing = replace(settings.sharing, enforced=enforced)
-        self._shows_pods = shows_pods(config.sections)
-        self._programs.use(settings.launches)
+        self._config, self._shows_pods = config, shows_pods(config.sections)
+        self._take(sharing_settings(config))
         self.planner.use(self.sharing)
+        self._used.set()
+
+    def _take(self, settings: SharingSettings) -> None:
+        self._settings = settings
+        self.sharing = replace(settings.sharing, enforced=self.sharing.enforced)
+        self._programs.use(settings.launches)
+
+    async def _choose(self) -> None:
+        """Say which methods were chosen, and look again for those whose program is absent."""
+        told: tuple[str, ...] = ()
+        while True:
+            self._used.clear()
+            if (lines := self.chosen) != told:
+                told = lines
+                for line in lines:
+                    log.info("sharing_method_chosen", reason=line)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S if self._settings.waits else None):
+                    await self._used.wait()
+            if self._settings.waits and not self._used.is_set():
+                again = sharing_settings(self._config)
+                if again.choices != self._settings.choices:
+                    self._take(again)
+                    self.planner.enforce(self.sharing)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Which sharing methods policies chose, or did not, and why."""
+        return tuple(choice.text for choice in self._settings.choices)
 
     def enforce(self, enforced: Enforced) -> None:
         """Plan by what the kernel enforces from now on."""

@@ -13,7 +13,7 @@ from deviceplugin.placement.asked import Asked, preference_asked, resource_asked
 from deviceplugin.placement.explain import Question, explain
 from deviceplugin.placement.registry import load_policy
 from deviceplugin.placement.view import Policy
-from deviceplugin.resources.report import report
+from deviceplugin.resources.report import compute_document, report
 from deviceplugin.resources.unused import unused_document
 from deviceplugin.runtime.control import ControlError
 from deviceplugin.runtime.part import Operation, Part, Reply
@@ -89,6 +89,7 @@ class ViewsPart(Part[Config]):
             context=context,
             name=self._policy(asked),
             not_held=self._sharing.planner.current.not_held.get(resource.name, ""),
+            compute=compute_document(self._sharing.planner.current.compute.get(resource.name)),
             policy=policy,
         )
 

@@ -16,7 +16,7 @@ from deviceplugin.vendor import CdiSource, Grant, HoldingsFollower, ShareLimits,
 ALLOCATE_S = 5.0
 MAX_KEPT = 4096  # of single devices
 MAX_KEPT_TOGETHER = 256  # of several, whose combinations have no end
-Shares = tuple[tuple[DeviceID, int], ...]
+Shares = tuple[tuple[DeviceID, int, tuple[int, ...]], ...]
 Key = tuple[ResourceName | None, tuple[DeviceID, ...]]
 _NONE = ContainerEdits()
 
@@ -101,7 +101,7 @@ class EditsCache:
 
     async def _with_shares(self, whole: "Kept", shares: Granted) -> "Kept":
         """With the edits of shares too; so many slices of a GPU are like any others of it."""
-        key = tuple([(grant.device.id, grant.count) for grant in shares.grants])
+        key = tuple([(grant.device.id, grant.count, grant.numbers) for grant in shares.grants])
         known = self._kept_shares.get(key)
         if known is not None and known[0] is whole and known[1] == shares:
             return known[2]

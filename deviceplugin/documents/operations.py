@@ -11,6 +11,7 @@ from deviceplugin.documents.told import (
     Time,
     Told,
     Words,
+    applied,
     checked,
     elsewhere,
     reported,
@@ -19,8 +20,9 @@ from deviceplugin.documents.told import (
 _ALERTS = elsewhere("a rule of Prometheus over /metrics")
 _HEALTH = "`deviceplugin health` tells faults, the section health which of them count"
 _NOTHING_LEARNS = elsewhere(
-    "nothing learns in a device plugin; scheduling.policy chooses among the GPUs of this node"
+    "a device plugin learns nothing; `deviceplugin scheduler` does, for all nodes"
 )
+_REPLAYS = reported("no model is loaded: a saving is a replay of the history")
 _PLANNING = elsewhere("planning is done over the metrics of all nodes, not on one of them")
 
 
@@ -130,8 +132,22 @@ class AiScheduler(Told, frozen=True):
 class AutoOptimization(Told, frozen=True):
     """The section `auto_optimization`."""
 
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
-    OTHERS: ClassVar[Telling] = _NOTHING_LEARNS
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "model": _REPLAYS,
+            "features": elsewhere("`deviceplugin fleet advice` over the history of all nodes"),
+            "optimizations": applied(
+                "by `deviceplugin fleet advice`, which names these alone: memory_allocation sizes,"
+                " compute_scheduling sharing, layouts and idle GPUs, power_management caps,"
+                " thermal_management heat"
+            ),
+            "targets": reported(
+                "`deviceplugin fleet advice` has what frees or saves most first; performance and"
+                " reliability are no numbers of a bill"
+            ),
+        }
+    )
 
     enabled: bool = True
     model: str | None = None
@@ -143,7 +159,16 @@ class AutoOptimization(Told, frozen=True):
 class Planning(Told, frozen=True):
     """How far a plan looks."""
 
-    OTHERS: ClassVar[Telling] = _PLANNING
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "horizon": applied("by `deviceplugin fleet plan`: at most 30d"),
+            "granularity": applied("by `deviceplugin fleet plan`: whole hours"),
+            "accuracy": applied(
+                "`deviceplugin fleet plan` answers with the accuracy that it measured at each"
+                " horizon; it promises none"
+            ),
+        }
+    )
 
     horizon: Time | None = None
     granularity: Time | None = None
@@ -153,8 +178,20 @@ class Planning(Told, frozen=True):
 class ResourcePlanning(Told, frozen=True):
     """The section `resource_planning`."""
 
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
-    OTHERS: ClassVar[Telling] = _PLANNING
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "model": reported("no model is loaded: forecasts are made of the fleet's own history"),
+            "features": elsewhere(
+                "workload_prediction and capacity_planning are `deviceplugin fleet plan`; it knows"
+                " no cost, and performance is not predicted"
+            ),
+            "recommendations": applied(
+                "by `deviceplugin fleet plan`, which plans these alone: gpu_allocation,"
+                " memory_allocation, network_allocation, storage_allocation"
+            ),
+        }
+    )
 
     enabled: bool = True
     model: str | None = None
@@ -166,8 +203,25 @@ class ResourcePlanning(Told, frozen=True):
 class CostOptimization(Told, frozen=True):
     """The section `cost_optimization`."""
 
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
-    OTHERS: ClassVar[Telling] = _PLANNING
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": ON,
+            "model": _REPLAYS,
+            "features": elsewhere(
+                "usage_analysis is `deviceplugin fleet cost`, cost_prediction and budget_management"
+                " `fleet budget`, optimization_recommendations `fleet advice`"
+            ),
+            "optimization": applied(
+                "by `deviceplugin fleet advice`, which names these alone: resource_rightsizing"
+                " sizes and idle GPUs, scheduling_optimization sharing and layouts,"
+                " power_management caps and heat; maintenance_scheduling is no advice about cost"
+            ),
+            "targets": applied(
+                "by `deviceplugin fleet targets`: cost_reduction, efficiency_improvement and"
+                " waste_reduction are answered by the bill before and after what was applied"
+            ),
+        }
+    )
 
     enabled: bool = True
     model: str | None = None

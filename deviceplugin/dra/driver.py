@@ -232,6 +232,7 @@ class Driver:
             know_holders=self._know_holders,
             now=wiring.now,
             told=wiring.told,
+            limited=partial(wiring.limited, self.name),
         )
 
     async def _know_holders(self) -> None:

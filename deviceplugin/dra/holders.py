@@ -6,8 +6,9 @@ from deviceplugin.dra.claims import UID, ClaimError, ClaimRef
 from deviceplugin.dra.files import DeviceEdits
 from deviceplugin.dra.journal import Prepared
 from deviceplugin.dra.limits import Counters
-from deviceplugin.dra.shares import Shares, totals
+from deviceplugin.dra.shares import Shares, amounts_of, totals
 from deviceplugin.model import Device, DeviceID, ResourceName
+from deviceplugin.resources.entries import ClaimMemory
 from deviceplugin.resources.usage import CLAIM, RESERVED, Usage, claim_name
 
 UNKNOWN = "an unknown claim"
@@ -91,3 +92,13 @@ def check_variables(ref: ClaimRef, edits: Iterable[DeviceEdits]) -> None:
             text = f"its devices would set {name} to different values"
             action = "set device_list_strategy of their vendor to cdi-cri"
             raise ClaimError(f"claim {ref.text}: {text}: {action}")
+
+
+def memory_held(
+    driver: str, claims: Iterable[tuple[ClaimRef, Iterable[tuple[Device, Shares, Counters]]]]
+) -> Sequence[ClaimMemory]:
+    """What the ledger is told of the memory that claims have of devices which they share."""
+    return [
+        ClaimMemory(source=driver, uid=ref.uid, name=holder_text(ref), memory=amounts_of(parts))
+        for ref, parts in claims
+    ]

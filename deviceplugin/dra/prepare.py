@@ -25,6 +25,7 @@ from deviceplugin.dra.files import ClaimFiles
 from deviceplugin.dra.holders import (
     check_ref,
     holder_text,
+    memory_held,
 )
 from deviceplugin.dra.journal import Entry, Journal, Prepared
 from deviceplugin.dra.making import Making
@@ -98,7 +99,8 @@ class Claims:
                 device_id = one.device or (names[one.name].id if one.name in names else None)
                 if device_id is not None and not one.admin:
                     held[device_id] = (*held.get(device_id, ()), holder_text(entry.ref))
-        self._ledger.claim(self._node.driver, held)
+        parts = [(entry.ref, self._written.parts(entry)) for entry in self._entries.values()]
+        self._ledger.claim(self._node.driver, held, memory_held(self._node.driver, parts))
 
     def holds(self, device: DeviceID) -> bool:
         """Whether a claim has the device."""

@@ -85,15 +85,18 @@ def consumed_of(shares: Shares | None, told: Counters) -> Counters:
 
 def share_edits(parts: Iterable[tuple[Device, Shares, Counters]]) -> ContainerEdits:
     """What the containers of a claim are told of the parts of devices that it has."""
+    parts = tuple(parts)
+    env = {ISOLATION: str(Isolation.NONE)} if parts else {}
+    return ContainerEdits(env=frozen(env | amounts_env(amounts_of(parts).items())))
+
+
+def amounts_of(parts: Iterable[tuple[Device, Shares, Counters]]) -> dict[DeviceID, int]:
+    """The memory of each device that the parts stand for, where it is known."""
     amounts: dict[DeviceID, int] = {}
-    found = False
     for device, shares, consumed in parts:
-        found = True
-        size = _bytes(device, shares, consumed)
-        if size:
+        if size := _bytes(device, shares, consumed):
             amounts[device.id] = amounts.get(device.id, 0) + size
-    env = {ISOLATION: str(Isolation.NONE)} if found else {}
-    return ContainerEdits(env=frozen(env | amounts_env(amounts.items())))
+    return amounts
 
 
 def _bytes(device: Device, shares: Shares, consumed: Counters) -> int | None:

@@ -8,11 +8,16 @@ from msgspec import Struct
 from deviceplugin.dra.claims import ClaimRef, Told, nobody
 from deviceplugin.dra.partitions import Placement
 from deviceplugin.dra.shares import Shares
-from deviceplugin.model import Device, DeviceID
+from deviceplugin.model import ContainerEdits, Device, DeviceID
 from deviceplugin.vendor.partitions import PartitionedGpu
 
 # The claim's document, None where there is no such object; raises ClaimError where nobody says.
 ReadClaim = Callable[[ClaimRef], Awaitable[Mapping[str, Any] | None]]
+
+
+async def unlimited(_: str, edits: ContainerEdits) -> ContainerEdits:
+    """Nothing holds anybody."""
+    return edits
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -21,6 +26,7 @@ class Node(Struct, frozen=True, kw_only=True):
     names of devices, `ours` says whether a partition was made so, and `fit` has a GPU cut as the
     claims ask.
 
+    `limited` adds to the edits of a claim, by its uid, what holds its containers to its memory.
     `know_holders` raises ClaimError while nobody can say what pods have by the device plugin;
     `now` are seconds that only grow.
     """
@@ -39,6 +45,7 @@ class Node(Struct, frozen=True, kw_only=True):
     know_holders: Callable[[], Awaitable[None]]
     now: Callable[[], float]
     told: Told = nobody
+    limited: Callable[[str, ContainerEdits], Awaitable[ContainerEdits]] = unlimited
 
     def tell(self, what: str, ref: ClaimRef, devices: Sequence[str], **more: str) -> None:
         """What became of a claim, for whoever records it."""

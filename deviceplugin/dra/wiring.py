@@ -12,7 +12,7 @@ from deviceplugin.dra.names import is_for_machines, published
 from deviceplugin.dra.publisher import Requests
 from deviceplugin.dra.section import DraSection
 from deviceplugin.inventory.store import InventoryStore
-from deviceplugin.model import Device, DeviceID, Inventory
+from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.provision.on_demand import Claims
 from deviceplugin.resources.ledger import Ledger, UsageSource
 from deviceplugin.resources.section import DRA, Offer
@@ -24,12 +24,21 @@ _NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
 Forms = Mapping[DeviceID, Sequence[Offer]]
 
 
+# The edits of a claim, by driver and uid, with what holds its containers to its memory.
+Limited = Callable[[str, str, ContainerEdits], Awaitable[ContainerEdits]]
+
+
 async def _nobody_fits(gpu: DeviceID) -> str:
     raise ClaimError(f"no partitions are made of {gpu} here")
 
 
 def _nobody_follows(_: Claims | None, __: Callable[[], None]) -> None:
     """Where no partitions are made for claims."""
+
+
+async def unlimited(_: str, __: str, edits: ContainerEdits) -> ContainerEdits:
+    """Nothing holds anybody."""
+    return edits
 
 
 class Wiring(Struct, frozen=True, kw_only=True):
@@ -56,6 +65,7 @@ class Wiring(Struct, frozen=True, kw_only=True):
     fit: Callable[[DeviceID], Awaitable[str]] = _nobody_fits
     claims: Callable[[Claims | None, Callable[[], None]], None] = _nobody_follows
     told: Told = nobody
+    limited: Limited = unlimited
 
     def published(self, inventory: Inventory, section: DraSection) -> tuple[Device, ...]:
         """The devices that claims may have: what the rules hide nobody has."""

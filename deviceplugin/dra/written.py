@@ -25,13 +25,14 @@ class Written:
         edits = {one.key: await self._edits(entry, one) for one in entry.devices}
         check_variables(entry.ref, edits.values())
         try:
-            own = share_edits(self._parts(entry))
+            own = await self._node.limited(entry.ref.uid, share_edits(self.parts(entry)))
             await asyncio.to_thread(self._files.write, entry.ref.uid, edits, own)
         except OSError as error:
             text = f"claim {entry.ref.text}: {error.filename}: {error.strerror}"
             raise ClaimError(text) from error
 
-    def _parts(self, entry: Entry) -> Iterator[tuple[Device, Shares, Counters]]:
+    def parts(self, entry: Entry) -> Iterator[tuple[Device, Shares, Counters]]:
+        """The parts of devices that a claim shares with others."""
         devices = self._node.devices()
         for one in entry.devices:
             shares = self._node.shared(devices[one.device]) if one.device in devices else None

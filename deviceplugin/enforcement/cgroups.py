@@ -159,6 +159,12 @@ class Tree:
             os.close(descriptor)
 
 
+def container_of(cgroup: Path) -> str:
+    """The id of the container that a cgroup is, "" where it is none."""
+    match = _ID.fullmatch(cgroup.name)
+    return match[1] if match else ""
+
+
 def _why(path: Path, error: OSError) -> str:
     if _is_busy(error) and path.name == "cgroup.subtree_control":
         return "processes run in that cgroup itself"

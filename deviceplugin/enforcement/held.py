@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from deviceplugin.model import AdvertisedID, Device, DeviceID, Resource, ResourceName
-from deviceplugin.resources.entries import Holder, LedgerEntry
+from deviceplugin.model import AdvertisedID, Device, DeviceID, Resource, ResourceName, Share
+from deviceplugin.resources.entries import ClaimMemory, Holder, LedgerEntry
 from deviceplugin.resources.shares import share_bytes
 from deviceplugin.vendor import Grant
 
@@ -40,6 +40,35 @@ def grants_of(
             )
             found.setdefault(holder, []).append(grant)
     return {holder: tuple(sorted(found[holder], key=_by_id)) for holder in sorted(found)}
+
+
+def grants_of_claim(claim: ClaimMemory, devices: Mapping[DeviceID, Device]) -> tuple[Grant, ...]:
+    """What a claim has of the memory of devices that it shares, as slices of that size."""
+    return tuple(
+        Grant(
+            device=devices[device],
+            share=Share(count=1, unit_bytes=size),
+            count=1,
+            memory_bytes=size,
+        )
+        for device, size in sorted(claim.memory.items())
+        if device in devices
+    )
+
+
+def with_claims(
+    granted: Granted,
+    claims: Iterable[ClaimMemory],
+    claimants: Iterable[tuple[ResourceName, Holder]],
+    devices: Mapping[DeviceID, Device],
+) -> Granted:
+    """With what containers have by claims; of one that several share, each may have all."""
+    found = dict(granted)
+    held = {claim.name: grants_of_claim(claim, devices) for claim in claims if claim.memory}
+    for name, holder in sorted(claimants):
+        if name in held:
+            found[holder] = (*found.get(holder, ()), *held[name])
+    return {holder: found[holder] for holder in sorted(found)}
 
 
 def memory_of(grants: Iterable[Grant]) -> Mapping[DeviceID, int]:

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import structlog
 
 from deviceplugin.enforcement.around import Around
 from deviceplugin.enforcement.cgroups import LimitError, Tree
-from deviceplugin.enforcement.held import Granted, grants_of
+from deviceplugin.enforcement.files import LimitFiles, claim_key, claim_path
+from deviceplugin.enforcement.held import Granted, grants_of, grants_of_claim, with_claims
 from deviceplugin.enforcement.nri import Answer, Container, Session, unified
 from deviceplugin.enforcement.pods import Outcome, keep_limits, wanted_of
-from deviceplugin.enforcement.regions import Limits
+from deviceplugin.enforcement.regions import Limits, limits_of
 from deviceplugin.enforcement.section import EnforcementSection
 from deviceplugin.enforcement.standing import (
     CGROUPS,
@@ -27,6 +29,7 @@ from deviceplugin.enforcement.watch import At, Use, breaches, uses_of
 from deviceplugin.enforcement.wire import NriError
 from deviceplugin.host import Host
 from deviceplugin.resources.entries import Holder
+from deviceplugin.vendor import Grant
 
 log = structlog.get_logger()
 
@@ -47,14 +50,18 @@ class Enforcer:
         section: EnforcementSection,
         around: Around,
         tree: Tree | None = None,
+        state_dir: Path = Path(),
     ) -> None:
-        """`tree` is the host's cgroup tree, by default where the host has it."""
+        """`tree` is the host's cgroup tree, by default where the host has it; below `state_dir` are
+        the files of containers."""
         self._host, self._section, self._around = host, section, around
+        self._state_dir = state_dir
         self._tree = tree or Tree(host.root / CGROUPS.lstrip("/"))
         self._connected = False
         self._tried = section.memory not in ("auto", "nri")
         self._told = ""
         self._unset: dict[Holder, str] = {}
+        self.files: LimitFiles | None = None
         self.standing, self.counts = Standing(problem=NOT_YET), around.counts
         self.is_limiting = section.memory != "off"
         self.uses: Mapping[At, Use] = {}
@@ -84,6 +91,15 @@ class Enforcer:
             self._take(outcome)
         if self._section.excess.watch:
             self._watch(granted)
+        if self.files is not None and self._around.answered():
+            await self._sweep(self.files)
+
+    async def _sweep(self, files: LimitFiles) -> None:
+        """Files of containers that are gone go; what is held is asked after the files are read."""
+        found = await asyncio.to_thread(files.read)
+        claims, now_s = self._around.claims(), self._around.monotonic()
+        held = frozenset(self._around.entries()) | {claim_key(claim.uid) for claim in claims}
+        await asyncio.to_thread(files.sweep, found, held, now_s)
 
     async def _stand(self) -> Standing:
         """What holds now. The runtime may come or go while the files are read: then once more."""
@@ -119,7 +135,9 @@ class Enforcer:
 
     def _granted(self) -> Granted:
         around = self._around
-        return grants_of(around.entries(), around.listed(), around.devices())
+        devices, claims = around.devices(), around.claims()
+        granted = grants_of(around.entries(), around.listed(), devices)
+        return with_claims(granted, claims, around.claimants(), devices) if claims else granted
 
     def _take(self, outcome: Outcome) -> None:
         self.counts.by_cgroup += outcome.written
@@ -148,6 +166,7 @@ class Enforcer:
             Session, self, self._set_connected, minimum=self._section.minimum
         )
         told = ""
+        await self._stand()  # the regions are known before it is asked of containers
         while True:
             try:
                 await session().run(path)
@@ -165,6 +184,18 @@ class Enforcer:
         self._connected = self._tried = True
         log.info("nri_connected", socket=NRI_SOCKET)
         await self._stand()
+
+    def claimed(self, sources: Sequence[str]) -> tuple[Limits, str]:
+        """The limits of a container that has these mounts of the host, by its claims, or why they
+        cannot be told. Where a mount comes from is nothing that a pod can choose."""
+        claims = {claim_path(self._state_dir, c.source, c.uid): c for c in self._around.claims()}
+        found: list[Grant] = []
+        for source in filter(claims.keys().__contains__, sources):
+            found += grants_of_claim(claims[source], self._around.devices())
+        reasons = filter(None, (self.standing.unsettable(grant.device) for grant in found))
+        if reason := next(reasons, ""):
+            return {}, reason
+        return limits_of(found, self.standing.capacity), ""
 
     def created(self, container: Container) -> Answer:
         """The limits of a new container, or why it is not to be made."""

@@ -5,7 +5,7 @@ without it from then on; so nothing that could take long is done for an answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
 from msgspec import Struct
 
-from deviceplugin.enforcement.regions import Limits, annotated, format_limits
+from deviceplugin.enforcement.regions import Limits, annotated, format_limits, summed
 from deviceplugin.enforcement.wire import (
     PLUGIN,
     REQUEST,
@@ -61,6 +61,9 @@ class Answer(Struct, frozen=True):
 
 class Handler(Protocol):
     """Who decides."""
+
+    def claimed(self, sources: Sequence[str]) -> tuple[Limits, str]:
+        """The limits of a container with these mounts by its claims, or why they cannot be told."""
 
     def created(self, container: Container) -> Answer:
         """What a container gets that is about to be made; must not wait."""
@@ -180,9 +183,9 @@ class Session:
 
     def _container(self, one: nri.Container) -> Container:
         namespace, pod = self._pods.get(one.pod_sandbox_id, ("", ""))
-        problem, limits = "", dict[str, int]()
+        limits, problem = self._handler.claimed([mount.source for mount in one.mounts])
         try:
-            limits = dict(annotated(one.annotations))
+            limits = summed(limits, annotated(one.annotations))
         except ValueError as error:
             problem = str(error)
         return Container(

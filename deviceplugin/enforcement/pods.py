@@ -19,6 +19,7 @@ from deviceplugin.resources.entries import Holder
 from deviceplugin.telemetry.who import read_pods
 
 CONTAINER_LOGS = "/var/log/containers"
+_POD = re.compile(r"(?:.*-)?pod([0-9a-f_-]{1,64})(?:\.slice)?")
 _LOG = re.compile(
     r"(?P<pod>[^_]+)_(?P<namespace>[^_]+)_(?P<container>.+)-(?P<id>[0-9a-f]{64})\.log"
 )
@@ -89,6 +90,12 @@ def pod_cgroups(tree: Tree, uid: str) -> tuple[Path, ...]:
             if (place / f"{prefix}{name}").is_dir():
                 found.append(place / f"{prefix}{name}")
     return tuple(found)
+
+
+def pod_of(cgroup: Path) -> str:
+    """The UID of the pod that a cgroup is, "" where it is none."""
+    match = _POD.fullmatch(cgroup.name)
+    return match[1].replace("_", "-") if match else ""
 
 
 def _container_ids(host: Host) -> Mapping[Holder, tuple[str, ...]]:

@@ -81,12 +81,16 @@ def annotated(annotations: Mapping[str, str]) -> Limits:
 
     Raises ValueError for what we do not write.
     """
-    limits: dict[str, int] = {}
+    limits: Limits = {}
     for key, text in sorted(annotations.items()):
         if key.startswith(ANNOTATION):
-            for region, size in _limits(key, text).items():
-                limits[region] = limits.get(region, 0) + size
+            limits = summed(limits, _limits(key, text))
     return limits
+
+
+def summed(one: Limits, other: Limits) -> Limits:
+    """What a container may have that has both."""
+    return {r: one.get(r, 0) + other.get(r, 0) for r in (*one, *(o for o in other if o not in one))}
 
 
 def _limits(key: str, text: str) -> Limits:

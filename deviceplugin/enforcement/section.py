@@ -23,14 +23,16 @@ class ExcessSection(Section, frozen=True):
 
 
 class NvidiaLimits(Section, frozen=True):
-    """`library` is HAMi-core's libvgpu.so on the host, with its ld.so.preload beside it: it limits
-    programs that cooperate."""
+    """`library` is HAMi-core's libvgpu.so on the host, with its ld.so.preload beside it, `mps`
+    whether slices of memory whose rule names no sharing method are shared by MPS where its control
+    program is on the node: both limit programs that cooperate."""
 
     HOST_PATHS: ClassVar[Mapping[str, Places]] = MappingProxyType(
         {"library": Places(("/usr", "/opt", "/var/lib"), ("libvgpu.so",))}
     )
 
     library: str | None = None
+    mps: Literal["auto", "off"] = "off"
 
 
 class EnforcementSection(Section, frozen=True):
@@ -39,12 +41,16 @@ class EnforcementSection(Section, frozen=True):
     `memory` is how the kernel's limit is set: by the container runtime before the container starts
     (nri), in the container's cgroup shortly after (cgroup), whichever is possible (auto), or not at
     all. `minimum` also protects the slice from eviction by others (dmem.min). `failure` is what
-    becomes of a container whose limit cannot be set.
+    becomes of a container whose limit cannot be set. With `file` it also finds what it was told in
+    a file that it can read and not write. `writer` is who writes cgroups: the daemon, or the
+    privileged process `deviceplugin provision` (helper).
     """
 
     memory: Literal["auto", "nri", "cgroup", "off"] = "off"
     minimum: bool = False
     failure: Literal["refuse", "warn"] = "refuse"
+    file: bool = False
+    writer: Literal["daemon", "helper"] = "daemon"
     excess: ExcessSection = ExcessSection()
     nvidia: NvidiaLimits = NvidiaLimits()
 

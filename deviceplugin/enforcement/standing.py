@@ -34,7 +34,13 @@ class Standing(Struct, frozen=True, kw_only=True):
         """Why slices of a device are not held, "" where they are."""
         if takes_no_part(device):
             return "its driver takes no part in the kernel's limits (dmem)"
-        if self.problem:
+        return self.problem or self.unsettable(device)
+
+    def unsettable(self, device: Device) -> str:
+        """Why no limit can be set at all, be it late; "" where one can, or none is due."""
+        if takes_no_part(device):
+            return ""
+        if self.problem and not self.capacity:
             return self.problem
         if not capacity_of(device.pci_address, self.capacity):
             return f"its driver has no region drm/{device.pci_address}/vram in dmem.capacity"

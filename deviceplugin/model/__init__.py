@@ -99,8 +99,8 @@ class LinkKind(StrEnum):
 class Link(Struct, frozen=True, kw_only=True, gc=False):
     """A connection to a peer: `width` links side by side, `weight` the driver's own cost.
 
-    `kind` is a printable word. `cost` is that of a kind that LinkKind does not have, 1 to 1000,
-    on the scale of docs/placement.md; without it such a link costs what an NVLink does.
+    `kind` is a printable word. `cost`, 1 to 1000 on the scale of docs/placement.md, is that of a
+    kind that LinkKind does not have; without it such a link costs what an NVLink does.
     """
 
     peer: DeviceID
@@ -117,14 +117,12 @@ class Device(Struct, frozen=True, kw_only=True, gc=False):
     a GPU whose partitions are), `policy` the preferred-allocation policy that it asks for, `nodes`
     the device nodes as paths on the host, `isolation` what keeps it apart from the other parts of
     the same GPU, `noun` the word for such a device in names and messages (`npu`).
-
     `ordinal` is what a rule's `index` matches for a partition ("0:1" is partition 1 of GPU 0),
-    `driver` the kernel driver that a rule's `driver` matches (None: the vendor's name),
-    `shareable` whether several containers can use the device at the same time, `ecc` whether
-    its memory corrects errors, `architecture` the chip's generation in its vendor's words,
-    `functions` the PCI functions that a virtual machine gets with it, and `least_isolation` what
-    its section of the configuration asks for (`scheduling.isolation`). `attributes` are for people
-    and for the vendor that wrote them: nothing else reads them.
+    `driver` the kernel driver that a rule's `driver` matches (None: the vendor's name), `shareable`
+    whether several containers can use the device at once, `ecc` whether its memory corrects errors,
+    `architecture` the chip's generation in its vendor's words, `functions` the PCI functions that a
+    virtual machine gets with it, `least_isolation` what its section asks for. `attributes` are for
+    people and for the vendor that wrote them: nothing else reads them.
     """
 
     id: DeviceID
@@ -247,8 +245,8 @@ class Share(Struct, frozen=True, kw_only=True, gc=False):
     """How one device is cut into `count` ids: replicas, or slices of `unit_bytes` each.
 
     `variables` are the limits that a container is told, `method` the vendor's way of sharing
-    (`mps`), None for time-slicing, `whole` the GPU that the device is a part of, if it is one,
-    `partner` the resource whose shares of the device a container can have besides.
+    (`mps`), None for time-slicing, `whole` the device's GPU, `partner` a resource whose shares of
+    it a container can have too, `compute_percent` comes with each.
     """
 
     count: int
@@ -257,6 +255,7 @@ class Share(Struct, frozen=True, kw_only=True, gc=False):
     method: str | None = None
     variables: tuple[str, ...] = ()
     partner: ResourceName | None = None
+    compute_percent: int | None = None
 
 
 class AdvertisedDevice(Struct, frozen=True, kw_only=True, gc=False):
@@ -276,8 +275,9 @@ class AdvertisedDevice(Struct, frozen=True, kw_only=True, gc=False):
 class Resource(Struct, frozen=True, kw_only=True):
     """An extended resource and its complete list, sorted by id.
 
-    A container gets at most `max_per_container` shares (None: any number) and, where `distinct`,
-    each from another device. `isolation` is the weakest of its entries, `noun` their devices'.
+    A container gets at most `max_per_container` shares (None: any) and, where `distinct`, each from
+    another device. `isolation` is the weakest of its entries, `noun` their devices', `compute` what
+    holds a container to a part of the compute (`cooperative`, `none`), if it has one.
     """
 
     name: ResourceName
@@ -289,6 +289,7 @@ class Resource(Struct, frozen=True, kw_only=True):
     distinct: bool = False
     noun: str = "gpu"
     partner: ResourceName | None = None
+    compute: str | None = None
 
 
 class Preference(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from deviceplugin.model import AdvertisedID, Preference, Resource
@@ -33,7 +33,8 @@ _RANKS: Mapping[str, Callable[[View], Sequence[Rank]]] = {
 
 class Question(Struct, frozen=True, kw_only=True):
     """A request and the policy that is to answer it; `name` is the policy's, `not_held` why the
-    kernel does not hold containers to their memory, where it should."""
+    kernel does not hold containers to their memory, where it should, `compute` what comes of it
+    with each slice."""
 
     resource: Resource
     preference: Preference
@@ -41,6 +42,7 @@ class Question(Struct, frozen=True, kw_only=True):
     name: str
     policy: Policy
     not_held: str = ""
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
 
 def explain(question: Question) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def explain(question: Question) -> dict[str, Any]:
         "policy": question.name,
         "isolation": question.resource.isolation,
         **({"memory_not_held": question.not_held} if question.not_held else {}),
+        **question.compute,
         "size": asked.size,
         "available": len(asked.available | asked.must_include),
         "must_include": sorted(asked.must_include),

@@ -16,7 +16,7 @@ from deviceplugin.provision.hands import read_node
 from deviceplugin.provision.held import Places, holders_of, with_held
 from deviceplugin.provision.journal import Journal
 from deviceplugin.provision.planner import plan_fit, plan_node
-from deviceplugin.provision.protocol import Answer, Apply, Fit, Look, Recover, Request
+from deviceplugin.provision.protocol import Answer, Apply, Fit, Limit, Look, Recover, Request
 from deviceplugin.provision.transaction import Transaction
 from deviceplugin.provision.values import Held, Plan, Planned
 from deviceplugin.vendor.partitions import PartitionedGpu, Partitioner, Step
@@ -25,13 +25,14 @@ BUSY_S = 1.0
 
 
 class Around(Struct, frozen=True, kw_only=True):
-    """Where it works: the state directory, the kernel's boot id, who else partitions the node, and
-    for how long what is held is kept from new pods."""
+    """Where it works: the state directory, the kernel's boot id, who else partitions the node, for
+    how long what is held is kept from new pods, and what sets a limit on a container's memory."""
 
     state_dir: Path
     boot: str
     owners: Callable[[], Sequence[str]] = tuple
     drain_wait_s: float = 0.0
+    limit: Callable[[Limit], None] | None = None
 
 
 class Helper:
@@ -44,7 +45,9 @@ class Helper:
         self._lock = Lock()
 
     def answer(self, request: Request) -> Answer:
-        """What was asked for, or that something else runs."""
+        """What was asked for, or that something else runs; a limit waits for nothing."""
+        if isinstance(request, Limit):
+            return self._limited(request)
         if not self._lock.acquire(timeout=BUSY_S):
             return self._told(Answer(busy=True))
         try:
@@ -56,11 +59,20 @@ class Helper:
                 hand.close()
             self._lock.release()
 
+    def _limited(self, request: Limit) -> Answer:
+        if self._around.limit is None:
+            return Answer(error="no limits are set here")
+        try:
+            self._around.limit(request)
+        except DevicePluginError as error:
+            return Answer(error=str(error))
+        return Answer()
+
     def rest(self, timeout_s: float) -> None:
         """Wait until no change runs, and let none begin."""
         self._lock.acquire(timeout=timeout_s)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Look | Apply | Fit | Recover) -> Answer:
         if isinstance(request, Look):
             return self._told(self._look(request))
         if owners := self._around.owners():

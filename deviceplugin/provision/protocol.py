@@ -58,7 +58,17 @@ class Fit(Struct, frozen=True, kw_only=True, tag="fit"):
     held: tuple[Held, ...] = ()
 
 
-Request = Look | Apply | Fit | Recover
+class Limit(Struct, frozen=True, kw_only=True, tag="limit"):
+    """Hold a container, or else a pod, to bytes of each region of device memory; of neither, have
+    the kernel's controller enabled for pods. `minimum` protects as much for it, too."""
+
+    container: str = ""
+    pod: str = ""
+    regions: Mapping[str, int] = field(default_factory=dict)
+    minimum: bool = False
+
+
+Request = Look | Apply | Fit | Recover | Limit
 
 
 class Answer(Struct, frozen=True, kw_only=True):

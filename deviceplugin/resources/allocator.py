@@ -31,11 +31,12 @@ RefusalListener = Callable[[Request, AllocationError], object]
 
 class Sources(Struct, frozen=True, kw_only=True):
     """What an answer is made from: the devices, and the edits of shares and vendors by the
-    configuration that is in force."""
+    configuration that is in force; `finished` may add to both of them."""
 
     devices: Mapping[DeviceID, Device]
     granted: Callable[[Resource, Entries, Devices], Granted]
     vendor_edits: Callable[[Devices, Granted], Awaitable[ContainerEdits]]
+    finished: Callable[[Resource, Entries, ContainerEdits], Awaitable[ContainerEdits]] | None = None
 
 
 class Allocator:
@@ -81,6 +82,8 @@ class Allocator:
             async with self._reserving(request.resource, entries):
                 shares = sources.granted(request.resource, entries, devices)
                 edits = await sources.vendor_edits(devices, shares)
+                if sources.finished is not None:
+                    edits = await sources.finished(request.resource, entries, edits)
                 answer = encode(edits)
         except CallTimeoutError as error:
             raise AllocationError(Refusal.DEADLINE, f"{name}: {error}") from error

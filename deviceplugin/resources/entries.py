@@ -1,7 +1,11 @@
 """One id in use: who has it, and what speaks for its release; pure."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 from msgspec.structs import replace
+
+from deviceplugin.model import DeviceID, ResourceName
 
 QUIET_S = 120.0  # until then a container that was given an id may be missing in every reply
 SETTLED_S = 1.0  # an admission takes milliseconds from its Allocate to its end
@@ -16,6 +20,16 @@ class Holder(Struct, frozen=True, kw_only=True, gc=False, order=True):
     namespace: str
     pod: str
     container: str
+
+
+class ClaimMemory(Struct, frozen=True, kw_only=True):
+    """What a claim has of the memory of devices that it shares with others: `source` is who says
+    so, `name` what the claim is called where a resource's name stands."""
+
+    source: str
+    uid: str
+    name: ResourceName
+    memory: Mapping[DeviceID, int]
 
 
 class LedgerEntry(Struct, frozen=True, kw_only=True, gc=False):

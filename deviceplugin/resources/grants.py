@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.edits import merge_edits
 from deviceplugin.model import (
@@ -25,6 +26,7 @@ MEMORY_BYTES, MEMORY_MIB, ISOLATION = (
     "GPU_SHARE_MEMORY_MIB",
     "GPU_SHARE_ISOLATION",
 )
+COMPUTE_PERCENT = "GPU_SHARE_COMPUTE_PERCENT"
 
 
 class Granted(Struct, frozen=True, kw_only=True):
@@ -59,8 +61,9 @@ def granted(
         (_grant(devices[d], share, n) for (d, share), n in counts.items() if share is not None),
         key=_pci_order,
     )
+    grants = [_with_numbers(grant, entries) for grant in grants]
     known = [(g.device.id, g.memory_bytes) for g in grants if g.memory_bytes is not None]
-    env = {ISOLATION: str(resource.isolation)} | amounts_env(known)
+    env = {ISOLATION: str(resource.isolation)} | amounts_env(known) | _compute_env(grants)
     edits = [ContainerEdits(env=frozen(env))]
     for name in dict.fromkeys(grant.share.method for grant in grants):
         if name is not None and name in section.METHODS:
@@ -86,8 +89,23 @@ def _grant(device: Device, share: Share, count: int) -> Grant:
     )
 
 
+def _with_numbers(grant: Grant, entries: Iterable[AdvertisedDevice]) -> Grant:
+    """Which shares they are, where it matters: units of compute are given to one container each."""
+    if grant.share.compute_percent is None:
+        return grant
+    numbers = [e.replica for e in entries if e.device == grant.device.id and e.replica is not None]
+    return replace(grant, numbers=tuple(sorted(numbers)))
+
+
+def _compute_env(grants: Iterable[Grant]) -> dict[str, str]:
+    known = [f"{g.device.id}={g.percent}" for g in grants if g.share.compute_percent is not None]
+    return {COMPUTE_PERCENT: ",".join(known)} if known else {}
+
+
 def _percent(device: Device, share: Share, count: int) -> int | None:
     """The part of the device, in percent, rounded down as memory is."""
+    if share.compute_percent is not None:
+        return share.compute_percent * count
     if share.unit_bytes is None:
         return 100 * count // share.count
     memory = device.memory_bytes

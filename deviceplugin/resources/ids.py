@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from deviceplugin.model import Device, DeviceID, ResourceName, Share
 from deviceplugin.names import MAX_ID
 from deviceplugin.resources.build import PlanProblem, no_slice
+from deviceplugin.resources.compute import too_much_compute
 from deviceplugin.resources.rules import Offering
 from deviceplugin.resources.shares import (
     WHOLE,
@@ -70,6 +71,7 @@ def clear_offerings(
         share = share_of(offering.device, offering.offer)
         problem = share and (
             no_slice(offering, share)
+            or too_much_compute(offering, share)
             or _length_problem(offering, share)
             or _clash(offering, share, devices, like_shares)
         )

@@ -17,6 +17,7 @@ from deviceplugin.resources.entries import (
     MISSING_ANSWERS,
     QUIET_S,
     SETTLED_S,
+    ClaimMemory,
     Holder,
     LedgerEntry,
     Pods,
@@ -100,7 +101,8 @@ class Ledger:
         self._holders: Mapping[ResourceName, frozenset[AdvertisedID]] = {}
         self._reserved: list[Key] = []  # and not among the holders yet
         self._claims: dict[str, Claims] = {}
-        self._claimants: tuple[tuple[ResourceName, Holder], ...] = ()
+        self.claim_memory: dict[str, tuple[ClaimMemory, ...]] = {}
+        self.claimants: tuple[tuple[ResourceName, Holder], ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -140,7 +142,7 @@ class Ledger:
             for key, entry in list(self._entries.items())
             if entry.holder
         ]
-        for name, holder in self._claimants:
+        for name, holder in self.claimants:
             found += [(holder, name, d) for held in claims for d in held if name in held[d]]
         return [((who.namespace, who.pod, who.container), name, d) for who, name, d in found]
 
@@ -213,10 +215,10 @@ class Ledger:
         self._entries |= before
         self._publish()
 
-    def claim(self, source: str, claims: Claims) -> None:
+    def claim(self, source: str, claims: Claims, memory: Iterable[ClaimMemory] = ()) -> None:
         """These devices are held, not by ids of a resource but by what `claims` call it, in place
-        of those that `source` named before. No reply of the kubelet frees them."""
-        self._claims[source] = claims
+        of those that `source` named before, memory of some. No reply of the kubelet frees them."""
+        self._claims[source], self.claim_memory[source] = claims, tuple(memory)
         self._mean(self._meanings)
 
     @property
@@ -243,7 +245,7 @@ class Ledger:
             elif key not in entries:
                 following = missed(entry, reply.pods, asked_s)
                 entries |= {key: following} if following else {}
-        self._entries, self._pods, self._claimants = entries, reply.pods, reply.claims
+        self._entries, self._pods, self.claimants = entries, reply.pods, reply.claims
         self._publish()
 
     def missing_pods(self) -> Pods:

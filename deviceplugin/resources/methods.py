@@ -1,7 +1,7 @@
 """The sharing methods, variables and domains of the vendor modules, checked and guarded."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -15,6 +15,7 @@ from deviceplugin.resources.plan import Sharing
 from deviceplugin.resources.section import Method, SharingSection
 from deviceplugin.runtime.guard import FAILED, guarded, plugin_function
 from deviceplugin.vendor import (
+    ComputeLimit,
     Launch,
     Program,
     Sections,
@@ -51,6 +52,7 @@ def sharing_schema(modules: Iterable[VendorModule], *, strict: bool = True) -> t
             "METHODS": {name: _method(name, *offered[name]) for name in offered},
             "VARIABLES": tuple(dict.fromkeys(variables)),
             "DOMAINS": {m.NAME: d for m in modules if (d := getattr(m, "RESOURCE_DOMAIN", None))},
+            "COMPUTE": _compute_limits(modules),
         },
         frozen=True,
         eq=False,
@@ -115,6 +117,33 @@ def absent_programs(sharing: Sharing, host: Host, sections: Sections) -> tuple[s
     return tuple(found)
 
 
+def _compute_limits(
+    modules: Iterable[VendorModule],
+) -> Mapping[str, Callable[[Sections], ComputeLimit]]:
+    return {
+        module.NAME: _compute_limit(module.NAME, made)
+        for module in modules
+        if (made := getattr(module, "SHARE_COMPUTE", None))
+    }
+
+
+def _compute_limit(
+    vendor: str, made: Callable[[Sections], ComputeLimit]
+) -> Callable[[Sections], ComputeLimit]:
+    """Called so that a failure, or an answer of another type, ends nothing else."""
+
+    def failed(*_: object) -> str:
+        return f"its vendor's limit failed, see {FAILED!r} in the log"
+
+    def limit(sections: Sections) -> ComputeLimit:
+        def asked(device: Device, share: Share) -> str:
+            return str(made(sections)(device, share))
+
+        return guarded(f"{vendor}.SHARE_COMPUTE", asked, failed)
+
+    return limit
+
+
 def _methods_used(sharing: Sharing) -> Iterable[Method]:
     known = sharing.section.METHODS
     return [known[name] for name in sorted(sharing.methods_used & known.keys())]
@@ -149,6 +178,11 @@ def _offered(module: VendorModule) -> Mapping[str, SharingMethod]:
     return getattr(module, "SHARING", {})
 
 
+def _automatic(offered: SharingMethod) -> Callable[[Sections], bool]:
+    asked: Callable[[Sections], bool] | None = getattr(offered, "automatic", None)
+    return (lambda _: False) if asked is None else asked
+
+
 def _method(name: str, vendor: str, offered: SharingMethod) -> Method:
     """The method with its parts called so that a failure, or an answer of another type, is logged
     by its name and ends nothing else."""
@@ -172,4 +206,5 @@ def _method(name: str, vendor: str, offered: SharingMethod) -> Method:
         isolation=guarded(f"{name}.isolation", isolation, lambda _: Isolation.NONE),
         prepare=plugin_function(f"{name}.prepare", offered.prepare),
         edits=plugin_function(f"{name}.edits", edits),
+        automatic=guarded(f"{name}.automatic", _automatic(offered), lambda _: False),
     )

@@ -29,6 +29,7 @@ class SharingCollector:
         for name, resource in sorted(plan.resources.items()):
             isolation.add([name, resource.isolation], 1)
         yield isolation
+        yield from _compute(plan)
         decided = Family(
             "deviceplugin_device_in_use_as",
             "gauge",
@@ -53,6 +54,20 @@ class SharingCollector:
         for (holder, name, device), count in sorted(held.items()):
             family.add([*holder, name, device], count)
         return family
+
+
+def _compute(plan: Plan) -> Iterator[Family]:
+    """Only where slices come with compute."""
+    family = Family(
+        "deviceplugin_resource_compute_percent",
+        "gauge",
+        "Part of a device's compute that comes with each slice, by what holds containers to it",
+        labels=["resource", "level"],
+    )
+    for name, share in sorted(plan.compute.items()):
+        family.add([name, share.level], share.percent)
+    if plan.compute:
+        yield family
 
 
 class StateCollector:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from deviceplugin.model import (
     AdvertisedDevice,
@@ -29,6 +30,7 @@ from deviceplugin.resources.build import (
     not_held,
     size_problem,
 )
+from deviceplugin.resources.compute import ComputeShare, compute_of, mixed_compute
 from deviceplugin.resources.grants import Granted, granted
 from deviceplugin.resources.ids import Ids, clear_offerings, ids_of
 from deviceplugin.resources.rules import Offering, choices_of, offerings
@@ -36,7 +38,7 @@ from deviceplugin.resources.section import Rule, SharingSection
 from deviceplugin.resources.shares import entry_bytes, noun_text
 from deviceplugin.resources.usage import NOTHING_USED, Usage
 from deviceplugin.schema import section_of
-from deviceplugin.vendor import Sections
+from deviceplugin.vendor import ComputeLimit, Sections
 
 Resources = Mapping[ResourceName, Resource]
 
@@ -54,7 +56,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     `choices` has the devices that can be held in one of several forms only, with the form that
     comes first (None: only the whole that it is a part of is first); `decided` has those of which
     one form is in use. `not_held` says of resources of memory why the kernel does not hold their
-    containers to it, where it should.
+    containers to it, where it should; `compute` has those whose slices come with compute.
     """
 
     resources: Resources
@@ -63,6 +65,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     decided: Mapping[DeviceID, ResourceName] = field(default_factory=dict)
     parts: Parts = field(default_factory=dict)
     not_held: Mapping[ResourceName, str] = field(default_factory=dict)
+    compute: Mapping[ResourceName, ComputeShare] = field(default_factory=dict)
 
 
 def plan_resources(
@@ -80,31 +83,53 @@ def plan_resources(
 
 
 def _planned(sharing: "Sharing", inventory: Inventory, usage: Usage, previous: Parts) -> Plan:
-    grouped: dict[ResourceName, list[Offering]] = {}
     offered, unclear = clear_offerings(sharing.offerings(inventory), inventory.devices)
-    for offering in offered:
-        grouped.setdefault(offering.name, []).append(offering)
+    grouped = _grouped(offered)
     resources: dict[ResourceName, Resource] = {}
     problems = list(unclear)
     builder = Builder(inventory, usage, previous, keeping := sharing.keeping)
     for name in sorted(grouped):
-        problem = group_problem(name, grouped[name], sharing.least, keeping)
-        problem = problem or size_problem(name, grouped[name], MAX_LIST_BYTES)
+        group = grouped[name]
+        problem = group_problem(name, group, sharing.least, keeping) or mixed_compute(name, group)
+        problem = problem or size_problem(name, group, MAX_LIST_BYTES)
         if problem is None:
-            resource = builder.resource(name, grouped[name])
-            resources[name] = resource
-            problem = resource_problem(resource)
+            resources[name] = builder.resource(name, group)
+            problem = resource_problem(resources[name])
         if problem is not None:
             resources.pop(name, None)
             problems.append(problem)
+    compute = _computes(resources, grouped, sharing)
     return Plan(
-        resources=MappingProxyType(resources),
+        resources=MappingProxyType(_levelled(resources, compute)),
         problems=tuple(problems),
         choices=choices_of(o for o in offered if o.name in resources),
         decided=builder.decided,
         parts=builder.parts,
         not_held=_not_held(resources, grouped, sharing.enforced),
+        compute=compute,
     )
+
+
+def _grouped(offered: Iterable[Offering]) -> Mapping[ResourceName, Sequence[Offering]]:
+    grouped: dict[ResourceName, list[Offering]] = {}
+    for offering in offered:
+        grouped.setdefault(offering.name, []).append(offering)
+    return grouped
+
+
+def _computes(
+    resources: Resources, grouped: Mapping[ResourceName, Sequence[Offering]], sharing: "Sharing"
+) -> Mapping[ResourceName, ComputeShare]:
+    return {
+        name: compute_of(resource, grouped[name], sharing.compute)
+        for name, resource in resources.items()
+        if grouped[name][0].offer.compute is not None
+    }
+
+
+def _levelled(resources: Resources, compute: Mapping[ResourceName, ComputeShare]) -> Resources:
+    levels = {name: replace(resources[name], compute=one.level) for name, one in compute.items()}
+    return {**resources, **levels}
 
 
 def _not_held(
@@ -148,13 +173,16 @@ SOURCE = "sharing"
 class Sharing(Struct, frozen=True, kw_only=True):
     """The sections `rules`, `sharing` and `isolation`, and what the kernel enforces.
 
-    A resource that isolates less than `least` is refused.
+    A resource that isolates less than `least` is refused. `compute` has the limits on shares of
+    compute, `automatic` the methods for slices of memory whose rule names none, both by vendor.
     """
 
     rules: tuple[Rule, ...] = ()
     least: Isolation = Isolation.NONE
     section: SharingSection = field(default_factory=SharingSection)
     enforced: Enforced = NOT_ENFORCED
+    compute: Mapping[str, ComputeLimit] = field(default_factory=dict)
+    automatic: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def keeping(self) -> Keeping:
@@ -163,13 +191,25 @@ class Sharing(Struct, frozen=True, kw_only=True):
 
     @property
     def methods_used(self) -> frozenset[str]:
-        """The sharing methods that the rules name, without time-slicing."""
+        """The sharing methods that the rules name or a policy chose, without time-slicing."""
         forms = (offer for rule in self.rules for offer in rule.forms)
-        return frozenset(offer.method for offer in forms if offer.method)
+        return frozenset(offer.method for offer in forms if offer.method) | frozenset(
+            self.automatic.values()
+        )
 
     def offerings(self, inventory: Inventory) -> Iterator[Offering]:
         """Every form of every device that is offered."""
-        return offerings(inventory, self.rules, self.section.DOMAINS)
+        found = offerings(inventory, self.rules, self.section.DOMAINS)
+        return map(self._with_method, found) if self.automatic else found
+
+    def _with_method(self, offering: Offering) -> Offering:
+        """With the method that was chosen, where it is for this device."""
+        offer, name = offering.offer, self.automatic.get(offering.device.vendor)
+        if name is None or offer.memory is None or offer.sharing or offering.partner:
+            return offering
+        if self.section.METHODS[name].refusal(offering.device):
+            return offering
+        return replace(offering, offer=replace(offer, sharing=name))
 
     def plan(
         self, inventory: Inventory, usage: Usage = NOTHING_USED, previous: Plan | None = None
@@ -202,10 +242,12 @@ class Sharing(Struct, frozen=True, kw_only=True):
 def sharing_of(sections: Sections) -> Sharing:
     """The value that decoded core sections make."""
     rules: Any = sections.get("rules") or ()  # a tuple of Rule, see config/load.py
+    section = section_of(sections, "sharing", SharingSection)
     return Sharing(
         rules=rules,
         least=Isolation(str(sections.get("isolation") or Isolation.NONE)),
-        section=section_of(sections, "sharing", SharingSection),
+        section=section,
+        compute={vendor: limit(sections) for vendor, limit in section.COMPUTE.items()},
     )
 
 

@@ -53,8 +53,9 @@ class Planner:
         self._replan()
 
     def enforce(self, sharing: Sharing) -> None:
-        """The same rules, by what the kernel enforces now."""
+        """The same rules, by what the kernel enforces and which methods there are now."""
         self._sharing = sharing
+        self.set_faults()
         self._replan()
 
     async def plan(self) -> None:

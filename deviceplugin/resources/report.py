@@ -15,6 +15,7 @@ from deviceplugin.model import (
     Resource,
     VendorStatus,
 )
+from deviceplugin.resources.compute import ComputeShare
 from deviceplugin.resources.plan import Plan, Resources
 
 Report = dict[str, Any]
@@ -38,10 +39,7 @@ def report(node: str, inventory: Inventory, plan: Plan, listed: Resources | None
             ]
             for name, resource in sorted(resources.items())
         },
-        "sharing": {
-            name: _sharing(resource, plan.not_held.get(name, ""))
-            for name, resource in sorted(resources.items())
-        },
+        "sharing": {name: _sharing(resource, plan) for name, resource in sorted(resources.items())},
         "unavailable": {
             name: reasons
             for name, resource in sorted(resources.items())
@@ -119,14 +117,25 @@ def _reason(inventory: Inventory, entry: AdvertisedDevice) -> str:
     return f"{device.id} is not offered as this any more; its id stays until no pod can hold it"
 
 
-def _sharing(resource: Resource, not_held: str) -> Report:
-    """With the reason where the kernel should hold containers to their memory and does not."""
+def _sharing(resource: Resource, plan: Plan) -> Report:
+    """With the reason where the kernel should hold containers to their memory and does not, and
+    the compute that comes with slices."""
+    not_held = plan.not_held.get(resource.name, "")
     return {
         "isolation": resource.isolation,
         "max_per_container": resource.max_per_container,
         "distinct": resource.distinct,
         **({"memory_not_held": not_held} if not_held else {}),
+        **compute_document(plan.compute.get(resource.name)),
     }
+
+
+def compute_document(share: ComputeShare | None) -> Report:
+    """The compute that comes with each slice, and what holds a container to it."""
+    if share is None:
+        return {}
+    why = {"compute_not_held": share.reason} if share.reason else {}
+    return {"compute_percent": share.percent, "compute": share.level, **why}
 
 
 def _device(inventory: Inventory, device: Device) -> Report:

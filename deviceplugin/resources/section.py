@@ -1,5 +1,6 @@
 """The configuration sections `isolation`, `rules` and `sharing`; decoded by msgspec."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -11,13 +12,14 @@ from deviceplugin.model import ContainerEdits, Device, Isolation, ResourceName, 
 from deviceplugin.names import name_problem
 from deviceplugin.schema import Isolation as IsolationWord
 from deviceplugin.schema import Section, Size, parse_bytes
-from deviceplugin.vendor import Prepare
+from deviceplugin.vendor import ComputeLimit, Prepare, Sections
 
 MIB = 1 << 20
 TIME_SLICING = "time-slicing"
 PLUGIN, DRA = "device-plugin", "dra"
 Texts = str | tuple[str, ...]
 Numbers = int | str | tuple[int | str, ...]
+_PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 
 
 # Less than 40 bytes an id are not to be had, and the kubelet drops a list of 4 MiB.
@@ -87,15 +89,17 @@ class MemorySlices(Section, frozen=True):
 
 
 class Offer(Section, frozen=True):
-    """One form in which a device is offered: exactly one of `whole`, `replicas`, `memory`."""
+    """One form in which a device is offered: exactly one of `whole`, `replicas`, `memory`.
+    `compute` comes with each slice of memory, in percent of the device's compute."""
 
     whole: bool = False
     replicas: int | None = None
     memory: MemorySlices | None = None
+    compute: str | None = None
     name: str | None = None
     max_per_container: int | Literal["unlimited"] | None = None
     distinct: bool = False
-    sharing: str = TIME_SLICING
+    sharing: str | None = None
     variables: tuple[str, ...] = ()
     policy: str | None = None
 
@@ -105,6 +109,7 @@ class Offer(Section, frozen=True):
         if forms != 1:
             raise ValueError("an offer has exactly one of whole, replicas and memory")
         check_replicas(self.replicas)
+        _check_compute(self.compute, self.memory)
         if self.name is not None:
             check_name("name", self.name)
         if isinstance(self.max_per_container, int) and self.max_per_container < 1:
@@ -113,8 +118,14 @@ class Offer(Section, frozen=True):
             raise ValueError("a device that is offered whole has neither sharing nor variables")
 
     @property
+    def compute_percent(self) -> int | None:
+        """The compute of each slice, None where none comes with it."""
+        return None if self.compute is None else int(self.compute[:-1])
+
+    @property
     def method(self) -> str | None:
-        """The vendor's way in which containers share the device, None for time-slicing."""
+        """The vendor's way in which containers share the device, None for time-slicing. Where the
+        rule names none, it is that or what a vendor's policy chooses (resources/automatic.py)."""
         return None if self.sharing == TIME_SLICING else self.sharing
 
     @property
@@ -171,6 +182,15 @@ class Rule(Section, frozen=True):
         )
 
 
+def _check_compute(compute: str | None, memory: MemorySlices | None) -> None:
+    if compute is None:
+        return
+    if not _PERCENT.fullmatch(compute):
+        raise ValueError("compute: a part of the device's compute from 1% to 100% such as 25%")
+    if memory is None:
+        raise ValueError("compute: only beside memory, whose slices it comes with")
+
+
 def _check_joined(forms: Sequence[Offer]) -> None:
     kinds = sorted("memory" if f.memory else "replicas" if f.replicas else "whole" for f in forms)
     if kinds != ["memory", "replicas"]:
@@ -195,6 +215,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Callable[[Share], Isolation]
     prepare: Prepare
     edits: Callable[[ResourceName, msgspec.Struct], ContainerEdits]
+    automatic: Callable[[Sections], bool] = lambda _: False
 
 
 class SharingSection(Section, frozen=True, eq=False):
@@ -202,12 +223,14 @@ class SharingSection(Section, frozen=True, eq=False):
 
     The methods and their keys are the vendors', so the schema of an installation is a subclass of
     this one (resources/methods.py). `VARIABLES` are the names that the key `variables` of a rule
-    may have, `DOMAINS` has the domain of resources that rules name, by vendor.
+    may have, `DOMAINS` has the domain of resources that rules name, and `COMPUTE` what makes the
+    limit on shares of compute of the configuration's sections, both by vendor.
     """
 
     METHODS: ClassVar[Mapping[str, Method]] = MappingProxyType({})
     VARIABLES: ClassVar[tuple[str, ...]] = ()
     DOMAINS: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    COMPUTE: ClassVar[Mapping[str, Callable[[Sections], ComputeLimit]]] = MappingProxyType({})
 
     def __eq__(self, other: object) -> bool:
         """Equal settings: each reading of a configuration makes a schema of its own."""
@@ -229,7 +252,8 @@ def check_rules(rules: Sequence[Rule], sharing: SharingSection) -> None:
             key = f"rules[{number}].offers[{place}]"
             if not isinstance(offer, Offer):
                 continue
-            _check_choice(f"{key}.sharing", offer.sharing, methods)
+            if offer.sharing is not None:
+                _check_choice(f"{key}.sharing", offer.sharing, methods)
             for at, variable in enumerate(offer.variables):
                 _check_choice(f"{key}.variables[{at}]", variable, sharing.VARIABLES)
 

@@ -1,10 +1,10 @@
 """Which resources are shared by a method that needs a program, and which program that is; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from deviceplugin.model import Device, DeviceID, ResourceName
+from deviceplugin.model import Device, DeviceID, Resource, ResourceName, Share
 from deviceplugin.resources.plan import Resources
 from deviceplugin.vendor import Program, SharedResource
 
@@ -21,14 +21,21 @@ def services_of(
         shares = {e.device: e.share for e in resource.devices if e.share and e.share.method}
         known = [devices[device] for device in shares if device in devices]
         if known:
-            counts = [s.count for s in shares.values() if s.unit_bytes is None]
-            shared = SharedResource(
-                name=name,
-                devices=tuple(sorted(known, key=_pci_address)),
-                replicas=max(counts, default=None),
-            )
-            found[name] = (next(s.method for s in shares.values() if s.method), shared)
+            found[name] = _service(resource, tuple(shares.values()), known)
     return found
+
+
+def _service(resource: Resource, shares: Sequence[Share], devices: Sequence[Device]) -> Service:
+    counts = [share.count for share in shares if share.unit_bytes is None]
+    shared = SharedResource(
+        name=resource.name,
+        devices=tuple(sorted(devices, key=_pci_address)),
+        replicas=max(counts, default=None),
+        unit_bytes=shares[0].unit_bytes,
+        compute_percent=shares[0].compute_percent,
+        most=None if counts else resource.max_per_container,
+    )
+    return next(share.method for share in shares if share.method), shared
 
 
 class Wanted(Struct, frozen=True):
@@ -49,8 +56,10 @@ class Wanted(Struct, frozen=True):
 def _identity(wanted: Wanted) -> tuple[object, ...]:
     program = wanted.program
     settings = (program.arguments, dict(program.env), program.folders)
-    devices = [device.id for device in wanted.shared.devices]
-    return (wanted.method, wanted.shared.replicas, devices, *settings)
+    shared = wanted.shared
+    slices = (shared.unit_bytes, shared.compute_percent, shared.most)
+    devices = [device.id for device in shared.devices]
+    return (wanted.method, shared.replicas, slices, devices, *settings)
 
 
 def _pci_address(device: Device) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """Shares of a device: how many there are, what they are called, how large their list is; pure.
 
 Ids: `<device id>` whole, `<device id>::<n>` a replica, `<device id>-m<n>` a GiB of memory and
-`<device id>-<unit>-m<n>` a slice of another size. They are made here only. A device id may end
-like any of them: what an id means, `resources.ids` looks up among the devices that are there.
+`<device id>-<unit>-m<n>` a slice of another size; `-c<percent>` stands before `-m` where compute
+comes with it. They are made here only. A device id may end like any of them: what an id means,
+`resources.ids` looks up among the devices that are there.
 """
 
 from collections.abc import Iterable, Iterator
@@ -67,6 +68,7 @@ def share_of(device: Device, offer: Offer) -> Share | None:
         unit_bytes=unit,
         method=offer.method,
         variables=offer.variables,
+        compute_percent=offer.compute_percent,
     )
 
 
@@ -82,7 +84,13 @@ def share_prefix(device: DeviceID, share: Share) -> str:
     if share.unit_bytes is None:
         return f"{device}::"
     unit = "" if share.unit_bytes == GIB else f"-{unit_text(share.unit_bytes)}"
-    return f"{device}{unit}-m"
+    return f"{device}{unit}{_compute_text(share)}-m"
+
+
+def _compute_text(share: Share) -> str:
+    """In ids and forms: slices of one size with another part of the compute are others, so that a
+    part that a container has since another configuration is given to nobody else."""
+    return "" if share.compute_percent is None else f"-c{share.compute_percent}"
 
 
 def share_ids(device: DeviceID, share: Share) -> Iterator[AdvertisedID]:
@@ -92,7 +100,7 @@ def share_ids(device: DeviceID, share: Share) -> Iterator[AdvertisedID]:
 
 
 def possible_shares(advertised: str) -> Iterator[Meaning]:
-    """Each device and form that would have this id for a share: three at most.
+    """Each device and form that would have this id for a share: five at most.
 
     None of the devices need be there, and a device of this very id may be: see `resources.ids`.
     """
@@ -102,10 +110,21 @@ def possible_shares(advertised: str) -> Iterator[Meaning]:
     device, found, number = advertised.rpartition("-m")
     if not (found and device and _is_number(number)):
         return
-    yield DeviceID(device), unit_text(GIB)
-    device, _, unit = device.rpartition("-")
+    yield from _possible_slices(device, "")
+    device, _, percent = device.rpartition("-c")
+    if device and _is_percent(percent):
+        yield from _possible_slices(device, f"-c{percent}")
+
+
+def _possible_slices(text: str, compute: str) -> Iterator[Meaning]:
+    yield DeviceID(text), f"{unit_text(GIB)}{compute}"
+    device, _, unit = text.rpartition("-")
     if device and _is_unit(unit):
-        yield DeviceID(device), unit
+        yield DeviceID(device), f"{unit}{compute}"
+
+
+def _is_percent(text: str) -> bool:
+    return _is_number(text) and len(text) <= len("100") and 1 <= int(text) <= 100
 
 
 def _is_number(text: str) -> bool:
@@ -126,7 +145,9 @@ def form_text(share: Share | None) -> str:
     """The form of a device that is given as such shares, `whole` for None."""
     if share is None:
         return WHOLE
-    return REPLICA if share.unit_bytes is None else unit_text(share.unit_bytes)
+    if share.unit_bytes is None:
+        return REPLICA
+    return f"{unit_text(share.unit_bytes)}{_compute_text(share)}"
 
 
 def smallest_unit(devices: Iterable[Device], reserve_bytes: int, limit_bytes: int) -> int | None:

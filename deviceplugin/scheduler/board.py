@@ -95,10 +95,3 @@ class Board:
         if state not in alike:
             alike[state] = self._cost_of(node, demand, self._workload)
         return alike[state]
-
-
-def ranks(costs: Mapping[str, Cost]) -> Mapping[str, int]:
-    """A score for each node, more is better and no two alike: kube-scheduler breaks ties at
-    random, and then what was packed well in total is lost. Equal nodes are ordered by name."""
-    ordered = sorted(costs, key=lambda name: (-costs[name].key, name))
-    return {name: score for score, name in enumerate(ordered)}

@@ -2,16 +2,18 @@
 
 from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
+from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.asking import AskingError
-from deviceplugin.scheduler.board import ranks
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
 from deviceplugin.scheduler.groups import Groups, group_of
 from deviceplugin.scheduler.held import Held
+from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
 from deviceplugin.scheduler.state import Cluster
@@ -27,6 +29,23 @@ Document = dict[str, Any]
 Verb = Callable[[bytes], bytes]
 
 
+class Ordered(Struct, frozen=True, kw_only=True):
+    """The nodes with scores, more is better, the costs of those that were judged, and who ordered
+    them: the rule, or with a model also `model` and `round_robin`."""
+
+    scores: Mapping[str, int]
+    costs: Mapping[str, Cost]
+    by: str = "rule"
+
+
+class Orders(Protocol):
+    """Who orders the nodes for a pod instead of the rule."""
+
+    def order(self, names: Sequence[str], pod: Pod, demand: Demand) -> Ordered:
+        """All of them that fit."""
+        ...
+
+
 class Extender:
     """Answers by the state; raises ValueError (msgspec's are some) for a body that is none."""
 
@@ -35,9 +54,11 @@ class Extender:
         cluster: Cluster,
         fairness: Fairness | None = None,
         decided: Callable[[Pod, Document], None] = lambda pod, why: None,
+        orders: Orders | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._cluster, self._fairness, self._decided = cluster, fairness, decided
-        self._groups = Groups(cluster)
+        self._groups, self._orders, self._keeping = Groups(cluster), orders, keeping
         self._explained: dict[str, Document] = {}
 
     @property
@@ -60,7 +81,9 @@ class Extender:
             demand, failed = Demand(), dict.fromkeys(names, str(error))
         fitting = [name for name in names if name not in failed]
         if not fitting:
-            self._explain(asked.pod, demand, {}, failed)
+            if self._keeping is not None and len(names) > 1:
+                self._keeping.found_no_room(asked.pod, demand)
+            self._explain(asked.pod, demand, Ordered(scores={}, costs={}), failed)
         return msgspec.json.encode(asked.answer(fitting, failed))
 
     def _failed(self, pod: Pod, demand: Demand, names: Sequence[str]) -> dict[str, str]:
@@ -72,8 +95,12 @@ class Extender:
             node, reason = self._groups.place(pod, group, names)
             reason = reason or f"its group {group.name} has a place for it on {node}"
             return {name: reason for name in names if name != node}
-        reasons = ((name, self._cluster.misfit(name, demand)) for name in names)
-        return {name: reason for name, reason in reasons if reason}
+        reasons = {name: self._cluster.misfit(name, demand) for name in names}
+        if self._keeping is not None:
+            self._keeping.look()
+            for name in names:
+                reasons[name] = reasons[name] or self._keeping.refusal(name, pod, demand)
+        return {name: reason for name, reason in reasons.items() if reason}
 
     def prioritize(self, body: bytes) -> bytes:
         """A score of its own for each node; the best one is assumed to be taken."""
@@ -83,14 +110,20 @@ class Extender:
         if held is not None and held.group:
             return msgspec.json.encode([Score(name, int(name == held.node)) for name in names])
         demand = self._demand(asked.pod)
-        costs = self._cluster.board.costs(names, demand)
-        scores = {name: score + 1 for name, score in ranks(costs).items()}
-        self._explain(asked.pod, demand, costs, {})
-        if costs:
-            best = max(scores, key=scores.__getitem__)
-            taken = Held(best, demand, costs[best].chosen, pod=asked.pod)
+        ordered = self._ordered(names, asked.pod, demand)
+        self._explain(asked.pod, demand, ordered, {})
+        scores = {name: score + 1 for name, score in ordered.scores.items()}
+        best = max(scores, key=scores.__getitem__, default="")
+        if best in ordered.costs:
+            taken = Held(best, demand, ordered.costs[best].chosen, pod=asked.pod)
             self._cluster.reserve(asked.pod.key, taken)
         return msgspec.json.encode([Score(name, scores.get(name, 0)) for name in names])
+
+    def _ordered(self, names: Sequence[str], pod: Pod, demand: Demand) -> Ordered:
+        if self._orders is not None:
+            return self._orders.order(names, pod, demand)
+        costs = self._cluster.board.costs(names, demand)
+        return Ordered(scores=ranks(costs), costs=costs)
 
     def preempt(self, body: bytes) -> bytes:
         """Those of the nodes where the pod has room once the victims are gone."""
@@ -111,14 +144,13 @@ class Extender:
         self._cluster.forget(pod.key)
         return self._cluster.reading.demand_of(pod)
 
-    def _explain(
-        self, pod: Pod, demand: Demand, costs: Mapping[str, Cost], failed: Mapping[str, str]
-    ) -> None:
+    def _explain(self, pod: Pod, demand: Demand, found: Ordered, failed: Mapping[str, str]) -> None:
         name = f"{pod.metadata.namespace}/{pod.metadata.name}"
         self._explained.pop(name, None)
         if len(self._explained) >= MAX_EXPLAINED:
             del self._explained[next(iter(self._explained))]
-        ordered = sorted(costs, key=lambda node: (costs[node].key, node))[:2]
+        costs, scores = found.costs, found.scores
+        ordered = sorted(costs, key=lambda node: -scores[node])[:2]
         best = [
             {**_cost(node, costs[node]), "by": self._cluster.judged_by(node)} for node in ordered
         ]
@@ -126,8 +158,11 @@ class Extender:
             "pod": name,
             "demand": as_document(demand),
             "fitting": len(costs),
+            "ordered_by": found.by,
             "best": best,
-            "lacking": _lacking(*(costs[node] for node in ordered)) if len(ordered) > 1 else "",
+            "lacking": _lacking(found.by, *(costs[node] for node in ordered))
+            if len(ordered) > 1
+            else "",
             "failed": _counted(list(failed.values())),
         }
         self._decided(pod, self._explained[name])
@@ -154,12 +189,14 @@ _PARTS = {
 }
 
 
-def _lacking(best: Cost, other: Cost) -> str:
+def _lacking(by: str, best: Cost, other: Cost) -> str:
     """What the runner-up lacked: the part in which it is worst."""
     worse = {name: getattr(other, name) - getattr(best, name) for name in _PARTS}
     part = max(worse, key=worse.__getitem__)
     if worse[part] > 0:
         return _PARTS[part]
+    if by == "model":
+        return "nothing that the rule knows: the model expects pods to end there less together"
     return "nothing of note: the best node is fuller, or comes first by name"
 
 

@@ -1,6 +1,7 @@
 """The scheduler's metrics."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from deviceplugin.metrics.registry import Counter, Family, Histogram, Registry
 from deviceplugin.scheduler.demand import WHOLE
@@ -10,12 +11,35 @@ from deviceplugin.scheduler.state import Cluster
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
+class Learns(Protocol):
+    """What a model says of itself."""
+
+    @property
+    def counted(self) -> Mapping[str, int]:
+        """Orders by who made them."""
+        ...
+
+    @property
+    def silence(self) -> str:
+        """Why the model does not speak; empty if it does."""
+        ...
+
+    def judged(self) -> Mapping[str, float]:
+        """The model's figures, and its age in seconds; empty without a model."""
+        ...
+
+
 class Metrics:
     """What is counted of calls and decisions, and what is known of the cluster; `notes` are None
-    where no Events are written."""
+    where no Events are written, `learns` where nothing is learned."""
 
-    def __init__(self, cluster: Cluster, notes: Callable[[], Notes | None]) -> None:
-        self._cluster, self._notes = cluster, notes
+    def __init__(
+        self,
+        cluster: Cluster,
+        notes: Callable[[], Notes | None],
+        learns: Learns | None = None,
+    ) -> None:
+        self._cluster, self._notes, self._learns = cluster, notes, learns
         self.requests = Counter(
             "deviceplugin_scheduler_requests_total",
             "calls of kube-scheduler by verb and outcome",
@@ -62,7 +86,7 @@ class Metrics:
         )
         for asked, count in self._cluster.bound.items():
             bound.add(["yes" if asked else "no"], count)
-        return [known, unreadable, bound, *self._packed(), *self._events()]
+        return [known, unreadable, bound, *self._packed(), *self._events(), *self._learned()]
 
     def _packed(self) -> Iterator[Family]:
         gpus = Family("deviceplugin_scheduler_gpus", "gauge", "GPUs of the cluster", ["kind"])
@@ -79,3 +103,30 @@ class Metrics:
             events.add(["written"], notes.written)
             events.add(["left_out"], notes.left_out)
             yield events
+
+    def _learned(self) -> Iterator[Family]:
+        if self._learns is None:
+            return
+        orders = Family(
+            "deviceplugin_scheduler_orders_total",
+            "counter",
+            "orders of nodes for a pod, by who made them: model, rule, round_robin",
+            ["by"],
+        )
+        for by, count in self._learns.counted.items():
+            orders.add([by], count)
+        silence = self._learns.silence
+        silent = Family(
+            "deviceplugin_scheduler_model_silent",
+            "gauge",
+            "1 for the reason why the model does not speak: none, old, worse",
+            ["reason"],
+        )
+        for reason in ("none", "old", "worse"):
+            silent.add([reason], int(reason == silence))
+        model = Family(
+            "deviceplugin_scheduler_model", "gauge", "the model's age and figures", ["kind"]
+        )
+        for kind, value in self._learns.judged().items():
+            model.add([kind], value)
+        yield from (orders, silent, model)

@@ -20,6 +20,12 @@ _ENDED = ("Succeeded", "Failed")
 Quantities = Mapping[str, str | int | float]
 
 
+class _Owner(Struct):
+    kind: str = ""
+    name: str = ""
+    controller: bool | None = None
+
+
 class _Meta(Struct):
     name: str = ""
     namespace: str = ""
@@ -27,6 +33,7 @@ class _Meta(Struct):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: str | None = field(default=None, name="creationTimestamp")
+    owners: list[_Owner] | None = field(default=None, name="ownerReferences")
 
 
 class _Resources(Struct):
@@ -35,6 +42,7 @@ class _Resources(Struct):
 
 
 class _Container(Struct, rename="camel"):
+    name: str = ""
     resources: _Resources = field(default_factory=_Resources)
     restart_policy: str | None = None
 
@@ -62,6 +70,7 @@ class _ContainerStatus(Struct, rename="camel"):
 
 class _PodStatus(Struct, rename="camel"):
     phase: str = ""
+    start_time: str | None = None
     container_statuses: list[_ContainerStatus] | None = None
 
 
@@ -82,6 +91,13 @@ class Pod(Struct):
         """What its neighbours are called by: the usual label, else `app`."""
         labels = self.metadata.labels or {}
         return labels.get("app.kubernetes.io/name") or labels.get("app", "")
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Kind and name of what made it; itself where nothing did."""
+        owners = self.metadata.owners or []
+        made = [one for one in owners if one.controller] or owners
+        return (made[0].kind, made[0].name) if made else ("Pod", self.metadata.name)
 
     @property
     def ids(self) -> frozenset[str]:

@@ -6,22 +6,28 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from msgspec import Struct
 
 from deviceplugin.kubernetes.api import Api
+from deviceplugin.learning.settings import Learning
 from deviceplugin.metrics.registry import CONTENT_TYPE
 from deviceplugin.runtime.guard import start_guarded
+from deviceplugin.runtime.keep import keep
 from deviceplugin.scheduler.extender import Document, Extender
 from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.http import Answer, Request, serve
+from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.metrics import Metrics
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.watch import Kind, Watch
+
+if TYPE_CHECKING:
+    from deviceplugin.scheduler.advice import Advice
 
 log = structlog.get_logger()
 
@@ -30,13 +36,16 @@ WORKLOAD_S = 600.0  # how often the expected pods are counted anew
 
 class Settings(Struct, frozen=True, kw_only=True):
     """Where the extender listens, with which certificate, how GPUs are asked for, by which shares
-    of namespaces, and whether it writes Events on pods."""
+    of namespaces, whether it writes Events on pods, whether and how it learns, and after how long
+    a pod that finds no room gets a node kept for it (0: never)."""
 
     address: tuple[str, int]
     reading: Reading = Reading()
     tls: ssl.SSLContext | None = None
     fair: FairShare | None = None
     events: bool = False
+    learning: Learning | None = None
+    keep_after_s: float = 0.0
 
 
 class Service:
@@ -47,11 +56,13 @@ class Service:
         self.cluster = Cluster(settings.reading, now)
         fair = settings.fair
         self._notes: Notes | None = None
-        self._extender = Extender(
-            self.cluster, Fairness(self.cluster, fair, time.time) if fair else None, self._decided
-        )
+        self._advice = _advice(self.cluster, settings.learning)
+        fairness = Fairness(self.cluster, fair, time.time) if fair else None
+        after_s = settings.keep_after_s
+        keeping = Keeping(self.cluster, after_s, time.time) if after_s else None
+        self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
         self._missing = {"nodes", "pods"}
-        self.metrics = Metrics(self.cluster, lambda: self._notes)
+        self.metrics = Metrics(self.cluster, lambda: self._notes, self._advice)
 
     async def run(self, api: Api, listening: Callable[[int], None] = lambda _: None) -> None:
         """Serve until cancelled; raises OSError if the address cannot be had."""
@@ -70,7 +81,7 @@ class Service:
             self._notes = Notes(api)
             start_guarded("scheduler-events", self._notes.run)
         try:
-            await self._count_workload(asyncio.sleep)
+            await asyncio.gather(self._count_workload(asyncio.sleep), self._learn())
         finally:
             server.close()  # waiting for it would be for connections that last
             for watch in watches:
@@ -82,6 +93,23 @@ class Service:
         while True:
             await sleep(WORKLOAD_S)
             self.cluster.expect_what_is_there()
+
+    async def _learn(self) -> None:
+        """Make the model anew each interval, on a thread."""
+        advice, settings = self._advice, self._settings.learning
+        if advice is None or settings is None:
+            return
+        from deviceplugin.scheduler.learner import Learner  # noqa: PLC0415  # only where it is on
+
+        learner = Learner(settings)
+        if (model := await asyncio.to_thread(learner.stored)) is not None:
+            advice.take(model)
+
+        async def once() -> None:
+            if (found := await asyncio.to_thread(learner.learn, advice.runs())) is not None:
+                advice.take(found)
+
+        await keep("scheduler-learning", once, settings.interval_s)
 
     # On the loop
 
@@ -111,6 +139,8 @@ class Service:
                 self.cluster.remove_pod(pod.key)
             else:
                 self.cluster.put_pod(pod)
+        if self._advice is not None:
+            self._advice.follow(kind, pods)
 
     def answer(self, request: Request) -> Answer:
         """The answer to a call of kube-scheduler, or a page."""
@@ -155,6 +185,14 @@ class Service:
         self.metrics.requests.inc(verb, "ok")
         self.metrics.seconds.observe(verb, time.perf_counter() - started)
         return answer
+
+
+def _advice(cluster: Cluster, learning: Learning | None) -> "Advice | None":
+    if learning is None:
+        return None
+    from deviceplugin.scheduler.advice import Advice  # noqa: PLC0415  # only where it is on
+
+    return Advice(cluster, learning)
 
 
 def _on_loop(

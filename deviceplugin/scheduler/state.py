@@ -142,9 +142,17 @@ class Cluster:
         """What a pod holds, by what is watched or assumed."""
         return self._held.get(key)
 
+    def held_on(self, name: str) -> Iterable[str]:
+        """The pods that hold anything of the node."""
+        return self._on.get(name, {})
+
     def everything_held(self) -> Iterable[Held]:
         """All that is held."""
         return self._held.values()
+
+    def pod(self, key: str) -> Pod | None:
+        """The pod, None if there is none."""
+        return self._pods.get(key)
 
     def pods(self) -> Iterable[Pod]:
         """All pods there are."""

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from deviceplugin.model import DeviceID, Inventory, ResourceName
+from deviceplugin.model import DeviceID, Inventory, Resource, ResourceName
 from deviceplugin.runtime.part import Sectioned
 from deviceplugin.vendor import Vendor
 
@@ -33,7 +33,8 @@ class OfHost(Sectioned, Protocol):
 class Around(Struct, frozen=True, kw_only=True):
     """What telemetry works with; `now` gives Unix seconds.
 
-    `events` counts health events by device, source and code, `resets` those of devices.
+    `events` counts health events by device, source and code, `resets` those of devices, `listed`
+    are the resources as the kubelet has them.
     """
 
     now: Callable[[], float]
@@ -42,3 +43,4 @@ class Around(Struct, frozen=True, kw_only=True):
     held: Callable[[], Iterable[Held]]
     events: Mapping[tuple[str, str, str], int]
     resets: Mapping[DeviceID, int]
+    listed: Callable[[], Mapping[ResourceName, Resource]] = field(default=dict)

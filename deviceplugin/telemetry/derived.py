@@ -63,6 +63,13 @@ DERIVED = (
         },
     ),
     Metric(
+        key="pod_allocated_ratio",
+        unit="ratio",
+        help="Part of the device that one container was given: 1 is the whole",
+        labels=OWNER,
+        sources={"all": "its ids of a resource, over all ids of the device in it"},
+    ),
+    Metric(
         key="pod_memory_used_bytes",
         unit="bytes",
         help="Memory that the processes of one container have of a device, shared or not",

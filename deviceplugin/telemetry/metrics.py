@@ -98,8 +98,15 @@ class Writer:
             self._put("reading_age_seconds", own, max(0.0, self._now - view.readings[0].at))
         for reading in view.readings:
             self._put(reading.metric, own, reading.value, reading.labels)
+        if self._shown.pods and view.shares:
+            self._shares(view, parent)
         if self._aliases:
             self._others(view, parent, owner)
+
+    def _shares(self, view: DeviceView, parent: DeviceView) -> None:
+        own = labelled(identity(view.device, parent.device))
+        for holder, share in view.shares:
+            self._put("pod_allocated_ratio", own, share, owner_labels(holder))
 
     def _owner_of(self, view: DeviceView) -> Owner | None:
         """The one container that has the device; of several none: their parts of it are told by

@@ -55,7 +55,8 @@ class DeviceView(Struct, frozen=True, kw_only=True):
     """One device: `up` tells whether it answers, `seen_at` when it last did (Unix seconds, None:
     not yet), `readings` what it answered then; none of a lost one.
 
-    `holders` are the containers that hold it or a share of it, each with the resource.
+    `holders` are the containers that hold it or a share of it, each with the resource, `shares`
+    which part of it each was given, 0 to 1, as far as that is known.
     """
 
     device: Device
@@ -63,6 +64,7 @@ class DeviceView(Struct, frozen=True, kw_only=True):
     seen_at: float | None = None
     readings: tuple[Reading, ...] = ()
     holders: tuple[tuple[Owner, ResourceName], ...] = ()
+    shares: tuple[tuple[Owner, float], ...] = ()
 
     def value(self, metric: str, **labels: str) -> float | None:
         """The value of the first reading of `metric` that has all of `labels`."""

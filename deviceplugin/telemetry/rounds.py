@@ -17,7 +17,7 @@ from deviceplugin.telemetry.metrics import Known, Shown, TelemetryCollector
 from deviceplugin.telemetry.model import ProcessUse, TelemetryView
 from deviceplugin.telemetry.sampler import Sampler, listed, sampled
 from deviceplugin.telemetry.section import TelemetrySection
-from deviceplugin.telemetry.state import Holders, holders_of, next_view, with_users
+from deviceplugin.telemetry.state import Holders, holders_of, next_view, shares_of, with_users
 from deviceplugin.vendor import DeviceProcess
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ class Rounds:
         self._follow_vendors()
         answers = await sampled(self._samplers, devices)
         view = next_view(self._view, devices, answers, self._around.now())
-        holders = holders_of(self._around.held())
+        held = tuple(self._around.held())
+        holders, shares = holders_of(held), shares_of(held, self._around.listed())
         processes = await self._processes(holders) if self._section.processes else None
-        self._view = with_users(view, holders, processes)
+        self._view = with_users(view, holders, shares, processes)
         self._latest.set(self._view)
         await self._keep()
 

@@ -1,5 +1,6 @@
 """From answers of vendors to the view that everybody reads; pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
@@ -7,7 +8,7 @@ from types import MappingProxyType
 from msgspec import Struct
 from msgspec.structs import replace
 
-from deviceplugin.model import Device, DeviceID, ResourceName
+from deviceplugin.model import Device, DeviceID, Resource, ResourceName
 from deviceplugin.telemetry.around import Held
 from deviceplugin.telemetry.catalogue import METRICS
 from deviceplugin.telemetry.model import (
@@ -27,6 +28,7 @@ STALE_ROUNDS = 3  # for so many rounds what a silent device said last is kept, w
 _MAX_LABEL = 60
 
 Holders = Mapping[DeviceID, tuple[tuple[Owner, ResourceName], ...]]
+Shares = Mapping[DeviceID, tuple[tuple[Owner, float], ...]]
 
 
 class Answer(Struct, frozen=True):
@@ -65,10 +67,35 @@ def _is_short(one: Measured) -> bool:
 def holders_of(held: Iterable[Held]) -> Holders:
     """Who holds each device or a share of it, sorted."""
     found: dict[DeviceID, set[tuple[Owner, ResourceName]]] = {}
-    for (namespace, pod, container), resource, device in held:
-        owner = Owner(namespace=namespace, pod=pod, container=container)
-        found.setdefault(device, set()).add((owner, resource))
+    for who, resource, device in held:
+        found.setdefault(device, set()).add((_owner(who), resource))
     return {device: tuple(sorted(owners)[:MAX_HOLDERS]) for device, owners in found.items()}
+
+
+def shares_of(held: Iterable[Held], listed: Mapping[ResourceName, Resource]) -> Shares:
+    """Which part of each device a container was given: its ids of a resource over all that the
+    device has in it; of joined resources the larger part. What is in no list, as by a claim, is
+    the whole if nobody else has the device, else not known."""
+    counts = Counter((device, _owner(who), resource) for who, resource, device in held)
+    names = {resource for _, _, resource in counts}
+    totals = Counter(
+        (one.device, name) for name in names if name in listed for one in listed[name].devices
+    )
+    holders: dict[DeviceID, set[Owner]] = {}
+    for device, owner, _ in counts:
+        holders.setdefault(device, set()).add(owner)
+    found: dict[DeviceID, dict[Owner, float]] = {}
+    for (device, owner, resource), count in counts.items():
+        total = totals[device, resource]
+        if total or len(holders[device]) == 1:
+            mine = found.setdefault(device, {})
+            mine[owner] = max(mine.get(owner, 0.0), min(1.0, count / total if total else 1.0))
+    return {device: tuple(sorted(mine.items())[:MAX_HOLDERS]) for device, mine in found.items()}
+
+
+def _owner(who: tuple[str, str, str]) -> Owner:
+    namespace, pod, container = who
+    return Owner(namespace=namespace, pod=pod, container=container)
 
 
 def next_view(
@@ -83,7 +110,7 @@ def next_view(
         for i, d in devices.items()
     }
     gone = [
-        replace(old, up=False, readings=(), holders=())
+        replace(old, up=False, readings=(), holders=(), shares=())
         for i, old in before.devices.items()
         if i not in devices and old.device.parent is None and old.seen_at is not None
     ]
@@ -111,7 +138,10 @@ def _device_view(
 
 
 def with_users(
-    view: TelemetryView, holders: Holders, processes: tuple[ProcessUse, ...] | None
+    view: TelemetryView,
+    holders: Holders,
+    shares: Shares,
+    processes: tuple[ProcessUse, ...] | None,
 ) -> TelemetryView:
     """The view with who holds what, and with processes. Of a device whose vendor has no other way
     to tell what memory is in use, it is what its processes have."""
@@ -120,7 +150,10 @@ def with_users(
         by_device.setdefault(process.device, []).append(process)
     devices = {
         i: replace(
-            one, holders=holders.get(i, ()), readings=_with_sums(one, by_device.get(i), processes)
+            one,
+            holders=holders.get(i, ()),
+            shares=shares.get(i, ()),
+            readings=_with_sums(one, by_device.get(i), processes),
         )
         for i, one in view.devices.items()
     }

@@ -31,6 +31,7 @@ from deviceplugin.vendor.labels import Labeller, LabelView
 from deviceplugin.vendor.readings import Reading, Readings
 from deviceplugin.vendor.sharing import (
     Command,
+    ComputeLimit,
     Grant,
     Launch,
     Prepare,
@@ -63,6 +64,7 @@ __all__ = [
     "Closable",
     "Command",
     "Complaint",
+    "ComputeLimit",
     "DeviceProcess",
     "Finding",
     "Glance",
@@ -117,6 +119,7 @@ OPTIONAL_ATTRIBUTES = (
     "CONTRACT",
     "HEALTH_DEFAULTS",
     "RESOURCE_DOMAIN",
+    "SHARE_COMPUTE",
     "SHARE_VARIABLES",
     "SHARING",
 )
@@ -146,10 +149,9 @@ class VendorModule(Protocol):
     """What the entry point names: cheap to import, no driver library at module level.
 
     `SECTIONS` maps the vendor's configuration sections to their schemas; `create` gets the host
-    and one decoded value for each section. A module may also have `SHARE_VARIABLES`, the names
-    that the key `variables` of a rule may have for its devices, in a tuple, and `SHARING`, its
-    `SharingMethod`s by the names that the key `sharing` of a rule may have, and `RESOURCE_DOMAIN`,
-    the domain of the memory resources that rules make, where it is not that of its own resources.
+    and one decoded value for each section. It may also have `SHARE_VARIABLES`, a tuple of names for
+    the key `variables` of rules, `SHARING`, `SharingMethod`s by names for their key `sharing`,
+    `SHARE_COMPUTE`, which makes a `ComputeLimit` of the sections, and `RESOURCE_DOMAIN`, a domain.
     """
 
     @property

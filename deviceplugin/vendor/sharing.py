@@ -16,7 +16,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a container has of one shared device: `count` of its shares.
 
     `memory_bytes` is the memory that they stand for, `percent` their part of the device, rounded
-    down to whole numbers; None where the device's memory is unknown.
+    down to whole numbers; None where the device's memory is unknown. Where shares come with compute
+    (`share.compute_percent`), `percent` is that of the compute, and `numbers` are those of the
+    shares, from 0 on: no other container has one of them at the same time.
     """
 
     device: Device
@@ -24,6 +26,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     memory_bytes: int | None = None
     percent: int | None = None
+    numbers: tuple[int, ...] = ()
+
+
+# Why programs that go by what they are told are not held to such a share of a device's compute,
+# "" where they are; pure.
+ComputeLimit = Callable[[Device, Share], str]
 
 
 @runtime_checkable
@@ -42,12 +50,17 @@ class ShareLimits(Protocol):
 class SharedResource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource that is shared by a vendor's method, with its devices in PCI address order.
 
-    `replicas` is how many containers share a device; None where slices have sizes of their own.
+    `replicas` is how many containers share a device; None where slices have sizes of their own:
+    then `unit_bytes` is that of a slice, `compute_percent` the compute that comes with it, and
+    `most` how many a container may have (None: any number).
     """
 
     name: ResourceName
     devices: tuple[Device, ...]
     replicas: int | None
+    unit_bytes: int | None = None
+    compute_percent: int | None = None
+    most: int | None = None
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +101,9 @@ class SharingMethod(Protocol):
 
     `TITLE` and `DEVICES` are its name and the devices that it is for, in messages; `ADVICE` what
     a person should do while its program does not serve. `SETTINGS` is the schema of the section
-    `sharing.<method>`, every field of which has a default.
+    `sharing.<method>`, every field of which has a default. A method may also have
+    `automatic(sections)`: whether it is to be used for slices of memory whose rule names no method,
+    where `prepare` finds its program; pure.
     """
 
     TITLE: str

@@ -13,6 +13,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 FILES: Mapping[str, str] = {
     "monitoring/gpu_overview.json": "gpu_overview",
     "monitoring/gpu_details.json": "gpu_details",
+    "monitoring/gpu_scheduler.json": "gpu_scheduler",
     "monitoring/prometheusrule.yaml": "prometheusrule",
     "monitoring/service.yaml": "service",
     "monitoring/servicemonitor.yaml": "servicemonitor",

@@ -193,6 +193,8 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "enforcement.memory": "cgroup",
         "enforcement.minimum": True,
         "enforcement.failure": "warn",
+        "enforcement.file": True,
+        "enforcement.writer": "helper",
         "enforcement.nvidia.library": "/opt/vgpu/libvgpu.so",
         "enforcement.excess.watch": True,
         "enforcement.excess.tolerance_percent": 7,
@@ -301,6 +303,8 @@ CHANGES = {
         SLICES,
         {"rules": [{"offers": [{"memory": {"unit": "1GiB", "reserve": "1GiB"}}]}]},
     ),
+    "enforcement.nvidia.mps": changed("enforcement.nvidia.mps", "auto", SLICES),
+    "rules[].offers[].compute": changed("rules[].offers[].compute", "1%", SLICES),
     "rules[].offers[].sharing": (RULE | {"sharing": MPS["sharing"]}, MPS),
     "rules[].offers[].variables": changed(
         "rules[].offers[].variables", ["CUDA_DEVICE_SM_LIMIT"], RULE

@@ -1,11 +1,15 @@
 """What holds a share, for each vendor: the table of docs/sharing.md."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from deviceplugin.model import Device, DeviceID, Isolation, Share
+from deviceplugin.model import Device, DeviceID, Isolation, Share, frozen
 from deviceplugin.resources.build import NOT_ENFORCED, Enforced, Keeping, isolation_of
 from deviceplugin.resources.rules import Offering
 from deviceplugin.resources.section import MemorySlices, Method, Offer
+from deviceplugin.vendor import ComputeLimit
+from deviceplugin.vendors.amd import compute as amd
+from deviceplugin.vendors.nvidia import limits as nvidia
 from deviceplugin.vendors.nvidia.mps import Mps
 
 _GPU = Device(id=DeviceID("gpu"), vendor="any", memory_bytes=1 << 34)
@@ -26,6 +30,13 @@ def _level(enforced: Enforced) -> str:
     offering = Offering(name=_GPU.resource or "", device=_GPU, offer=_SLICES)  # type: ignore[arg-type]  # any name
     methods: dict[str, Method] = {}
     return f"`{isolation_of(offering, Keeping(methods, enforced))}`"
+
+
+def _compute(limit: ComputeLimit, method: str | None) -> str:
+    """The level of a part of the compute, of a device whose units are known."""
+    device = replace(_GPU, attributes=frozen({"compute_units": "104"}))
+    share = Share(count=4, unit_bytes=1 << 32, method=method, compute_percent=25)
+    return "`none`" if limit(device, share) else "`cooperative`"
 
 
 HELD = _level(Enforced(devices=frozenset({_GPU.id})))
@@ -64,10 +75,45 @@ MECHANISMS = (
     ),
     Mechanism(
         vendors="NVIDIA",
+        name="MPS for slices ([`enforcement.nvidia.mps`](enforcement.md#mps), or `sharing: mps`)",
+        level=MPS,
+        holds="each client to `max_per_container` slices; to less where it keeps its own variable",
+        escapes="as above",
+    ),
+    Mechanism(
+        vendors="NVIDIA",
         name="[HAMi-core](enforcement.md#hami-core), brought by the administrator",
         level=f"{NOT_HELD}, cooperative",
         holds="memory that a program takes through the CUDA library",
         escapes="static programs, musl, own variables, nested containers, shells started by sshd",
+    ),
+    Mechanism(
+        vendors="AMD",
+        name="compute units ([`compute`](#compute-of-slices) beside `memory`)",
+        level=_compute(amd.compute_limit({}), None),
+        holds="units that no other container of the GPU is told",
+        escapes="programs that set `HSA_CU_MASK` themselves",
+    ),
+    Mechanism(
+        vendors="NVIDIA",
+        name="thread percentage of MPS, or of HAMi-core (`compute` beside `memory`)",
+        level=_compute(nvidia.compute_limit({}), "mps"),
+        holds="programs of MPS, or of the CUDA library, to their part of the compute",
+        escapes="as MPS and HAMi-core above",
+    ),
+    Mechanism(
+        vendors="Intel, and NVIDIA with neither",
+        name="`compute` beside `memory`",
+        level=_compute(nvidia.compute_limit({}), None),
+        holds="nothing; the scheduler counts it",
+        escapes="every program",
+    ),
+    Mechanism(
+        vendors="Intel, AMD",
+        name="scheduling quanta of virtual functions, which the administrator sets",
+        level=HARDWARE,
+        holds="a part of the GPU's time for each function, beside memory of its own",
+        escapes="nothing",
     ),
     Mechanism(
         vendors="all",

@@ -13,6 +13,7 @@ NOT_RUN = {
     "cd deploy && kustomize": "changes the repository; tests/deploy builds what it edits",
     "cosign": "needs a registry and a certificate authority",
     "deviceplugin discover --vendors acme": ACME,
+    "deviceplugin fleet plan": "needs a store; tests/fleet runs it with a real Prometheus",
     "deviceplugin provision": "serves until it is ended; tests/provision runs it",
     "deviceplugin status --watch": "shows until it is ended; tests/page runs it",
     "docker": "needs a builder; tests/project runs the Dockerfile's steps that are Python's",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deviceplugin.cli.learning import train_once
 from tests.docs.shown import NOT_RUN, OTHERWISE, Shown, shown_in
 from tests.rig import WAIT_S, Rig, environment, nvidia_node, rig_below
 
@@ -29,6 +30,7 @@ name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time
 scheduled_time
 pod-1,4000,8192,1,500,,LS,Running,0,100,0
 """
+RUNS = "namespace,owner,start,seconds\n" + "".join(f"ml,a,{n * 90},60\n" for n in range(40))
 
 
 def test_what_is_not_run_is_shown_somewhere() -> None:
@@ -49,6 +51,8 @@ def write_files(directory: Path) -> None:
     (directory / "layouts.yaml").write_text(LAYOUTS)
     (directory / "nodes.csv").write_text(NODES)
     (directory / "pods.csv").write_text(PODS)
+    (directory / "runs.csv").write_text(RUNS)
+    train_once(None, str(directory / "runs.csv"), str(directory / "model.json"), 30)
 
 
 def variables_of(rig: Rig) -> dict[str, str]:

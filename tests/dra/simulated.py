@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from deviceplugin.dra.node import DraNode
 from deviceplugin.dra.section import DraSection
-from deviceplugin.dra.wiring import Wiring
+from deviceplugin.dra.wiring import Limited, Wiring, unlimited
 from deviceplugin.errors import VendorError
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import (
@@ -106,6 +106,7 @@ class Simulated:
         self.pods, self.broken, self.now_s = Pods(self.ledger), "", 0.0
         self.offers: tuple[Offer, ...] = (Offer(whole=True),)
         self.asked: list[DeviceID] = []
+        self.limited: Limited = unlimited
         wiring = Wiring(
             store=self.store,
             ledger=self.ledger,
@@ -115,8 +116,12 @@ class Simulated:
             api=api,
             now=lambda: self.now_s,
             forms=lambda inventory: dict.fromkeys(inventory.devices, self.offers),
+            limited=self._limited,
         )
         self.node = DraNode(self.places, section, wiring)
+
+    async def _limited(self, driver: str, uid: str, edits: ContainerEdits) -> ContainerEdits:
+        return await self.limited(driver, uid, edits)
 
     async def _described(self, device: Device) -> tuple[ContainerEdits, ContainerEdits]:
         self.asked.append(device.id)

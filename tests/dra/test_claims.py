@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from deviceplugin.dra.section import DraSection
 from deviceplugin.dra.tombstones import KEPT_S
-from deviceplugin.model import AdvertisedID, DeviceID, Fault
+from deviceplugin.model import AdvertisedID, ContainerEdits, DeviceID, Fault, Mount
+from deviceplugin.resources.entries import ClaimMemory
 from deviceplugin.resources.section import MemorySlices, Offer
 from deviceplugin.testing.apiserver import SLICES, ApiServer
 from deviceplugin.testing.dra import ClaimName, DraKubelet, RefusedError
@@ -132,6 +134,28 @@ async def test_claims_share_a_gpu_up_to_what_it_has(short_dir: Path) -> None:
         await driver.unprepare(names[2])
         await driver.prepare(ClaimName(uid="u-x", name="x"))
         assert len(node.holders()["GPU-0"]) == 3
+
+
+async def test_what_holds_a_claim_to_its_memory_is_in_its_file_before_anybody_has_it(
+    short_dir: Path,
+) -> None:
+    seen: list[ClaimMemory] = []
+
+    async def limited(driver: str, uid: str, edits: ContainerEdits) -> ContainerEdits:
+        seen.extend(one for ones in node.ledger.claim_memory.values() for one in ones)
+        return replace(edits, mounts=(Mount(path="/limit", host_path=f"/{driver}/{uid}"),))
+
+    async with simulated(short_dir, offers=SHARED) as node, node.registered() as driver:
+        node.limited = limited
+        node.api.schedule("one", "u-1", of_gpu_0, {"memory": "32Gi"})
+        await driver.prepare(ONE)
+        (claim,) = seen
+        assert (claim.uid, claim.name) == ("u-1", "claim default/one")
+        assert dict(claim.memory) == {"GPU-0": 32 << 30}
+        (mount,) = node.cdi_document("u-1")["containerEdits"]["mounts"]
+        assert mount["hostPath"] == f"/{DRIVER}/u-1"
+        await driver.unprepare(ONE)
+        assert not any(node.ledger.claim_memory.values())
 
 
 async def test_a_gpu_is_shared_or_whole_and_shares_outlive_the_daemon(short_dir: Path) -> None:

@@ -22,7 +22,8 @@ import yaml
 
 from deviceplugin.cli.scheduler_config import asking_of_file, rendered
 from deviceplugin.kubernetes.api import Access, Api, ApiError
-from deviceplugin.scheduler.board import Board, ranks
+from deviceplugin.scheduler.alike import ranks
+from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.objects import Reading
 from deviceplugin.scheduler.packing import NodeState, cost

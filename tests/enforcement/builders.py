@@ -21,7 +21,7 @@ from deviceplugin.model import (
     Share,
 )
 from deviceplugin.resources.build import NOT_ENFORCED, Enforced
-from deviceplugin.resources.entries import Holder, LedgerEntry
+from deviceplugin.resources.entries import ClaimMemory, Holder, LedgerEntry
 from deviceplugin.resources.usage import NOTHING_USED
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.telemetry.model import TelemetryView
@@ -75,6 +75,9 @@ class World(Struct):
     entries: dict[tuple[ResourceName, AdvertisedID], LedgerEntry] = field(default_factory=dict)
     kept: Latest[Enforced] = field(default_factory=lambda: Latest(NOT_ENFORCED))
     view: TelemetryView | None = None
+    now_s: float = 0.0
+    claims: list[ClaimMemory] = field(default_factory=list)
+    claimants: list[tuple[ResourceName, Holder]] = field(default_factory=list)
 
     def hold(self, enforced: Enforced) -> None:
         """As the planner takes it."""
@@ -100,14 +103,19 @@ class World(Struct):
         return Around(
             devices=lambda: self.devices,
             entries=lambda: self.entries,
+            answered=lambda: True,
+            claims=lambda: self.claims,
+            claimants=lambda: self.claimants,
             usage=Latest(NOTHING_USED),
             listed=self.listed,
             hold=self.hold,
             shows_pods=lambda: True,
             view=lambda: self.view,
             counts=Counts(),
+            monotonic=lambda: self.now_s,
         )
 
     def enforcer(self, section: EnforcementSection, tree: Tree | None = None) -> Enforcer:
         """One that sets limits below `root`."""
-        return Enforcer(Host(self.root), section, self.around(), tree)
+        state_dir = self.root / "state"
+        return Enforcer(Host(self.root), section, self.around(), tree, state_dir)

@@ -1,7 +1,7 @@
 """A container runtime with NRI: it asks its plugin, then makes containers as runc does."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ class Made(Struct):
     cgroup: Path
     annotations: Mapping[str, str]
     pod: tuple[str, str, str]
+    sources: Sequence[str] = ()
 
 
 class Runtime:
@@ -66,25 +67,34 @@ class Runtime:
         self.socket.unlink(missing_ok=True)
 
     async def create(
-        self, path: str, annotations: Mapping[str, str], pod: tuple[str, str, str]
+        self,
+        path: str,
+        annotations: Mapping[str, str],
+        pod: tuple[str, str, str],
+        sources: Sequence[str] = (),
     ) -> Made:
-        """A container, up to before its first instruction; StartError where it is not made."""
+        """A container, up to before its first instruction; StartError where it is not made.
+        `sources` are the host's files that are mounted into it."""
         unified: Mapping[str, str] = {}
         if self.registered.is_set():
-            unified = await self.asked(path, annotations, pod)
+            unified = await self.asked(path, annotations, pod, sources)
         elif self.required:
             raise StartError("required plugin deviceplugin is not present")
         cgroup = self.kernel.make(path)
-        made = Made(cgroup, annotations, pod)
+        made = Made(cgroup, annotations, pod, sources)
         self._apply(cgroup, unified)
         self.containers[Path(path).name] = made
         return made
 
     async def asked(
-        self, path: str, annotations: Mapping[str, str], pod: tuple[str, str, str]
+        self,
+        path: str,
+        annotations: Mapping[str, str],
+        pod: tuple[str, str, str],
+        sources: Sequence[str] = (),
     ) -> Mapping[str, str]:
         """The files that the plugin wants in a new container's cgroup."""
-        one = self._message(path, annotations, pod)
+        one = self._message(path, Made(Path(), annotations, pod, sources))
         request = nri.CreateContainerRequest(pod=self._pod(pod), container=one)
         answer = await self._ask("CreateContainer", request, nri.CreateContainerResponse)
         return answer.adjust.linux.resources.unified
@@ -147,9 +157,7 @@ class Runtime:
         )
         self.events = configured.events
         known = [
-            self._message(
-                str(made.cgroup.relative_to(self.kernel.root)), made.annotations, made.pod
-            )
+            self._message(str(made.cgroup.relative_to(self.kernel.root)), made)
             for made in self.containers.values()
         ]
         pods = [self._pod(made.pod) for made in self.containers.values()]
@@ -200,15 +208,14 @@ class Runtime:
         namespace, name, uid = pod
         return nri.PodSandbox(id=uid, name=name, namespace=namespace, uid=uid)
 
-    def _message(
-        self, path: str, annotations: Mapping[str, str], pod: tuple[str, str, str]
-    ) -> nri.Container:
+    def _message(self, path: str, made: Made) -> nri.Container:
         return nri.Container(
             id=Path(path).name,
-            pod_sandbox_id=pod[2],
+            pod_sandbox_id=made.pod[2],
             name="main",
             state=3,
-            annotations=annotations,
+            annotations=made.annotations,
+            mounts=[nri.Mount(destination="/x", source=source) for source in made.sources],
             linux=nri.LinuxContainer(cgroups_path=f"/{path}"),
         )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -56,10 +57,13 @@ async def test_what_the_kubelet_was_given_is_in_the_cgroup_before_the_container_
     rig: Rig, runtime: Runtime, address: str
 ) -> None:
     await rig.stub.start()
-    daemon = start(rig, "enforcement: {memory: nri}\nisolation: memory\n")
+    daemon = start(rig, "enforcement: {memory: nri, file: true}\nisolation: memory\n")
     await rig.allocatable({NAME: 23})
     await rig.stub.admit("pod", {"main": {NAME: 2}})
     given = rig.stub.merged("pod", "main")
+    ((place, mount),) = given.mounts.items()
+    assert place == f"/run/deviceplugin/limits/{NAME.replace('/', '_')}"
+    assert "GPU_SHARE_ISOLATION=memory\n" in Path(mount.host_path).read_text()
     assert given.annotations == {KEY + "-8gi": f"drm/{address}/vram {16 * GIB}"}
     assert given.envs["GPU_SHARE_ISOLATION"] == "memory"
     path = f"kubepods/burstable/pod{UID}/{'ab' * 32}"

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from deviceplugin.enforcement.section import EnforcementSection, ExcessSection
 from deviceplugin.enforcement.service import EnforcementPart
+from deviceplugin.enforcement.standing import Standing
 from deviceplugin.errors import AllocationError, Refusal
 from deviceplugin.model import Device
 from deviceplugin.resources.grants import Granted
@@ -20,10 +21,12 @@ class Settings(Struct):
 
     sections: dict[str, object]
     host_root: Path
+    state_dir: Path
 
 
 def part_of(root: Path, section: EnforcementSection) -> EnforcementPart:
-    return EnforcementPart(Settings({"enforcement": section}, root), World(root).around())
+    settings = Settings({"enforcement": section}, root, root / "state")
+    return EnforcementPart(settings, World(root).around())
 
 
 def granted(device: Device) -> Granted:
@@ -59,3 +62,10 @@ def test_who_watches_without_processes_is_told(tmp_path: Path) -> None:
     watching = EnforcementSection(excess=ExcessSection(watch=True))
     assert "telemetry.processes" in part_of(tmp_path, watching).remark()
     assert part_of(tmp_path, EnforcementSection()).remark() == ""
+
+
+def test_a_node_whose_kernel_has_no_region_sets_no_limit_and_says_so() -> None:
+    standing = Standing(problem="")
+    assert "its driver has no region" in standing.why_not(GPU)
+    assert standing.unsettable(H100) == ""
+    assert Standing(problem="no controller").unsettable(GPU) == "no controller"

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
+from deviceplugin.alerts.of_scheduler import SCHEDULER
 from deviceplugin.cli import cli
 from deviceplugin.cli.scheduler import ADDRESS
 from deviceplugin.kubernetes.api import Access, Api
+from deviceplugin.learning.settings import Learning
 from deviceplugin.scheduler.extender import Extender
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Reading
@@ -47,15 +49,18 @@ def test_it_may_read_what_it_watches_and_write_events_and_nothing_else() -> None
     assert binding["subjects"] == [{"kind": "ServiceAccount", **account}]
 
 
-def test_alerts_ask_for_metrics_that_there_are() -> None:
-    service = Service(Settings(address=("127.0.0.1", 0), events=True))
+def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
+    service = Service(Settings(address=("127.0.0.1", 0), events=True, learning=Learning()))
     service._notes = Notes(Api(Access(host="127.0.0.1", port=1)))
     text = service.metrics.registry.text()
     there = set(re.findall(r"(?m)^# TYPE (\S+)", text))
     (group,) = load("prometheusrule.yaml")["spec"]["groups"]
-    for rule in group["rules"]:
-        named = set(re.findall(r"deviceplugin_scheduler_\w+", rule["expr"]))
+    shown = [query.expr for panel in SCHEDULER for query in panel.queries]
+    for expr in (*shown, *(rule["expr"] for rule in group["rules"])):
+        named = set(re.findall(r"deviceplugin_scheduler_\w+", expr))
+        assert named
         assert {name.removesuffix("_bucket") for name in named} <= there
+    for rule in group["rules"]:
         assert {"summary", "description"} == rule["annotations"].keys()
 
 

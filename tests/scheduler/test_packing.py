@@ -2,7 +2,8 @@
 
 import pytest
 
-from deviceplugin.scheduler.board import Board, ranks
+from deviceplugin.scheduler.alike import ranks
+from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.packing import NodeState, cost, misfit
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.telemetry.catalogue import MEASURED, METRICS
 from deviceplugin.telemetry.derived import DERIVED
@@ -67,7 +68,8 @@ def test_every_derived_metric_has_a_value_of_its_own() -> None:
         (str(WHOLE.id), "kernel.wedged", "rebind"): 12,
     }
     known = Known(events=events, resets={WHOLE.id: 13}, drivers={"nvidia": "580"})
-    text = text_of(view_of(whole(reading("power_watts", 1.0)), processes=processes), known=known)
+    one = replace(whole(reading("power_watts", 1.0)), shares=((A, 0.5),))
+    text = text_of(view_of(one, processes=processes), known=known)
     expected = {
         "up": 1,
         "last_seen_timestamp_seconds": NOW - 4,
@@ -77,6 +79,7 @@ def test_every_derived_metric_has_a_value_of_its_own() -> None:
         "wedged_total": 12,
         "resets_total": 13,
         "processes": 2,
+        "pod_allocated_ratio": 0.5,
         "pod_memory_used_bytes": 70,
         "pod_utilization_ratio": 0.375,
         "pod_processes": 2,

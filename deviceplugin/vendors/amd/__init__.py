@@ -6,6 +6,7 @@ import msgspec
 
 from deviceplugin.host import Host
 from deviceplugin.vendor import Sections
+from deviceplugin.vendors.amd.compute import compute_limit
 from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.settings import AmdSection, MxgpuSection, RocmSection, parse_sections
 from deviceplugin.vendors.amd.vendor import AmdVendor
@@ -13,6 +14,7 @@ from deviceplugin.vendors.amd.vendor import AmdVendor
 __all__ = ["NAME", "SECTIONS", "create"]
 
 RESOURCE_DOMAIN = "amd.com"
+SHARE_COMPUTE = compute_limit
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "amd": AmdSection,
     "mxgpu": MxgpuSection,

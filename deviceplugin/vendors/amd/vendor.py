@@ -10,9 +10,10 @@ from deviceplugin.host.drm import MINORS
 from deviceplugin.host.kfd import TOPOLOGY
 from deviceplugin.host.trace import TracingHost, traced
 from deviceplugin.model import CdiSpec, ContainerEdits, Device, Discovery
-from deviceplugin.vendor import Agent, DeviceProcess, Finding, LabelView, Sample
+from deviceplugin.vendor import Agent, DeviceProcess, Finding, Grant, LabelView, Sample
 from deviceplugin.vendors.amd import discovery, edits
 from deviceplugin.vendors.amd.agent import EXPORTER
+from deviceplugin.vendors.amd.compute import mask_edits
 from deviceplugin.vendors.amd.found import NAME
 from deviceplugin.vendors.amd.health import AmdHealth
 from deviceplugin.vendors.amd.kfd import read_generation
@@ -102,6 +103,10 @@ class AmdVendor:
     def container_edits(self, devices: Sequence[Device]) -> ContainerEdits:
         """Device nodes and variables for `devices`."""
         return edits.container_edits(devices, self._settings)
+
+    def share_edits(self, grants: Sequence[Grant]) -> ContainerEdits:
+        """The compute units of slices that come with compute."""
+        return mask_edits(grants)
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """The CDI file of kind `amd.com/gpu`; virtual machines' functions are not in it."""

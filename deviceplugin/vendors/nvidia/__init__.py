@@ -12,7 +12,7 @@ from deviceplugin.schema import section_of
 from deviceplugin.vendor import HealthDefaults, Repeat, Sections, SharingMethod
 from deviceplugin.vendors.nvidia.delivery import Delivery, Support
 from deviceplugin.vendors.nvidia.library import OpenNvml, open_nvml
-from deviceplugin.vendors.nvidia.limits import VARIABLES
+from deviceplugin.vendors.nvidia.limits import VARIABLES, compute_limit, limiting_library
 from deviceplugin.vendors.nvidia.mps import Mps
 from deviceplugin.vendors.nvidia.session import NvmlSession, Session
 from deviceplugin.vendors.nvidia.settings import (
@@ -45,6 +45,7 @@ HEALTH_DEFAULTS = HealthDefaults(
     variables={"DP_DISABLE_HEALTHCHECKS": "disable", "DP_ENABLE_HEALTHCHECKS": "enable"},
 )
 SHARE_VARIABLES = VARIABLES
+SHARE_COMPUTE = compute_limit
 SHARING: Mapping[str, SharingMethod] = {"mps": Mps()}
 
 
@@ -64,14 +65,8 @@ def create(
     vgpu = section_of(sections, "vgpu", VgpuSection)
     session = _session(host, settings, open_library)
     variables = section_of(sections, "cuda", CudaSection).runtime.variables
-    delivery = Delivery(settings, support, variables, _limiting_library(sections))
+    delivery = Delivery(settings, support, variables, limiting_library(sections))
     return NvidiaVendor(host, delivery, mig, session, vgpu)
-
-
-def _limiting_library(sections: Sections) -> str | None:
-    """The administrator's HAMi-core, by the section `enforcement` of the daemon."""
-    nvidia = getattr(sections.get("enforcement"), "nvidia", None)
-    return getattr(nvidia, "library", None)
 
 
 def _session(host: Host, settings: NvidiaSection, open_library: OpenNvml) -> Session:

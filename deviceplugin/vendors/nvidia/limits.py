@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from deviceplugin.errors import AllocationError, Refusal
-from deviceplugin.model import ContainerEdits, Mount, frozen
-from deviceplugin.vendor import Grant
+from deviceplugin.model import ContainerEdits, Device, Mount, Share, frozen
+from deviceplugin.vendor import ComputeLimit, Grant, Sections
 
 MIB = 1 << 20
 MPS_MEMORY = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
@@ -14,6 +14,7 @@ DEVICE_SM = "CUDA_DEVICE_SM_LIMIT"
 SHARED_CACHE = "CUDA_DEVICE_MEMORY_SHARED_CACHE"
 CACHE_FILE = "/tmp/cudevshr.cache"  # noqa: S108  # of the container
 LIBRARY, PRELOAD = "/usr/local/vgpu/libvgpu.so", "/etc/ld.so.preload"
+MPS = "mps"
 VARIABLES = (MPS_MEMORY, MPS_THREADS, DEVICE_MEMORY, DEVICE_SM)
 
 
@@ -26,6 +27,36 @@ def limit_edits(grants: Sequence[Grant]) -> ContainerEdits:
     named = dict.fromkeys(name for grant in grants for name in grant.share.variables)
     for variable in (name for name in named if name in VARIABLES):
         env |= _limits(variable, grants)
+    return ContainerEdits(env=frozen(env))
+
+
+def compute_limit(sections: Sections) -> ComputeLimit:
+    """What holds shares of compute by this configuration."""
+    library = limiting_library(sections)
+
+    def why_unlimited(_: Device, share: Share) -> str:
+        return "" if share.method == MPS or library else "neither MPS nor HAMi-core is used"
+
+    return why_unlimited
+
+
+def limiting_library(sections: Sections) -> str | None:
+    """The administrator's HAMi-core, by the section `enforcement` of the daemon."""
+    nvidia = getattr(sections.get("enforcement"), "nvidia", None)
+    return getattr(nvidia, "library", None)
+
+
+def slice_edits(library: str | None, grants: Sequence[Grant]) -> ContainerEdits:
+    """The variables by which MPS and HAMi-core keep programs to their slices of the memory, and to
+    the compute that comes with them; none for other shares."""
+    env: dict[str, str] = {}
+    if any(grant.share.method == MPS and grant.share.unit_bytes is not None for grant in grants):
+        env |= _limits(MPS_MEMORY, grants)
+    computes = [grant for grant in grants if grant.share.compute_percent is not None]
+    if any(grant.share.method == MPS for grant in computes):
+        env |= _limits(MPS_THREADS, computes)
+    if library is not None and computes:
+        env |= _limits(DEVICE_SM, computes)
     return ContainerEdits(env=frozen(env))
 
 

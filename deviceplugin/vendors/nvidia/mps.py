@@ -21,6 +21,8 @@ from deviceplugin.vendors.nvidia.folders import PLACES
 CONTROL = "nvidia-cuda-mps-control"
 PROGRAM = f"/usr/bin/{CONTROL}"
 PROBE = "get_default_active_thread_percentage"
+MEMORY_LIMIT = "set_default_device_pinned_mem_limit"
+THREADS = "set_default_active_thread_percentage"
 MIB = 1 << 20
 OWN_FOLDERS = ("pipe", "log", "client")
 
@@ -65,6 +67,11 @@ class Mps:
         (both seen on an H200 with driver 580.159.04), so this isolates nobody who does not want
         it."""
         return Isolation.NONE
+
+    def automatic(self, sections: Sections) -> bool:
+        """As the daemon's section `enforcement` says."""
+        nvidia = getattr(sections.get("enforcement"), "nvidia", None)
+        return getattr(nvidia, "mps", "off") == "auto"
 
     def prepare(self, host: Host, sections: Sections) -> Launch:
         """Find the control program; raises UnavailableError while there is none that is root's."""
@@ -127,16 +134,25 @@ class MpsLaunch(msgspec.Struct, frozen=True):
 
 
 def limits(shared: SharedResource) -> Sequence[str]:
-    """The server's own limits, which no client can raise: an equal part for each replica."""
+    """The server's own limits, which no client can raise: an equal part for each replica, of slices
+    the most that one container may have. What is less than that, its variables say."""
     if shared.replicas is None:
-        return ()
+        return _slice_limits(shared)
     sizes = [
-        f"set_default_device_pinned_mem_limit {index} {memory // shared.replicas // MIB}M"
+        f"{MEMORY_LIMIT} {index} {memory // shared.replicas // MIB}M"
         for index, memory in enumerate(device.memory_bytes for device in shared.devices)
         if memory is not None
     ]
-    percent = max(100 // shared.replicas, 1)
-    return (*sizes, f"set_default_active_thread_percentage {percent}")
+    return (*sizes, f"{THREADS} {max(100 // shared.replicas, 1)}")
+
+
+def _slice_limits(shared: SharedResource) -> Sequence[str]:
+    unit, percent, most = shared.unit_bytes, shared.compute_percent, shared.most
+    if unit is None or most is None:
+        return ()
+    size = most * unit // MIB
+    sizes = [f"{MEMORY_LIMIT} {index} {size}M" for index in range(len(shared.devices))]
+    return (*sizes, f"{THREADS} {min(most * percent, 100)}") if percent else sizes
 
 
 def _untrusted(host: Host, program: str) -> str | None:

@@ -39,7 +39,7 @@ from deviceplugin.vendors.nvidia.extras import (
     extra_specs,
     read_extras,
 )
-from deviceplugin.vendors.nvidia.limits import library_edits, limit_edits
+from deviceplugin.vendors.nvidia.limits import library_edits, limit_edits, slice_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
     is_placeholder,
@@ -155,9 +155,10 @@ class NvidiaVendor:
         """The limits that rules name as `variables`, and the library that keeps programs to
         them."""
         library = self._delivery.library
-        if library is None:
-            return limit_edits(grants)
-        return merge_edits([limit_edits(grants), library_edits(library, grants)])
+        parts = [limit_edits(grants), slice_edits(library, grants)]
+        if library is not None:
+            parts.append(library_edits(library, grants))
+        return merge_edits(parts)
 
     def cdi_specs(self, devices: Sequence[Device]) -> Sequence[CdiSpec]:
         """A file for the class gpu and one for each kind beside; without devices where no strategy

@@ -10,7 +10,7 @@ from deviceplugin.host import Host
 from deviceplugin.model import Device, DeviceID, Mount, Share
 from deviceplugin.vendor import Grant
 from deviceplugin.vendors.nvidia import create
-from deviceplugin.vendors.nvidia.limits import library_edits
+from deviceplugin.vendors.nvidia.limits import compute_limit, library_edits, slice_edits
 
 GIB = 1 << 30
 LIBRARY = "/usr/local/vgpu/libvgpu.so"
@@ -55,3 +55,41 @@ def test_it_is_there_only_where_the_administrator_brings_it(
     section = EnforcementSection(nvidia=NvidiaLimits(library=library))
     vendor = create(Host(tmp_path), {"enforcement": section})
     assert bool(vendor.share_edits([slices(GPUS[0], GIB)]).mounts) == (library is not None)
+
+
+@pytest.mark.parametrize(
+    ("method", "library", "variables"),
+    [
+        (
+            "mps",
+            None,
+            {
+                "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "50",
+                "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=40960M",
+            },
+        ),
+        (None, LIBRARY, {"CUDA_DEVICE_SM_LIMIT": "50"}),
+        (None, None, {}),
+    ],
+    ids=["MPS", "HAMi-core", "neither"],
+)
+def test_a_part_of_the_compute_is_told_to_what_holds_programs_to_it(
+    method: str | None, library: str | None, variables: dict[str, str]
+) -> None:
+    share = Share(count=4, unit_bytes=20 * GIB, method=method, compute_percent=25)
+    grant = Grant(
+        device=GPUS[0],
+        share=share,
+        count=2,
+        memory_bytes=40 * GIB,
+        percent=50,
+        numbers=(0, 1),
+    )
+    assert dict(slice_edits(library, [grant]).env) == variables
+    section = EnforcementSection(nvidia=NvidiaLimits(library=library))
+    reason = compute_limit({"enforcement": section})(GPUS[0], share)
+    assert bool(reason) == (not variables)
+
+
+def test_slices_without_compute_are_told_none() -> None:
+    assert not slice_edits(LIBRARY, [slices(GPUS[0], GIB)]).env

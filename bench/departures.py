@@ -1,0 +1,162 @@
+"""Whether predictions that are wrong do harm: pods of a trace come and go, and nodes that the rule
+holds for alike are ordered by when their pods are predicted to end:
+`python -m bench.departures DIR [--seeds N] [--load PERCENT] [--every N]`, DIR as in
+bench.scheduler.
+
+Pods arrive in a random order at random times, each for as long as it was there in the trace, so
+fast that --load percent of the GPUs are asked for at a time. What does not fit is dropped. What was
+there for longer than a day counts as a day: 1 % of the pods have 92 % of the trace's GPU time, and
+would never be seen to leave. A wrong prediction is the length of another pod by chance. The figure
+is the percentage of GPUs allocated, as a mean over the time after the first third.
+"""
+
+import argparse
+import csv
+import heapq
+import random
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from deviceplugin.scheduler.alike import extension, preferred
+from deviceplugin.scheduler.board import Board
+from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.packing import Cost, NodeState
+from deviceplugin.simulate.trace import read_nodes, read_pods
+
+ARRIVALS = 9000
+WARM = 1 / 3
+LONGEST_S = 86_400.0
+
+
+class Coming(Struct, frozen=True):
+    """A pod: when it comes, for how long, and for how long it is predicted to stay."""
+
+    at: float
+    demand: Demand
+    seconds: float
+    predicted: float
+
+
+def lengths(path: Path) -> list[float]:
+    """How long each pod of a trace was there, by name."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["name"])
+    there = (float(row["deletion_time"]) - float(row["creation_time"]) for row in rows)
+    return [min(LONGEST_S, max(60.0, seconds)) for seconds in there]
+
+
+def coming(
+    pods: Sequence[tuple[Demand, float]], asked_milli: float, wrong: float, seed: int
+) -> Iterator[Coming]:
+    """Pods that ask for so much at a time, a part of them predicted wrongly."""
+    chance = random.Random(seed)  # repeated by its seed
+    mean = statistics.fmean(demand.total_milli * seconds for demand, seconds in pods)
+    at = 0.0
+    for _ in range(ARRIVALS):
+        at += chance.expovariate(asked_milli / mean)
+        demand, seconds = chance.choice(pods)
+        other, is_wrong = chance.choice(pods)[1], chance.random() < wrong
+        yield Coming(at, demand, seconds, other if is_wrong else seconds)
+
+
+class Cluster:
+    """Nodes on which pods come and go."""
+
+    def __init__(self, nodes: Sequence[NodeState], pods: Sequence[Demand], seed: int) -> None:
+        self.board = Board([_empty(node) for node in nodes], Workload(pods))
+        self.names = list(self.board.nodes)
+        random.Random(seed).shuffle(self.names)  # kube-scheduler breaks ties at random
+        self.capacity = sum(len(node.free) for node in nodes) * WHOLE
+        self.allocated = 0
+        self._ends: dict[str, dict[int, float]] = {name: {} for name in self.names}
+        self._leaving: list[tuple[float, int, str, Demand, tuple[int, ...]]] = []
+        self._number = 0
+
+    def run(self, pods: Sequence[Coming], *, learned: bool) -> float:
+        """Percent of the GPUs allocated."""
+        start, before, area = pods[int(len(pods) * WARM)].at, 0.0, 0.0
+        for pod in pods:
+            while self._leaving and self._leaving[0][0] <= pod.at:
+                leaves = self._leaving[0][0]
+                area += self.allocated * max(0.0, leaves - max(before, start))
+                before = max(before, leaves)
+                self._leave()
+            area += self.allocated * max(0.0, pod.at - max(before, start))
+            before = pod.at
+            self._come(pod, learned=learned)
+        return 100 * area / (pods[-1].at - start) / self.capacity
+
+    def _come(self, pod: Coming, *, learned: bool) -> None:
+        costs = self.board.costs(self.names, pod.demand)
+        if not costs:
+            return
+        name = self._best(costs, pod) if learned else min(costs, key=lambda one: costs[one].key)
+        chosen = costs[name].chosen
+        self.board.place(name, pod.demand, chosen)
+        self.allocated += pod.demand.total_milli
+        self._number += 1
+        self._ends[name][self._number] = pod.at + pod.predicted
+        heapq.heappush(
+            self._leaving, (pod.at + pod.seconds, self._number, name, pod.demand, chosen)
+        )
+
+    def _best(self, costs: Mapping[str, Cost], pod: Coming) -> str:
+        end = pod.at + pod.predicted
+
+        def tie(name: str) -> tuple[int, ...]:
+            return (extension(end, max(self._ends[name].values(), default=pod.at)),)
+
+        ties = preferred(costs, tie)
+        return min(ties, key=lambda name: (ties[name], costs[name].key))
+
+    def _leave(self) -> None:
+        _, number, name, demand, chosen = heapq.heappop(self._leaving)
+        self.board.free(name, demand, chosen)
+        self.allocated -= demand.total_milli
+        del self._ends[name][number]
+
+
+def _empty(node: NodeState) -> NodeState:
+    return NodeState(node.name, node.model, node.cpu_milli, node.memory_mib, list(node.free))
+
+
+CASES: Mapping[str, tuple[bool, float]] = {
+    "rule": (False, 0.0),
+    "all right": (True, 0.0),
+    "30 % wrong": (True, 0.3),
+    "all wrong": (True, 1.0),
+}
+
+
+def main() -> None:
+    """Print a line for each case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trace", default="default")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--load", type=float, default=110.0)
+    parser.add_argument("--every", type=int, default=8, help="of so many nodes one is taken")
+    given = parser.parse_args()
+    nodes = read_nodes(given.folder / "openb_node_list_gpu_node.csv")[:: given.every]
+    path = given.folder / f"openb_pod_list_{given.trace}.csv"
+    pods = list(zip(demands := read_pods(path), lengths(path), strict=True))
+    found: dict[str, list[float]] = {name: [] for name in CASES}
+    for seed in range(42, 42 + given.seeds):
+        for name, (learned, wrong) in CASES.items():
+            cluster = Cluster(nodes, demands, seed)
+            arriving = list(coming(pods, cluster.capacity * given.load / 100, wrong, seed))
+            found[name].append(cluster.run(arriving, learned=learned))
+    for name, values in found.items():
+        over = [value - rule for value, rule in zip(values, found["rule"], strict=True)]
+        print(
+            f"{name}: {statistics.fmean(values):.3f} %, {statistics.fmean(over):+.3f} over the"
+            f" rule, of one order {min(over):+.3f} to {max(over):+.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

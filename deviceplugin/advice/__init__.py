@@ -1,0 +1,1 @@
+"""What could be had for less, each saving computed on the user's own history."""

@@ -1,0 +1,149 @@
+"""The commands `fleet plan`, `fleet report`, `fleet serve` and `fleet rules`."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.output import rendered
+from deviceplugin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deviceplugin.fleet.demand import Fleet
+    from deviceplugin.fleet.plan import Asked, WhatIf
+
+F = TypeVar("F", bound=Callable[..., Any])
+DAYS, MOST_DAYS = "60", 366
+_OPTIONS = (
+    click.option(
+        "--store", metavar="URL", required=True, help="Prometheus, Thanos, Mimir, VictoriaMetrics."
+    ),
+    click.option("--token-file", metavar="FILE", help="A bearer token; read at each request."),
+    click.option("--ca-file", metavar="FILE", help="Whom to believe, instead of the system (PEM)."),
+    click.option("--tenant", metavar="NAME", default="", help="Sent as X-Scope-OrgID."),
+    click.option(
+        "--days", metavar="NUMBER", default=DAYS, help=f"Days of history to read. Default {DAYS}."
+    ),
+    click.option(
+        "--config", metavar="PATH", help="A configuration with the section `resource_planning`."
+    ),
+    click.option("--add", multiple=True, metavar="NxMODEL", help="Assume more GPUs: 2xH100."),
+    click.option("--remove", multiple=True, metavar="NODE", help="Assume that a node is away."),
+    click.option(
+        "--growth",
+        metavar="PERCENT",
+        default="0",
+        help="Assume that demand grows so much in 30 days beyond the forecast.",
+    ),
+)
+
+
+def _options(command: F) -> F:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "plan",
+    help="""Show what is expected of GPUs, memory, network and storage for the next 30 days, with
+    bands, when they are used up, and how good such forecasts were on the fleet's own history.
+    """,
+    short_help="Show what is expected of a fleet, and when it is full.",
+)
+@_options
+@format_option()
+def plan(form: str | None, **flags: Any) -> None:
+    from deviceplugin.fleet.plan_text import plan_text  # noqa: PLC0415  # not a part of `run`
+
+    form = parse_format(form)
+    _, document = planned(flags)
+    click.echo(rendered(document, form, plan_text), nl=False)
+
+
+@click.command(
+    "rules",
+    help="""Print the recording rules that keep what `fleet` asks for, for Prometheus. With them a
+    store answers at once; without them it computes every hour again.
+    """,
+    short_help="Print recording rules for what `fleet` asks.",
+)
+@format_option(("yaml", "json"))
+def rules(form: str | None) -> None:
+    from deviceplugin.fleet.questions import rules as recording  # noqa: PLC0415  # as above
+
+    click.echo(rendered(recording(), parse_format(form, ("yaml", "json"))), nl=False)
+
+
+def planned(flags: dict[str, Any]) -> "tuple[Fleet, dict[str, Any]]":
+    """The fleet as the store has it, and the plan; raises ConfigError and StoreError."""
+    from deviceplugin.fleet.plan import plan_document  # noqa: PLC0415
+    from deviceplugin.fleet.reader import read_fleet  # noqa: PLC0415
+    from deviceplugin.fleet.store import Access, Store  # noqa: PLC0415
+
+    asked, what_if, days = _asked(flags["config"]), _what_if(flags), _days(flags["days"])
+    access = Access(
+        address=flags["store"],
+        token_file=_file(flags, "token_file"),
+        ca_file=_file(flags, "ca_file"),
+        tenant=flags["tenant"],
+    )
+    fleet = read_fleet(Store(access), time.time(), days)
+    return fleet, plan_document(fleet, asked, what_if)
+
+
+def _file(flags: dict[str, Any], name: str) -> Path | None:
+    if flags[name] is None:
+        return None
+    path = Path(flags[name])
+    try:
+        path.read_bytes()
+    except OSError as error:
+        flag = f"--{name.replace('_', '-')}"
+        raise ConfigError(flag, flags[name], "a file", reason=str(error)) from error
+    return path
+
+
+def _days(text: str) -> int:
+    days = parse_number(text, "--days")
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError("--days", text, f"a number from 1 to {MOST_DAYS}")
+    return days
+
+
+def _what_if(flags: dict[str, Any]) -> "WhatIf":
+    from deviceplugin.fleet.plan import WhatIf  # noqa: PLC0415
+
+    text = flags["growth"].strip().rstrip("%").strip()
+    try:
+        growth = float(text)
+        valid = -100 <= growth <= 1000
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError("--growth", flags["growth"], "percent from -100 to 1000 such as 10")
+    return WhatIf(add=flags["add"], remove=flags["remove"], growth=growth / 100)
+
+
+def _asked(config: str | None) -> "Asked":
+    """What the section `resource_planning` asks for; raises ConfigError."""
+    from deviceplugin.fleet.asked import asked_of  # noqa: PLC0415
+    from deviceplugin.fleet.plan import Asked  # noqa: PLC0415
+
+    if config is None:
+        return Asked()
+    from deviceplugin.config.documents import schemas_of  # noqa: PLC0415
+    from deviceplugin.config.files import read_config_files  # noqa: PLC0415
+    from deviceplugin.config.schema import decode_sections  # noqa: PLC0415
+
+    raw = read_config_files(Path(config)).raw
+    if "resource_planning" not in raw:
+        raise ConfigError("--config", config, "a configuration with the section resource_planning")
+    only = {"resource_planning": raw["resource_planning"]}
+    return asked_of(decode_sections(only, schemas_of(only))["resource_planning"])
+
+
+PLAN: tuple[click.Command, ...] = (plan, rules)

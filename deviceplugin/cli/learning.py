@@ -1,0 +1,100 @@
+"""The commands `scheduler train` and `scheduler model`: a model made by hand, and its figures."""
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.learning.model import Model, ModelError
+from deviceplugin.learning.prometheus import Prometheus, read_runs
+from deviceplugin.learning.runs import Run
+from deviceplugin.learning.train import FEW, Settings, train
+from deviceplugin.scheduler.learner import read_model, write_model
+
+_COLUMNS = ("namespace", "owner", "start", "seconds")
+DAY_S = 86_400.0
+
+
+def parse_url(url: str | None) -> Prometheus | None:
+    """Raises ConfigError."""
+    try:
+        return Prometheus(url) if url else None
+    except ValueError as error:
+        raise ConfigError("--prometheus", url, str(error)) from error
+
+
+def train_once(url: str | None, runs: str | None, model: str, days: int) -> str:
+    """Make the model, write it, and tell of it; raises ConfigError and PrometheusError."""
+    ask, now = parse_url(url), time.time()
+    if (ask is None) == (runs is None):
+        raise ConfigError("--prometheus, --runs", url, "one of them")
+    found = read_runs(ask, now, days * DAY_S) if ask else list(_runs(Path(runs or "")))
+    until = now if ask else max((run.end for run in found), default=now)
+    made = train(found, until, Settings(retention_s=days * DAY_S))
+    if made is None:
+        raise DevicePluginError(
+            f"{len(found)} runs were found; a model needs {FEW} that ended in {days} days"
+        )
+    try:
+        write_model(Path(model), made)
+    except OSError as error:
+        raise ConfigError("--model", model, "a file to write", reason=str(error)) from error
+    return _text(made)
+
+
+def model_text(file: str) -> str:
+    """What is in a model; raises ConfigError."""
+    try:
+        return _text(read_model(Path(file)))
+    except (OSError, ModelError) as error:
+        raise ConfigError("FILE", file, "a model of train", reason=str(error)) from error
+
+
+def _text(model: Model) -> str:
+    """Without the runs that predictions start from."""
+    shown = msgspec.to_builtins(model)
+    groups = len({run.group for run in model.latest})
+    shown["latest"] = f"{len(model.latest)} runs of {groups} groups"
+    return json.dumps(shown, indent=2) + "\n"
+
+
+def _runs(path: Path) -> Iterator[Run]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, restval="")
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                meant = f"the columns {', '.join(_COLUMNS)}"
+                raise ConfigError(str(path), ", ".join(missing), meant)
+            for row in reader:
+                yield _run(f"{path}, line {reader.line_num}", row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError("--runs", str(path), "a CSV file", reason=str(error)) from error
+
+
+def _run(where: str, row: Mapping[str, str]) -> Run:
+    peak, busy = row.get("peak_mib"), row.get("busy_ratio")
+    return Run(
+        namespace=row["namespace"],
+        owner=row["owner"],
+        container=row.get("container") or "",
+        start=_number(where, "start", row["start"]),
+        seconds=_number(where, "seconds", row["seconds"]),
+        peak_mib=_number(where, "peak_mib", peak) if peak else None,
+        busy_ratio=_number(where, "busy_ratio", busy) if busy else None,
+    )
+
+
+def _number(where: str, column: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1e12:
+        raise ConfigError(f"{where}: {column}", text, "a number from 0")
+    return number

@@ -1,0 +1,1 @@
+"""What GPUs cost, and who had what of it."""

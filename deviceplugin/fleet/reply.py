@@ -1,0 +1,76 @@
+"""What a Prometheus-compatible store answers, as plain series; pure."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct, field
+
+from deviceplugin.errors import DevicePluginError
+from deviceplugin.files.text import one_line
+
+
+class StoreError(DevicePluginError):
+    """The store did not answer a query; `status` is its HTTP status, 0 where it gave none."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        self.status = status
+        super().__init__(text)
+
+    @property
+    def too_much(self) -> bool:
+        """Whether the same query of a shorter time may be answered."""
+        return self.status in (422, 503)
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """One series: its labels, and its values by the Unix seconds of their moments. What was not
+    measured has no value."""
+
+    labels: Mapping[str, str]
+    values: Mapping[float, float]
+
+
+class _Result(Struct):
+    metric: dict[str, str]
+    values: list[tuple[float, str]]
+
+
+class _Data(Struct):
+    result: list[_Result]
+    result_type: str = field(name="resultType", default="")
+
+
+class _Reply(Struct):
+    status: str
+    data: _Data | None = None
+    error: str = ""
+
+
+def parse_range(content: bytes, status: int = 200) -> tuple[Series, ...]:
+    """The series of an answer of /api/v1/query_range; raises StoreError."""
+    try:
+        reply = msgspec.json.decode(content, type=_Reply)
+        if reply.status == "success" and reply.data and reply.data.result_type == "matrix":
+            return tuple(_series(one) for one in reply.data.result)
+        problem = reply.error or "it is no matrix"
+    except ValueError:
+        problem = content[:200].decode(errors="replace") or "nothing"
+    raise StoreError(f"the store answers {status}: {one_line(problem)}", status)
+
+
+def joined(parts: list[tuple[Series, ...]]) -> tuple[Series, ...]:
+    """Answers about times that follow each other, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    found: dict[tuple[tuple[str, str], ...], tuple[Series, dict[float, float]]] = {}
+    for series in (one for part in parts for one in part):
+        key = tuple(sorted(series.labels.items()))
+        found.setdefault(key, (series, {}))[1].update(series.values)
+    return tuple(Series(labels=one.labels, values=values) for one, values in found.values())
+
+
+def _series(one: _Result) -> Series:
+    known = {at: float(value) for at, value in one.values}
+    finite = {at: value for at, value in known.items() if math.isfinite(value)}
+    return Series(labels=one.metric, values=finite)

@@ -1,0 +1,1 @@
+"""Forecasts of hourly series, with bands that past errors of the same series justify; pure."""

@@ -1,0 +1,17 @@
+"""The section `ai_scheduler` as numbers: a value; pure."""
+
+from msgspec import Struct
+
+
+class Learning(Struct, frozen=True, kw_only=True):
+    """The section `ai_scheduler`, in seconds: how often is learned, from runs of how long, how many
+    nodes are judged between two looks at the clock, and how long that may take for a pod."""
+
+    interval_s: float = 3600.0
+    retention_s: float = 30 * 86_400.0
+    batch: int = 100
+    timeout_s: float = 5.0
+    name: str = "gpu-scheduler"
+    version: str = ""
+    prometheus: str = ""
+    file: str = ""

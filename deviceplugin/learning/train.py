@@ -1,0 +1,142 @@
+"""Makes a model of runs that were, strictly by what was known when each began; pure."""
+
+import heapq
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import Struct
+
+from deviceplugin.learning.figures import Figures, Outcome, figures_of
+from deviceplugin.learning.model import Model
+from deviceplugin.learning.predict import (
+    FEATURES,
+    TWICE,
+    candidates,
+    likelihood,
+    predict,
+    rolling_median,
+)
+from deviceplugin.learning.runs import KEPT, History, Run, log_of
+
+FEW = 30  # runs: below it there is nothing to learn from
+LEARNED = 4000  # runs that weights are fitted on, spread evenly over the window
+OF_EACH = 10  # candidates of each of them, by chance
+ROUNDS, STEP, DECAY = 4, 0.15, 1e-4
+HELD_BACK = 0.2
+PATIENCE = 0.03  # by how much the upper end moves with each run that ends
+Pair = tuple[Sequence[float], bool]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Which runs count, by `retention_s` before now, and what the model is called."""
+
+    retention_s: float = 30 * 86_400.0
+    name: str = "gpu-scheduler"
+    version: str = ""
+
+
+def train(runs: Iterable[Run], now: float, settings: Settings) -> Model | None:
+    """The model; None where there are too few runs."""
+    kept = [run for run in runs if now - settings.retention_s <= run.end <= now]
+    if len(kept) < FEW:
+        return None
+    kept.sort(key=lambda run: run.start)
+    cut = kept[int(len(kept) * (1 - HELD_BACK))].start
+    weights = fit(run for run in kept if run.end <= cut)
+    judged, shift = judge(kept, weights, cut)
+    if judged is not None:
+        weights = fit(kept)
+    return Model(
+        name=settings.name,
+        version=settings.version,
+        made=now,
+        window=(min(run.start for run in kept), max(run.end for run in kept)),
+        runs=len(kept),
+        judged=judged,
+        weights=dict(zip(FEATURES, (round(w, 5) for w in weights), strict=True)),
+        shift=round(shift, 4),
+        latest=latest(kept),
+    )
+
+
+def latest(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that predictions can start from: the latest of each group."""
+    by_group: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.end):
+        by_group.setdefault(run.group, []).append(run)
+    return [run for found in by_group.values() for run in found[-KEPT:]]
+
+
+def replayed(runs: Iterable[Run]) -> Iterator[tuple[Run, History]]:
+    """Each run with what was known when it began: those before it that had ended, and those that
+    ran."""
+    history, ending = History(), list[tuple[float, int, Run]]()
+    for number, run in enumerate(sorted(runs, key=lambda run: run.start)):
+        while ending and ending[0][0] <= run.start:
+            _, ended, other = heapq.heappop(ending)
+            history.ended(other.group, str(ended))
+            history.add(other)
+        yield run, history
+        history.started(run.group, str(number), run.start)
+        heapq.heappush(ending, (run.end, number, run))
+
+
+def fit(runs: Iterable[Run]) -> list[float]:
+    """The weights: logistic regression of whether a candidate is within a factor of two, by
+    gradient steps that grow smaller for each weight with what it was moved (Adagrad)."""
+    chance = random.Random(1)  # noqa: S311  # the same runs make the same model
+    pairs = list(_pairs(list(runs), chance))
+    weights, moved = [0.0] * len(FEATURES), [1e-6] * len(FEATURES)
+    for _ in range(ROUNDS):
+        chance.shuffle(pairs)
+        for features, hit in pairs:
+            error = likelihood(weights, features) - hit
+            for place, feature in enumerate(features):
+                gradient = error * feature + DECAY * weights[place]
+                moved[place] += gradient * gradient
+                weights[place] -= STEP * gradient / moved[place] ** 0.5
+    return weights
+
+
+def _pairs(runs: Sequence[Run], chance: random.Random) -> Iterator[Pair]:
+    every = max(1, len(runs) // LEARNED)
+    for number, (run, history) in enumerate(replayed(runs)):
+        if number % every:
+            continue
+        found = candidates(history, run.group, run.start)
+        for one in chance.sample(found, min(OF_EACH, len(found))):
+            yield one.features, abs(one.past.log - log_of(run.seconds)) < TWICE
+
+
+class Upper:
+    """Raises the upper end by what was above it, and lowers it by what was not, so that nine of
+    ten stay below whatever the runs do."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        self.shift = shift
+
+    def learn(self, was: float, upper: float) -> None:
+        """A run has ended that was predicted to stay below `upper`."""
+        self.shift += PATIENCE * (0.9 if was > upper else -0.1)
+
+
+def judge(
+    runs: Iterable[Run], weights: Sequence[float], cut: float
+) -> tuple[Figures | None, float]:
+    """How the runs that began after `cut` would have been predicted, and the upper end's shift
+    after them."""
+    upper, outcomes, waiting = Upper(), list[Outcome](), list[tuple[float, float, float]]()
+    for run, history in replayed(runs):
+        while waiting and waiting[0][0] <= run.start:
+            _, was, above = heapq.heappop(waiting)
+            upper.learn(was, above)
+        if run.start < cut:
+            continue
+        found = predict(history, run.group, run.start, weights, upper.shift)
+        if found is not None:
+            was, rolling = log_of(run.seconds), rolling_median(history, run.group)
+            heapq.heappush(waiting, (run.end, was, found.upper))
+            outcomes.append(
+                Outcome(was, found.log, found.upper, found.log if rolling is None else rolling)
+            )
+    return figures_of(outcomes), upper.shift

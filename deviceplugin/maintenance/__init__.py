@@ -1,0 +1,1 @@
+"""What may fail: certain findings, rates of failure, and how good such predictions were."""

@@ -1,0 +1,50 @@
+"""The order of nodes, and what a prediction adds to it among those that the rule holds for alike;
+pure.
+
+The rule's bands, and within a band the free GPU of the node, stay as they are: a prediction that
+is wrong can only choose among nodes of which the rule says the same.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from deviceplugin.scheduler.packing import Cost
+
+BAND = 1_001 * 1_000_000  # of a cost's key: what is below says less than the band and the free GPU
+Tie = Callable[[str], tuple[int, ...]]
+NO_TIES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+
+
+def leading(costs: Mapping[str, Cost]) -> list[str]:
+    """The nodes that the rule holds for the best, all alike."""
+    if not costs:
+        return []
+    best = min(cost.key for cost in costs.values()) // BAND
+    return [name for name, cost in costs.items() if cost.key // BAND == best]
+
+
+def preferred(costs: Mapping[str, Cost], tie: Tie) -> Mapping[str, tuple[int, ...]]:
+    """For each of the leading nodes what the prediction says of it, less is better."""
+    return {name: tie(name) for name in leading(costs)}
+
+
+def extension(pod_end: float, node_end: float) -> int:
+    """By how much a pod would make its node be in use for longer, in steps that double from ten
+    minutes on; 0 where it ends before others of the node. Pods that end together leave whole nodes
+    behind them."""
+    longer = pod_end - node_end
+    return 0 if longer <= 0 else 1 + int(longer // 600).bit_length()
+
+
+def ranks(
+    costs: Mapping[str, Cost], ties: Mapping[str, tuple[int, ...]] = NO_TIES
+) -> Mapping[str, int]:
+    """A score for each node, more is better and no two alike: kube-scheduler breaks ties at
+    random, and then what was packed well in total is lost. Equal nodes are ordered by name."""
+
+    def order(name: str) -> tuple[int, tuple[int, ...], int, str]:
+        key = costs[name].key
+        return key // BAND, ties.get(name, ()), key, name
+
+    worst_first = sorted(costs, key=order, reverse=True)
+    return {name: score for score, name in enumerate(worst_first)}

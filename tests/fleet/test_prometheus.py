@@ -1,0 +1,54 @@
+"""`fleet plan` asks a real Prometheus; each query is within the limits that it has by default."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.prometheus import prometheus
+from tests.rig import run_command
+
+pytestmark = pytest.mark.slow
+GPUS, DAYS = 24, 10
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prometheus(tmp_path_factory.mktemp("store"), GPUS, DAYS) as url:
+        yield url
+
+
+def test_a_plan_is_made_of_what_the_store_has(store: str, tmp_path: Path) -> None:
+    section = "resource_planning: {planning: {horizon: 7d, accuracy: 95%}}\n"
+    (tmp_path / "config.yaml").write_text(section)
+    config = ("--config", str(tmp_path / "config.yaml"))
+    done = run_command("fleet", "plan", "--store", store, *config, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    rows = {(row["resource"], row["namespace"]): row for row in document["rows"]}
+    whole = rows["gpu", "all"]
+    assert whole["capacity"] == GPUS
+    assert whole["known_hours"] >= DAYS * 24 - 2
+    assert {space for _, space in rows} >= {f"team-{n}" for n in range(5)}
+    # Eight GPUs always, eight more by day.
+    assert 8 <= min(whole["history"][1:]) < 9
+    assert 15 < max(whole["history"]) <= 16
+    assert whole["points"][23]["value"] == pytest.approx(whole["history"][-1], abs=2)
+    assert rows["memory", "all"]["capacity"] == pytest.approx(GPUS * 80e9)
+    assert document["no_data"] == ["partition", "network", "storage"]
+    assert whole["accuracy_answer"].startswith("95 %: ")
+
+
+def test_what_a_person_reads_is_a_table(store: str) -> None:
+    done = run_command("fleet", "plan", "--store", store, "--add", "2xH100", "--remove", "n0")
+    assert done.returncode == 0, done.stderr
+    assert "18.0" in done.stdout
+    assert "storage: no data" in done.stdout
+
+
+def test_a_store_that_is_not_there_is_one_line() -> None:
+    done = run_command("fleet", "plan", "--store", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "http://127.0.0.1:1" in done.stderr
