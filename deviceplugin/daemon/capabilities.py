@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
+from deviceplugin.daemon.diagnosis import diagnose_command
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.unsupported import UnsupportedPart
+from deviceplugin.diagnose.service import DiagnosisPart
 from deviceplugin.dra.service import DraPart
 from deviceplugin.kubernetes.publish import FactsPart
 from deviceplugin.kubernetes.service import KubernetesPart
@@ -120,6 +122,12 @@ def _unsupported(core: Core) -> Part[Config]:
     return part
 
 
+def _diagnosis(core: Core) -> Part[Config]:
+    part = DiagnosisPart(core.start.config, diagnose_command, core.start.now)
+    core.health.note(lambda: part.notice)
+    return part
+
+
 def _labels(core: Core) -> Part[Config]:
     generations = core.generations
     sources = LabelSources(
@@ -213,5 +221,5 @@ async def _described(
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
-    *(_alerts, _page, _unsupported, _per_node),
+    *(_alerts, _page, _unsupported, _per_node, _diagnosis),
 )
