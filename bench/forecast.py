@@ -12,9 +12,11 @@ import csv
 import lzma
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 from deviceplugin.fleet.chart import chart
 from deviceplugin.forecast.horizon import Step, walk
@@ -28,7 +30,9 @@ HEAD = ("AHEAD", "ORIGINS", "ERROR", "LAST VALUE", "YESTERDAY", "LAST WEEK", "IN
 
 def read(path: Path, column: str) -> list[float | None]:
     """The means of the hours."""
-    opened = partial(lzma.open, mode="rt") if path.suffix == ".xz" else open
+    opened: Callable[[Path], IO[Any]] = (
+        partial(lzma.open, mode="rt") if path.suffix == ".xz" else open
+    )
     sums: dict[str, float] = defaultdict(float)
     with opened(path) as file:
         for row in csv.DictReader(file):
