@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from deviceplugin.fleet.chart import chart
+from deviceplugin.fleet.chart import chart, picture
 from deviceplugin.forecast.horizon import Step, walk
 from deviceplugin.forecast.outlook import HORIZONS, Point
 from deviceplugin.forecast.past import DAY, WEEK, Past
@@ -94,7 +94,8 @@ def main() -> None:
         ]
         actual = [s.actual for s in steps]
         title = f"{asked.column}: a day ahead (line and band), and what came (dots)"
-        asked.plot.write_text(chart(title, (), points, dots=actual), encoding="utf-8")
+        drawn = picture(chart(title, (), points, dots=actual))
+        asked.plot.write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":

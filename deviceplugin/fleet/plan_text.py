@@ -49,6 +49,19 @@ def plan_text(document: Document) -> str:
     return "\n".join(parts) + "\n"
 
 
+def report_text(document: Document) -> str:
+    """Each node, then the plan."""
+    rows = [
+        [
+            *(place["node"], place["vendor"], place["model"], f"{place['capacity']:.0f}"),
+            amount(place["used"], "GPUs"),
+        ]
+        for place in document["places"]
+    ]
+    nodes = table(("NODE", "VENDOR", "MODEL", "GPUS", "IN USE"), rows)
+    return f"{nodes}\n\n{plan_text(document)}"
+
+
 def _remarks(row: Document) -> Iterator[str]:
     if row["accuracy_answer"]:
         yield f"{_who(row)}: accuracy of {row['accuracy_answer']}"

@@ -47,6 +47,14 @@ def test_what_a_person_reads_is_a_table(store: str) -> None:
     assert "storage: no data" in done.stdout
 
 
+def test_a_report_is_a_page_that_needs_nothing_else(store: str) -> None:
+    done = run_command("fleet", "report", "--store", store, "--format", "html")
+    assert done.returncode == 0, done.stderr
+    assert "<h2>Forecasts</h2>" in done.stdout
+    assert "n2" in done.stdout
+    assert "http://" not in done.stdout.replace("http://www.w3.org/2000/svg", "")
+
+
 def test_a_store_that_is_not_there_is_one_line() -> None:
     done = run_command("fleet", "plan", "--store", "http://127.0.0.1:1")
     assert done.returncode == 1
