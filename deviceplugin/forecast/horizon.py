@@ -33,7 +33,6 @@ class Step(Struct, frozen=True, kw_only=True):
 
 class _Open(Struct, frozen=True):
     step: Step
-    weighted: float
     candidates: tuple[float, ...]
 
 
@@ -63,16 +62,16 @@ class Horizon:
         value = sum(w * one for w, one in zip(self.weights(), candidates, strict=True))
         target = origin + self._ahead
         known = target < len(self._past.values)
-        low, high = self.band(value) or (None, None)
+        low, high = self.offsets() or (None, None)
         step = Step(
             origin=origin,
-            value=value if low is None or high is None else min(max(value, low), high),
-            low=low,
-            high=high,
+            value=value,
+            low=None if low is None else max(0.0, value + low),
+            high=None if high is None else max(0.0, value + high),
             actual=self._past.values[target] if known else None,
         )
         if step.actual is not None:
-            self._open.append(_Open(step, value, candidates))
+            self._open.append(_Open(step, candidates))
         return step
 
     def weights(self) -> list[float]:
@@ -85,17 +84,14 @@ class Horizon:
         return [part / sum(parts) for part in parts]
 
     def offsets(self) -> tuple[float, float] | None:
-        """What a band has below and above the forecast, None while too few errors are known."""
+        """What a band has below and above the forecast, None while too few errors are known. Where
+        all errors of late were on one side, as of a series that grows, it begins at the forecast.
+        """
         if len(self._sorted) < FEWEST:
             return None
         half = min(max(self._miss, 0.0), 1.0) / 2
-        return _quantile(self._sorted, half), _quantile(self._sorted, 1 - half)
-
-    def band(self, weighted: float) -> tuple[float, float] | None:
-        """The band around a weighted forecast. Where all errors of late were on one side, as of a
-        series that grows, the forecast is outside of it and is moved to its edge."""
-        found = self.offsets()
-        return found and (max(0.0, weighted + found[0]), max(0.0, weighted + found[1]))
+        low, high = _quantile(self._sorted, half), _quantile(self._sorted, 1 - half)
+        return min(low, 0.0), max(high, 0.0)
 
     def _learn(self, one: _Open) -> None:
         actual = one.step.actual or 0.0
@@ -106,7 +102,7 @@ class Horizon:
         if one.step.low is not None and one.step.high is not None:
             missed = not one.step.low <= actual <= one.step.high
             self._miss += PACE * (1 - COVER - missed)
-        residual = actual - one.weighted
+        residual = actual - one.step.value
         self._residuals.append(residual)
         insort(self._sorted, residual)
         if len(self._residuals) > self._window:

@@ -103,12 +103,11 @@ def _points(past: Past, tested: Sequence[tuple[int, Horizon]], hours: int) -> It
         weights, (low, high) = _between(tested, ahead)
         candidates = past.candidates(at, ahead)
         value = sum(w * one for w, one in zip(weights, candidates, strict=True))
-        low, high = max(0.0, value + low), max(0.0, value + high)
         yield Point(
             ahead_h=ahead,
-            value=min(max(value, low), high),
-            low=low,
-            high=high,
+            value=value,
+            low=max(0.0, value + low),
+            high=max(0.0, value + high),
             backed=ahead <= tested[-1][0],
         )
 
