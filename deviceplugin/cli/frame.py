@@ -19,7 +19,7 @@ _GROUPS = (
     ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
     ("Its setup", ("runtime", "provision")),
     ("Diagnosis", ("diagnose", "support-bundle")),
-    ("Operators", ("cordon", "uncordon", "audit")),
+    ("Operators", ("cordon", "uncordon", "audit", "compliance")),
     ("The cluster", ("scheduler", "simulate")),
     ("To try it", ("demo",)),
     ("Your shell", ("completion",)),
@@ -29,7 +29,7 @@ Exit status:
   0    done
   1    the daemon or the node refuses; `health` and `status`: a device is
        Unhealthy; `runtime --check`: a difference;
-       `diagnose`: a check fails
+       `diagnose`: a check fails; `compliance report`: a violation
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """
