@@ -3,6 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from deviceplugin.compliance.service import CompliancePart
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
 from deviceplugin.daemon.diagnosis import diagnose_command
@@ -70,6 +71,11 @@ def _telemetry(core: Core) -> Part[Config]:
 
 def _audit(core: Core) -> Part[Config]:
     return core.audit
+
+
+def _compliance(core: Core) -> Part[Config]:
+    source = core.start.config.source
+    return CompliancePart(core.start.config, source.path if source else None, core.start.now)
 
 
 def _alerts(core: Core) -> Part[Config]:
@@ -221,5 +227,5 @@ async def _described(
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
-    *(_alerts, _page, _unsupported, _per_node, _diagnosis),
+    *(_alerts, _page, _unsupported, _per_node, _diagnosis, _compliance),
 )
