@@ -15,7 +15,7 @@ from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
-from deviceplugin.fleet.chart import chart
+from deviceplugin.fleet.chart import chart, picture
 from deviceplugin.forecast.horizon import Step, walk
 from deviceplugin.forecast.outlook import HORIZONS, Point
 from deviceplugin.forecast.past import DAY, WEEK, Past
@@ -89,7 +89,8 @@ def main() -> None:
         ]
         actual = [s.actual for s in steps]
         title = f"{asked.column}: a day ahead (line and band), and what came (dots)"
-        asked.plot.write_text(chart(title, (), points, dots=actual), encoding="utf-8")
+        drawn = picture(chart(title, (), points, dots=actual))
+        asked.plot.write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from deviceplugin.cli.audit import audit_commands
+from deviceplugin.cli.compliance import compliance_commands
 from deviceplugin.cli.diagnosis import DIAGNOSIS
 from deviceplugin.cli.fleet import fleet_commands
 from deviceplugin.cli.frame import (
@@ -243,6 +244,7 @@ for _command in (
     *DIAGNOSIS,
     provision,
     audit_commands,
+    compliance_commands,
     scheduler_commands,
     simulate_command,
     fleet_commands,

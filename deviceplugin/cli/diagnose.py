@@ -197,3 +197,8 @@ def _read(host: Host, path: str) -> str:
         return host.read_text(path) or ""
     except DiscoveryError as error:
         return f"{error}\n"
+
+
+def looked(config: Config, modules: Modules) -> tuple[Document, Document]:
+    """The diagnosis, and the report of `discover`, for a report that quotes both."""
+    return _look(config, modules, _answers(config), 1.0)

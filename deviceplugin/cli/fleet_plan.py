@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,13 +10,16 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.config.config import Setting, parse_address
 from deviceplugin.errors import ConfigError
+from deviceplugin.runtime.logs import configure_logs
 
 if TYPE_CHECKING:
-    from deviceplugin.fleet.demand import Fleet
     from deviceplugin.fleet.plan import Asked, WhatIf
 
 F = TypeVar("F", bound=Callable[..., Any])
+ADDRESS = "127.0.0.1:8891"
+REPORTS = ("table", "json", "yaml", "html")
 DAYS, MOST_DAYS = "60", 366
 _OPTIONS = (
     click.option(
@@ -60,8 +64,53 @@ def plan(form: str | None, **flags: Any) -> None:
     from deviceplugin.fleet.plan_text import plan_text  # noqa: PLC0415  # not a part of `run`
 
     form = parse_format(form)
-    _, document = planned(flags)
+    document = reported(flags)
+    del document["places"]
     click.echo(rendered(document, form, plan_text), nl=False)
+
+
+@click.command(
+    "report",
+    help="""Show each node of a fleet with its GPUs, and the plan; with `html` as one page that
+    needs nothing else.
+    """,
+    short_help="Show a fleet's nodes and its plan, also as a page.",
+)
+@_options
+@format_option(REPORTS)
+def report(form: str | None, **flags: Any) -> None:
+    from deviceplugin.fleet.page import fleet_page  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.fleet.plan_text import report_text  # noqa: PLC0415
+
+    form = parse_format(form, REPORTS)
+    document = reported(flags)
+    if form == "html":
+        click.echo(fleet_page(document), nl=False)
+    else:
+        click.echo(rendered(document, form, report_text), nl=False)
+
+
+@click.command(
+    "serve",
+    help="""Serve the report as a page at / and as JSON at /report.json, until SIGTERM. It is made
+    anew every --every minutes; while the store does not answer, the last one is served.
+    """,
+    short_help="Serve a fleet's report as a page.",
+)
+@_options
+@click.option("--address", metavar="HOST:PORT", default=ADDRESS, help=f"Default {ADDRESS}.")
+@click.option("--every", metavar="MINUTES", default="60", help="Default 60.")
+def serve(address: str, every: str, **flags: Any) -> None:
+    from deviceplugin.fleet.serve import Served, serve_reports  # noqa: PLC0415  # as above
+
+    minutes = parse_number(every, "--every")
+    if minutes < 1:
+        raise ConfigError("--every", every, "minutes from 1")
+    place = parse_address(Setting(address, "--address"))
+    if place is None:
+        raise ConfigError("--address", address, "an address such as 127.0.0.1:8891")
+    configure_logs("info", "json")
+    serve_reports(Served(partial(reported, flags)), place, minutes * 60.0)
 
 
 @click.command(
@@ -78,9 +127,9 @@ def rules(form: str | None) -> None:
     click.echo(rendered(recording(), parse_format(form, ("yaml", "json"))), nl=False)
 
 
-def planned(flags: dict[str, Any]) -> "tuple[Fleet, dict[str, Any]]":
+def reported(flags: dict[str, Any]) -> dict[str, Any]:
     """The fleet as the store has it, and the plan; raises ConfigError and StoreError."""
-    from deviceplugin.fleet.plan import plan_document  # noqa: PLC0415
+    from deviceplugin.fleet.plan import report_document  # noqa: PLC0415
     from deviceplugin.fleet.reader import read_fleet  # noqa: PLC0415
     from deviceplugin.fleet.store import Access, Store  # noqa: PLC0415
 
@@ -92,7 +141,7 @@ def planned(flags: dict[str, Any]) -> "tuple[Fleet, dict[str, Any]]":
         tenant=flags["tenant"],
     )
     fleet = read_fleet(Store(access), time.time(), days)
-    return fleet, plan_document(fleet, asked, what_if)
+    return report_document(fleet, asked, what_if)
 
 
 def _file(flags: dict[str, Any], name: str) -> Path | None:
@@ -146,4 +195,4 @@ def _asked(config: str | None) -> "Asked":
     return asked_of(decode_sections(only, schemas_of(only))["resource_planning"])
 
 
-PLAN: tuple[click.Command, ...] = (plan, rules)
+PLAN: tuple[click.Command, ...] = (plan, report, serve, rules)

@@ -19,7 +19,7 @@ _GROUPS = (
     ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
     ("Its setup", ("runtime", "provision")),
     ("Diagnosis", ("diagnose", "support-bundle")),
-    ("Operators", ("cordon", "uncordon", "audit")),
+    ("Operators", ("cordon", "uncordon", "audit", "compliance")),
     ("The cluster", ("scheduler", "simulate", "fleet", "maintenance")),
     ("To try it", ("demo",)),
     ("Your shell", ("completion",)),
@@ -30,7 +30,8 @@ Exit status:
   1    the daemon or the node refuses; `health` and `status`: a device is
        Unhealthy; `runtime --check`: a difference;
        `diagnose`: a check fails; `fleet budget`: one is not within;
-       `maintenance show`: a finding is certain
+       `maintenance show`: a finding is certain;
+       `compliance report`: a violation
   2    a flag, a variable or the configuration is wrong
   130  interrupted
 """

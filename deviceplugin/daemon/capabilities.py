@@ -3,11 +3,14 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from deviceplugin.compliance.service import CompliancePart
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
+from deviceplugin.daemon.diagnosis import diagnose_command
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.unsupported import UnsupportedPart
+from deviceplugin.diagnose.service import DiagnosisPart
 from deviceplugin.dra.service import DraPart
 from deviceplugin.kubernetes.publish import FactsPart
 from deviceplugin.kubernetes.service import KubernetesPart
@@ -70,6 +73,11 @@ def _audit(core: Core) -> Part[Config]:
     return core.audit
 
 
+def _compliance(core: Core) -> Part[Config]:
+    source = core.start.config.source
+    return CompliancePart(core.start.config, source.path if source else None, core.start.now)
+
+
 def _alerts(core: Core) -> Part[Config]:
     return core.alerts
 
@@ -116,6 +124,12 @@ def _standing(core: Core) -> "tuple[AlertStatus, ...]":
 
 def _unsupported(core: Core) -> Part[Config]:
     part = UnsupportedPart(core.start.config)
+    core.health.note(lambda: part.notice)
+    return part
+
+
+def _diagnosis(core: Core) -> Part[Config]:
+    part = DiagnosisPart(core.start.config, diagnose_command, core.start.now)
     core.health.note(lambda: part.notice)
     return part
 
@@ -217,5 +231,5 @@ async def _described(
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
-    *(_alerts, _page, _unsupported, _per_node),
+    *(_alerts, _page, _unsupported, _per_node, _diagnosis, _compliance),
 )

@@ -15,6 +15,7 @@ from deviceplugin.documents.told import (
     checked,
     elsewhere,
     reported,
+    seconds_of,
 )
 
 _ALERTS = elsewhere("a rule of Prometheus over /metrics")
@@ -70,17 +71,48 @@ class DiagnosticTest(Told, frozen=True):
     threshold: str | None = None
 
 
+class DiagnosticAlert(Told, frozen=True):
+    """What fires while a check of the diagnosis fails."""
+
+    OTHERS: ClassVar[Telling] = applied(
+        "`deviceplugin_diagnosis_alert` is 1 while a check fails, with its name and severity"
+    )
+
+    name: str
+    condition: Literal["test_failed"]
+    severity: Literal["info", "warning", "critical"] = "warning"
+
+
+_DIAGNOSED = applied("with `true` the daemon diagnoses its node in every `interval`")
+_LEAST_INTERVAL_S = 60
+
+
 class Diagnostics(Told, frozen=True):
     """The section `diagnostics`."""
 
     TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
-        {"enabled": ON, "tools": elsewhere(f"tools of the image or the node; {_HEALTH}")}
+        {
+            "enabled": _DIAGNOSED,
+            "interval": _DIAGNOSED,
+            "tools": elsewhere(f"tools of the image or the node; {_HEALTH}"),
+        }
     )
 
     enabled: bool = True
+    interval: Time = "1h"
     tools: Words = ()
     tests: tuple[DiagnosticTest, ...] = ()
-    alerts: tuple[Alert, ...] = ()
+    alerts: tuple[DiagnosticAlert, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the time."""
+        if not _LEAST_INTERVAL_S <= self.interval_s <= 366 * 86400:
+            raise ValueError("interval: a time from 1m to 1y")
+
+    @property
+    def interval_s(self) -> float:
+        """In seconds."""
+        return seconds_of(self.interval)
 
 
 class PredictiveMaintenance(Told, frozen=True):

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
-from deviceplugin.documents.operations import Alert
 from deviceplugin.documents.told import (
     KEPT,
     ON,
     Telling,
-    Time,
     Told,
     Words,
     applied,
@@ -22,6 +20,16 @@ from deviceplugin.documents.told import (
 
 Kept = Annotated[
     str, Meta(pattern=r"^[1-9][0-9]{0,5} ?[hdy]$", description="a time such as 24h, 90d or 7y")
+]
+ReportTime = Annotated[
+    str, Meta(pattern=r"^[1-9][0-9]{0,5} ?[hd]$", description="a time such as 24h or 7d")
+]
+StandardName = Annotated[
+    str,
+    Meta(
+        pattern=r"^([Ss][Oo][Cc] ?2|[Ii][Ss][Oo] ?27001|[Gg][Dd][Pp][Rr]|[Hh][Ii][Pp][Aa][Aa])$",
+        description="one of SOC 2, ISO 27001, GDPR, HIPAA",
+    ),
 ]
 Mechanism = Literal["memory_isolation", "compute_isolation", "network_isolation"]
 _DISKS = "a device plugin encrypts no disk: the volumes' storage class does"
@@ -186,11 +194,29 @@ class DataProtection(Told, frozen=True):
 class Reporting(Told, frozen=True):
     """Reports for auditors."""
 
-    OTHERS: ClassVar[Telling] = elsewhere("whoever reports; `deviceplugin check` gives JSON")
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "interval": applied("so often a report of each standard is written, at least 1h apart"),
+            "format": applied("of the reports in compliance/ of the state directory, beside JSON"),
+            "recipients": elsewhere("no mail leaves a node: whoever collects the files sends them"),
+        }
+    )
 
-    interval: Time | None = None
-    format: Literal["pdf", "json", "html", "csv"] | None = None
+    interval: ReportTime | None = None
+    form: Literal["pdf", "json", "html"] = field(default="json", name="format")
     recipients: Words = ()
+
+
+class Violation(Told, frozen=True):
+    """What is told where something violates a control."""
+
+    OTHERS: ClassVar[Telling] = applied(
+        "a log event and deviceplugin_compliance_violations while a report finds a violation"
+    )
+
+    name: str
+    condition: Literal["violation_detected"]
+    severity: Literal["info", "warning", "critical"] = "warning"
 
 
 class ComplianceMonitoring(Told, frozen=True):
@@ -199,7 +225,7 @@ class ComplianceMonitoring(Told, frozen=True):
     TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
 
     enabled: bool = True
-    alerts: tuple[Alert, ...] = ()
+    alerts: tuple[Violation, ...] = ()
     reporting: Reporting | None = None
 
 
@@ -208,15 +234,15 @@ class Compliance(Told, frozen=True):
 
     TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
         {
-            "standards": elsewhere("auditors certify an organisation, never a node's daemon"),
-            "controls": elsewhere(
-                "access_control: RBAC; audit_logging: the daemon's log; data_encryption and"
-                " incident_response: the organisation's own"
+            "standards": applied(
+                "a report of each, of what the node can evidence: with `monitoring` regularly, else"
+                " by `deviceplugin compliance report`; auditors certify, a daemon never does"
             ),
+            "controls": applied("the reports are about these; empty, about all"),
         }
     )
 
-    standards: Words = ()
+    standards: tuple[StandardName, ...] = ()
     controls: tuple[
         Literal["access_control", "data_encryption", "audit_logging", "incident_response"], ...
     ] = ()

@@ -75,3 +75,13 @@ Percent = Annotated[
     str, Meta(pattern=r"^[0-9.]+ ?%$", description="a percentage in quotes such as 99.9%")
 ]
 Ratio = Annotated[str, Meta(pattern=r"^[0-9.]+:[0-9.]+$", description="a ratio such as 2:1")]
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
+
+
+def seconds_of(time: str) -> float:
+    """Of a text that is a Time; 0 where its number is none, such as `1.2.3h`."""
+    number = time.rstrip("umshdy ")
+    try:
+        return float(number) * _SECONDS[time[len(number) :].strip()]
+    except ValueError:
+        return 0.0

@@ -6,11 +6,12 @@ from deviceplugin.forecast.outlook import Point
 from deviceplugin.page.markup import tag, text
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 240, 56, 28, 24
-_STYLE = (
-    "svg{background:#fff;font:12px system-ui,sans-serif}text{fill:#16191d}"
-    ".band{fill:#0b6bcb;fill-opacity:.18}.weak{fill:#64748b;fill-opacity:.15}"
-    ".line{fill:none;stroke:#0b6bcb;stroke-width:1.5}.was{fill:none;stroke:#16191d}"
-    ".full{stroke:#c2410c;stroke-dasharray:5 3}.grid{stroke:#c9ced6}circle{fill:#c2410c}"
+STYLE = (
+    ".chart{background:#fff;font:12px system-ui,sans-serif;max-width:100%}.chart text{fill:#16191d}"
+    ".chart .band{fill:#0b6bcb;fill-opacity:.18}.chart .weak{fill:#64748b;fill-opacity:.15}"
+    ".chart .line{fill:none;stroke:#0b6bcb;stroke-width:1.5}.chart .was{fill:none;stroke:#16191d}"
+    ".chart .full{stroke:#c2410c;stroke-dasharray:5 3}.chart .grid{stroke:#c9ced6}"
+    ".chart circle{fill:#c2410c}"
 )
 
 
@@ -22,11 +23,11 @@ def chart(
     capacity: float | None = None,
     dots: Sequence[float | None] = (),
 ) -> str:
-    """The picture; `dots` are values beside the points. A band that was not tested is grey."""
+    """The picture; `dots` are values beside the points. A band that was not tested is
+    grey. The page around it has STYLE."""
     scale = _Scale(history, points, (*dots, capacity))
     parts = [
         tag("title", text(title)),
-        tag("style", _STYLE),
         tag("text", text(title), {"x": "8", "y": "18"}),
         *_grid(scale),
         *_bands(scale, points),
@@ -35,8 +36,13 @@ def chart(
         *_dots(scale, dots),
         *([] if capacity is None else [scale.across(capacity, "full")]),
     ]
-    box = {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": title}
+    box = {"class": "chart", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": title}
     return tag("svg", "".join(parts), {"xmlns": "http://www.w3.org/2000/svg", **box})
+
+
+def picture(drawn: str) -> str:
+    """A chart as a file of its own."""
+    return drawn.replace(">", f">{tag('style', STYLE)}", 1)
 
 
 class _Scale:

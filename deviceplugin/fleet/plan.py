@@ -111,6 +111,22 @@ def plan_document(fleet: Fleet, asked: Asked, what_if: WhatIf) -> Document:
     }
 
 
+def report_document(fleet: Fleet, asked: Asked, what_if: WhatIf) -> Document:
+    """The plan, and what each node has."""
+    places = [
+        {
+            "node": place.node,
+            "vendor": place.vendor,
+            "model": place.model,
+            "capacity": place.capacity,
+            "used": place.used,
+        }
+        for place in sorted(fleet.places, key=lambda place: (place.node, place.model))
+        if place.resource == "gpu"
+    ]
+    return plan_document(fleet, asked, what_if) | {"places": places}
+
+
 def _chosen(fleet: Fleet, asked: Asked) -> Iterator[Demand]:
     """All of a resource, then the namespaces that use most of it now."""
     for resource in asked.resources:

@@ -35,35 +35,38 @@ def hours(value: int | None) -> str:
 def plan_text(document: Document) -> str:
     """What is expected, when it is used up, how good the forecast was, and what to do."""
     rows = document["rows"]
+    heads = ("RESOURCE", "VENDOR", "NAMESPACE")
+    expected = [_expected(row, document["horizon_h"]) for row in rows]
+    tested = [line for row in rows for line in _tested(row)]
     parts = [
-        table(
-            ("RESOURCE", "VENDOR", "NAMESPACE", "NOW", "CAPACITY", *_heads(document), "FULL IN"),
-            [_expected(row, document["horizon_h"]) for row in rows],
-        ),
+        table((*heads, "NOW", "CAPACITY", *_heads(document), "FULL IN"), expected),
         _LEGEND,
-        table(
-            (
-                "RESOURCE",
-                "VENDOR",
-                "NAMESPACE",
-                "AHEAD",
-                "TESTED",
-                "ERROR",
-                "LAST VALUE",
-                "IN BAND",
-            ),
-            [line for row in rows for line in _tested(row)],
-        ),
-        *[
-            f"{_who(row)}: accuracy of {row['accuracy_answer']}"
-            for row in rows
-            if row["accuracy_answer"]
-        ],
-        *[f"{_who(row)}: no forecast, {row['reason']}" for row in rows if row["reason"]],
-        *[advice_text(one, rows) for one in document["recommendations"]],
-        *[f"{name}: no data" for name in document["no_data"]],
+        table((*heads, "AHEAD", "TESTED", "ERROR", "LAST VALUE", "IN BAND"), tested),
+        *(line for row in rows for line in _remarks(row)),
+        *(advice_text(one, rows) for one in document["recommendations"]),
+        *(f"{name}: no data" for name in document["no_data"]),
     ]
     return "\n".join(parts) + "\n"
+
+
+def report_text(document: Document) -> str:
+    """Each node, then the plan."""
+    rows = [
+        [
+            *(place["node"], place["vendor"], place["model"], f"{place['capacity']:.0f}"),
+            amount(place["used"], "GPUs"),
+        ]
+        for place in document["places"]
+    ]
+    nodes = table(("NODE", "VENDOR", "MODEL", "GPUS", "IN USE"), rows)
+    return f"{nodes}\n\n{plan_text(document)}"
+
+
+def _remarks(row: Document) -> Iterator[str]:
+    if row["accuracy_answer"]:
+        yield f"{_who(row)}: accuracy of {row['accuracy_answer']}"
+    if row["reason"]:
+        yield f"{_who(row)}: no forecast, {row['reason']}"
 
 
 def advice_text(one: Document, rows: list[Document]) -> str:

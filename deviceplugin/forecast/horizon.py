@@ -84,11 +84,14 @@ class Horizon:
         return [part / sum(parts) for part in parts]
 
     def offsets(self) -> tuple[float, float] | None:
-        """What a band has below and above the forecast, None while too few errors are known."""
+        """What a band has below and above the forecast, None while too few errors are known. Where
+        all errors of late were on one side, as of a series that grows, it begins at the forecast.
+        """
         if len(self._sorted) < FEWEST:
             return None
         half = min(max(self._miss, 0.0), 1.0) / 2
-        return _quantile(self._sorted, half), _quantile(self._sorted, 1 - half)
+        low, high = _quantile(self._sorted, half), _quantile(self._sorted, 1 - half)
+        return min(low, 0.0), max(high, 0.0)
 
     def _learn(self, one: _Open) -> None:
         actual = one.step.actual or 0.0

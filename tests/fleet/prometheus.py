@@ -70,14 +70,15 @@ def prometheus(directory: Path, gpus: int, days: int) -> Iterator[str]:
     words += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=1y"]
     with (directory / "log").open("w") as log, subprocess.Popen(words, stderr=log) as process:
         try:
-            _wait(f"http://127.0.0.1:{port}/-/ready")
+            wait_for(f"http://127.0.0.1:{port}/-/ready")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(END_S)
 
 
-def _wait(url: str) -> None:
+def wait_for(url: str) -> None:
+    """Until it answers with 200."""
     end = time.monotonic() + WAIT_S
     while True:
         try:

@@ -1,13 +1,16 @@
 """`fleet plan` asks a real Prometheus; each query is within the limits that it has by default."""
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fleet.prometheus import prometheus
-from tests.rig import run_command
+from tests.fleet.prometheus import prometheus, wait_for
+from tests.rig import END_S, fetch, run_command
 
 pytestmark = pytest.mark.slow
 GPUS, DAYS = 24, 10
@@ -47,8 +50,30 @@ def test_what_a_person_reads_is_a_table(store: str) -> None:
     assert "storage: no data" in done.stdout
 
 
+def test_a_report_is_a_page_that_needs_nothing_else(store: str) -> None:
+    done = run_command("fleet", "report", "--store", store, "--format", "html")
+    assert done.returncode == 0, done.stderr
+    assert "<h2>Forecasts</h2>" in done.stdout
+    assert "n2" in done.stdout
+    assert "http://" not in done.stdout.replace("http://www.w3.org/2000/svg", "")
+
+
 def test_a_store_that_is_not_there_is_one_line() -> None:
     done = run_command("fleet", "plan", "--store", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "http://127.0.0.1:1" in done.stderr
+
+
+def test_the_page_is_served_until_sigterm(store: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [sys.executable, "-m", "deviceplugin", "fleet", "serve", "--store", store]
+    with subprocess.Popen([*words, "--address", address]) as process:
+        wait_for(f"http://{address}/")
+        status, text = fetch(f"http://{address}/report.json")
+        process.terminate()
+        assert process.wait(END_S) == 0
+    assert status == 200
+    assert len(json.loads(text)["places"]) == GPUS // 8

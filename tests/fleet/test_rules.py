@@ -6,7 +6,7 @@ import yaml
 
 from deviceplugin.fleet.questions import QUERIES, recorded, rules
 
-SHIPPED = Path(__file__).parents[2] / "deploy/fleet/rules.yaml"
+SHIPPED = Path(__file__).parents[2] / "deploy/monitoring/prometheus/fleet-rules.yaml"
 
 
 def test_shipped_rules_are_what_the_command_prints() -> None:

@@ -49,6 +49,12 @@ def test_after_a_step_the_forecast_follows() -> None:
     assert all(70 <= point.value <= 80.001 for point in found.points[:168])
 
 
+def test_of_a_series_that_grows_the_forecast_stays_in_its_band() -> None:
+    found = of(*(hour / 10 for hour in range(24 * 30)))
+    assert all(point.low <= point.value <= point.high for point in found.points)
+    assert found.points[23].high > found.points[23].value
+
+
 def test_a_gap_is_no_zero() -> None:
     found = of(*[50.0] * 200, *[None] * 60, *[50.0] * 220)
     assert found.gaps == 1
