@@ -7,7 +7,8 @@ import click
 from deviceplugin.cli.frame import format_option, parse_format, settings_options
 from deviceplugin.cli.output import LOOK_FLAGS
 
-_FLAGS = (*LOOK_FLAGS, "kubelet_dir", "cdi_dir", "state_dir", "metrics_address")
+_PLACES = ("kubelet_dir", "cdi_dir", "state_dir", "trusted_dirs", "metrics_address")
+_FLAGS = (*LOOK_FLAGS, *_PLACES, "allow_unsupported")
 _FORMATS = ("json", "html", "pdf")
 NAMES = ("soc2", "iso27001", "gdpr", "hipaa")
 

@@ -41,6 +41,14 @@ class OfNode(Sectioned, Protocol):
         """The host's."""
 
     @property
+    def trusted_dirs(self) -> tuple[str, ...]:
+        """Folders of the host from which the sections may name files."""
+
+    @property
+    def allow_unsupported(self) -> bool:
+        """Whether what cannot be done is told, not refused."""
+
+    @property
     def kubelet_dir(self) -> Path:
         """The kubelet's."""
 
@@ -160,6 +168,8 @@ class CompliancePart(Part[OfNode]):
             *(f"--node-name={config.node_name}", f"--host-root={config.host_root}"),
             *(f"--kubelet-dir={config.kubelet_dir}", f"--cdi-dir={config.cdi_dir}"),
             f"--state-dir={config.state_dir}",
+            *([f"--trusted-dirs={','.join(config.trusted_dirs)}"] if config.trusted_dirs else []),
+            *(["--allow-unsupported"] if config.allow_unsupported else []),
         ]
 
     def _take(self, found: "Found", asked: "Wanted") -> None:

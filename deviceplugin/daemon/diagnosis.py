@@ -16,6 +16,8 @@ def diagnose_command(config: Config) -> Sequence[str]:
         "state-dir": config.state_dir,
         "config": config.source.path if config.source else None,
         "vendors": ",".join(config.vendors) if config.vendors else None,
+        "trusted-dirs": ",".join(config.trusted_dirs) or None,
     }
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    given += ["--allow-unsupported"] if config.allow_unsupported else []
     return (sys.executable, "-P", "-m", "deviceplugin", "diagnose", "--format=json", *given)

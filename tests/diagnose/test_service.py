@@ -18,7 +18,7 @@ from deviceplugin.daemon.diagnosis import diagnose_command
 from deviceplugin.diagnose.service import DiagnosisPart
 from deviceplugin.documents.operations import DiagnosticAlert, Diagnostics
 from deviceplugin.errors import ConfigError
-from tests.rig import WAIT_S
+from tests.rig import WAIT_S, run_command
 
 pytestmark = pytest.mark.slow  # each look is a process
 NOW = 1_700_000_000.0
@@ -165,7 +165,16 @@ def test_the_command_has_the_daemons_own_settings(tmp_path: Path) -> None:
     command = diagnose_command(config)
     assert command[1:6] == ("-P", "-m", "deviceplugin", "diagnose", "--format=json")
     assert {"--node-name=n", f"--config={path}", "--vendors=amd,intel"} <= {*command}
-    assert not [one for one in diagnose_command(Config(node_name="n")) if "--config" in one]
+    plain = diagnose_command(Config(node_name="n"))
+    assert not [one for one in plain if one.startswith(("--config", "--trusted", "--allow"))]
+
+
+def test_what_the_daemon_trusts_and_allows_its_command_does_too(tmp_path: Path) -> None:
+    config = Config(node_name="n", trusted_dirs=("/opt/a", "/opt/b"), allow_unsupported=True)
+    command = diagnose_command(config)
+    assert {"--trusted-dirs=/opt/a,/opt/b", "--allow-unsupported"} <= {*command}
+    flags = ("--help", *(one for one in command if one.startswith("--trusted")))
+    assert run_command("diagnose", *flags).returncode == 0
 
 
 @pytest.mark.parametrize("interval", ["59s", "2y", "1.2.3h", "0.5s"])
