@@ -39,7 +39,7 @@ INDEX: Mapping[str, str] = {
     "8.1.1": "applied checked elsewhere refused reported",
     "8.1.2": "applied refused reported",
     "8.2.1": "applied elsewhere refused reported",
-    "8.3.1": "elsewhere reported",
+    "8.3.1": "applied elsewhere reported",
     "9.1.1": "applied checked elsewhere reported",
     "9.1.2": "applied refused reported",
     "9.2.1": "checked elsewhere reported",
