@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from deviceplugin.provision.values import Held, Place
-from deviceplugin.vendor.partitions import Instance, PartitionedGpu, Step, Verb
+from deviceplugin.vendor.partitions import TURNS, Instance, PartitionedGpu, Step, Verb
 
 Places = Mapping[str, Mapping[Place, str]]
 
@@ -27,7 +27,7 @@ def with_held(
 
 def holders_of(gpu: PartitionedGpu, places: Mapping[Place, str], step: Step) -> tuple[str, ...]:
     """Who has what the step would take away."""
-    if step.verb is Verb.CREATE:
+    if step.verb is Verb.CREATE or step.verb in TURNS:
         return ()
     if step.verb is Verb.DESTROY:
         instances = gpu.mig.instances if gpu.mig else ()
@@ -45,7 +45,7 @@ def touched(gpu: PartitionedGpu, steps: Iterable[Step]) -> tuple[tuple[str, ...]
     """The ids of the devices that the steps take away, and whether that is the GPU with all of
     its parts."""
     steps = tuple(steps)
-    if any(step.verb not in (Verb.CREATE, Verb.DESTROY) for step in steps):
+    if any(step.verb not in (Verb.CREATE, Verb.DESTROY, *TURNS) for step in steps):
         return (), True
     gone = {(step.name, step.number) for step in steps if step.verb is Verb.DESTROY}
     instances = [one for one in (gpu.mig.instances if gpu.mig else ()) if _place(one) in gone]

@@ -11,7 +11,14 @@ from types import MappingProxyType
 
 from deviceplugin.provision.section import VirtualFunctions
 from deviceplugin.provision.values import Refused, Waiting
-from deviceplugin.vendor.partitions import Functions, PartitionedGpu, Step, Verb, is_quota
+from deviceplugin.vendor.partitions import (
+    TURNS,
+    Functions,
+    PartitionedGpu,
+    Step,
+    Verb,
+    is_quota,
+)
 
 MEMORY_MODES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -23,6 +30,9 @@ MEMORY_MODES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 WHOLE = "SPX"
+LEAST_MS = 4  # the shortest turn in Intel's own profiles; those of equal functions stay equal
+US_PER_MS = 2000  # a function has twice its turn to give the GPU up, as in Intel's own profiles
+Turns = Mapping[Verb, tuple[int, ...]]
 
 
 def mode_steps(gpu: PartitionedGpu, compute: str | None, memory: str | None) -> tuple[Step, ...]:
@@ -52,14 +62,21 @@ def function_steps(gpu: PartitionedGpu, wish: VirtualFunctions) -> tuple[Step, .
     """The steps to so many virtual functions; raises Refused or Waiting."""
     functions = _checked(gpu, wish)
     settings = _settings(gpu, functions, wish) if wish.count else ()
+    there = _turns(functions)
+    turns = _wanted_turns(there, wish)
     if functions.count == wish.count and not settings:
-        return ()
+        return _turn_steps(gpu, there, turns) if wish.compute else ()
     if functions.count and functions.held:
         holders = ", ".join(functions.held)
         raise Waiting(functions.held, f"virtual functions are in use: {holders}")
     off = (_functions(gpu, 0, functions.count),) if functions.count else ()
     on = (_functions(gpu, wish.count, 0),) if wish.count else ()
-    return (*off, *settings, *on)
+    # A driver may forget turns with the functions: they are taken off while those are there, and
+    # set when the new ones are, so that the way back has its functions too. Set before, they might
+    # end the driver's equal shares of memory.
+    free = _wanted_turns(there, VirtualFunctions(count=0)) if functions.count else there
+    before, after = _turn_steps(gpu, there, free), _turn_steps(gpu, free, turns)
+    return (*before, *off, *settings, *on, *after)
 
 
 def functions_off(gpu: PartitionedGpu) -> tuple[Step, ...]:
@@ -88,7 +105,43 @@ def _checked(gpu: PartitionedGpu, wish: VirtualFunctions) -> Functions:
         raise Refused(
             f"{wish.count} × {size} bytes are more than the {whole} bytes of the GPU's memory"
         )
+    if wish.compute is not None and len(_turns(functions)) < len(TURNS):
+        raise Refused(
+            "this driver has no sriov_admin/vf<n>/profile with exec_quantum_ms and"
+            " preempt_timeout_us that can be read, as xe has since Linux 6.19: leave compute away"
+        )
     return functions
+
+
+def _turns(functions: Functions) -> Turns:
+    read = ((Verb.QUANTUM, functions.quanta_ms), (Verb.PREEMPTION, functions.timeouts_us))
+    return {verb: values for verb, values in read if values is not None}
+
+
+def _wanted_turns(there: Turns, wish: VirtualFunctions) -> Turns:
+    """The same for each wanted function, for those beyond the count none."""
+    percent = wish.compute_percent
+    quantum = 0 if percent is None else max(percent, LEAST_MS)
+    each = {Verb.QUANTUM: quantum, Verb.PREEMPTION: quantum * US_PER_MS}
+    return {
+        verb: tuple(each[verb] if n < wish.count else 0 for n in range(len(values)))
+        for verb, values in there.items()
+    }
+
+
+def _turn_steps(gpu: PartitionedGpu, there: Turns, wanted: Turns) -> tuple[Step, ...]:
+    return tuple(
+        Step(
+            gpu=gpu.id,
+            verb=verb,
+            name=" ".join(map(str, values)),
+            number=values[0],
+            was_name=" ".join(map(str, there[verb])),
+            was_number=there[verb][0],
+        )
+        for verb, values in wanted.items()
+        if values != there[verb]
+    )
 
 
 def _settings(

@@ -93,6 +93,7 @@ def wish_text(layout: Layout) -> str:
         wish = layout.virtual_functions
         parts = [f"{wish.count} virtual functions"]
         parts += [f"of {wish.memory}"] if wish.memory else []
+        parts += [f"with {wish.compute} of the time each"] if wish.compute else []
         return " ".join(parts + ([f"for {wish.driver}"] if wish.driver else []))
     return "whole" if layout.none else " ".join(filter(None, (layout.compute, layout.memory)))
 

@@ -48,9 +48,18 @@ def step_text(step: Step) -> str:
         Verb.COMPUTE: f"compute mode {step.was_name} to {step.name}",
         Verb.AUTOPROBE: f"drivers take new functions: {'yes' if step.number else 'no'}",
         Verb.QUOTA: f"{step.number} bytes for each of {step.name} functions",
+        Verb.QUANTUM: _turn_text(step, "turns", "ms"),
+        Verb.PREEMPTION: _turn_text(step, "preemption", "us"),
         Verb.FUNCTIONS: f"{step.was_number} virtual functions to {step.number}",
     }
     return words[step.verb]
+
+
+def _turn_text(step: Step, what: str, unit: str) -> str:
+    values = [value for value in step.name.split() if value != "0"]
+    if not values:
+        return f"{what} of functions without limit"
+    return f"{what} of {step.number} {unit} for each of {len(values)} functions"
 
 
 def plan_text(document: Document) -> str:

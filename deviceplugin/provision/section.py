@@ -1,5 +1,6 @@
 """Layouts as they are declared: which GPUs, and what they are cut into; pure."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,8 +10,10 @@ from msgspec import Meta
 from deviceplugin.schema import Places, Section, Size, parse_bytes, section_of
 
 MAX_COUNT = 64
+_ALL = 100
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 ComputeMode = Literal["SPX", "DPX", "TPX", "QPX", "CPX"]
+_PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 MemoryMode = Literal["NPS1", "NPS2", "NPS4", "NPS8"]
 
 
@@ -30,24 +33,41 @@ class Selector(Section, frozen=True):
 
 
 class VirtualFunctions(Section, frozen=True):
-    """So many virtual functions; `memory` of each, without it the driver's equal share."""
+    """So many virtual functions; `memory` of each, without it the driver's equal share; `compute`
+    is the part of the GPU's time for each, as 25%."""
 
     count: Annotated[int, Meta(ge=0, le=256)]
     memory: Size | None = None
+    compute: str | None = None
     driver: Literal["xe", "i915"] | None = None
 
     def __post_init__(self) -> None:
-        """Check the size here, where the key's path is still known."""
+        """Check the size and the part here, where the key's path is still known."""
         if self.memory is not None:
             try:
                 parse_bytes(self.memory)
             except ValueError as error:
                 raise ValueError("memory: a size above zero such as 4GiB") from error
+        if self.compute is not None:
+            _check_compute(self.compute, self.count)
+
+    @property
+    def compute_percent(self) -> int | None:
+        """The part of each in percent."""
+        return None if self.compute is None else int(self.compute[:-1])
 
     @property
     def memory_bytes(self) -> int | None:
         """The size in bytes."""
         return None if self.memory is None else parse_bytes(self.memory)
+
+
+def _check_compute(compute: str, count: int) -> None:
+    if not _PERCENT.fullmatch(compute):
+        raise ValueError("compute: a part of the GPU's time from 1% to 100% such as 25%")
+    if int(compute[:-1]) * count > _ALL:
+        most = f"{_ALL // count}% or less" if count <= _ALL else "no such key"
+        raise ValueError(f"compute: {most}: {count} × {compute} is more than 100%")
 
 
 class Layout(Section, frozen=True):

@@ -207,7 +207,10 @@ def _quota_lines(gpu: IntelGpu, number: int, quota: int) -> Iterator[str]:
     part = quota // gpu.tiles
     debugfs = f"/sys/kernel/debug/dri/{gpu.address}"
     if gpu.quotas == "sriov_admin":
-        yield f"{_pci(gpu)}/sriov_admin/vf{number}/profile/vram_quota = {quota}"
+        profile = f"{_pci(gpu)}/sriov_admin/vf{number}/profile"
+        yield f"{profile}/vram_quota = {quota}"
+        yield f"{profile}/exec_quantum_ms = 0"
+        yield f"{profile}/preempt_timeout_us = 0"
     for k in range(gpu.tiles):
         if gpu.quotas == "debugfs":
             yield f"{debugfs}/sriov/vf{number}/tile{k}/vram_quota = {part}"

@@ -25,12 +25,18 @@ PAGE = 2 << 20  # of the memory of virtual functions
 
 class Kernel(Struct):
     """`intel` are the GPUs whose functions it makes, `amd` those whose KFD nodes follow their mode,
-    `busy` the addresses of GPUs with a compute process."""
+    `busy` the addresses of GPUs with a compute process.
+
+    `refused` are files of profiles whose values, other than 0, the firmware does not take;
+    `forgets` says that what was set for functions goes with them, as xe's automatic mode does.
+    """
 
     root: Path
     intel: Sequence[IntelGpu] = ()
     amd: Sequence[SimulatedGpu] = ()
     busy: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+    forgets: bool = False
 
     def write(self, host_path: str, text: str) -> None:
         """As a write of the file; VendorError with the driver's answer."""
@@ -46,6 +52,8 @@ class Kernel(Struct):
             "sriov_numvfs": self._functions,
             "sriov_drivers_autoprobe": self._plain,
             "vram_quota": self._quota,
+            "exec_quantum_ms": self._turn,
+            "preempt_timeout_us": self._turn,
         }
         return answers[path.name](path, text) if path.name in answers else errno.EACCES
 
@@ -70,11 +78,12 @@ class Kernel(Struct):
         if wanted > int((path.parent / "sriov_totalvfs").read_text()):
             return errno.ERANGE
         gpu = next(one for one in self.intel if one.address == path.parent.name)
-        files = [_quota_file(path.parent, number) for number in range(1, gpu.total_vfs + 1)]
-        quotas = {file: _number(file) for file in files if file.exists()}
+        kept = not self.forgets or wanted
+        files = path.parent.glob("sriov_admin/vf*/profile/*") if kept else ()
+        values = {file: _number(file) for file in files}
         set_vfs(self.root, gpu, wanted)
-        for file, quota in quotas.items():  # what was set by hand stays when functions go
-            self._plain(file, str(quota))
+        for file, value in values.items():  # what was set by hand stays when functions go
+            self._plain(file, str(value))
         return 0
 
     def _quota(self, path: Path, text: str) -> int:
@@ -82,14 +91,16 @@ class Kernel(Struct):
             return errno.EBUSY
         return self._plain(path, str(-(-int(text) // PAGE) * PAGE))
 
+    def _turn(self, path: Path, text: str) -> int:
+        """Taken while functions run, too."""
+        if not (text.isascii() and text.isdigit()):
+            return errno.EINVAL
+        return errno.EIO if int(text) and path.name in self.refused else self._plain(path, text)
+
     def _plain(self, path: Path, text: str) -> int:
         host_path = f"/{path.relative_to(self.root)}"
         write_tree(self.root, f"{host_path} = {text}\n")
         return 0
-
-
-def _quota_file(folder: Path, number: int) -> Path:
-    return folder / f"sriov_admin/vf{number}/profile/vram_quota"
 
 
 def _number(path: Path) -> int:

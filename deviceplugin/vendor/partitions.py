@@ -69,7 +69,11 @@ class Modes(Struct, frozen=True, kw_only=True):
 
 class Functions(Struct, frozen=True, kw_only=True):
     """Virtual functions of one GPU. `quotas` says that their memory can be set; `held` are the
-    functions that somebody has; `fixed` as in `Mig`."""
+    functions that somebody has; `fixed` as in `Mig`.
+
+    `quanta_ms` and `timeouts_us` are how long the GPU is each possible function's in turn, and how
+    long it may take to give it up, 0 without limit; None where the driver cannot set them.
+    """
 
     count: int
     most: int
@@ -77,6 +81,8 @@ class Functions(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     quotas: bool = False
     quota_bytes: int | None = None
+    quanta_ms: tuple[int, ...] | None = None
+    timeouts_us: tuple[int, ...] | None = None
     autoprobe: bool = True
     held: tuple[str, ...] = ()
     fixed: str = ""
@@ -110,12 +116,18 @@ class Verb(StrEnum):
     COMPUTE = "compute_mode"
     AUTOPROBE = "autoprobe"
     QUOTA = "memory_quota"
+    QUANTUM = "execution_quantum"
+    PREEMPTION = "preemption_timeout"
     FUNCTIONS = "functions"
+
+
+TURNS = (Verb.QUANTUM, Verb.PREEMPTION)  # change while functions are in use, and take nothing away
 
 
 class Step(Struct, frozen=True, kw_only=True):
     """One change of one GPU. `name` is a MIG profile or a mode, `number` a place, a count or a
-    size; the two `was` are what there was before, for the way back."""
+    size; the two `was` are what there was before, for the way back. For `TURNS`, `name` has the
+    value of every function, with spaces between, and `number` that of the first."""
 
     gpu: str
     verb: Verb

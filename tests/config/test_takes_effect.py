@@ -382,7 +382,7 @@ CHANGES = {
             FUNCTIONS,
             {"partitions": [{"virtual_functions": {"count": 2, key: value}}]},
         )
-        for key, value in {"count": 3, "memory": "4GiB", "driver": "xe"}.items()
+        for key, value in {"count": 3, "memory": "4GiB", "compute": "50%", "driver": "xe"}.items()
     },
     "partitioning.file": ({}, FILED),
     "partitioning.layout": changed("partitioning.layout", "b", FILED),

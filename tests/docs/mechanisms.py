@@ -109,7 +109,14 @@ MECHANISMS = (
         escapes="every program",
     ),
     Mechanism(
-        vendors="Intel, AMD",
+        vendors="Intel",
+        name="`compute` of [virtual functions](partitions.md#time-of-virtual-functions)",
+        level=HARDWARE,
+        holds="each function's part of the GPU's time: the hardware scheduler holds it",
+        escapes="work on the physical function, which no pod gets meanwhile",
+    ),
+    Mechanism(
+        vendors="AMD",
         name="scheduling quanta of virtual functions, which the administrator sets",
         level=HARDWARE,
         holds="a part of the GPU's time for each function, beside memory of its own",

@@ -155,7 +155,9 @@ class _Functions(Case):
     before: ClassVar[Layouts] = (
         Layout(virtual_functions=VirtualFunctions(count=2, memory="4GiB")),
     )
-    after: ClassVar[Layouts] = (Layout(virtual_functions=VirtualFunctions(count=4, memory="2GiB")),)
+    after: ClassVar[Layouts] = (
+        Layout(virtual_functions=VirtualFunctions(count=4, memory="2GiB", compute="25%")),
+    )
 
     def write(self) -> None:
         write_intel_node(self.root, FEW)
@@ -213,7 +215,11 @@ def layout_of(gpu: PartitionedGpu) -> dict[str, Any]:
         whole = all(one.whole for one in gpu.mig.instances)
         return {"mode": gpu.mig.enabled, "instances": sorted(instances), "whole": whole}
     if gpu.functions is not None:
-        return {"count": gpu.functions.count, "quota": gpu.functions.quota_bytes}
+        return {
+            "count": gpu.functions.count,
+            "quota": gpu.functions.quota_bytes,
+            "turns": (gpu.functions.quanta_ms, gpu.functions.timeouts_us),
+        }
     assert gpu.modes is not None
     return {"mode": gpu.modes.compute}
 

@@ -95,6 +95,16 @@ WRONG: list[tuple[Any, str]] = [
     ({"partitions": [{"mig": {"1g.5gb": "lots"}}]}, r"mig.*lots.*a number from 0 to 64 each"),
     ({"partitions": [{"compute": "XPX"}]}, "XPX"),
     ({"partitions": [{"virtual_functions": {"count": 2, "memory": "none"}}]}, "memory"),
+    ({"partitions": [{"virtual_functions": {"count": 2, "compute": "0%"}}]}, "from 1% to 100%"),
+    ({"partitions": [{"virtual_functions": {"count": 2, "compute": "2.5%"}}]}, "from 1% to 100%"),
+    (
+        {"partitions": [{"virtual_functions": {"count": 3, "compute": "34%"}}]},
+        "compute: '34%'.*expected 33% or less: 3 × 34% is more than 100%",
+    ),
+    (
+        {"partitions": [{"virtual_functions": {"count": 101, "compute": "1%"}}]},
+        "expected no such key: 101 × 1% is more than 100%",
+    ),
     ({"partitions": [{"select": {"indices": 1}, "none": True}]}, "indices"),
     ({"layouts": []}, "layouts"),
 ]

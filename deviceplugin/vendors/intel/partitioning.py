@@ -1,14 +1,14 @@
 """Virtual functions through sysfs: the hands of `deviceplugin provision`, never of the daemon.
 
 The order is that of the kernel: a quota is written before the functions are enabled, for each of
-them, and turns the driver's equal shares off; a count goes to another only by zero
-(Documentation/ABI/testing/sysfs-driver-intel-xe-sriov, sysfs-bus-pci).
+them, and turns the driver's equal shares off; a count goes to another only by zero; turns are
+written at any time (Documentation/ABI/testing/sysfs-driver-intel-xe-sriov, sysfs-bus-pci).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from deviceplugin.errors import VendorError
+from deviceplugin.errors import DiscoveryError, VendorError
 from deviceplugin.host import Host
 from deviceplugin.host.attributes import write_attribute
 from deviceplugin.host.drm import read_drm_nodes
@@ -21,6 +21,7 @@ from deviceplugin.host.sriov import (
 )
 from deviceplugin.vendor import Sections
 from deviceplugin.vendor.partitions import (
+    TURNS,
     Functions,
     PartitionedGpu,
     Partitioner,
@@ -31,7 +32,8 @@ from deviceplugin.vendor.partitions import (
 from deviceplugin.vendors.intel.products import PRODUCTS
 
 VENDOR_ID = 0x8086
-_VERBS = (Verb.AUTOPROBE, Verb.QUOTA, Verb.FUNCTIONS)
+_VERBS = (Verb.AUTOPROBE, Verb.QUOTA, Verb.FUNCTIONS, *TURNS)
+_TURN_FILES = {Verb.QUANTUM: "exec_quantum_ms", Verb.PREEMPTION: "preempt_timeout_us"}
 Write = Callable[[str, str], None]
 
 
@@ -61,6 +63,10 @@ class IntelPartitioner:
             self._enable(step)
         elif step.verb is Verb.AUTOPROBE:
             self._write(f"{path}/sriov_drivers_autoprobe", str(step.number))
+        elif step.verb in TURNS:
+            for file, value in _turn_values(step):
+                if self._host.read_int(file) != value:  # functions that are not there are left
+                    self._write(file, str(value))
         else:
             for number, size in sorted(self._quotas(step), key=lambda one: one[1]):
                 self._write(_quota(step.gpu, number), str(size))  # what is given back comes first
@@ -73,6 +79,8 @@ class IntelPartitioner:
             return self._host.read_int(f"{path}/sriov_numvfs") == step.number == there
         if step.verb is Verb.AUTOPROBE:
             return self._host.read_int(f"{path}/sriov_drivers_autoprobe") == step.number
+        if step.verb in TURNS:
+            return all(self._host.read_int(file) == value for file, value in _turn_values(step))
         return step.verb is Verb.QUOTA and all(
             is_quota(size, self._host.read_int(_quota(step.gpu, number)) or 0)
             for number, size in self._quotas(step)
@@ -128,9 +136,20 @@ class IntelPartitioner:
             memory_bytes=most_bytes,
             quotas=quota is not None,
             quota_bytes=quota,
+            quanta_ms=self._turns(function.address, most, Verb.QUANTUM),
+            timeouts_us=self._turns(function.address, most, Verb.PREEMPTION),
             autoprobe=probe != 0,
             held=tuple(one for address in virtual for one in self._holders(address)),
         )
+
+    def _turns(self, address: str, most: int, verb: Verb) -> tuple[int, ...] | None:
+        """None too where one of them cannot be read, so that none is guessed on the way back."""
+        try:
+            read = [self._host.read_int(_turn(address, n, verb)) for n in range(1, most + 1)]
+        except DiscoveryError:
+            return None
+        values = tuple(value for value in read if value is not None)
+        return values if len(values) == most else None
 
     def _holders(self, address: str) -> Sequence[str]:
         openers = read_openers(self._host, self._nodes(address))
@@ -143,4 +162,18 @@ class IntelPartitioner:
 
 
 def _quota(address: str, number: int) -> str:
-    return f"{DEVICES}/{address}/sriov_admin/vf{number}/profile/vram_quota"
+    return _profile(address, number, "vram_quota")
+
+
+def _turn(address: str, number: int, verb: Verb) -> str:
+    return _profile(address, number, _TURN_FILES[verb])
+
+
+def _turn_values(step: Step) -> Sequence[tuple[str, int]]:
+    """Each function's file with its value."""
+    values = enumerate(step.name.split(), 1)
+    return [(_turn(step.gpu, number, step.verb), int(value)) for number, value in values]
+
+
+def _profile(address: str, number: int, name: str) -> str:
+    return f"{DEVICES}/{address}/sriov_admin/vf{number}/profile/{name}"
