@@ -20,6 +20,7 @@ FILES: Mapping[str, str] = {
     "monitoring/prometheus/rules.yaml": "rules",
     "monitoring/prometheus/scrape.yaml": "scrape",
 }
+FLEET = "monitoring/prometheus/fleet-rules.yaml"  # `fleet rules`; tests/fleet compares it
 
 
 def rendered(what: str) -> str:
@@ -39,4 +40,4 @@ def test_the_podmonitor_says_what_is_rendered() -> None:
 def test_every_document_is_deployed() -> None:
     assert {*FILES.values(), "podmonitor"} == {*RENDERERS}
     found = {str(p.relative_to(DEPLOY)) for p in (DEPLOY / "monitoring").rglob("*") if p.is_file()}
-    assert found == {*FILES}
+    assert found == {*FILES, FLEET}

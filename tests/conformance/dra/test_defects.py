@@ -33,6 +33,9 @@ async def test_a_defect_fails_its_line_and_no_other(short_dir: Path) -> None:
     names = sorted(DEFECTS)
     dirs = [short_dir / str(number) for number in range(len(names))]
     found = await asyncio.gather(*map(failing, names, dirs))
+    for number, name in enumerate(names):
+        if not found[number]:  # a server that ends beside many others in one loop may drop a call
+            found[number] = await failing(name, short_dir / f"{number}-alone")
     wrong = {n: f for n, f in zip(names, found, strict=True) if set(f) != DEFECTS[n][1]}
     assert wrong == {}
 
