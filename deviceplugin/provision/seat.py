@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.vendor.partitions import PartitionedGpu
 
 if TYPE_CHECKING:  # for those who want it
     from deviceplugin.provision.on_demand import Claims, OnDemand
+    from deviceplugin.vendor.partitions import PartitionedGpu
 
-_NONE: Mapping[DeviceID, PartitionedGpu] = MappingProxyType({})
+_NONE: "Mapping[DeviceID, PartitionedGpu]" = MappingProxyType({})
 
 
 class NobodyCutsError(DevicePluginError):
@@ -37,7 +37,7 @@ class Seat:
         if self._taken is not None:
             self._taken.follow(claims, changed)
 
-    def gpus(self) -> Mapping[DeviceID, PartitionedGpu]:
+    def gpus(self) -> "Mapping[DeviceID, PartitionedGpu]":
         """Those of which claims can have partitions made."""
         return _NONE if self._taken is None else self._taken.gpus
 

@@ -12,7 +12,7 @@ from tests.rig import run_command
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("section", "service")  # to know that it is off
+SMALL = ("seat", "section", "service")  # to know that it is off
 
 LAYOUTS = """
 partitions:
