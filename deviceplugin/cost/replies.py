@@ -1,32 +1,12 @@
 """Answers of a store of metrics, read from files as /api/v1/query_range gives them."""
 
-import math
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from msgspec import Struct, field
-
-from deviceplugin.cost.series import NEEDED, QUERIES, Answers, Series
+from deviceplugin.cost.series import NEEDED, QUERIES, Answers
 from deviceplugin.errors import ConfigError
+from deviceplugin.metrics.reply import NoMatrixError, Series, parse_matrix
 
 MAX_BYTES = 512 << 20  # of one answer
-
-
-class _Result(Struct):
-    metric: dict[str, str]
-    values: list[tuple[float, str]]
-
-
-class _Data(Struct):
-    result: list[_Result]
-    result_type: str = field(name="resultType", default="")
-
-
-class _Reply(Struct):
-    status: str
-    data: _Data | None = None
-    error: str = ""
 
 
 def read_replies(directory: Path) -> Answers:
@@ -45,16 +25,8 @@ def _read(path: Path) -> tuple[Series, ...]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError("--replies", str(path), f"an answer of at most {MAX_BYTES} bytes")
-        reply = msgspec.json.decode(path.read_bytes(), type=_Reply)
-        if reply.status != "success" or reply.data is None or reply.data.result_type != "matrix":
-            raise ConfigError("--replies", str(path), text, reason=reply.error or text)
-        return tuple(_series(one) for one in reply.data.result)
+        return parse_matrix(path.read_bytes())
+    except NoMatrixError as error:
+        raise ConfigError("--replies", str(path), text, reason=str(error) or text) from error
     except (OSError, ValueError) as error:
         raise ConfigError("--replies", str(path), text, reason=f"{text} ({error})") from error
-
-
-def _series(one: Any) -> Series:
-    """What is no number of an hour is left out: it was not measured."""
-    values = {at: float(value) for at, value in one.values}
-    known = {at: value for at, value in values.items() if math.isfinite(value)}
-    return Series(labels=one.metric, values=known)

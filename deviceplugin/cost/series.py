@@ -7,9 +7,8 @@ together. Names are those of docs/metrics.md, and of kube-state-metrics for owne
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from msgspec import Struct
-
 from deviceplugin.cost.history import Cell, Device, Grant, History, Readings
+from deviceplugin.metrics.reply import Series
 
 STEP_S = 3600.0
 _GPU = "deviceplugin_gpu_"
@@ -44,13 +43,6 @@ QUERIES: Mapping[str, str] = {
     "labels": "max_over_time(kube_pod_labels[1h])",
 }
 NEEDED = ("up", "share")
-
-
-class Series(Struct, frozen=True, kw_only=True):
-    """One series: its labels, and its values by the Unix seconds at which an hour ends."""
-
-    labels: Mapping[str, str]
-    values: Mapping[float, float]
 
 
 Answers = Mapping[str, Sequence[Series]]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from deviceplugin.fleet.reply import Series
 from deviceplugin.forecast.past import Hourly, hourly
+from deviceplugin.metrics.reply import Series
 
 Answers = Mapping[str, Sequence[Series]]
 ALL = "all"

@@ -2,8 +2,8 @@
 
 from deviceplugin.fleet.demand import Fleet, fleet_of
 from deviceplugin.fleet.questions import QUERIES, recorded
-from deviceplugin.fleet.reply import Series, joined
 from deviceplugin.fleet.store import Store
+from deviceplugin.metrics.reply import Series, joined
 
 HOUR_S = 3600.0
 

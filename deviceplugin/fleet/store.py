@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.files.text import one_line
-from deviceplugin.fleet.reply import Series, StoreError, joined, parse_range
+from deviceplugin.metrics.reply import Series, StoreError, joined, parse_range
 
 MOST_POINTS = 10_000  # Prometheus refuses more than 11,000 points a series
 MAX_ANSWER_BYTES = 64 << 20

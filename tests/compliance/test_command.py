@@ -24,15 +24,7 @@ def flags(tmp_path: Path) -> list[str]:
     node = Node(tmp_path)
     (tmp_path / "config.yaml").write_text(CONFIG)
     written(tmp_path / "state/audit", 3)
-    places = {
-        "--config": tmp_path / "config.yaml",
-        "--host-root": node.root,
-        "--kubelet-dir": node.kubelet,
-        "--cdi-dir": node.cdi,
-        "--state-dir": tmp_path / "state",
-        "--node-name": "gpu-node-7",
-    }
-    return [f"{flag}={value}" for flag, value in places.items()]
+    return [f"--config={tmp_path / 'config.yaml'}", *node.flags(tmp_path / "state")]
 
 
 def test_reports_of_all_standards_are_written_with_what_they_quote(

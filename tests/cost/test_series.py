@@ -12,8 +12,9 @@ from deviceplugin.cost.bill import Biller
 from deviceplugin.cost.files import read_history
 from deviceplugin.cost.history import Grant, History, Readings
 from deviceplugin.cost.pieces import Part
-from deviceplugin.cost.series import QUERIES, Series, history_of
+from deviceplugin.cost.series import QUERIES, history_of
 from deviceplugin.errors import ConfigError
+from deviceplugin.metrics.reply import Series
 from deviceplugin.telemetry.catalogue import METRICS
 from tests.cost.examples import costs
 

@@ -114,6 +114,17 @@ class Node:
         """The addresses of NVIDIA's GPUs."""
         return tuple(gpu.bdf for gpu in self.double.scenario.gpus)
 
+    def flags(self, state: Path) -> list[str]:
+        """Of a command that looks at this node."""
+        places = {
+            "--host-root": self.root,
+            "--kubelet-dir": self.kubelet,
+            "--cdi-dir": self.cdi,
+            "--state-dir": state,
+            "--node-name": "gpu-node-7",
+        }
+        return [f"{flag}={value}" for flag, value in places.items()]
+
     def write(self, address: str, **files: object) -> None:
         """Files of a PCI function."""
         write_files(self.root, {f"{DEVICES}/{address}/{name}": t for name, t in files.items()})

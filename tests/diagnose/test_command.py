@@ -15,15 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def flags(tmp_path: Path) -> list[str]:
-    node = Node(tmp_path)
-    places = {
-        "--host-root": node.root,
-        "--kubelet-dir": node.kubelet,
-        "--cdi-dir": node.cdi,
-        "--state-dir": tmp_path / "state",
-        "--node-name": "gpu-node-7",
-    }
-    return [f"{flag}={value}" for flag, value in places.items()]
+    return Node(tmp_path).flags(tmp_path / "state")
 
 
 def test_a_node_that_is_well_ends_with_0_and_changes_nothing(

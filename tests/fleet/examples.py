@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from deviceplugin.fleet.demand import Answers, Fleet, fleet_of
-from deviceplugin.fleet.reply import Series
+from deviceplugin.metrics.reply import Series
 
 HOUR = 3600.0
 END = 1_774_000_800.0

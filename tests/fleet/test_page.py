@@ -9,8 +9,8 @@ from deviceplugin.errors import ConfigError
 from deviceplugin.fleet.page import Document, fleet_page
 from deviceplugin.fleet.plan import Asked, WhatIf, report_document
 from deviceplugin.fleet.plan_text import report_text
-from deviceplugin.fleet.reply import StoreError
 from deviceplugin.fleet.serve import Served
+from deviceplugin.metrics.reply import StoreError
 from tests.fleet.examples import answers, fleet, series
 from tests.page.browser import browser
 

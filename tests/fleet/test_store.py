@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from deviceplugin.errors import ConfigError
-from deviceplugin.fleet.reply import StoreError, parse_range
 from deviceplugin.fleet.store import MOST_POINTS, Access, Store, spans
+from deviceplugin.metrics.reply import StoreError, parse_range
 
 HOUR = 3600.0
 

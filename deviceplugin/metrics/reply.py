@@ -47,13 +47,25 @@ class _Reply(Struct):
     error: str = ""
 
 
+class NoMatrixError(ValueError):
+    """An answer without series; its text is the store's own error, empty where it gave none."""
+
+
+def parse_matrix(content: bytes) -> tuple[Series, ...]:
+    """The series of an answer of /api/v1/query_range; raises ValueError, and NoMatrixError for an
+    answer of another kind. What is no number is left out: it was not measured."""
+    reply = msgspec.json.decode(content, type=_Reply)
+    if reply.status != "success" or reply.data is None or reply.data.result_type != "matrix":
+        raise NoMatrixError(reply.error)
+    return tuple(_series(one) for one in reply.data.result)
+
+
 def parse_range(content: bytes, status: int = 200) -> tuple[Series, ...]:
-    """The series of an answer of /api/v1/query_range; raises StoreError."""
+    """The same of an answer that came with an HTTP status; raises StoreError."""
     try:
-        reply = msgspec.json.decode(content, type=_Reply)
-        if reply.status == "success" and reply.data and reply.data.result_type == "matrix":
-            return tuple(_series(one) for one in reply.data.result)
-        problem = reply.error or "it is no matrix"
+        return parse_matrix(content)
+    except NoMatrixError as error:
+        problem = str(error) or "it is no matrix"
     except ValueError:
         problem = content[:200].decode(errors="replace") or "nothing"
     raise StoreError(f"the store answers {status}: {one_line(problem)}", status)
