@@ -21,6 +21,7 @@ from deviceplugin.dra.surroundings import PreparedDevice
 from deviceplugin.errors import DevicePluginError, RegistrationError
 from deviceplugin.kubelet.limits import MIN_MESSAGE_BYTES, server_options
 from deviceplugin.kubelet.socket import is_listening, read_identity
+from deviceplugin.kubelet.starting import start
 from deviceplugin.names import one_line, short_digest, socket_path_problem
 from deviceplugin.pb import dra_health_v1alpha1_pb2 as healthapi
 from deviceplugin.pb import dra_v1_pb2 as draapi
@@ -213,7 +214,7 @@ async def _serving(path: Path, handlers: Iterable[Handler]) -> AsyncIterator[Non
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
         raise RegistrationError(f"{path}: {error}") from error
-    await server.start()
+    await start(server, path)
     own = read_identity(path)
     try:
         yield

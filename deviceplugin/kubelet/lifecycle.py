@@ -22,6 +22,7 @@ from deviceplugin.kubelet.limits import server_options
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
+from deviceplugin.kubelet.starting import start
 from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
 from deviceplugin.names import short_digest, socket_path_problem
@@ -250,7 +251,7 @@ class Endpoint:
             server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
             raise RegistrationError(f"{path}: cannot be bound ({error})") from error
-        await server.start()
+        await start(server, path)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 
 from deviceplugin.kubelet.socket import is_listening
+from deviceplugin.kubelet.starting import start
 from deviceplugin.kubernetes.api import ApiError
 from deviceplugin.pb import dra_health_v1alpha1_pb2 as healthapi
 from deviceplugin.pb import dra_v1_pb2 as draapi
@@ -69,7 +70,7 @@ class Small:
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(tuple(handlers))
         server.add_insecure_port(f"unix:{path}")
-        await server.start()
+        await start(server, path)
         self.servers.append((server, path))
 
     async def end(self) -> None:
