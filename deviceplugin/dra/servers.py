@@ -21,7 +21,7 @@ from deviceplugin.dra.surroundings import PreparedDevice
 from deviceplugin.errors import DevicePluginError, RegistrationError
 from deviceplugin.kubelet.limits import MIN_MESSAGE_BYTES, server_options
 from deviceplugin.kubelet.socket import is_listening, read_identity
-from deviceplugin.kubelet.starting import start
+from deviceplugin.kubelet.starting import remove, start
 from deviceplugin.names import one_line, short_digest, socket_path_problem
 from deviceplugin.pb import dra_health_v1alpha1_pb2 as healthapi
 from deviceplugin.pb import dra_v1_pb2 as draapi
@@ -221,12 +221,7 @@ async def _serving(path: Path, handlers: Iterable[Handler]) -> AsyncIterator[Non
     finally:
         await server.stop(None)
         if read_identity(path) == own:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """One call, at the end."""
-    path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _make_place(path: Path) -> None:

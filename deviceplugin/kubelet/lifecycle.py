@@ -22,7 +22,7 @@ from deviceplugin.kubelet.limits import server_options
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
-from deviceplugin.kubelet.starting import start
+from deviceplugin.kubelet.starting import remove, start
 from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
 from deviceplugin.names import short_digest, socket_path_problem
@@ -257,7 +257,7 @@ class Endpoint:
         finally:
             await self.plugin.end_streams()
             await server.stop(STOP_S)
-            _remove(path)
+            remove(path)
 
 
 def _place_problem(path: Path) -> str:
@@ -272,8 +272,3 @@ def _place_problem(path: Path) -> str:
     except OSError as error:
         return f"{path}: cannot be bound ({error.strerror})"
     return ""
-
-
-def _remove(path: Path) -> None:
-    """One call, at the end."""
-    path.unlink(missing_ok=True)

@@ -18,5 +18,10 @@ async def start(server: grpc.aio.Server, path: Path) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({starting})
         await server.stop(None)
-        path.unlink(missing_ok=True)
+        remove(path)
         raise
+
+
+def remove(path: Path) -> None:
+    """Its socket, at the end: one call."""
+    path.unlink(missing_ok=True)
