@@ -43,7 +43,7 @@ START_S = 5.0
 SETTLE_S = 1.0  # a look reads every GPU: what happens at once is looked at once
 BACK_OFF_S, BACK_OFF_MAX_S = 30.0, 600.0
 # Their drivers must be let go: a client keeps the GPU from another mode.
-_MODES = frozenset({Verb.MIG_MODE, Verb.COMPUTE})
+_MODES = frozenset({Verb.MIG_MODE, Verb.COMPUTE, Verb.DRIVER})
 
 
 class Follower:

@@ -36,7 +36,7 @@ def holders_of(gpu: PartitionedGpu, places: Mapping[Place, str], step: Step) -> 
         ]
         holder = places.get((step.name, step.number))
         return (*users, *((holder,) if holder else ()))
-    if step.verb in (Verb.FUNCTIONS, Verb.QUOTA, Verb.AUTOPROBE):
+    if step.verb in (Verb.FUNCTIONS, Verb.QUOTA, Verb.AUTOPROBE, Verb.DRIVER):
         return gpu.functions.held if gpu.functions else ()
     return gpu.users
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from deviceplugin.provision.exact import check_on_demand, exact_steps, kept_texts
+from deviceplugin.provision.functions import function_steps, functions_off
 from deviceplugin.provision.mig import mig_off, mig_steps
-from deviceplugin.provision.others import WHOLE, function_steps, functions_off, mode_steps
+from deviceplugin.provision.modes import WHOLE, mode_steps
 from deviceplugin.provision.section import Layout, Selector
 from deviceplugin.provision.values import Place, Plan, Planned, Refused, Waiting
 from deviceplugin.vendor.partitions import PartitionedGpu, Step

@@ -1,11 +1,12 @@
 """A plan as people and programs are shown it; pure."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deviceplugin.provision.values import Planned
 from deviceplugin.runtime.tables import table
-from deviceplugin.vendor.partitions import Step, Verb
+from deviceplugin.vendor.partitions import UNBOUND, Step, Verb
 
 Document = dict[str, Any]
 
@@ -50,6 +51,7 @@ def step_text(step: Step) -> str:
         Verb.QUOTA: f"{step.number} bytes for each of {step.name} functions",
         Verb.QUANTUM: _turn_text(step, "turns", "ms"),
         Verb.PREEMPTION: _turn_text(step, "preemption", "us"),
+        Verb.DRIVER: _driver_text(step),
         Verb.FUNCTIONS: f"{step.was_number} virtual functions to {step.number}",
     }
     return words[step.verb]
@@ -60,6 +62,13 @@ def _turn_text(step: Step, what: str, unit: str) -> str:
     if not values:
         return f"{what} of functions without limit"
     return f"{what} of {step.number} {unit} for each of {len(values)} functions"
+
+
+def _driver_text(step: Step) -> str:
+    drivers = Counter(step.name.split())
+    parts = [f"{count} to {name}" for name, count in drivers.items() if name != UNBOUND]
+    parts += [f"{drivers[UNBOUND]} to no driver"] if UNBOUND in drivers else []
+    return f"functions go {', '.join(parts)}"
 
 
 def plan_text(document: Document) -> str:

@@ -34,12 +34,13 @@ class Selector(Section, frozen=True):
 
 class VirtualFunctions(Section, frozen=True):
     """So many virtual functions; `memory` of each, without it the driver's equal share; `compute`
-    is the part of the GPU's time for each, as 25%."""
+    is the part of the GPU's time for each, as 25%; `driver` the one that they get, vfio-pci for
+    machines."""
 
     count: Annotated[int, Meta(ge=0, le=256)]
     memory: Size | None = None
     compute: str | None = None
-    driver: Literal["xe", "i915"] | None = None
+    driver: Literal["xe", "i915", "vfio-pci", "amdgpu"] | None = None
 
     def __post_init__(self) -> None:
         """Check the size and the part here, where the key's path is still known."""

@@ -287,6 +287,7 @@ def _vf_lines(host: SimulatedHostFunctions, number: int) -> Iterator[str]:
     yield f"{path}/driver -> ../../../bus/pci/drivers/{host.driver}"
     yield f"{path}/numa_node = {host.numa_node}"
     yield f"{path}/physfn -> ../{host.address}"
+    yield f"{path}/driver_override = (null)"
     yield f"{path}/iommu_group -> ../../../kernel/iommu_groups/{group}"
     yield f"/sys/kernel/iommu_groups/{group}/devices/{address} -> ../../../../devices/{address}"
     yield f"/dev/vfio/{group} c 243:{number}"

@@ -142,7 +142,9 @@ def intel_gpu_tree(gpu: IntelGpu) -> str:
         *(f"{_drm(gpu)}/gt/gt{k}/rps_act_freq_mhz = 1300" for k in _tiles(gpu, "i915")),
     ]
     if gpu.total_vfs:
-        lines += [f"{_pci(gpu)}/sriov_totalvfs = {gpu.total_vfs}", f"{_pci(gpu)}/sriov_numvfs = 0"]
+        values = {"totalvfs": gpu.total_vfs, "numvfs": 0, "drivers_autoprobe": 1}
+        lines += [f"{_pci(gpu)}/sriov_{name} = {value}" for name, value in values.items()]
+        lines += _group_lines(gpu, 0)
         for number in range(1, gpu.total_vfs + 1):
             lines += _quota_lines(gpu, number, 0)
     return "\n".join(lines) + "\n"
@@ -221,6 +223,13 @@ def _quota_lines(gpu: IntelGpu, number: int, quota: int) -> Iterator[str]:
             yield f"{_drm(gpu)}/{gpu.quotas}/vf{number}/{gt}/lmem_quota = {part}"
 
 
+def _group_lines(gpu: IntelGpu, number: int) -> Iterator[str]:
+    address, group = vf_address(gpu, number), iommu_group(gpu, number)
+    yield f"{_TREE}/{address}/iommu_group -> ../../../kernel/iommu_groups/{group}"
+    members = f"/sys/kernel/iommu_groups/{group}/devices"
+    yield f"{members}/{address} -> ../../../../devices/pci0000:00/{address}"
+
+
 def _vf_lines(gpu: IntelGpu, number: int, driver: str | None) -> Iterator[str]:
     address, group = vf_address(gpu, number), iommu_group(gpu, number)
     path = f"{_TREE}/{address}"
@@ -228,10 +237,9 @@ def _vf_lines(gpu: IntelGpu, number: int, driver: str | None) -> Iterator[str]:
     yield from _function_lines(gpu, address, None)
     yield f"{_pci(gpu)}/virtfn{number - 1} -> ../{address}"
     yield f"{path}/physfn -> ../{gpu.address}"
+    yield f"{path}/driver_override = (null)"
     yield from _driver_lines(address, driver)
-    yield f"{path}/iommu_group -> ../../../kernel/iommu_groups/{group}"
-    members = f"/sys/kernel/iommu_groups/{group}/devices"
-    yield f"{members}/{address} -> ../../../../devices/pci0000:00/{address}"
+    yield from _group_lines(gpu, number)
     if driver in ("xe", "i915"):
         yield from _node_lines(gpu, number)
     elif driver is not None:

@@ -5,7 +5,7 @@
 
 State is the tree itself, so what was written outlives the process that wrote it. Sources: the
 kernel's amdgpu_gfx.c (amdgpu_gfx_set_compute_partition), pci/iov.c (sriov_numvfs_store),
-xe_sriov_pf_provision.c.
+pci/pci-sysfs.c and base/bus.c (drivers of functions), xe_sriov_pf_provision.c.
 """
 
 import errno
@@ -18,8 +18,10 @@ from msgspec import Struct
 from deviceplugin.errors import VendorError
 from deviceplugin.testing.amd import SimulatedGpu, switch_mode
 from deviceplugin.testing.intel import IntelGpu, set_vfs
+from deviceplugin.testing.pci_drivers import DEVICES, DRIVERS, driver_of, release, take
 from deviceplugin.testing.tree import write_tree
 
+_WRITE_ONLY = frozenset({"unbind", "drivers_probe"})
 PAGE = 2 << 20  # of the memory of virtual functions
 
 
@@ -28,7 +30,8 @@ class Kernel(Struct):
     `busy` the addresses of GPUs with a compute process.
 
     `refused` are files of profiles whose values, other than 0, the firmware does not take;
-    `forgets` says that what was set for functions goes with them, as xe's automatic mode does.
+    `forgets` says that what was set for functions goes with them, as xe's automatic mode does;
+    `unable` are drivers that take no function.
     """
 
     root: Path
@@ -37,11 +40,12 @@ class Kernel(Struct):
     busy: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     forgets: bool = False
+    unable: frozenset[str] = frozenset()
 
     def write(self, host_path: str, text: str) -> None:
         """As a write of the file; VendorError with the driver's answer."""
         path = self.root / host_path.lstrip("/")
-        if not path.exists():
+        if not (path.exists() or (path.name in _WRITE_ONLY and path.parent.exists())):
             raise _refusal(host_path, errno.ENOENT)
         if number := self._answer(path, text):
             raise _refusal(host_path, number)
@@ -54,6 +58,9 @@ class Kernel(Struct):
             "vram_quota": self._quota,
             "exec_quantum_ms": self._turn,
             "preempt_timeout_us": self._turn,
+            "driver_override": self._override,
+            "unbind": self._unbind,
+            "drivers_probe": self._probe,
         }
         return answers[path.name](path, text) if path.name in answers else errno.EACCES
 
@@ -81,10 +88,37 @@ class Kernel(Struct):
         kept = not self.forgets or wanted
         files = path.parent.glob("sriov_admin/vf*/profile/*") if kept else ()
         values = {file: _number(file) for file in files}
-        set_vfs(self.root, gpu, wanted)
+        probes = _number(path.parent / "sriov_drivers_autoprobe") and gpu.driver not in self.unable
+        set_vfs(self.root, gpu, wanted, drivers=() if probes else [None] * wanted)
         for file, value in values.items():  # what was set by hand stays when functions go
             self._plain(file, str(value))
         return 0
+
+    def _override(self, path: Path, text: str) -> int:
+        return self._plain(path, text.strip() or "(null)")
+
+    def _unbind(self, path: Path, text: str) -> int:
+        if driver_of(self.root, text) != path.parent.name:
+            return errno.ENODEV
+        release(self.root, text)
+        return 0
+
+    def _probe(self, _: Path, text: str) -> int:
+        """Without a driver that takes it, the function stays as it is, and that is no error."""
+        function = self.root / DEVICES / text
+        if not function.exists():
+            return errno.ENODEV
+        override = (function / "driver_override").read_text().strip()
+        driver = self._native(function) if override == "(null)" else override
+        there = (self.root / DRIVERS / driver).is_dir()
+        if driver_of(self.root, text) is None and there and driver not in self.unable:
+            take(self.root, text, driver)
+        return 0
+
+    def _native(self, function: Path) -> str:
+        """By the tables of ids: what the physical function has, of AMD's the driver of guests."""
+        driver = driver_of(self.root, Path(os.readlink(function / "physfn")).name) or ""
+        return "amdgpu" if driver == "gim" else driver
 
     def _quota(self, path: Path, text: str) -> int:
         if _number(path.parents[3] / "sriov_numvfs"):

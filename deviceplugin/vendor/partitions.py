@@ -69,7 +69,11 @@ class Modes(Struct, frozen=True, kw_only=True):
 
 class Functions(Struct, frozen=True, kw_only=True):
     """Virtual functions of one GPU. `quotas` says that their memory can be set; `held` are the
-    functions that somebody has; `fixed` as in `Mig`.
+    functions that somebody has; `fixed` is why number, memory and time cannot be changed here.
+
+    `drivers` are those of the functions that are enabled, UNBOUND for none, `native` is the one by
+    which containers use them, `loaded` are the drivers of the PCI bus; `unassignable` is why they
+    cannot be given to machines, empty where they can.
 
     `quanta_ms` and `timeouts_us` are how long the GPU is each possible function's in turn, and how
     long it may take to give it up, 0 without limit; None where the driver cannot set them.
@@ -84,6 +88,10 @@ class Functions(Struct, frozen=True, kw_only=True):
     quanta_ms: tuple[int, ...] | None = None
     timeouts_us: tuple[int, ...] | None = None
     autoprobe: bool = True
+    native: str = ""
+    drivers: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+    unassignable: str = ""
     held: tuple[str, ...] = ()
     fixed: str = ""
 
@@ -119,15 +127,19 @@ class Verb(StrEnum):
     QUANTUM = "execution_quantum"
     PREEMPTION = "preemption_timeout"
     FUNCTIONS = "functions"
+    DRIVER = "functions_driver"
 
 
+VFIO = "vfio-pci"  # gives a function to a machine
+UNBOUND = "-"  # no driver
 TURNS = (Verb.QUANTUM, Verb.PREEMPTION)  # change while functions are in use, and take nothing away
 
 
 class Step(Struct, frozen=True, kw_only=True):
     """One change of one GPU. `name` is a MIG profile or a mode, `number` a place, a count or a
     size; the two `was` are what there was before, for the way back. For `TURNS`, `name` has the
-    value of every function, with spaces between, and `number` that of the first."""
+    value of every function, with spaces between, and `number` that of the first; for `DRIVER` the
+    driver of every function that there is."""
 
     gpu: str
     verb: Verb

@@ -27,6 +27,7 @@ from deviceplugin.provision.transaction import Transaction
 from deviceplugin.testing.amd import MI300X, SimulatedGpu, write_amd_node
 from deviceplugin.testing.intel import B60, write_intel_node
 from deviceplugin.testing.partition_kernel import Kernel
+from deviceplugin.testing.tree import write_tree
 from deviceplugin.vendor.partitions import PartitionedGpu, Partitioner
 from deviceplugin.vendors.amd.partitioning import AmdPartitioner
 from deviceplugin.vendors.intel.partitioning import IntelPartitioner
@@ -167,6 +168,29 @@ class _Functions(Case):
         return IntelPartitioner(Host(self.root), fuse.around(write) if fuse else write)
 
 
+class _Machines(_Functions):
+    """From containers to machines with another number, so that all that there is of functions
+    changes."""
+
+    before: ClassVar[Layouts] = (Layout(virtual_functions=VirtualFunctions(count=2, driver="xe")),)
+    after: ClassVar[Layouts] = (
+        Layout(virtual_functions=VirtualFunctions(count=3, memory="2GiB", driver="vfio-pci")),
+    )
+
+    def write(self) -> None:
+        super().write()
+        write_tree(self.root, "/sys/bus/pci/drivers/vfio-pci/\n")
+
+
+class _Containers(_Machines):
+    """And back, with the functions as they are."""
+
+    before: ClassVar[Layouts] = (
+        Layout(virtual_functions=VirtualFunctions(count=3, driver="vfio-pci")),
+    )
+    after: ClassVar[Layouts] = (Layout(virtual_functions=VirtualFunctions(count=3, driver="xe")),)
+
+
 CASES: Mapping[str, type[Case]] = {
     "mig": _Mig,
     "mig-from-whole": _FromWhole,
@@ -175,6 +199,8 @@ CASES: Mapping[str, type[Case]] = {
     "mig-that-fails": _Fails,
     "compute-mode": _Modes,
     "virtual-functions": _Functions,
+    "functions-to-machines": _Machines,
+    "functions-to-containers": _Containers,
 }
 
 
@@ -219,6 +245,8 @@ def layout_of(gpu: PartitionedGpu) -> dict[str, Any]:
             "count": gpu.functions.count,
             "quota": gpu.functions.quota_bytes,
             "turns": (gpu.functions.quanta_ms, gpu.functions.timeouts_us),
+            "drivers": gpu.functions.drivers,
+            "autoprobe": gpu.functions.autoprobe,
         }
     assert gpu.modes is not None
     return {"mode": gpu.modes.compute}

@@ -1,4 +1,4 @@
-"""AMD's compute modes through sysfs: the hands of `deviceplugin provision`, never of the daemon.
+"""AMD's modes and drivers of functions: the hands of `deviceplugin provision`, never of the daemon.
 
 `current_compute_partition` takes a mode where no KFD process is on the GPU
 (drivers/gpu/drm/amd/amdgpu/amdgpu_gfx.c); it does not see who has a render node open, so that is
@@ -16,6 +16,7 @@ from deviceplugin.host.openers import read_openers
 from deviceplugin.host.pci import PciFunction, read_gpus
 from deviceplugin.host.sriov import read_physical_function, read_virtual_functions
 from deviceplugin.vendor import Sections
+from deviceplugin.vendor.function_drivers import FunctionDrivers
 from deviceplugin.vendor.partitions import (
     Functions,
     Modes,
@@ -42,20 +43,27 @@ class AmdPartitioner:
 
     def __init__(self, host: Host, write: Write) -> None:
         self._host, self._write = host, write
+        self._drivers = FunctionDrivers(host, write)
 
     def read(self) -> Sequence[PartitionedGpu]:
         """All physical AMD GPUs."""
         return list(self._read())
 
     def apply(self, step: Step) -> None:
-        """Set the compute mode; raises VendorError."""
-        if step.verb is not Verb.COMPUTE:
+        """Do the step; raises VendorError."""
+        if step.verb not in (Verb.COMPUTE, Verb.DRIVER):
             raise VendorError(f"an AMD GPU knows no {step.verb}")
-        if not self.is_done(step):
+        if self.is_done(step):
+            return
+        if step.verb is Verb.DRIVER:
+            self._drivers.apply(step)
+        else:
             self._write(_file(step.gpu, "current"), step.name)
 
     def is_done(self, step: Step) -> bool:
-        """Whether the compute mode is that of the step."""
+        """Whether the files say what the step says."""
+        if step.verb is Verb.DRIVER:
+            return self._drivers.is_done(step)
         return self._host.read_line(_file(step.gpu, "current")) == step.name
 
     def close(self) -> None:
@@ -96,7 +104,17 @@ class AmdPartitioner:
         if not most:
             return None
         count = len(read_virtual_functions(self._host, function.address))
-        return Functions(count=count, most=most, driver=function.driver or "", fixed=_GIM)
+        return Functions(
+            count=count,
+            most=most,
+            driver=function.driver or "",
+            fixed=_GIM,
+            native="amdgpu",
+            drivers=self._drivers.drivers(function.address),
+            loaded=self._drivers.loaded(),
+            unassignable=self._drivers.unassignable(function.address),
+            held=self._drivers.held(function.address),
+        )
 
     def _users(self, function: PciFunction) -> tuple[str, ...]:
         drm = read_drm_nodes(self._host, function.path)

@@ -14,12 +14,9 @@ from deviceplugin.host.attributes import write_attribute
 from deviceplugin.host.drm import read_drm_nodes
 from deviceplugin.host.openers import read_openers
 from deviceplugin.host.pci import DEVICES, PciFunction, read_gpus
-from deviceplugin.host.sriov import (
-    read_physical_function,
-    read_vfio_nodes,
-    read_virtual_functions,
-)
+from deviceplugin.host.sriov import read_physical_function, read_virtual_functions
 from deviceplugin.vendor import Sections
+from deviceplugin.vendor.function_drivers import FunctionDrivers
 from deviceplugin.vendor.partitions import (
     TURNS,
     Functions,
@@ -32,7 +29,7 @@ from deviceplugin.vendor.partitions import (
 from deviceplugin.vendors.intel.products import PRODUCTS
 
 VENDOR_ID = 0x8086
-_VERBS = (Verb.AUTOPROBE, Verb.QUOTA, Verb.FUNCTIONS, *TURNS)
+_VERBS = (Verb.AUTOPROBE, Verb.QUOTA, Verb.FUNCTIONS, Verb.DRIVER, *TURNS)
 _TURN_FILES = {Verb.QUANTUM: "exec_quantum_ms", Verb.PREEMPTION: "preempt_timeout_us"}
 Write = Callable[[str, str], None]
 
@@ -47,6 +44,7 @@ class IntelPartitioner:
 
     def __init__(self, host: Host, write: Write) -> None:
         self._host, self._write = host, write
+        self._drivers = FunctionDrivers(host, write)
 
     def read(self) -> Sequence[PartitionedGpu]:
         """All physical Intel GPUs."""
@@ -61,6 +59,8 @@ class IntelPartitioner:
         path = f"{DEVICES}/{step.gpu}"
         if step.verb is Verb.FUNCTIONS:
             self._enable(step)
+        elif step.verb is Verb.DRIVER:
+            self._drivers.apply(step)
         elif step.verb is Verb.AUTOPROBE:
             self._write(f"{path}/sriov_drivers_autoprobe", str(step.number))
         elif step.verb in TURNS:
@@ -77,6 +77,8 @@ class IntelPartitioner:
         if step.verb is Verb.FUNCTIONS:
             there = len(read_virtual_functions(self._host, step.gpu))
             return self._host.read_int(f"{path}/sriov_numvfs") == step.number == there
+        if step.verb is Verb.DRIVER:
+            return self._drivers.is_done(step)
         if step.verb is Verb.AUTOPROBE:
             return self._host.read_int(f"{path}/sriov_drivers_autoprobe") == step.number
         if step.verb in TURNS:
@@ -119,7 +121,7 @@ class IntelPartitioner:
                 address=function.address,
                 device=f"0x{function.device_id:04X}{function.vendor_id:04X}",
                 functions=self._functions(function, product.largest_bytes if product else None),
-                users=read_openers(self._host, self._nodes(function.address)),
+                users=self._users(function),
             )
 
     def _functions(self, function: PciFunction, most_bytes: int | None) -> Functions | None:
@@ -139,8 +141,16 @@ class IntelPartitioner:
             quanta_ms=self._turns(function.address, most, Verb.QUANTUM),
             timeouts_us=self._turns(function.address, most, Verb.PREEMPTION),
             autoprobe=probe != 0,
-            held=tuple(one for address in virtual for one in self._holders(address)),
+            native=function.driver or "",
+            drivers=self._drivers.drivers(function.address),
+            loaded=self._drivers.loaded(),
+            unassignable=self._drivers.unassignable(function.address),
+            held=self._drivers.held(function.address),
         )
+
+    def _users(self, function: PciFunction) -> tuple[str, ...]:
+        drm = read_drm_nodes(self._host, function.path)
+        return read_openers(self._host, [node for node in (drm.card, drm.render) if node])
 
     def _turns(self, address: str, most: int, verb: Verb) -> tuple[int, ...] | None:
         """None too where one of them cannot be read, so that none is guessed on the way back."""
@@ -150,15 +160,6 @@ class IntelPartitioner:
             return None
         values = tuple(value for value in read if value is not None)
         return values if len(values) == most else None
-
-    def _holders(self, address: str) -> Sequence[str]:
-        openers = read_openers(self._host, self._nodes(address))
-        return [f"{opener} on {address}" for opener in openers]
-
-    def _nodes(self, address: str) -> Sequence[str]:
-        drm = read_drm_nodes(self._host, f"{DEVICES}/{address}")
-        vfio = read_vfio_nodes(self._host, address)
-        return [node for node in (drm.card, drm.render, *vfio) if node and node != "/dev/iommu"]
 
 
 def _quota(address: str, number: int) -> str:
