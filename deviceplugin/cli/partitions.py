@@ -27,37 +27,48 @@ from deviceplugin.runtime.logs import configure_logs
     default="0",
     help="For how long a GPU that is in use is kept from new pods. Default 0: not at all.",
 )
+@click.option(
+    "--reload-drivers",
+    is_flag=True,
+    help="Where a layout needs it, and nobody uses any of its GPUs, load a driver again.",
+)
 @click.option("--layouts", metavar="FILE", help="The file of layouts; with --dry-run.")
 @click.option("--layout", metavar="NAME", help="The entry of a foreign file.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and change nothing.")
 @click.option("--status", is_flag=True, help="Show how the GPUs stand to the daemon's layouts.")
 @format_option()
 def provision(
-    form: str | None, drain_wait: str, *, dry_run: bool, status: bool, **flags: str | None
+    form: str | None,
+    drain_wait: str,
+    *,
+    reload_drivers: bool,
+    dry_run: bool,
+    status: bool,
+    **flags: str | None,
 ) -> None:
     form = parse_format(form)
     layouts, layout = flags.pop("layouts"), flags.pop("layout")
     if status:
         _show_status(flags["state_dir"], form)
     elif dry_run:
-        _show_plan(flags, (layouts, layout), form)
+        _show_plan(flags, (layouts, layout), form, reloads=reload_drivers)
     elif layouts is not None or layout is not None:
         text = "--dry-run beside it: what is made true stands in the daemon's configuration"
         raise ConfigError("--layouts", layouts or layout, text)
     else:
-        _serve(flags, parse_number(drain_wait, "--drain-wait"))
+        _serve(flags, parse_number(drain_wait, "--drain-wait"), reloads=reload_drivers)
 
 
-def _serve(flags: dict[str, str | None], drain_wait_s: int) -> None:
+def _serve(flags: dict[str, str | None], drain_wait_s: int, *, reloads: bool) -> None:
     from deviceplugin.cli.provision import serve_here  # noqa: PLC0415  # not a part of `run`
 
     config, _ = load_here(flags)
     configure_logs(config.log_level, config.log_format)
-    serve_here(config, float(drain_wait_s))
+    serve_here(config, float(drain_wait_s), reloads=reloads)
 
 
 def _show_plan(
-    flags: dict[str, str | None], named: tuple[str | None, str | None], form: str
+    flags: dict[str, str | None], named: tuple[str | None, str | None], form: str, *, reloads: bool
 ) -> None:
     from deviceplugin.cli.provision import plan_here  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.config.layouts import read_layouts  # noqa: PLC0415
@@ -66,7 +77,7 @@ def _show_plan(
     layouts = read_layouts(*named)
     config, _ = load_here(flags)
     configure_logs("error", "console")
-    click.echo(rendered(plan_here(config, layouts), form, plan_text), nl=False)
+    click.echo(rendered(plan_here(config, layouts, reloads=reloads), form, plan_text), nl=False)
 
 
 def _show_status(state_dir: str | None, form: str) -> None:

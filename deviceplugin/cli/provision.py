@@ -27,7 +27,7 @@ from deviceplugin.provision.report import plan_document
 from deviceplugin.provision.section import Layout
 from deviceplugin.provision.server import serve
 from deviceplugin.runtime.files import PRIVATE, trusted_directory
-from deviceplugin.vendor.partitions import Partitioner
+from deviceplugin.vendor.partitions import Partitioner, Reloading
 
 log = structlog.get_logger()
 
@@ -35,9 +35,9 @@ LOCK = "provision.lock"
 REST_S = 20.0  # a step that runs at the end may come to its end
 
 
-def plan_here(config: Config, layouts: Sequence[Layout]) -> dict[str, Any]:
+def plan_here(config: Config, layouts: Sequence[Layout], *, reloads: bool) -> dict[str, Any]:
     """The plan for this node; nothing is changed. Raises ConfigError."""
-    gpus, problems = read_node(_hands(config))
+    gpus, problems = read_node(_hands(config, reloads=reloads))
     try:
         journal = Journal(config.state_dir, read_boot_id(Host(config.host_root)) or "")
     except VendorError as error:
@@ -46,7 +46,7 @@ def plan_here(config: Config, layouts: Sequence[Layout]) -> dict[str, Any]:
     return plan_document(plan_node(gpus, layouts, made, {}), problems)
 
 
-def serve_here(config: Config, drain_wait_s: float) -> None:
+def serve_here(config: Config, drain_wait_s: float, *, reloads: bool) -> None:
     """Do what the daemon asks until SIGTERM; raises DevicePluginError."""
     host, stop = Host(config.host_root), Event()
     around = Around(
@@ -57,7 +57,7 @@ def serve_here(config: Config, drain_wait_s: float) -> None:
         limit=partial(write_limit, Tree(host.root / CGROUPS.lstrip("/"))),
     )
     _lock(config)
-    helper = Helper(_hands(config), around)
+    helper = Helper(_hands(config, reloads=reloads), around)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     log.info("provision_serves", state_dir=str(config.state_dir), user=os.getuid())
@@ -78,8 +78,13 @@ def _lock(config: Config) -> None:
         raise VendorError(f"{config.state_dir}: {error.strerror}") from error
 
 
-def _hands(config: Config) -> Mapping[str, Partitioner]:
+def _hands(config: Config, *, reloads: bool) -> Mapping[str, Partitioner]:
+    """Those of all vendors; with `reloads` they may load drivers of the node again."""
     installed = installed_vendors()
     names = config.vendors or tuple(installed)
     modules = {name: installed[name].value for name in names if name in installed}
-    return dict(partitioners(modules, Host(config.host_root), config.sections))
+    hands = dict(partitioners(modules, Host(config.host_root), config.sections))
+    for hand in hands.values():
+        if reloads and isinstance(hand, Reloading):
+            hand.allow_reload()
+    return hands

@@ -30,4 +30,7 @@ class PrivilegedProcess:
         from deviceplugin.vendors.intel.partitioning import IntelPartitioner  # noqa: PLC0415
 
         host, write = Host(self._root), self._kernel.write
-        return {"amd": AmdPartitioner(host, write), "intel": IntelPartitioner(host, write)}
+        return {
+            "amd": AmdPartitioner(host, write, self._kernel),
+            "intel": IntelPartitioner(host, write),
+        }

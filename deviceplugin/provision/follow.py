@@ -13,9 +13,8 @@ import structlog
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.metrics.registry import Family
-from deviceplugin.model import DeviceID
-from deviceplugin.provision.held import touched
-from deviceplugin.provision.ledger import Holds, held_now
+from deviceplugin.provision.held import names_of, touched
+from deviceplugin.provision.ledger import Holds, held_now, kept_ids
 from deviceplugin.provision.on_demand import OnDemand
 from deviceplugin.provision.planner import selects
 from deviceplugin.provision.protocol import (
@@ -43,7 +42,7 @@ START_S = 5.0
 SETTLE_S = 1.0  # a look reads every GPU: what happens at once is looked at once
 BACK_OFF_S, BACK_OFF_MAX_S = 30.0, 600.0
 # Their drivers must be let go: a client keeps the GPU from another mode.
-_MODES = frozenset({Verb.MIG_MODE, Verb.COMPUTE, Verb.DRIVER})
+_MODES = frozenset({Verb.MIG_MODE, Verb.COMPUTE, Verb.MEMORY, Verb.DRIVER})
 
 
 class Follower:
@@ -70,8 +69,8 @@ class Follower:
         """Have the GPU of a change that is not over given to nobody; waits for a moment at most."""
         with contextlib.suppress(NoHelperError):
             answer = await self._ask(Look(), START_S)
-            for gpu in {step.gpu for step in answer.begun}:
-                self._holds.keep(gpu, [DeviceID(gpu)])
+            if answer.begun:
+                self._holds.keep(answer.begun[0].gpu, kept_ids(answer.begun))
 
     async def run(self) -> None:
         """One round after the other, until cancelled. What is kept stays kept when a round fails:
@@ -165,7 +164,7 @@ class Follower:
     async def _change(self, planned: Planned, layouts: Sequence[Layout]) -> bool:
         """Whether the GPU is cut now; what is given meanwhile is not what goes."""
         gpu = planned.gpu
-        layout = next(one for one in layouts if is_for(one, planned))
+        layout = next(one for one in layouts if selects(one.select, gpu))
         if not await self._known():
             text = "the kubelet's PodResources API does not tell what pods hold"
             self.table.set(Standing.waiting(planned, text))
@@ -173,11 +172,24 @@ class Follower:
         if holder := self._holds.take(gpu, *touched(gpu, planned.steps)):
             self.table.set(Standing.waiting(planned, f"it is held by {holder}"))
             return False
-        request = Apply(gpu=gpu.id, layout=layout, steps=planned.steps, held=self._held())
+        request = Apply(
+            gpu=gpu.id,
+            layout=layout,
+            layouts=tuple(layouts),
+            steps=planned.steps,
+            held=self._held(),
+        )
+        return await self._changed(planned, request)
+
+    async def _changed(self, planned: Planned, request: Apply) -> bool:
+        """Nobody knows how far it came where none answers, or where it is not over: all of the
+        GPUs are kept until then."""
+        gpu = planned.gpu
+        every = self._holds.devices(names_of(gpu, planned.steps))
         try:
             answer = await self._apply(gpu.vendor, planned.steps, request)
-        except NoHelperError as error:  # nobody knows how far it came: the GPU is kept until then
-            self._holds.keep(gpu.id, self._holds.devices(gpu))
+        except NoHelperError as error:
+            self._holds.keep(gpu.id, every)
             self._tell_silent(str(error))
             return False
         except DevicePluginError as error:
@@ -185,7 +197,7 @@ class Follower:
             self._failed(planned, str(error))
             return False
         if answer.begun:
-            self._holds.keep(gpu.id, self._holds.devices(gpu))
+            self._holds.keep(gpu.id, every)
         else:
             self._holds.release(gpu.id)
         return self._ended(planned, answer)
@@ -227,7 +239,8 @@ class Follower:
         if not self._is_due(gpu) or not await self._known():
             return False
         device = self._holds.whole(gpu)
-        self._holds.keep(gpu, [device.id if device else DeviceID(gpu)])
+        wholes = [self._holds.whole(one) for one in kept_ids(begun)]
+        self._holds.keep(gpu, {*kept_ids(begun), *(one.id for one in wholes if one is not None)})
         self._again_at[gpu] = (self._wiring.monotonic() + BACK_OFF_S, BACK_OFF_S)
         request = Recover(held=self._held())
         try:
@@ -276,8 +289,3 @@ class Follower:
         if text and text != self._silent:
             log.warning("partitions_wait", reason=text)
         self._silent = text
-
-
-def is_for(layout: Layout, planned: Planned) -> bool:
-    """Whether it is the layout that the plan is for."""
-    return selects(layout.select, planned.gpu)

@@ -38,20 +38,26 @@ def holders_of(gpu: PartitionedGpu, places: Mapping[Place, str], step: Step) -> 
         return (*users, *((holder,) if holder else ()))
     if step.verb in (Verb.FUNCTIONS, Verb.QUOTA, Verb.AUTOPROBE, Verb.DRIVER):
         return gpu.functions.held if gpu.functions else ()
-    return gpu.users
+    beside = gpu.modes.beside if step.verb is Verb.MEMORY and gpu.modes else ()
+    return (*gpu.users, *beside)
 
 
-def touched(gpu: PartitionedGpu, steps: Iterable[Step]) -> tuple[tuple[str, ...], bool]:
-    """The ids of the devices that the steps take away, and whether that is the GPU with all of
-    its parts."""
+def touched(gpu: PartitionedGpu, steps: Iterable[Step]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The ids of the devices that the steps take away, and the GPUs that they take with all of
+    their parts."""
     steps = tuple(steps)
     if any(step.verb not in (Verb.CREATE, Verb.DESTROY, *TURNS) for step in steps):
-        return (), True
+        return (), names_of(gpu, steps)
     gone = {(step.name, step.number) for step in steps if step.verb is Verb.DESTROY}
     instances = [one for one in (gpu.mig.instances if gpu.mig else ()) if _place(one) in gone]
     if any(one.whole and not one.devices for one in instances):
-        return (), True
-    return tuple(device for one in instances for device in one.devices), False
+        return (), names_of(gpu, steps)
+    return tuple(device for one in instances for device in one.devices), frozenset()
+
+
+def names_of(gpu: PartitionedGpu, steps: Iterable[Step]) -> frozenset[str]:
+    """By which the GPUs of the steps are known."""
+    return frozenset({gpu.id, gpu.address}).union(*(step.gpus for step in steps))
 
 
 def _place(one: Instance) -> Place:

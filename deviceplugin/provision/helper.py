@@ -95,9 +95,10 @@ class Helper:
 
     def _apply(self, request: Apply) -> Answer:
         gpus, problems = read_node(self._hands)
-        found, places = with_held([gpu for gpu in gpus if gpu.id == request.gpu], request.held)
+        found, places = with_held(gpus, request.held)
         made = {request.gpu: self._journal.places(request.gpu)}
-        planned = plan_node(found, (request.layout,), made, places)
+        every = plan_node(found, request.layouts or (request.layout,), made, places)
+        planned = tuple(one for one in every if one.gpu.id == request.gpu)
         if not planned:
             return Answer(problems=problems, error=f"there is no GPU {request.gpu} for this")
         if planned[0].state != "change" or planned[0].steps != request.steps:
@@ -164,7 +165,7 @@ class _Node:
     def holders(self, step: Step) -> Sequence[str]:
         gpus: tuple[PartitionedGpu, ...]
         places: Places
-        gpus, places = with_held([gpu for gpu in self.read() if gpu.id == step.gpu], self._held)
+        gpus, places = with_held([gpu for gpu in self.read() if gpu.id in step.gpus], self._held)
         return [name for gpu in gpus for name in holders_of(gpu, places[gpu.id], step)]
 
     def _of(self, step: Step) -> Partitioner:

@@ -12,7 +12,7 @@ from deviceplugin.model import Device, DeviceID, Fault, FaultClass, ResourceName
 from deviceplugin.provision.values import Held
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.resources.usage import RESERVED
-from deviceplugin.vendor.partitions import PartitionedGpu
+from deviceplugin.vendor.partitions import PartitionedGpu, Step
 
 KEPT = ResourceName("partitioning")
 SOURCE = "deviceplugin.partitions"
@@ -34,10 +34,9 @@ class Holds:
                 return device
         return None
 
-    def devices(self, gpu: PartitionedGpu) -> list[DeviceID]:
-        """All that is offered of a GPU, itself included."""
-        found = self._store.current.devices.values()
-        names = {gpu.id, gpu.address}
+    def devices(self, names: Collection[str]) -> list[DeviceID]:
+        """All that is offered of GPUs, themselves included, by their ids or addresses."""
+        found, names = self._store.current.devices.values(), {*names}
         wholes = names | {one.id for one in found if names & {one.id, one.pci_address}}
         return [one.id for one in found if one.id in wholes or one.parent in wholes]
 
@@ -61,12 +60,12 @@ class Holds:
             if known is not None:
                 yield Held(gpu=_root(known, self._known), device=device, holder=holder)
 
-    def take(self, gpu: PartitionedGpu, devices: Sequence[str], whole: bool) -> str:
-        """Keep these devices, or all of the GPU; who holds one of them, empty for nobody.
+    def take(self, gpu: PartitionedGpu, devices: Sequence[str], whole: Collection[str]) -> str:
+        """Keep these devices, or all of these GPUs; who holds one of them, empty for nobody.
 
         Nothing waits between the look and the keeping: of two that want it one comes first.
         """
-        wanted = self.devices(gpu) if whole else [DeviceID(one) for one in devices]
+        wanted = self.devices(whole) if whole else [DeviceID(one) for one in devices]
         holders = self.holders()
         for device in wanted:
             if device in holders:
@@ -93,7 +92,7 @@ class Holds:
     def drain(self, gpus: Iterable[PartitionedGpu]) -> None:
         """List what nobody holds of these GPUs, and only of them, Unhealthy."""
         holders = self.holders()
-        free = [d for gpu in gpus for d in self.devices(gpu) if d not in holders]
+        free = [d for gpu in gpus for d in self.devices({gpu.id, gpu.address}) if d not in holders]
         parents = {one.parent for one in self._store.current.devices.values() if one.id in holders}
         self._store.set_faults(
             SOURCE,
@@ -119,6 +118,11 @@ class Holds:
 def held_now(holds: Holds) -> tuple[Held, ...]:
     """What is held, as the privileged process is told."""
     return tuple(holds.held())
+
+
+def kept_ids(begun: Sequence[Step]) -> list[DeviceID]:
+    """The GPUs of a change, as far as they are devices by the same id."""
+    return [DeviceID(gpu) for gpu in sorted(frozenset().union(*(step.gpus for step in begun)))]
 
 
 def _root(device: Device, known: Mapping[DeviceID, Device]) -> str:

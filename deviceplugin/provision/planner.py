@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from deviceplugin.provision.exact import check_on_demand, exact_steps, kept_texts
 from deviceplugin.provision.functions import function_steps, functions_off
 from deviceplugin.provision.mig import mig_off, mig_steps
-from deviceplugin.provision.modes import WHOLE, mode_steps
+from deviceplugin.provision.modes import WHOLE, mode_steps, peers_of
 from deviceplugin.provision.section import Layout, Selector
 from deviceplugin.provision.values import Place, Plan, Planned, Refused, Waiting
 from deviceplugin.vendor.partitions import PartitionedGpu, Step
@@ -21,15 +21,23 @@ def plan_node(
     gpus: Sequence[PartitionedGpu], layouts: Sequence[Layout], made: Made, held: Held
 ) -> tuple[Planned, ...]:
     """The answer for every GPU that a layout selects, in order."""
+    chosen = [(gpu, _layout(gpu, layouts)) for gpu in gpus]
+    peers = peers_of(chosen)
     found = []
-    for gpu in gpus:
-        layout = next((one for one in layouts if selects(one.select, gpu)), None)
+    for gpu, layout in chosen:
         if layout is not None:
             plan = Plan(
-                made=made.get(gpu.id, frozenset()), held=held.get(gpu.id, {}), adopt=layout.adopt
+                made=made.get(gpu.id, frozenset()),
+                held=held.get(gpu.id, {}),
+                adopt=layout.adopt,
+                peers=tuple(one for one in peers if one.gpu.vendor == gpu.vendor),
             )
             found.append(plan_gpu(gpu, layout, plan))
     return tuple(found)
+
+
+def _layout(gpu: PartitionedGpu, layouts: Sequence[Layout]) -> Layout | None:
+    return next((one for one in layouts if selects(one.select, gpu)), None)
 
 
 def plan_gpu(gpu: PartitionedGpu, layout: Layout, plan: Plan) -> Planned:
@@ -107,6 +115,6 @@ def _steps(gpu: PartitionedGpu, layout: Layout, plan: Plan) -> tuple[Step, ...]:
     if layout.on_demand:
         return check_on_demand(gpu)
     if not layout.none:
-        return mode_steps(gpu, layout.compute, layout.memory)
-    modes = mode_steps(gpu, WHOLE, None) if gpu.modes is not None else ()
+        return mode_steps(gpu, layout, plan.peers)
+    modes = mode_steps(gpu, WHOLE, plan.peers) if gpu.modes is not None else ()
     return (*mig_off(gpu, plan), *functions_off(gpu), *modes)

@@ -34,11 +34,13 @@ class Look(Struct, frozen=True, kw_only=True, tag="look"):
 
 
 class Apply(Struct, frozen=True, kw_only=True, tag="apply"):
-    """Cut one GPU by a layout, where that still takes exactly these steps."""
+    """Cut one GPU by a layout, where that still takes exactly these steps; `layouts` are those of
+    all GPUs, where its driver is loaded again with theirs."""
 
     gpu: str
     layout: Layout
     steps: tuple[Step, ...]
+    layouts: tuple[Layout, ...] = ()
     held: tuple[Held, ...] = ()
 
 

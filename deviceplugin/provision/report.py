@@ -47,6 +47,7 @@ def step_text(step: Step) -> str:
         Verb.CREATE: f"make {step.name} at {step.number}",
         Verb.DESTROY: f"destroy {step.name} at {step.number}",
         Verb.COMPUTE: f"compute mode {step.was_name} to {step.name}",
+        Verb.MEMORY: _memory_text(step),
         Verb.AUTOPROBE: f"drivers take new functions: {'yes' if step.number else 'no'}",
         Verb.QUOTA: f"{step.number} bytes for each of {step.name} functions",
         Verb.QUANTUM: _turn_text(step, "turns", "ms"),
@@ -62,6 +63,15 @@ def _turn_text(step: Step, what: str, unit: str) -> str:
     if not values:
         return f"{what} of functions without limit"
     return f"{what} of {step.number} {unit} for each of {len(values)} functions"
+
+
+def _memory_text(step: Step) -> str:
+    modes = Counter(one.compute for one in step.settings if one.compute)
+    after = [f"{count} in {name}" for name, count in modes.items()]
+    return (
+        f"memory mode {step.was_name} to {step.name}: the driver of {len(step.settings)} GPUs is"
+        f" loaded again{', then ' * bool(after)}{', '.join(after)}"
+    )
 
 
 def _driver_text(step: Step) -> str:

@@ -23,13 +23,23 @@ class Waiting(DevicePluginError):  # noqa: N818
         super().__init__(reason)
 
 
+class Peer(Struct, frozen=True, kw_only=True):
+    """A GPU whose driver is loaded again with that of others, and the modes that its layout asks
+    for."""
+
+    gpu: PartitionedGpu
+    compute: str | None = None
+    memory: str | None = None
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """What planning one GPU goes by beside the hardware: places that we made, places that are held
-    with their holder, and whether what others made may be destroyed."""
+    with their holder, whether what others made may be destroyed, and the GPUs of its driver."""
 
     made: frozenset[Place] = frozenset()
     held: Mapping[Place, str] = field(default_factory=lambda: MappingProxyType({}))
     adopt: bool = False
+    peers: tuple[Peer, ...] = ()
 
 
 class Held(Struct, frozen=True, kw_only=True):

@@ -190,6 +190,7 @@ def _mode_lines(gpu: SimulatedGpu) -> Iterator[str]:
     yield f"{path}/current_compute_partition = {gpu.mode}"
     yield f"{path}/available_compute_partition = SPX, DPX, QPX, CPX"
     yield f"{path}/current_memory_partition = {gpu.memory_mode}"
+    yield f"{path}/available_memory_partition = NPS1, NPS4"
 
 
 def _platform_lines(gpu: SimulatedGpu, first: int) -> Iterator[str]:

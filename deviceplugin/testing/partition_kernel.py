@@ -10,17 +10,29 @@ pci/pci-sysfs.c and base/bus.c (drivers of functions), xe_sriov_pf_provision.c.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 
 from deviceplugin.errors import VendorError
-from deviceplugin.testing.amd import SimulatedGpu, switch_mode
+from deviceplugin.testing.amd import SimulatedGpu
+from deviceplugin.testing.amd_driver import AmdDriver
 from deviceplugin.testing.intel import IntelGpu, set_vfs
 from deviceplugin.testing.pci_drivers import DEVICES, DRIVERS, driver_of, release, take
 from deviceplugin.testing.tree import write_tree
 
+# What the driver takes (aqua_vanjaram.c).
+MEMORY_MODES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "SPX": ("NPS1",),
+        "DPX": ("NPS1", "NPS2"),
+        "TPX": ("NPS1", "NPS4"),
+        "QPX": ("NPS1", "NPS4"),
+        "CPX": ("NPS1", "NPS4"),
+    }
+)
 _WRITE_ONLY = frozenset({"unbind", "drivers_probe"})
 PAGE = 2 << 20  # of the memory of virtual functions
 
@@ -41,6 +53,27 @@ class Kernel(Struct):
     refused: frozenset[str] = frozenset()
     forgets: bool = False
     unable: frozenset[str] = frozenset()
+    amdgpu: AmdDriver | None = None
+
+    def __post_init__(self) -> None:
+        """The driver of the AMD GPUs."""
+        if self.amd:
+            self.amdgpu = AmdDriver(self.root, self.amd)
+
+    def check(self) -> None:
+        """The module that is loaded is that of the node."""
+
+    def unload(self) -> None:
+        """As `modprobe -r amdgpu`; VendorError with the kernel's answer."""
+        self._module(errno.ENOENT if self.amdgpu is None else self.amdgpu.unload())
+
+    def load(self) -> None:
+        """As `modprobe amdgpu`; VendorError with the kernel's answer."""
+        self._module(errno.ENOENT if self.amdgpu is None else self.amdgpu.load())
+
+    def _module(self, number: int) -> None:
+        if number:
+            raise _refusal("amdgpu", number)
 
     def write(self, host_path: str, text: str) -> None:
         """As a write of the file; VendorError with the driver's answer."""
@@ -53,6 +86,7 @@ class Kernel(Struct):
     def _answer(self, path: Path, text: str) -> int:
         answers: dict[str, Callable[[Path, str], int]] = {
             "current_compute_partition": self._compute,
+            "current_memory_partition": self._memory,
             "sriov_numvfs": self._functions,
             "sriov_drivers_autoprobe": self._plain,
             "vram_quota": self._quota,
@@ -71,10 +105,16 @@ class Kernel(Struct):
         address = path.parent.name
         if address in self.busy:
             return errno.EBUSY
-        if any(gpu.address == address for gpu in self.amd):
-            self.amd = switch_mode(self.root, self.amd, address, text)
-            return 0
-        return self._plain(path, text)
+        memory = (path.parent / "current_memory_partition").read_text().strip()
+        if memory not in MEMORY_MODES.get(text, ()):
+            return errno.EINVAL
+        if self.amdgpu is None:
+            return self._plain(path, text)
+        self.amdgpu.set_compute(address, text)
+        return 0
+
+    def _memory(self, path: Path, text: str) -> int:
+        return errno.EACCES if self.amdgpu is None else self.amdgpu.note(path.parent.name, text)
 
     def _functions(self, path: Path, text: str) -> int:
         wanted, now = int(text), int(path.read_text())

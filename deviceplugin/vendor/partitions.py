@@ -7,7 +7,7 @@ that serves.
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -59,12 +59,20 @@ class Mig(Struct, frozen=True, kw_only=True):
 
 class Modes(Struct, frozen=True, kw_only=True):
     """Compute and memory mode of one GPU; `available` is what the driver takes now, `dies` how
-    many compute dies there are to divide, None where the driver does not say."""
+    many compute dies there are to divide, None where the driver does not say.
+
+    `memories` are the memory modes that the firmware offers, empty where the driver does not say;
+    `fixed` is why none of them can be had here, and `beside` who has open what all GPUs of the
+    driver share: the driver is loaded again for all.
+    """
 
     compute: str
     available: tuple[str, ...]
     memory: str | None = None
     dies: int | None = None
+    memories: tuple[str, ...] = ()
+    fixed: str = ""
+    beside: tuple[str, ...] = ()
 
 
 class Functions(Struct, frozen=True, kw_only=True):
@@ -100,7 +108,8 @@ class PartitionedGpu(Struct, frozen=True, kw_only=True):
     """One GPU as it was read. Of `mig`, `modes` and `functions` those are None that it has not.
 
     `device` is the PCI device and vendor as foreign files write it (`0x233510DE`). `users` are
-    those that hold the GPU as a whole, or an instance that nobody can name.
+    those that hold the GPU as a whole, or an instance that nobody can name. `reloaded` says that
+    another memory mode of any GPU loads its driver again.
     """
 
     id: str
@@ -113,6 +122,15 @@ class PartitionedGpu(Struct, frozen=True, kw_only=True):
     modes: Modes | None = None
     functions: Functions | None = None
     users: tuple[str, ...] = ()
+    reloaded: bool = False
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """Both modes of one GPU; empty is what the driver makes of it."""
+
+    gpu: str
+    compute: str = ""
+    memory: str = ""
 
 
 class Verb(StrEnum):
@@ -122,6 +140,7 @@ class Verb(StrEnum):
     CREATE = "create"
     DESTROY = "destroy"
     COMPUTE = "compute_mode"
+    MEMORY = "memory_mode"
     AUTOPROBE = "autoprobe"
     QUOTA = "memory_quota"
     QUANTUM = "execution_quantum"
@@ -139,7 +158,11 @@ class Step(Struct, frozen=True, kw_only=True):
     """One change of one GPU. `name` is a MIG profile or a mode, `number` a place, a count or a
     size; the two `was` are what there was before, for the way back. For `TURNS`, `name` has the
     value of every function, with spaces between, and `number` that of the first; for `DRIVER` the
-    driver of every function that there is."""
+    driver of every function that there is.
+
+    `MEMORY` is one change of all GPUs of a driver, whichever `gpu` it is for: `settings` are their
+    modes afterwards, and `were` those of before.
+    """
 
     gpu: str
     verb: Verb
@@ -147,6 +170,13 @@ class Step(Struct, frozen=True, kw_only=True):
     number: int = 0
     was_name: str = ""
     was_number: int = 0
+    settings: tuple[Setting, ...] = ()
+    were: tuple[Setting, ...] = ()
+
+    @property
+    def gpus(self) -> frozenset[str]:
+        """All that it changes."""
+        return frozenset({self.gpu, *(one.gpu for one in self.settings)})
 
     def back(self) -> "Step":
         """The step that takes this one back."""
@@ -160,6 +190,8 @@ class Step(Struct, frozen=True, kw_only=True):
             number=self.was_number,
             was_name=self.name,
             was_number=self.number,
+            settings=self.were,
+            were=self.settings,
         )
 
 
@@ -188,3 +220,11 @@ class Partitioner(Protocol):
 
     def close(self) -> None:
         """Let the driver library go."""
+
+
+@runtime_checkable
+class Reloading(Protocol):
+    """Hands some of whose steps load a driver of the node again."""
+
+    def allow_reload(self) -> None:
+        """From now on they may."""

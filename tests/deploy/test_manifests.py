@@ -50,7 +50,7 @@ NOT_MOUNTED = (
     # That of others comes with components/processes.
     *("/proc/self", "/proc/stat", "/proc/{pid}/"),
     # Who has a device open is asked by `provision` alone, which is no part of the daemon.
-    *("/proc/{name}", "/proc/{process}/fd"),
+    *("/proc/{name}", "/proc/{process}/fd", "/proc/1/ns/mnt"),
     # On a Jetson alone, and for GPUDirect Storage: a patch for each.
     *("/etc/nv_tegra_release", "/etc/nvidia-container-runtime", "/proc/device-tree"),
     *("/run/udev", "/etc/cufile.json"),

@@ -8,6 +8,7 @@ guessed: the last run ends alive.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -98,6 +99,7 @@ class Case:
 
     before: ClassVar[Layouts]
     after: ClassVar[Layouts]
+    fails: ClassVar[bool] = False
 
 
 class _Mig(Case):
@@ -132,6 +134,8 @@ class _A30(_Mig):
 class _Fails(_FromWhole):
     """The compute instance of each instance fails: all is taken back."""
 
+    fails: ClassVar[bool] = True
+
     def write(self) -> None:
         double = NvmlDouble(self.root, scenario=Scenario(gpus=(h200(0),)))
         double.fail("nvmlGpuInstanceCreateComputeInstance", 23)
@@ -147,6 +151,51 @@ class _Modes(Case):
     def hands(self, fuse: Fuse | None) -> Partitioner:
         write = Kernel(self.root).write
         return AmdPartitioner(Host(self.root), fuse.around(write) if fuse else write)
+
+
+HIVE = [
+    SimulatedGpu(address=address, model=MI300X, hive=7)
+    for address in ("0000:05:00.0", "0000:27:00.0")
+]
+
+
+class _Memory(Case):
+    """Two GPUs of one hive, whose driver is loaded again; they go to modes that it does not make
+    by itself."""
+
+    before: ClassVar[Layouts] = (Layout(compute="DPX", memory="NPS1"),)
+    after: ClassVar[Layouts] = (Layout(compute="QPX", memory="NPS4"),)
+    busy: ClassVar[frozenset[str]] = frozenset()
+
+    def write(self) -> None:
+        write_amd_node(self.root, HIVE)
+
+    def hands(self, fuse: Fuse | None) -> Partitioner:
+        kernel = _Answers(Kernel(self.root, amd=HIVE), fuse, self.busy)
+        hands = AmdPartitioner(Host(self.root), kernel.write, kernel)
+        hands.allow_reload()
+        return hands
+
+
+class _Answers:
+    """A kernel each of whose answers is two points, and whose `busy` GPUs do not take QPX."""
+
+    def __init__(self, kernel: Kernel, fuse: Fuse | None, busy: frozenset[str]) -> None:
+        self._kernel, self._busy, self.check = kernel, busy, kernel.check
+        around = fuse.around if fuse else lambda change: change
+        self.unload, self.load = around(kernel.unload), around(kernel.load)
+        self._write = around(kernel.write)
+
+    def write(self, path: str, text: str) -> None:
+        self._kernel.busy = self._busy if text == "QPX" else frozenset()
+        self._write(path, text)
+
+
+class _MemoryFails(_Memory):
+    """One GPU does not take its compute mode when the memory mode is there: all is taken back."""
+
+    fails: ClassVar[bool] = True
+    busy: ClassVar[frozenset[str]] = frozenset({HIVE[1].address})
 
 
 FEW = replace(B60, total_vfs=4)  # a quota is a point
@@ -198,6 +247,8 @@ CASES: Mapping[str, type[Case]] = {
     "mig-a30": _A30,
     "mig-that-fails": _Fails,
     "compute-mode": _Modes,
+    "memory-mode": _Memory,
+    "memory-mode-that-fails": _MemoryFails,
     "virtual-functions": _Functions,
     "functions-to-machines": _Machines,
     "functions-to-containers": _Containers,
@@ -209,27 +260,33 @@ def change(case: Case, layouts: Layouts, fuse: Fuse | None = None) -> None:
     hands, journal = case.hands(fuse), Journal(case.state, "boot")
     transaction = Transaction(journal, hands, lambda _: ())
     transaction.recover()
-    (gpu,) = hands.read()
-    (planned,) = plan_node([gpu], layouts, {gpu.id: journal.places(gpu.id)}, {})
-    assert planned.state in {"change", "as-wanted"}, planned.reason
-    if planned.steps:
-        outcome = transaction.run(planned.steps)
-        assert outcome.state == ("undone" if isinstance(case, _Fails) else "done"), outcome
+    for gpu in hands.read():
+        made = {one.id: journal.places(one.id) for one in hands.read()}
+        planned = next(
+            one for one in plan_node(hands.read(), layouts, made, {}) if one.gpu.id == gpu.id
+        )
+        assert planned.state in {"change", "as-wanted"} or case.fails, planned.reason
+        if planned.steps:
+            outcome = transaction.run(planned.steps)
+            fails = case.fails and layouts is case.after
+            assert outcome.state == ("undone" if fails else "done"), outcome
 
 
 def change_and_die(case: Case, number: int) -> None:
     change(case, case.after, arm(number))
 
 
-def recover(case: Case) -> None:
+def recovered(case: Case) -> dict[str, Any]:
     Transaction(Journal(case.state, "boot"), case.hands(None), lambda _: ()).recover()
+    return shown(case)
 
 
 def shown(case: Case) -> dict[str, Any]:
     """The node as it is, and what the journal says of it."""
-    (gpu,) = case.hands(None).read()
+    gpu, *others = case.hands(None).read()
     journal = Journal(case.state, "boot")
     return layout_of(gpu) | {
+        "others": [layout_of(one) for one in others],
         "made": sorted(journal.places(gpu.id)),
         "begun": journal.record.begun is not None,
     }
@@ -249,7 +306,7 @@ def layout_of(gpu: PartitionedGpu) -> dict[str, Any]:
             "autoprobe": gpu.functions.autoprobe,
         }
     assert gpu.modes is not None
-    return {"mode": gpu.modes.compute}
+    return {"mode": gpu.modes.compute, "memory": gpu.modes.memory}
 
 
 def forked(work: Callable[[], object]) -> tuple[int, Any]:
@@ -274,18 +331,21 @@ def forked(work: Callable[[], object]) -> tuple[int, Any]:
 def points(folder: Path, case: type[Case]) -> dict[str, Any]:
     """The old and the new layout, and what was there after a kill at each point."""
     found: list[Any] = []
+    first = case(folder / "first")
+    forked(first.write)
+    assert forked(partial(change, first, first.before))[0] == 0
+    old = forked(partial(shown, first))[1]
     for number in range(1, MOST):
+        shutil.copytree(folder / "first", folder / str(number), symlinks=True)
         one = case(folder / str(number))
-        show = partial(shown, one)
-        forked(one.write)
-        assert forked(partial(change, one, one.before))[0] == 0
-        old = forked(show)[1]
         status, _ = forked(partial(change_and_die, one, number))
         if status == 0:
-            return {"old": old, "new": forked(show)[1], "points": found}
+            return {"old": old, "new": forked(partial(shown, one))[1], "points": found}
         assert status == signal.SIGKILL, status
-        assert forked(partial(recover, one))[0] == 0
-        found.append(forked(show)[1])
+        status, there = forked(partial(recovered, one))
+        assert status == 0
+        found.append(there)
+        shutil.rmtree(folder / str(number))
     raise AssertionError(f"more than {MOST} points")
 
 

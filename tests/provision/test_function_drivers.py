@@ -197,7 +197,7 @@ def test_a_function_that_a_machine_has_is_waited_for(node: Node) -> None:
     assert f"process 77 on {vf_address(XE, 2)}" in planned.reason
     remove(node.root, "/proc/77")
     (step,) = node.plan(wish(2, "xe")).steps
-    assert touched(node.gpu(), [step]) == ((), True)
+    assert touched(node.gpu(), [step]) == ((), frozenset({XE.address}))
     write_tree(node.root, f"/proc/77/fd/3 -> /dev/vfio/{iommu_group(XE, 2)}\n")
     assert holders_of(node.gpu(), {}, step) == (f"process 77 on {vf_address(XE, 2)}",)
 

@@ -61,7 +61,7 @@ def test_a_gpu_is_known_with_all_of_its_parts(name: str, tmp_path: Path) -> None
     gpu = write(tmp_path)
     store, ledger = discovered(name, tmp_path), Ledger(lambda: 0.0)
     holds = Holds(store, ledger)
-    devices = holds.devices(partitioned(name, gpu))
+    devices = holds.devices({gpu})
     names = {gpu, *(d.pci_address for d in store.current.devices.values() if d.id == gpu)}
     offered = [d for d in devices if store.current.devices[d].resource is not None]
     assert len(offered) == parts
@@ -84,13 +84,13 @@ def test_what_is_kept_nobody_gets_and_what_is_held_is_not_kept(tmp_path: Path) -
     store, ledger = discovered("nvidia", tmp_path), Ledger(lambda: 0.0)
     holds = Holds(store, ledger)
     parts = [d for d in store.current.devices.values() if d.parent == gpu.id]
-    assert holds.take(gpu, [parts[0].id], whole=False) == ""
+    assert holds.take(gpu, [parts[0].id], whole=()) == ""
     form = (ResourceName("r"), "whole")
     assert in_use_as(ledger.usage.value, parts[0], form, ()) == "partitioning"
     assert in_use_as(ledger.usage.value, parts[1], form, ()) is None
     ledger.reserve([(ResourceName("r"), AdvertisedID(parts[1].id))])
     holds.release(gpu.id)
-    assert holds.take(gpu, (), whole=True) == "r"
+    assert holds.take(gpu, (), whole={gpu.id}) == "r"
     assert in_use_as(ledger.usage.value, parts[0], form, ()) is None
 
 

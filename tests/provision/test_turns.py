@@ -89,7 +89,7 @@ def test_another_part_alone_is_set_while_pods_have_the_functions(node: Node) -> 
     node.written.clear()
     planned = node.plan(2, "25%")
     assert [step.verb for step in planned.steps] == [Verb.QUANTUM, Verb.PREEMPTION]
-    assert touched(planned.gpu, planned.steps) == ((), False)
+    assert touched(planned.gpu, planned.steps) == ((), frozenset())
     assert [holders_of(planned.gpu, {}, step) for step in planned.steps] == [(), ()]
     assert node.make(2, "25%").state == "done"
     assert node.turns() == ([25, 25, 0, 0], [50000, 50000, 0, 0])
