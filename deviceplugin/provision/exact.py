@@ -11,7 +11,10 @@ from deviceplugin.vendor.partitions import Instance, Mig, PartitionedGpu, Profil
 def check_on_demand(gpu: PartitionedGpu) -> tuple[Step, ...]:
     """No steps: claims have them made. Raises Refused for a GPU of which none can be."""
     if gpu.mig is None and gpu.modes is not None:
-        raise Refused(f"on_demand is for MIG: give this {gpu.product} a compute mode")
+        raise Refused(
+            f"on_demand is for MIG: give this {gpu.product} a compute mode; a claim would change"
+            " the numbers that pods on other GPUs of the node go by"
+        )
     mig = usable(gpu)
     if not (mig.enabled or mig.live):
         raise Refused(

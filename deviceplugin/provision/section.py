@@ -99,6 +99,11 @@ class Layout(Section, frozen=True):
             self.none,
             self.on_demand,
         )
+        if self.on_demand and self.select.vendor not in (None, "nvidia"):
+            raise ValueError(
+                f"on_demand: of NVIDIA's MIG alone: give the GPUs of {self.select.vendor} a layout"
+                " that stands (compute, virtual_functions)"
+            )
         if sum(kinds) != 1:
             raise ValueError(
                 "one of mig, compute and memory, virtual_functions, none: true, on_demand: true,"

@@ -106,6 +106,11 @@ WRONG: list[tuple[Any, str]] = [
         "expected no such key: 101 × 1% is more than 100%",
     ),
     ({"partitions": [{"select": {"indices": 1}, "none": True}]}, "indices"),
+    (
+        {"partitions": [{"select": {"vendor": "amd"}, "on_demand": True}]},
+        "of NVIDIA's MIG alone: give the GPUs of amd a layout",
+    ),
+    ({"partitions": [{"virtual_functions": {"count": 2, "driver": "nvidia"}}]}, "vfio-pci"),
     ({"layouts": []}, "layouts"),
 ]
 

@@ -253,6 +253,13 @@ def test_a_driver_that_would_not_come_back_stays(node: Node) -> None:
     assert (node.modes(), node.loads) == ([("SPX", "NPS1")] * 2, 0)
 
 
+def test_claims_switch_no_modes(node: Node) -> None:
+    planned = node.plan(Layout(on_demand=True))[FIRST]
+    assert planned.state == "refused"
+    assert planned.reason.startswith("on_demand is for MIG: give this")
+    assert "pods on other GPUs of the node" in planned.reason
+
+
 def test_a_gpu_that_tells_no_memory_mode_is_refused_another(node: Node) -> None:
     gpus = [_untold(gpu) for gpu in node.hands.read()]
     (planned, *_) = plan_node(gpus, [Layout(memory="NPS4")], {}, {})
