@@ -18,6 +18,7 @@ __all__ = [
     "id_problem",
     "name_problem",
     "one_line",
+    "profile_of",
     "short_digest",
     "size_class",
     "socket_path_problem",
@@ -56,6 +57,15 @@ def name_problem(name: str) -> str | None:  # noqa: PLR0911  # one return a rule
     if not _NAME.fullmatch(rest):
         return "the part after the slash has characters other than letters, digits, '-', '_', '.'"
     return None
+
+
+_MIG = re.compile(r"mig-([0-9]+g\.[0-9]+gb(?:-me)?)((?:\.[a-z]+)*)")
+
+
+def profile_of(name: str) -> str | None:
+    """The MIG profile of a resource: `mig-1g.5gb.me` is of `1g.5gb+me`; None where it is none."""
+    found = _MIG.fullmatch(name)
+    return found and found[1] + found[2].replace(".", "+", 1)
 
 
 def id_problem(text: str) -> str | None:

@@ -1,7 +1,7 @@
 """The base of configuration sections, and the quantities that they hold; pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -13,6 +13,7 @@ __all__ = [
     "OWN_VERSION",
     "Instance",
     "Isolation",
+    "MadeInstance",
     "Places",
     "Scheduling",
     "Section",
@@ -113,6 +114,34 @@ class Instance(Section, frozen=True):
     def memory_bytes(self) -> int:
         """The memory in bytes."""
         return parse_bytes(self.memory)
+
+
+class MadeInstance(Instance, frozen=True):
+    """An instance that can be made: so many on each GPU, where its section has `provision`."""
+
+    count: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
+def check_made(instances: Sequence[MadeInstance], *, provision: bool) -> None:
+    """Raise ValueError for a list that says nothing to make, or how much where nothing is made."""
+    if provision and not instances:
+        raise ValueError("instances: what is made of each GPU, as provision: true asks for")
+    counted = [one.name for one in instances if one.count != 1]
+    if counted and not provision:
+        raise ValueError(
+            f"instances: a count beside provision: true alone, which makes them; {counted[0]} has"
+            " one"
+        )
+
+
+def check_equal(instances: Sequence[MadeInstance], *, provision: bool) -> None:
+    """As `check_made`, for virtual functions: those of a GPU that are made are of one size."""
+    check_made(instances, provision=provision)
+    if provision and len(instances) > 1:
+        raise ValueError(
+            "instances: one with a count, since provision makes the virtual functions of a GPU of"
+            " one size; other GPUs get other sizes by partitions with select"
+        )
 
 
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from deviceplugin.config.schema import Raw
-from deviceplugin.documents.names import NAMES
+from deviceplugin.documents.names import LISTS, NAMES
 from deviceplugin.errors import ConfigError
 
 
@@ -22,11 +22,21 @@ def schemas_of(raw: Raw) -> Mapping[str, Any]:
 def own_keys(raw: Raw, node_name: str, known: Collection[str]) -> Raw:
     """The configuration with the daemon's own keys for what its documents ask; `known` are the
     sections that there are."""
-    if not raw.keys() & NAMES:
-        return raw
-    from deviceplugin.documents.translate import translated  # noqa: PLC0415  # where a file has one
+    if raw.keys() & NAMES:
+        from deviceplugin.documents.translate import translated  # noqa: PLC0415  # as above
 
-    return translated(raw, node_name, known)
+        raw = translated(raw, node_name, known)
+    if provisions({name: raw.get(name) for name in LISTS & {*known}}):
+        from deviceplugin.documents.listed import with_listed  # noqa: PLC0415  # as above
+
+        raw = with_listed(raw)
+    return raw
+
+
+def provisions(raw: Raw) -> bool:
+    """Whether a section asks that what it lists is made."""
+    sections = (raw.get(name) for name in LISTS)
+    return any(isinstance(one, Mapping) and one.get("provision") is True for one in sections)
 
 
 def claims(raw: Raw) -> Iterator[ConfigError]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from deviceplugin.config.documents import own_keys, provisions
 from deviceplugin.config.files import read_config_files
-from deviceplugin.config.schema import Raw, decode
+from deviceplugin.config.schema import Raw, decode, decode_sections
+from deviceplugin.documents.names import LISTS
 from deviceplugin.errors import ConfigError
 from deviceplugin.provision.foreign import (
     Dcm,
@@ -53,8 +55,21 @@ def _own(raw: Raw, name: str | None) -> Sequence[Layout]:
     if name is not None:
         text = "no name: a file with `partitions` has one layout for each GPU"
         raise ConfigError("--layout", name, text)
+    if provisions(raw):
+        raw = _listed(raw)
     layouts: Layouts = decode(raw, Layouts, "layouts")
     return layouts.partitions
+
+
+def _listed(raw: Raw) -> Raw:
+    """The layouts of a file with lists of instances in vendors' sections, whose errors are told by
+    their own keys."""
+    from deviceplugin.discovery.registry import load_vendors  # noqa: PLC0415  # for such a file
+
+    schemas = {k: v for module in load_vendors(None) for k, v in module.SECTIONS.items()}
+    lists = {key: raw[key] for key in LISTS if key in raw}
+    decode_sections(lists, {key: schemas[key] for key in lists})
+    return {key: value for key, value in own_keys(raw, "", LISTS).items() if key not in LISTS}
 
 
 def _named(found: Mapping[str, T], name: str | None, key: str) -> T:

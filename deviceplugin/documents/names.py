@@ -1,5 +1,7 @@
 """The names of the sections of users' documents, without their schemas; pure."""
 
+# Sections of vendors whose instances can be asked to be made.
+LISTS = frozenset({"mig", "mxgpu", "intel_xe"})
 # A start whose files have none of these does not load the schemas.
 NAMES = frozenset(
     {"ai_scheduler", "auto_optimization", "compliance", "compute_optimization"}

@@ -11,6 +11,7 @@ _DRIVER = checked(
 )
 _COMPARED = checked("compared with what the node has")
 _RESOURCE = applied("the name of a resource: pods ask for it after the vendor's domain")
+_MADE = applied("what is listed is made of each GPU by `deviceplugin provision`")
 _ISOLATION = applied("devices of the section in resources that isolate less are not offered")
 _ALERT = applied("judged on this node, with `telemetry.enabled`; `deviceplugin alerts render`")
 _DASHBOARD = elsewhere("`deviceplugin alerts render` makes Grafana's dashboards of it")
@@ -31,6 +32,11 @@ _PER_KEY: Mapping[str, Telling] = {
     "vgpu.profiles[].tensor_cores": checked("held against the tensor cores of the GPU's sheet"),
     "mxgpu.instances[].compute_units": checked("held against the compute units of the GPU"),
     "mxgpu.instances[].rocm_cores": checked("held against the SIMD units of the GPU"),
+    **{
+        f"{section}.{key}": _MADE
+        for section in ("mig", "mxgpu", "intel_xe")
+        for key in ("provision", "instances[].count")
+    },
     "mig.instances[].name": _RESOURCE,
     "mxgpu.instances[].name": _RESOURCE,
     "intel_xe.instances[].name": _RESOURCE,

@@ -5,6 +5,7 @@ way from a device's name to what has to be made for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -26,6 +27,7 @@ _ENGINES = {
 _MODE = "partition-mode"
 # How many partitions a mode makes; CPX makes one of each die.
 _PARTITIONS = {"SPX": 1, "DPX": 2, "TPX": 3, "QPX": 4}
+Kind = tuple[int, tuple[int, ...]]  # an instance's slices, and where it may start
 ONE_OF_MANY = Policy(default=1, least=1, step=1)
 
 
@@ -120,11 +122,30 @@ def _is_known(profile: Profile) -> bool:
 
 
 def _in_order(profiles: Sequence[Profile]) -> Iterator[tuple[Profile, int]]:
-    """A scheduler takes the first that is free: small ones from the end on, so that the largest
-    places stay whole as long as they can."""
-    for profile in sorted(profiles, key=lambda one: (one.size, one.id)):
-        for start in sorted(profile.starts, reverse=True):
-            yield profile, start
+    kinds = sorted(profiles, key=lambda one: (one.size, one.id))
+    for number, start in _order(tuple((one.size, one.starts) for one in kinds)):
+        yield kinds[number], start
+
+
+@lru_cache(maxsize=8)
+def _order(kinds: tuple[Kind, ...]) -> tuple[tuple[int, int], ...]:
+    """A scheduler takes the first that is free: a place beside which no slice is left that only
+    larger instances could use comes first (of 8 memory slices the last is such a one for 1g and
+    2g), and of equal ones that at the end."""
+    return tuple(
+        (number, start)
+        for number, kind in enumerate(kinds)
+        for start in sorted(kind[1], key=lambda start: (_lost(kind, start, kinds), -start))
+    )
+
+
+def _lost(kind: Kind, start: int, kinds: Sequence[Kind]) -> int:
+    """How many slices of larger places around it instances like it could never use."""
+    own, starts = kind
+    usable = {n for one in starts for n in range(one, one + own)}
+    larger = [kind for kind in kinds if kind[0] > own]
+    places = [range(first, first + size) for size, firsts in larger for first in firsts]
+    return sum(n not in usable for place in places if start in place for n in place)
 
 
 def _most(profiles: Sequence[Profile], memory_bytes: int) -> Counters:

@@ -130,6 +130,24 @@ def test_a_directory_is_read_in_name_order_and_merged_key_by_key(tmp_path: Path)
             ["mig.instances[0].name: 'gpu'", "mig-"],
         ),
         ("mig: {instances: [{memory: 5GiB}]}", ["mig.instances[0].name", "required"]),
+        ("mig: {provision: true}", ["mig.instances: None", "what is made of each GPU"]),
+        (
+            "mig: {provision: true, instances: [{name: mig-big, memory: 5GiB}]}",
+            ["mig.instances", "as mig-1g.5gb", "mig-big is none"],
+        ),
+        (
+            "mig: {instances: [{name: mig-1g.5gb, memory: 5GiB, count: 2}]}",
+            ["mig.instances", "a count beside provision: true alone", "mig-1g.5gb has one"],
+        ),
+        (
+            "mig: {provision: true, instances: [{name: mig-1g.5gb, memory: 5GiB, count: 65}]}",
+            ["mig.instances[0].count: 65", "64"],
+        ),
+        (
+            "mxgpu: {provision: true, instances: [{name: a, memory: 4G}, {name: b, memory: 8G}]}",
+            ["mxgpu.instances", "one with a count", "partitions with select"],
+        ),
+        ("intel_xe: {provision: true}", ["intel_xe.instances", "what is made of each GPU"]),
         ("mig: {scheduling: {policy: fastest}}", ["mig.scheduling.policy", "fair_share"]),
         ("migg: {}", ["migg", "did you mean 'mig'"]),
         ("vendors: [nvidia, voodoo]", ["vendors", "'voodoo'", "nvidia"]),

@@ -141,6 +141,16 @@ def partitions(section: str, key: str, cores: str) -> Mapping[str, tuple[Documen
     }
 
 
+def made(section: str, name: str) -> Mapping[str, tuple[Document, Document]]:
+    """What of a list of instances is made."""
+    one = {section: {"instances": [{"name": name, "memory": "4GiB"}]}}
+    on = merged(one, {section: {"provision": True}})
+    return {
+        f"{section}.provision": (one, on),
+        f"{section}.instances[].count": changed(f"{section}.instances[].count", 2, on),
+    }
+
+
 def watched(**keys: object) -> tuple[Document, Document]:
     """With the alert or the dashboard, and with others."""
     before = {"alerts": [HOT], "dashboards": [BOARD]}
@@ -269,6 +279,9 @@ CHANGES = {
     **partitions("vgpu", "profiles", "tensor_cores"),
     **partitions("mxgpu", "instances", "rocm_cores"),
     **partitions("intel_xe", "instances", "execution_units"),
+    **made("mig", "mig-1g.5gb"),
+    **made("mxgpu", "mxgpu-4gb"),
+    **made("intel_xe", "xe-4gb"),
     **{
         f"rules[].{key}": changed(f"rules[].{key}", value, RULE)
         for key, value in {

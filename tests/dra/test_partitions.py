@@ -196,12 +196,30 @@ def test_every_published_layout_can_be_claimed_and_no_gpu_is_cut_beyond_its_slic
 def test_a_gpu_that_is_claimed_whole_has_no_parts_left_and_the_other_way_round() -> None:
     cluster = Cluster1(offers(a_gpu(), a_gpu(number=1)))
     assert cluster.claim(type="gpu") == "gpu-0"
-    assert cluster.claim(profile="1g.10gb") == "gpu-1-mig-1g10gb-19-6"
+    assert cluster.claim(profile="1g.10gb") == "gpu-1-mig-1g10gb-19-3"
     with pytest.raises(UnschedulableError):
         cluster.claim(type="gpu")
     with pytest.raises(UnschedulableError):
         cluster.claim(profile="7g.80gb")
-    assert cluster.claim(profile="4g.40gb") == "gpu-1-mig-4g40gb-5-0"
+    assert cluster.claim(profile="3g.40gb") == "gpu-1-mig-3g40gb-9-4"
+
+
+@pytest.mark.parametrize(
+    ("product", "profile", "starts"),
+    [
+        ("H100-80GB", "1g.10gb", [3, 2, 1, 0, 5, 4, 6]),
+        ("H100-80GB", "2g.20gb", [2, 0, 4]),
+        ("H100-80GB", "1g.20gb", [6, 4, 2, 0]),
+        ("H100-80GB", "3g.40gb", [4, 0]),
+        ("A30", "1g.6gb", [3, 2, 1, 0]),
+    ],
+)
+def test_places_come_first_that_leave_no_slice_to_larger_instances_alone(
+    product: str, profile: str, starts: list[int]
+) -> None:
+    cluster = Cluster1(offers(a_gpu(product)))
+    names = [cluster.claim(profile=profile) for _ in starts]
+    assert [int(name.rpartition("-")[2]) for name in names] == starts
 
 
 def test_names_of_devices_say_what_has_to_be_made() -> None:

@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 
 from deviceplugin.config.layouts import read_layouts
+from deviceplugin.config.load import load
 from deviceplugin.config.schema import decode
 from deviceplugin.errors import ConfigError
-from deviceplugin.provision.section import Layout, Layouts, Selector
+from deviceplugin.provision.section import (
+    Layout,
+    Layouts,
+    Selector,
+    VirtualFunctions,
+    wanted_of,
+)
 
 MIG_PARTED = """
 version: v1
@@ -86,6 +93,60 @@ def test_our_own_file_has_one_layout_for_each_selector(tmp_path: Path) -> None:
         read_layouts(None, None)
     with pytest.raises(ConfigError, match=r"--layouts.*absent\.yaml"):
         read_layouts(str(tmp_path / "absent.yaml"), None)
+
+
+LISTS = """
+mig:
+  provision: true
+  instances:
+    - {name: mig-1g.5gb, memory: 5GiB, compute_units: 14, tensor_cores: 1, count: 2}
+    - {name: mig-1g.5gb.me, memory: 5GiB}
+    - {name: mig-3g.20gb, memory: 20GiB}
+mxgpu: {provision: true, instances: [{name: mxgpu-4gb, memory: 4GiB, count: 8}]}
+intel_xe: {provision: true, instances: [{name: xe-4gb, memory: 4GiB}]}
+"""
+LISTED = (
+    Layout(select=NVIDIA, mig={"1g.5gb": 2, "1g.5gb+me": 1, "3g.20gb": 1}),
+    Layout(
+        select=Selector(vendor="amd"),
+        virtual_functions=VirtualFunctions(count=8, memory="4GiB"),
+    ),
+    Layout(
+        select=Selector(vendor="intel"),
+        virtual_functions=VirtualFunctions(count=1, memory="4GiB"),
+    ),
+)
+
+
+def wanted_by(path: str) -> tuple[Layout, ...]:
+    return wanted_of(load({"config": path, "node_name": "node-1"})[0].sections).layouts
+
+
+def test_lists_of_instances_with_provision_are_layouts(tmp_path: Path) -> None:
+    path = file(tmp_path, LISTS)
+    assert wanted_by(path) == LISTED
+    assert tuple(read_layouts(path, None)) == LISTED
+
+
+def test_layouts_of_partitions_come_before_what_is_listed(tmp_path: Path) -> None:
+    own = "partitions: [{select: {index: [0]}, none: true}]\n"
+    first, *others = wanted_by(file(tmp_path, own + LISTS))
+    assert first.none
+    assert tuple(others) == LISTED
+
+
+@pytest.mark.parametrize("switch", ["provision: false", "enabled: false"])
+def test_a_list_makes_nothing_that_is_not_asked_to(switch: str, tmp_path: Path) -> None:
+    one = "instances: [{name: mig-1g.5gb, memory: 5GiB}]"
+    on = "" if "provision" in switch else "provision: true, "
+    assert wanted_by(file(tmp_path, f"mig: {{{on}{switch}, {one}}}")) == ()
+
+
+def test_what_is_wrong_with_a_list_is_told_by_its_own_key(tmp_path: Path) -> None:
+    text = "mig: {provision: true, instances: [{name: mig-1g.5gb}]}"
+    with pytest.raises(ConfigError, match=r"mig\.instances\[0\]\.memory") as raised:
+        read_layouts(file(tmp_path, text), None)
+    assert "partitions" not in str(raised.value)
 
 
 WRONG: list[tuple[Any, str]] = [

@@ -12,7 +12,14 @@ from typing import ClassVar, Literal
 import msgspec
 
 from deviceplugin.names import name_problem, size_class
-from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section, section_of
+from deviceplugin.schema import (
+    OWN_VERSION,
+    MadeInstance,
+    Scheduling,
+    Section,
+    check_equal,
+    section_of,
+)
 
 # How the container runtime learns of the devices; device nodes are given in any case.
 Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
@@ -44,7 +51,7 @@ class AmdSection(Section, frozen=True):
             raise ValueError("hsa_override_gfx_version: three numbers, as 11.0.0")
 
 
-class MxgpuInstance(Instance, frozen=True):
+class MxgpuInstance(MadeInstance, frozen=True):
     """A size of virtual function that is offered, and the name it is offered under."""
 
     rocm_cores: int | None = None
@@ -60,7 +67,8 @@ class MxgpuSection(Section, frozen=True):
     """The section `mxgpu`; an empty list of instances offers every size under its size class.
 
     `guest_naming` is how a guest's function is called that has a whole GPU's memory: `gpu` as the
-    GPU that it is to the guest, `size` by its size class like a fraction.
+    GPU that it is to the guest, `size` by its size class like a fraction. With `provision` each GPU
+    is divided into what is listed.
     """
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
@@ -68,6 +76,7 @@ class MxgpuSection(Section, frozen=True):
     version: str | None = None
     enabled: bool = True
     instances: tuple[MxgpuInstance, ...] = ()
+    provision: bool = False
     guest_naming: Literal["gpu", "size"] = "gpu"
     scheduling: Scheduling = Scheduling()
 
@@ -81,6 +90,7 @@ class MxgpuSection(Section, frozen=True):
                 raise ValueError(
                     f"instances: each size and each name once; {min(twice)} is listed twice"
                 )
+        check_equal(self.instances, provision=self.provision)
 
 
 class RocmRuntime(Section, frozen=True):

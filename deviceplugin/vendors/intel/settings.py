@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from deviceplugin.names import name_problem, size_class
-from deviceplugin.schema import OWN_VERSION, Instance, Scheduling, Section
+from deviceplugin.schema import OWN_VERSION, MadeInstance, Scheduling, Section, check_equal
 
 Naming = Literal["native", "driver"]
 Strategy = Literal["device-specs", "cdi-cri", "cdi-annotations"]
@@ -64,7 +64,7 @@ class OneapiSection(Section, frozen=True):
     runtime: OneapiRuntime = OneapiRuntime()
 
 
-class XeInstance(Instance, frozen=True):
+class XeInstance(MadeInstance, frozen=True):
     """A pinned slice: every virtual function of this size class gets this name."""
 
     execution_units: int | None = None
@@ -81,7 +81,8 @@ class XeInstance(Instance, frozen=True):
 class XeSettings(Section, frozen=True):
     """Section `intel_xe`: SR-IOV slices; a list of instances is also the list of what is offered.
 
-    `version` is the user's own mark of the configuration, nothing depends on it.
+    `version` is the user's own mark of the configuration, nothing depends on it. With `provision`
+    each GPU is divided into what is listed.
     """
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
@@ -89,6 +90,7 @@ class XeSettings(Section, frozen=True):
     version: str | None = None
     enabled: bool = True
     instances: tuple[XeInstance, ...] = ()
+    provision: bool = False
     scheduling: Scheduling = Scheduling()
 
     def __post_init__(self) -> None:
@@ -96,6 +98,7 @@ class XeSettings(Section, frozen=True):
         sizes = [size_class(instance.memory_bytes) for instance in self.instances]
         if twice := {size for size in sizes if sizes.count(size) > 1}:
             raise ValueError(f"instances: each size of memory once; {min(twice)} is listed twice")
+        check_equal(self.instances, provision=self.provision)
 
     def instance_of(self, memory_bytes: int | None) -> XeInstance | None:
         """The pinned slice of the size class of `memory_bytes`, None where none is."""

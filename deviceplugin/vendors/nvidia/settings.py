@@ -5,8 +5,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from deviceplugin.names import size_class
-from deviceplugin.schema import OWN_VERSION, Instance, Places, Scheduling, Section
+from deviceplugin.names import profile_of, size_class
+from deviceplugin.schema import (
+    OWN_VERSION,
+    Instance,
+    MadeInstance,
+    Places,
+    Scheduling,
+    Section,
+    check_made,
+)
 from deviceplugin.vendors.nvidia.folders import PLACES
 
 MigStrategy = Literal["none", "single", "mixed"]
@@ -118,7 +126,7 @@ class CudaSection(Section, frozen=True):
     runtime: CudaRuntime = CudaRuntime()
 
 
-class MigInstance(Instance, frozen=True):
+class MigInstance(MadeInstance, frozen=True):
     """A MIG profile that is offered: `name` is the resource name after the slash."""
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"tensor_cores": CHECKED})
@@ -133,13 +141,15 @@ class MigInstance(Instance, frozen=True):
 
 
 class MigSection(Section, frozen=True):
-    """Which MIG instances are offered and how they are chosen; no `instances`: all."""
+    """Which MIG instances are offered and how they are chosen; no `instances`: all. With
+    `provision` those that are listed are made of each GPU."""
 
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = MappingProxyType({"version": OWN_VERSION})
 
     version: str = "2.0"
     enabled: bool = True
     instances: tuple[MigInstance, ...] | None = None
+    provision: bool = False
     scheduling: Scheduling = Scheduling()
 
     def __post_init__(self) -> None:
@@ -147,6 +157,13 @@ class MigSection(Section, frozen=True):
         names = [instance.name for instance in self.instances or ()]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"instances: each profile once; {min(twice)} is listed twice")
+        check_made(self.instances or (), provision=self.provision)
+        wrong = [name for name in names if profile_of(name) is None]
+        if wrong and self.provision:
+            raise ValueError(
+                "instances: resources of profiles, as mig-1g.5gb and mig-1g.5gb.me, where provision"
+                f" makes them; {wrong[0]} is none"
+            )
 
 
 class VgpuProfile(Instance, frozen=True):
