@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.asking import AskingError
@@ -172,6 +172,7 @@ def _cost(node: str, cost: Cost) -> Document:
     return {
         "node": node,
         "gpus": list(cost.chosen),
+        "partitions": [structs.asdict(one) for one in cost.taken],
         "fragment_milli": round(cost.fragment, 1),
         "waste_milli": round(cost.waste, 1),
         "stranded_milli": round(cost.stranded, 1),

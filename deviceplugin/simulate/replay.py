@@ -65,7 +65,7 @@ class Replay:
         if best is None:
             return False
         name, found = best
-        self.board.place(name, demand, found.chosen)
+        self.board.place(name, demand, found.chosen, found.taken)
         self._allocated += demand.total_milli
         return True
 
