@@ -178,6 +178,7 @@ def _cost(node: str, cost: Cost) -> Document:
         "stranded_milli": round(cost.stranded, 1),
         "affinity_milli": round(cost.affinity, 1),
         "balance_milli": round(cost.balance, 1),
+        "added_watts": round(cost.watts, 1),
     }
 
 
@@ -187,6 +188,7 @@ _PARTS = {
     "stranded": "it would leave more GPU without the CPUs for it",
     "affinity": "its GPUs are farther from each other or from what the pod wants near",
     "balance": "its GPUs are busier, hotter or have faults",
+    "watts": "it would add more to the power that GPUs take",
 }
 
 

@@ -21,6 +21,7 @@ from deviceplugin.scheduler.partitions import (
     choose,
 )
 from deviceplugin.scheduler.parts import WHOLE_FIT, Weights, affinity, balance
+from deviceplugin.scheduler.power import Power
 
 BAND_MILLI = 80
 DEFAULT = Weights()
@@ -67,7 +68,8 @@ class Cost(Struct, frozen=True):
     """What a demand costs on a node: less is better; `key` orders nodes of any state.
 
     `fragment`, `waste` and `stranded` are the changes in thousandths of a GPU that packing is made
-    of, `affinity` and `balance` what the other parts add, before their weights.
+    of, `affinity` and `balance` what the other parts add, before their weights, `watts` what GPUs
+    draw more, where power counts, and `taken` are parts of GPUs.
     """
 
     key: int
@@ -78,6 +80,7 @@ class Cost(Struct, frozen=True):
     affinity: float = 0.0
     balance: float = 0.0
     taken: tuple[Taken, ...] = ()
+    watts: float = 0.0
 
 
 def misfit(node: NodeState, demand: Demand) -> str:
@@ -193,20 +196,18 @@ def _at(
     fragment = workload.fragment(node.model, cpu_milli, gpus) - fragment + choice.fragment
     stranded = workload.stranded(cpu_milli, sum(left)) - stranded
     near, busy = _parts(node, demand, chosen or choice.gpus)
+    watts = _added(node, chosen or choice.gpus, weights.power) if weights.power.weight else 0.0
     price = weights.fit * (fragment + stranded + waste)
     price += weights.affinity * near + weights.balance * busy
-    band = round(price / WHOLE_FIT / BAND_MILLI)
-    return Cost(
-        ((band * 100_000 + node.free_milli) * 1001 + gap) * 1_000_000
-        + min(node.cpu_milli // 10, 999_999),
-        chosen,
-        fragment,
-        waste,
-        stranded,
-        near,
-        busy,
-        choice.taken,
-    )
+    price += weights.power.weight * weights.power.cost(watts)
+    key = _key(node, round(price / WHOLE_FIT / BAND_MILLI), gap)
+    return Cost(key, chosen, fragment, waste, stranded, near, busy, choice.taken, watts)
+
+
+def _key(node: NodeState, band: int, gap: int) -> int:
+    """Of the same band the fullest node, then the fullest GPU, then the node with fewest CPUs."""
+    cpu = min(node.cpu_milli // 10, 999_999)
+    return ((band * 100_000 + node.free_milli) * 1001 + gap) * 1_000_000 + cpu
 
 
 def _parts(node: NodeState, demand: Demand, chosen: Sequence[int]) -> tuple[float, float]:
@@ -222,3 +223,12 @@ def _parts(node: NodeState, demand: Demand, chosen: Sequence[int]) -> tuple[floa
 
 def _free(node: NodeState, index: int) -> int:
     return node.cut[index].free_milli if index in node.cut else node.free[index]
+
+
+def _added(node: NodeState, chosen: Sequence[int], power: Power) -> float:
+    """Watts; a GPU that somebody holds draws no more for another."""
+    idle = sum(
+        not node.cut[index].used if index in node.cut else node.free[index] == WHOLE
+        for index in chosen
+    )
+    return power.added(node.model, idle)
