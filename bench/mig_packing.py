@@ -1,6 +1,6 @@
 """Instances of MIG on GPUs that are cut as they are asked for: how many are accepted by the first
-place that fits, by the gradient that nodes are packed by, with placements in place of thousandths,
-and at most by whoever knows all that will come:
+place that fits, by the scheduler's own measure for parts of GPUs, and at most by whoever knows all
+that will come:
 `python -m bench.mig_packing [--gpus N] [--orders N]`.
 
 Sizes and starts are those of A100 and H100 (8 slices of memory: 4g at 0, 3g at 0 and 4, 2g at 0, 2
@@ -17,6 +17,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
+
+from deviceplugin.scheduler.partitions import CutGpu, Shape, Shapes, unusable
 
 REFUSED, FEW = 0.05, 20
 SLICES, COMPUTE = 8, 7
@@ -42,6 +44,8 @@ PROFILES: Mapping[str, Profile] = {
     "4g": Profile(4, 4, (0,)),
     "7g": Profile(8, 7, (0,)),
 }
+SHAPES = Shapes(of={n: Shape(SLICES, one.memory, one.starts) for n, one in PROFILES.items()})
+PARTS: Mapping[str, tuple[Shape, tuple[int, ...]]] = {n: (s, ()) for n, s in SHAPES.of.items()}
 MIXES: Mapping[str, Mapping[str, float]] = {
     "uniform": dict.fromkeys(PROFILES, 1.0),
     "small": {"1g": 5, "2g": 3, "3g": 1.5, "4g": 0.5, "7g": 0.2},
@@ -57,31 +61,14 @@ def coming(mix: Mapping[str, float], seed: int) -> Iterator[str]:
         yield chance.choices(list(mix), list(mix.values()))[0]
 
 
-def fragment(mix: Mapping[str, float], used: int) -> float:
-    """Free slices that the expected instances cannot use: the measure that nodes are packed by."""
-    free, whole = SLICES - used.bit_count(), sum(mix.values())
-    return sum(
-        weight / whole * (free - PROFILES[name].memory * _room(name, used))
-        for name, weight in mix.items()
-    )
-
-
-def _room(name: str, used: int) -> int:
-    """How many instances of the profile fit."""
-    count = 0
-    for mask in PROFILES[name].masks:
-        if not used & mask:
-            count, used = count + 1, used | mask
-    return count
-
-
 class Gpus:
     """GPUs that are cut; by the gradient, or by the first place."""
 
     def __init__(self, count: int, mix: Mapping[str, float] | None) -> None:
         self._used = [0] * count
-        by = mix or {}
-        self._worth = [fragment(by, used) if mix else 0.0 for used in range(1 << SLICES)]
+        shares = {name: one / sum(mix.values()) for name, one in mix.items()} if mix else {}
+        states = (CutGpu(used, PARTS) for used in range(1 << SLICES))
+        self._worth = [unusable(shares, state, SHAPES) for state in states]
         self._first = mix is None
 
     def take(self, name: str) -> bool:

@@ -65,6 +65,14 @@ _ASK_S = 10.0
     help="A pod that finds no room for so long gets a node kept for it. 0: never.",
 )
 @click.option(
+    "--power",
+    metavar="LIST",
+    help="MODEL=IDLE:FULL, comma-separated: watts of a GPU. Less of it is better.",
+)
+@click.option(
+    "--power-weight", metavar="NUMBER", default="20", help="Of it, beside 50 of GPUResourceFit. 20."
+)
+@click.option(
     "--prometheus",
     metavar="URL",
     help="Where ai_scheduler learns from; by default from the pods that end while this runs.",
@@ -103,15 +111,20 @@ async def _serve(settings: "Settings", api: "Api") -> None:
 
 
 def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
+    from msgspec import structs  # noqa: PLC0415
+
+    from deviceplugin.cli.power import parse_power  # noqa: PLC0415
     from deviceplugin.cli.scheduler_config import asking_of_file  # noqa: PLC0415  # not for `run`
     from deviceplugin.scheduler.objects import Reading  # noqa: PLC0415
     from deviceplugin.scheduler.service import Settings  # noqa: PLC0415
 
     asked = asking_of_file(flags["config"])
+    power = parse_power(flags["power"], flags["power_weight"] or "")
+    weights = structs.replace(asked.asking.weights, power=power)
     reading = Reading(
         shares=_shares(flags["shares"] or ""),
         model_label=flags["model_label"] or Reading().model_label,
-        asking=asked.asking,
+        asking=structs.replace(asked.asking, weights=weights),
     )
     return Settings(
         address=_address(flags["address"] or ""),

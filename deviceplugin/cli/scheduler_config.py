@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deviceplugin.config.files import read_pieces
 from deviceplugin.config.load import load
@@ -110,7 +110,7 @@ def _weights(path: str) -> Weights:
     if found and not any(found.values()):
         raise ConfigError("weight", "0", "a weight above 0 for one of the plugins")
     defaults = dict.fromkeys(PLUGINS.values(), 0) if found else {}
-    return Weights(**{**defaults, **found})
+    return structs.replace(Weights(), **{**defaults, **found})
 
 
 def _profiles(documents: list[Document]) -> Iterator[Document]:

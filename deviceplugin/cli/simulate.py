@@ -1,6 +1,7 @@
 """The command `simulate`: a trace through the scheduler's own code."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,26 @@ MOST_REPLAYS = 100
 @click.option(
     "--policies",
     metavar="LIST",
-    default="packing,best-fit,first-fit,spread",
     help="Policies to compare, comma-separated. Default all: packing,best-fit,first-fit,spread.",
 )
 @click.option("--until", metavar="PERCENT", default="130", help="Default 130.")
 @click.option("--replays", metavar="NUMBER", default="1", help="Orders of the pods. Default 1.")
 @click.option("--seed", metavar="NUMBER", default="42", help="Of the first order. Default 42.")
+@click.option(
+    "--power",
+    metavar="LIST",
+    help="MODEL=IDLE:FULL, comma-separated: watts of a GPU. Adds what GPUs draw, and the policy"
+    " power: packing that counts it.",
+)
+@click.option(
+    "--power-weight",
+    metavar="NUMBER",
+    default="20",
+    help="Of it, beside 50 of packing. Default 20.",
+)
 @click.option("--plot", metavar="FILE", help="Also write a plot there, as SVG.")
 @format_option()
-def simulate_command(form: str | None, plot: str | None, **flags: str) -> None:
+def simulate_command(form: str | None, plot: str | None, **flags: str | None) -> None:
     from deviceplugin.simulate import report  # noqa: PLC0415  # not a part of `run`
 
     form = parse_format(form)
@@ -51,31 +63,44 @@ def simulate_command(form: str | None, plot: str | None, **flags: str) -> None:
     click.echo(_rendered(document, form, report.simulation_text(document)), nl=False)
 
 
-def _outcomes(flags: dict[str, str]) -> "dict[str, list[Outcome]]":
-    from deviceplugin.simulate.policies import POLICIES  # noqa: PLC0415
+Flags = Mapping[str, str | None]
+
+
+def _outcomes(flags: Flags) -> "dict[str, list[Outcome]]":
+    from deviceplugin.cli.power import parse_power  # noqa: PLC0415
+    from deviceplugin.simulate.policies import policies  # noqa: PLC0415
     from deviceplugin.simulate.replay import Replay  # noqa: PLC0415
     from deviceplugin.simulate.trace import arrivals, read_nodes, read_pods  # noqa: PLC0415
 
-    names = [name.strip() for name in flags["policies"].split(",")]
-    for name in names:
-        if name not in POLICIES:
-            raise ConfigError("--policies", name, f"one of {', '.join(POLICIES)}")
+    power = parse_power(flags["power"], flags["power_weight"] or "")
+    known = policies(power)
+    names = _named(flags["policies"], tuple(known))
     until = _number(flags, "until", MOST_PERCENT)
-    seed, replays = parse_number(flags["seed"], "--seed"), _number(flags, "replays", MOST_REPLAYS)
-    nodes, pods = read_nodes(Path(flags["nodes"])), read_pods(Path(flags["pods"]))
+    seed = parse_number(flags["seed"] or "", "--seed")
+    replays = _number(flags, "replays", MOST_REPLAYS)
+    nodes, pods = read_nodes(Path(flags["nodes"] or "")), read_pods(Path(flags["pods"] or ""))
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     for name, found in outcomes.items():
         for order in range(seed, seed + replays):
-            replay = Replay(nodes, pods, POLICIES[name])
+            replay = Replay(nodes, pods, known[name], power)
             arriving = arrivals(pods, replay.capacity_milli * until // 100, order)
             found.append(replay.run(arriving, order))
     return outcomes
 
 
-def _number(flags: dict[str, str], name: str, most: int) -> int:
-    number = parse_number(flags[name], f"--{name}")
+def _named(text: str | None, known: Sequence[str]) -> Sequence[str]:
+    names = [name.strip() for name in text.split(",")] if text else known
+    for name in names:
+        if name not in known:
+            raise ConfigError("--policies", name, f"one of {', '.join(known)}")
+    return names
+
+
+def _number(flags: Flags, name: str, most: int) -> int:
+    text = flags[name] or ""
+    number = parse_number(text, f"--{name}")
     if not 1 <= number <= most:
-        raise ConfigError(f"--{name}", flags[name], f"a number from 1 to {most}")
+        raise ConfigError(f"--{name}", text, f"a number from 1 to {most}")
     return number
 
 

@@ -3,10 +3,20 @@ pure."""
 
 from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field, structs
 
-from deviceplugin.kubernetes.facts import GpuFacts, NodeFacts, held_of
-from deviceplugin.model import Device, DeviceID, FaultClass, Health, Inventory, ResourceName
+from deviceplugin.kubernetes.facts import GpuFacts, NodeFacts, PartFacts, held_of
+from deviceplugin.model import (
+    AdvertisedDevice,
+    Device,
+    DeviceID,
+    FaultClass,
+    Health,
+    Inventory,
+    Place,
+    Resource,
+    ResourceName,
+)
 from deviceplugin.placement.topology import NO_LEVEL, UNKNOWN, Topology
 from deviceplugin.resources.plan import Resources
 from deviceplugin.telemetry.model import TelemetryView
@@ -32,9 +42,11 @@ def node_facts(known: Known) -> NodeFacts | None:
         return None
     at = {gpu: position for position, gpu in enumerate(gpus)}
     position = {part: at[gpu] for part, gpu in known.topology.gpu_of.items() if gpu in at}
-    offers, parts = _offers(known), _parts(known)
+    offers, parts, listing = _offers(known), _parts(known), _listing(known)
     return NodeFacts(
-        gpus=tuple(_gpu(gpu, known, (offers.get(gpu, {}), parts.get(gpu, ()))) for gpu in gpus),
+        gpus=tuple(
+            _gpu(gpu, known, (offers.get(gpu, {}), parts.get(gpu, ()), listing)) for gpu in gpus
+        ),
         links=tuple(
             (a, b, known.topology.between(one, other).cost)
             for a, one in enumerate(gpus)
@@ -65,8 +77,66 @@ def _parts(known: Known) -> Mapping[DeviceID, list[Device]]:
     return found
 
 
-def _gpu(gpu: DeviceID, known: Known, given: tuple[dict[str, int], Iterable[Device]]) -> GpuFacts:
-    offers, parts = given
+class _Cut(Struct, frozen=True, kw_only=True):
+    slices: int | None = None
+    even: bool = False
+    parts: dict[str, PartFacts] = field(default_factory=dict)
+
+
+class _Listing(Struct, frozen=True):
+    """The resource of each device of which one id is all of it, and its state."""
+
+    of: Mapping[DeviceID, tuple[ResourceName, str]]
+
+
+def _cut(parts: Iterable[Device], listing: _Listing) -> _Cut:
+    """The parts of a GPU by resource; nothing where it is not known where they are, or where one id
+    is not one part."""
+    cut = sorted((one for one in parts if one.parent), key=lambda one: (one.index or 0, one.id))
+    even = all(one.place is None for one in cut)
+    if not cut or (even and len({one.profile for one in cut}) > 1):
+        return _Cut()
+    count = len(cut)
+    evenly = (
+        Place(slices=count, start=at, size=1, starts=tuple(range(count))) for at in range(count)
+    )
+    placed = [(one, one.place or (next(evenly) if even else None)) for one in cut]
+    found: dict[str, PartFacts] = {}
+    for device, place in placed:
+        if place is None or device.id not in listing.of:
+            return _Cut()
+        name, state = listing.of[device.id]
+        one = found.get(name) or PartFacts(place.size, place.starts)
+        found[name] = structs.replace(one, **{state: (*getattr(one, state), place.start)})
+    slices = max(place.slices for _, place in placed if place)
+    return _Cut(slices=slices, even=even, parts=dict(sorted(found.items())))
+
+
+def _listing(known: Known) -> _Listing:
+    held = {device for _, _, device in known.held}
+
+    def state(entry: AdvertisedDevice) -> str:
+        healthy = entry.health is Health.HEALTHY
+        return "held" if entry.device in held else "free" if healthy else "ill"
+
+    return _Listing(
+        {
+            entry.device: (name, state(entry))
+            for name, resource in known.listed.items()
+            if _whole(resource)
+            for entry in resource.devices
+        }
+    )
+
+
+def _whole(resource: Resource) -> bool:
+    return all(one.replica is None and one.share is None for one in resource.devices)
+
+
+def _gpu(
+    gpu: DeviceID, known: Known, given: tuple[dict[str, int], Iterable[Device], _Listing]
+) -> GpuFacts:
+    offers, parts, listing = given
     topology, device = known.topology, known.inventory.devices.get(gpu)
     faults = known.inventory.faults_of(device) if device else ()
     level = topology.nic_level.get(gpu, NO_LEVEL)
@@ -87,4 +157,5 @@ def _gpu(gpu: DeviceID, known: Known, given: tuple[dict[str, int], Iterable[Devi
         celsius=None if celsius is None else 10 * round(celsius / 10),
         isolation=min(isolations, key=lambda i: i.strength).value if isolations else None,
         offers=offers,
+        **structs.asdict(_cut(parts, listing)),
     )

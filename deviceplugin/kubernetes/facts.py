@@ -17,7 +17,7 @@ ANNOTATION = "deviceplugin/gpus"
 VERSION = 1
 MAX_BYTES = 64 << 10  # all annotations of an object together may have 256 KiB
 MAX_GPUS = 256
-
+MAX_SLICES = 64
 
 _SHORT = {
     "id": "i",
@@ -30,7 +30,26 @@ _SHORT = {
     "celsius": "t",
     "isolation": "s",
     "offers": "o",
+    "slices": "l",
+    "even": "e",
+    "parts": "p",
 }
+
+
+class PartFacts(Struct, frozen=True, gc=False, array_like=True):
+    """The parts of one resource on a GPU: how many slices each takes, where such parts can start,
+    and where those start that are free, held, and neither, as they are ill."""
+
+    size: int
+    starts: tuple[int, ...]
+    free: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
+    ill: tuple[int, ...] = ()
+
+    def is_within(self, slices: int) -> bool:
+        """Whether it can be on a GPU of so many slices."""
+        places = (*self.starts, *self.free, *self.held, *self.ill)
+        return 0 < self.size <= slices and all(0 <= at <= slices - self.size for at in places)
 
 
 class GpuFacts(Struct, frozen=True, omit_defaults=True, gc=False, rename=_SHORT):
@@ -39,6 +58,8 @@ class GpuFacts(Struct, frozen=True, omit_defaults=True, gc=False, rename=_SHORT)
     `healthy` is that a pod may be given it, `warned` that it has a fault which does not take it
     away, `nic_level` the PCIe level of its way to the NIC, `load` tenths of its time in use,
     `celsius` its temperature to the nearest ten, `offers` how many ids of each resource it gives.
+    `parts` are those of a GPU that is cut, by resource, in so many `slices`; where the division is
+    `even`, parts of another size cannot be beside them.
     """
 
     id: str
@@ -51,6 +72,15 @@ class GpuFacts(Struct, frozen=True, omit_defaults=True, gc=False, rename=_SHORT)
     celsius: int | None = None
     isolation: str | None = None
     offers: dict[str, int] = field(default_factory=dict)
+    slices: int | None = None
+    even: bool = False
+    parts: dict[str, PartFacts] = field(default_factory=dict)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its parts can be on it."""
+        slices = self.slices or 0
+        return slices <= MAX_SLICES and all(one.is_within(slices) for one in self.parts.values())
 
 
 class NodeFacts(Struct, frozen=True, omit_defaults=True):
@@ -96,7 +126,8 @@ def read(text: str) -> NodeFacts | None:
     positions |= {p for held in facts.held.values() for p in held}
     if facts.version != VERSION or not 0 < count <= MAX_GPUS:
         return None
-    return facts if all(0 <= p < count for p in positions) else None
+    sound = all(0 <= p < count for p in positions) and all(gpu.is_sound for gpu in facts.gpus)
+    return facts if sound else None
 
 
 def held_of(

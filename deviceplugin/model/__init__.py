@@ -21,6 +21,7 @@ from deviceplugin.model.edits import (
     Mount,
     frozen,
 )
+from deviceplugin.model.places import DeviceID, Link, LinkKind, Place
 
 __all__ = [
     "MAX_NUMA_NODES",
@@ -42,6 +43,7 @@ __all__ = [
     "Link",
     "LinkKind",
     "Mount",
+    "Place",
     "Preference",
     "Resource",
     "ResourceName",
@@ -52,7 +54,6 @@ __all__ = [
 
 MAX_NUMA_NODES = 1 << 10  # include/linux/numa.h, NODES_SHIFT is at most 10
 
-DeviceID = NewType("DeviceID", str)
 AdvertisedID = NewType("AdvertisedID", str)
 ResourceName = NewType("ResourceName", str)
 
@@ -87,29 +88,6 @@ class Isolation(StrEnum):
         return cls.NONE if word is None else cls(word)
 
 
-class LinkKind(StrEnum):
-    """The kinds of links whose costs are known here; a vendor may name others of its own."""
-
-    NVLINK = "NVLINK"
-    XGMI = "XGMI"
-    XELINK = "XELINK"
-    PCIE = "PCIE"
-
-
-class Link(Struct, frozen=True, kw_only=True, gc=False):
-    """A connection to a peer: `width` links side by side, `weight` the driver's own cost.
-
-    `kind` is a printable word. `cost`, 1 to 1000 on the scale of docs/placement.md, is that of a
-    kind that LinkKind does not have; without it such a link costs what an NVLink does.
-    """
-
-    peer: DeviceID
-    kind: str
-    width: int = 1
-    weight: int | None = None
-    cost: int | None = None
-
-
 class Device(Struct, frozen=True, kw_only=True, gc=False):
     """A GPU or another accelerator, or a part of one, that is there now.
 
@@ -121,8 +99,9 @@ class Device(Struct, frozen=True, kw_only=True, gc=False):
     `driver` the kernel driver that a rule's `driver` matches (None: the vendor's name), `shareable`
     whether several containers can use the device at once, `ecc` whether its memory corrects errors,
     `architecture` the chip's generation in its vendor's words, `functions` the PCI functions that a
-    virtual machine gets with it, `least_isolation` what its section asks for. `attributes` are for
-    people and for the vendor that wrote them: nothing else reads them.
+    virtual machine gets with it, `least_isolation` what its section asks for, `place` where a part
+    is on its GPU (None: the GPU is divided evenly, or nobody says). `attributes` are for people and
+    for the vendor that wrote them: nothing else reads them.
     """
 
     id: DeviceID
@@ -148,6 +127,7 @@ class Device(Struct, frozen=True, kw_only=True, gc=False):
     architecture: str | None = None
     functions: tuple[str, ...] = ()
     least_isolation: Isolation = Isolation.NONE
+    place: Place | None = None
 
 
 class FaultClass(StrEnum):

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 from deviceplugin.kubernetes.facts import GpuFacts
 from deviceplugin.model import Isolation
+from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes
 
 UNKNOWN_LINK = 100_000  # docs/placement.md: the cost of a pair of which nothing is known
 FABRIC_BELOW = 20_000  # a pair that costs less has a link of its own, not PCIe alone
@@ -42,12 +43,14 @@ NOTHING = Wants()
 class About(Struct, frozen=True, kw_only=True):
     """A node beyond its counts; without `gpus` its daemon tells nothing.
 
-    `memory_mib` and `capability` are what its labels say of a GPU, `domain` its link domain,
-    `apps` whose pods are there, `policy` how `gpu_nodes` wants it to be used.
+    `shapes` are the parts that there can be of GPUs of its model, `memory_mib` and `capability`
+    what its labels say of a GPU, `domain` its link domain, `apps` whose pods are there, `policy`
+    how `gpu_nodes` wants it to be used.
     """
 
     gpus: tuple[GpuFacts, ...] = ()
     links: Mapping[tuple[int, int], int] = field(default_factory=lambda: MappingProxyType({}))
+    shapes: Shapes = NO_SHAPES
     memory_mib: int | None = None
     capability: int | None = None
     domain: str = ""

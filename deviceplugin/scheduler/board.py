@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from deviceplugin.scheduler.about import NOTHING
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.packing import Cost, NodeState, cost
+from deviceplugin.scheduler.partitions import Taken
 
 # Kinds of pods whose costs are remembered: some 100 bytes for each node.
 MAX_KNOWN = 256
-State = tuple[str, int, int, tuple[int, ...]]
+State = tuple[str, int, int, tuple[int, ...], tuple[tuple[str, int], ...]]
 Alike = dict[State, Cost | None]
 Known = dict[str, tuple[NodeState, int, Cost | None]]
 Memory = tuple[Known, Alike]
@@ -59,13 +60,17 @@ class Board:
                 best = (name, price)
         return best
 
-    def place(self, name: str, demand: Demand, chosen: Sequence[int]) -> None:
-        """The demand now holds these GPUs of the node."""
-        self.nodes[name].take(demand, chosen)
+    def place(
+        self, name: str, demand: Demand, chosen: Sequence[int], taken: Sequence[Taken] = ()
+    ) -> None:
+        """The demand now holds these GPUs and parts of the node."""
+        self.nodes[name].take(demand, chosen, taken=taken)
 
-    def free(self, name: str, demand: Demand, chosen: Sequence[int]) -> None:
+    def free(
+        self, name: str, demand: Demand, chosen: Sequence[int], taken: Sequence[Taken] = ()
+    ) -> None:
         """The demand no longer holds them."""
-        self.nodes[name].take(demand, chosen, -1)
+        self.nodes[name].take(demand, chosen, -1, taken)
 
     def _costs(self, demand: Demand) -> Known:
         known = self._known.pop(demand, None)
@@ -91,7 +96,8 @@ class Board:
         """The cost by a node's state: in a cluster many are alike, empty ones above all."""
         if demand.wants != NOTHING or (node.about and not node.about.is_plain):
             return self._cost_of(node, demand, self._workload)
-        state = (node.model, node.cpu_milli, node.memory_mib, tuple(node.free))
+        parts = tuple(node.parts.items()) if demand.parts else ()
+        state = (node.model, node.cpu_milli, node.memory_mib, tuple(node.free), parts)
         if state not in alike:
             alike[state] = self._cost_of(node, demand, self._workload)
         return alike[state]

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from deviceplugin.scheduler.about import NOTHING, Wants
+from deviceplugin.scheduler.partitions import MILLI, Expected
 
-WHOLE = 1000  # thousandths of a GPU
+WHOLE = MILLI  # thousandths of a GPU
 COVERED = 0.95  # of all pods: the commonest kinds that the workload is made of
 # How choosy an open GPU is between the pods that would fit, in thousandths of final waste.
 SOFTNESS = 100.0
@@ -18,18 +19,24 @@ Free = tuple[int, ...]
 
 class Demand(Struct, frozen=True, kw_only=True):
     """A pod's request: `gpu_milli` thousandths on each of `gpus` GPUs of one of `models` (none:
-    any), and what it `wants` beyond counts."""
+    any), `parts` of GPUs by resource and count, and what it `wants` beyond counts."""
 
     cpu_milli: int = 0
     memory_mib: int = 0
     gpus: int = 0
     gpu_milli: int = WHOLE
     models: frozenset[str] = frozenset()
+    parts: tuple[tuple[str, int], ...] = ()
     wants: Wants = NOTHING
 
     @property
+    def asks(self) -> bool:
+        """Whether it asks for GPUs or parts of them."""
+        return bool(self.gpus or self.parts)
+
+    @property
     def total_milli(self) -> int:
-        """Thousandths of a GPU in all."""
+        """Thousandths of a GPU in all, without parts."""
         return self.gpus * self.gpu_milli
 
 
@@ -52,6 +59,7 @@ class Workload:
         kinds = _commonest(demands)
         self._kinds = kinds
         self._of_model: dict[str, tuple[Sequence[Kind], Sequence[int]]] = {}
+        self.parts = Expected(_shares(demands))
         self.waste = _final_waste(demands)
         self.cpu_per_gpu = _cpu_per_gpu(demands)
         self._known: dict[tuple[str, int, Free], float] = {}
@@ -105,6 +113,16 @@ def _commonest(demands: Sequence[Demand]) -> Sequence[tuple[Demand, float]]:
         chosen.append((kind, count))
         total += count
     return [(kind, count / total) for kind, count in chosen]
+
+
+def _shares(demands: Iterable[Demand]) -> Mapping[str, float]:
+    """Of each resource its share of all parts that are asked for."""
+    counted: Counter[str] = Counter()
+    for demand in demands:
+        for name, count in demand.parts:
+            counted[name] += count
+    total = counted.total()
+    return {name: count / total for name, count in sorted(counted.items())}
 
 
 def _order(kind: Demand) -> tuple[int, int, int, Sequence[str]]:
@@ -167,4 +185,5 @@ def as_document(demand: Demand) -> Mapping[str, object]:
         "gpus": demand.gpus,
         "gpu_milli": demand.gpu_milli,
         "models": sorted(demand.models),
+        "partitions": dict(demand.parts),
     }

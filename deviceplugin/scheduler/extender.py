@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.asking import AskingError
@@ -172,11 +172,13 @@ def _cost(node: str, cost: Cost) -> Document:
     return {
         "node": node,
         "gpus": list(cost.chosen),
+        "partitions": [structs.asdict(one) for one in cost.taken],
         "fragment_milli": round(cost.fragment, 1),
         "waste_milli": round(cost.waste, 1),
         "stranded_milli": round(cost.stranded, 1),
         "affinity_milli": round(cost.affinity, 1),
         "balance_milli": round(cost.balance, 1),
+        "added_watts": round(cost.watts, 1),
     }
 
 
@@ -186,6 +188,7 @@ _PARTS = {
     "stranded": "it would leave more GPU without the CPUs for it",
     "affinity": "its GPUs are farther from each other or from what the pod wants near",
     "balance": "its GPUs are busier, hotter or have faults",
+    "watts": "it would add more to the power that GPUs take",
 }
 
 

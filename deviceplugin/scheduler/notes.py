@@ -32,7 +32,8 @@ class Notes:
 
     def decided(self, pod: Pod, why: Document) -> None:
         """Tell of a decision, if it asks for GPUs and was not told already."""
-        if not why["demand"]["gpus"] and not why["failed"]:
+        demand = why["demand"]
+        if not (demand["gpus"] or demand["partitions"] or why["failed"]):
             return
         message = message_of(why)
         key = pod.key

@@ -17,6 +17,8 @@ _QUANTITY = re.compile(
     r"([0-9]{0,20}(?:\.[0-9]{0,20})?)(?:([eE][+-]?[0-9]{1,2})|([KMGTPE]i|[numkMGTPE]?))"
 )
 _ENDED = ("Succeeded", "Failed")
+# Whose resources that are no whole GPUs are parts of them.
+VENDORS = ("nvidia.com", "amd.com", "intel.com", "gpu.intel.com")
 Quantities = Mapping[str, str | int | float]
 
 
@@ -147,6 +149,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...] = (
         "nvidia.com/gpu",
         "amd.com/gpu",
+        "intel.com/gpu",
         "gpu.intel.com/xe",
         "gpu.intel.com/i915",
     )
@@ -168,10 +171,30 @@ class Reading(Struct, frozen=True, kw_only=True):
             gpus=gpus,
             gpu_milli=milli,
             models=frozenset([model] if model and gpus else []),
+            parts=(parts := self._parts_of(asked)),
             wants=self.asking.wants_of(pod.annotations, pod.spec.priority or 0)
-            if gpus
+            if gpus or parts
             else NOTHING,
         )
+
+    def _parts_of(self, amounts: Mapping[str, Decimal]) -> tuple[tuple[str, int], ...]:
+        """The other resources of the vendors of GPUs, and how many of each."""
+        found = ((name, int(amount)) for name, amount in amounts.items() if self._is_part(name))
+        return tuple(sorted((name, count) for name, count in found if count))
+
+    def _is_part(self, name: str) -> bool:
+        ours = name.partition("/")[0] in VENDORS
+        ours = ours and not name.endswith("monitoring")
+        return ours and name not in self.gpus and name not in self.shares
+
+    def parts_of(self, node: Node) -> dict[str, int]:
+        """What the node has of such resources. Raises ValueError."""
+        given = {
+            name: parse_quantity(text)
+            for name, text in (node.status.allocatable or {}).items()
+            if self._is_part(name)
+        }
+        return {name: int(amount) for name, amount in sorted(given.items())}
 
     def capacity_of(self, node: Node) -> tuple[str, int, int, int]:
         """The GPUs' model, thousandths of a CPU, MiB of memory, and the number of GPUs. A GPU that
@@ -187,6 +210,11 @@ class Reading(Struct, frozen=True, kw_only=True):
             math.floor(given.get("memory", 0) / (1 << 20)),
             max(whole, shared // WHOLE),
         )
+
+
+def labels_of(node: Node) -> Mapping[str, str]:
+    """Its labels."""
+    return node.metadata.labels or {}
 
 
 def _gpus(whole: int, shared: int) -> tuple[int, int]:

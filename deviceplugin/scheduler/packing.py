@@ -7,11 +7,21 @@ the expectation, and equal scores are broken at random by kube-scheduler.
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from deviceplugin.scheduler.about import NOTHING, About, are_linked, lacking, nearest
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.partitions import (
+    NO_CUT,
+    NOTHING_TAKEN,
+    Choice,
+    Cut,
+    Taken,
+    after,
+    choose,
+)
 from deviceplugin.scheduler.parts import WHOLE_FIT, Weights, affinity, balance
+from deviceplugin.scheduler.power import Power
 
 BAND_MILLI = 80
 DEFAULT = Weights()
@@ -20,7 +30,8 @@ SPREADING = ("fair_share", "spread", "round_robin", "real_time")  # policies tha
 
 class NodeState(Struct):
     """A node as far as packing is concerned: `free` has a number of thousandths for each GPU, and
-    `about` what is known beyond counts."""
+    `about` what is known beyond counts. `parts` has the number of each resource that is a part of a
+    GPU, `cut` the GPUs of which it is known where their parts are."""
 
     name: str
     model: str
@@ -29,13 +40,27 @@ class NodeState(Struct):
     free: list[int]
     version: int = 0
     about: About | None = None
+    parts: dict[str, int] = field(default_factory=dict)
+    cut: Cut = NO_CUT
 
-    def take(self, demand: Demand, chosen: Sequence[int], sign: int = 1) -> None:
-        """Give the demand these GPUs, or with `sign` -1 take them back."""
+    @property
+    def free_milli(self) -> int:
+        """Thousandths of GPUs that nobody holds, of whole ones and of those that are cut."""
+        return sum(self.free) + sum(gpu.free_milli for gpu in self.cut.values())
+
+    def take(
+        self, demand: Demand, chosen: Sequence[int], sign: int = 1, taken: Sequence[Taken] = ()
+    ) -> None:
+        """Give the demand these GPUs and parts, or with `sign` -1 take them back."""
         self.cpu_milli -= sign * demand.cpu_milli
         self.memory_mib -= sign * demand.memory_mib
         for index in chosen:
             self.free[index] -= sign * demand.gpu_milli
+        for name, count in demand.parts:
+            if name in self.parts:
+                self.parts[name] -= sign * count
+        if taken:
+            self.cut = after(self.cut, taken, sign)
         self.version += 1
 
 
@@ -43,7 +68,8 @@ class Cost(Struct, frozen=True):
     """What a demand costs on a node: less is better; `key` orders nodes of any state.
 
     `fragment`, `waste` and `stranded` are the changes in thousandths of a GPU that packing is made
-    of, `affinity` and `balance` what the other parts add, before their weights.
+    of, `affinity` and `balance` what the other parts add, before their weights, `watts` what GPUs
+    draw more, where power counts, and `taken` are parts of GPUs.
     """
 
     key: int
@@ -53,6 +79,8 @@ class Cost(Struct, frozen=True):
     stranded: float
     affinity: float = 0.0
     balance: float = 0.0
+    taken: tuple[Taken, ...] = ()
+    watts: float = 0.0
 
 
 def misfit(node: NodeState, demand: Demand) -> str:
@@ -62,21 +90,29 @@ def misfit(node: NodeState, demand: Demand) -> str:
     if demand.memory_mib > node.memory_mib:
         return f"{node.memory_mib} MiB memory free, {demand.memory_mib} MiB requested"
     if not demand.gpus:
-        return ""
+        return _lacking(node, demand)
     if demand.models and node.model not in demand.models:
         return f"GPU model {node.model}, {' or '.join(sorted(demand.models))} requested"
     fitting = sum(milli >= demand.gpu_milli for milli in node.free)
     if fitting < demand.gpus:
         size = "free" if demand.gpu_milli == WHOLE else f"with {demand.gpu_milli / 10:g} % free"
         return f"{fitting} GPUs {size}, {demand.gpus} requested"
-    return _unwanted(node, demand) if node.about and demand.wants != NOTHING else ""
+    return _lacking(node, demand) or _unwanted(node, demand)
+
+
+def _lacking(node: NodeState, demand: Demand) -> str:
+    """Which parts of GPUs are too few, or what the pod wants of the node and it has not."""
+    for name, count in demand.parts:
+        if (free := node.parts.get(name, count)) < count:
+            return f"{free} {name} free, {count} requested"
+    return lacking(node.about, demand.wants) if node.about and demand.wants != NOTHING else ""
 
 
 def _unwanted(node: NodeState, demand: Demand) -> str:
-    """What the pod wants beyond counts and the node does not have; empty if it has all."""
-    about, wants = node.about or About(), demand.wants
-    if reason := lacking(about, wants):
-        return reason
+    """What the pod wants of GPUs beyond counts and the node does not have; empty if it has all."""
+    if node.about is None or demand.wants == NOTHING:
+        return ""
+    about, wants = node.about, demand.wants
     suitable = fitting_gpus(node, demand)
     if len(suitable) < demand.gpus:
         asked = [f"{wants.memory_mib} MiB"] * bool(wants.memory_mib)
@@ -106,13 +142,17 @@ def cost(
         workload.fragment(node.model, node.cpu_milli, tuple(sorted(free, reverse=True))),
         workload.stranded(node.cpu_milli, sum(free)),
     )
+    judging = (workload, weights, _choice(node, demand, workload))
     return min(
-        (
-            _at(node, demand, (workload, weights), (chosen, before))
-            for chosen in _places(node, demand)
-        ),
+        (_at(node, demand, judging, (chosen, before)) for chosen in _places(node, demand)),
         key=lambda found: found.key,
     )
+
+
+def _choice(node: NodeState, demand: Demand, workload: Workload) -> Choice:
+    if not demand.parts or not node.cut or node.about is None:
+        return NOTHING_TAKEN
+    return choose(node.cut, demand.parts, workload.parts, node.about.shapes)
 
 
 def _places(node: NodeState, demand: Demand) -> Sequence[tuple[int, ...]]:
@@ -142,34 +182,53 @@ def _load(about: About, index: int) -> int:
 def _at(
     node: NodeState,
     demand: Demand,
-    judging: tuple[Workload, Weights],
+    judging: tuple[Workload, Weights, Choice],
     place: tuple[tuple[int, ...], tuple[float, float]],
 ) -> Cost:
-    (workload, weights), (chosen, (fragment, stranded)) = judging, place
-    after, waste, gap = list(node.free), 0.0, 0
+    (workload, weights, choice), (chosen, (fragment, stranded)) = judging, place
+    left, waste = list(node.free), 0.0
+    gap = min((node.cut[index].free_milli for index in choice.gpus), default=0)
     for index in chosen:
-        gap = after[index]
-        after[index] -= demand.gpu_milli
-        waste += workload.waste[after[index]] - workload.waste[gap]
-    cpu_milli, total = node.cpu_milli - demand.cpu_milli, sum(node.free)
-    fragment = (
-        workload.fragment(node.model, cpu_milli, tuple(sorted(after, reverse=True))) - fragment
-    )
-    stranded = workload.stranded(cpu_milli, total - demand.total_milli) - stranded
-    near, busy = _parts(node, demand, chosen)
+        gap = left[index]
+        left[index] -= demand.gpu_milli
+        waste += workload.waste[left[index]] - workload.waste[gap]
+    cpu_milli, gpus = node.cpu_milli - demand.cpu_milli, tuple(sorted(left, reverse=True))
+    fragment = workload.fragment(node.model, cpu_milli, gpus) - fragment + choice.fragment
+    stranded = workload.stranded(cpu_milli, sum(left)) - stranded
+    near, busy = _parts(node, demand, chosen or choice.gpus)
+    watts = _added(node, chosen or choice.gpus, weights.power) if weights.power.weight else 0.0
     price = weights.fit * (fragment + stranded + waste)
     price += weights.affinity * near + weights.balance * busy
-    band = round(price / WHOLE_FIT / BAND_MILLI)
-    key = ((band * 100_000 + total) * 1001 + gap) * 1_000_000 + min(node.cpu_milli // 10, 999_999)
-    return Cost(key, chosen, fragment, waste, stranded, near, busy)
+    price += weights.power.weight * weights.power.cost(watts)
+    key = _key(node, round(price / WHOLE_FIT / BAND_MILLI), gap)
+    return Cost(key, chosen, fragment, waste, stranded, near, busy, choice.taken, watts)
+
+
+def _key(node: NodeState, band: int, gap: int) -> int:
+    """Of the same band the fullest node, then the fullest GPU, then the node with fewest CPUs."""
+    cpu = min(node.cpu_milli // 10, 999_999)
+    return ((band * 100_000 + node.free_milli) * 1001 + gap) * 1_000_000 + cpu
 
 
 def _parts(node: NodeState, demand: Demand, chosen: Sequence[int]) -> tuple[float, float]:
     """Affinity and balance."""
     if node.about is None or (node.about.is_plain and demand.wants == NOTHING):
         return 0.0, 0.0
-    used = [WHOLE - node.free[index] for index in chosen]
+    used = [WHOLE - _free(node, index) for index in chosen]
     return (
         affinity(node.about, demand.wants, chosen),
         balance(node.about, demand.wants, chosen, used),
     )
+
+
+def _free(node: NodeState, index: int) -> int:
+    return node.cut[index].free_milli if index in node.cut else node.free[index]
+
+
+def _added(node: NodeState, chosen: Sequence[int], power: Power) -> float:
+    """Watts; a GPU that somebody holds draws no more for another."""
+    idle = sum(
+        not node.cut[index].used if index in node.cut else node.free[index] == WHOLE
+        for index in chosen
+    )
+    return power.added(node.model, idle)

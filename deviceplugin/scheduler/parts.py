@@ -7,6 +7,7 @@ from itertools import combinations
 from msgspec import Struct
 
 from deviceplugin.scheduler.about import About, Wants
+from deviceplugin.scheduler.power import NO_POWER, Power
 
 FARTHEST = 40_000  # the cost of a pair across sockets, docs/placement.md
 NO_LEVEL = 60
@@ -14,11 +15,13 @@ HOT_CELSIUS = 80
 
 
 class Weights(Struct, frozen=True, kw_only=True):
-    """How much each part counts; GPUResourceFit, GPUAffinity and GPULoadBalancing."""
+    """How much each part counts: GPUResourceFit, GPUAffinity and GPULoadBalancing, and the power
+    that GPUs take."""
 
     fit: int = 50
     affinity: int = 30
     balance: int = 20
+    power: Power = NO_POWER
 
 
 WHOLE_FIT = 50  # packing counts as it is with this weight

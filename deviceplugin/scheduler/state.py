@@ -11,13 +11,14 @@ from functools import partial
 from msgspec import structs
 
 from deviceplugin.kubernetes.facts import ANNOTATION, NodeFacts
-from deviceplugin.scheduler.about import NOTHING
 from deviceplugin.scheduler.asking import about_of, facts_of
 from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.held import Held, is_given, still, told_of
-from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of
+from deviceplugin.scheduler.filling import empty, fill, is_divided, shapes_of
+from deviceplugin.scheduler.held import Held
+from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of, labels_of
 from deviceplugin.scheduler.packing import NodeState, cost, misfit
+from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes
 
 ASSUMED_S = 30.0  # a binding that has not shown up by then was not made
 MAX_ASSUMED = 10_000
@@ -30,6 +31,7 @@ class Cluster:
         self.reading, self._now = reading, now
         self.board = Board([], Workload([]), _cost_by(reading))
         self._facts: dict[str, NodeFacts] = {}
+        self._shapes: dict[str, Shapes] = {}  # by model
         self._nodes: dict[str, Node] = {}
         self._held: dict[str, Held] = {}
         self._on: dict[str, dict[str, Held]] = {}  # by node, then by pod
@@ -65,8 +67,11 @@ class Cluster:
         if before is None or _told(before) != _told(node):
             facts = facts_of(node.metadata.annotations or {})
             self._facts.pop(name, None)
-            if facts is not None:
+            if facts is not None and not is_divided(facts, self.reading.gpus):
                 self._facts[name] = facts
+                model = labels_of(node).get(self.reading.model_label, "")
+                known = self._shapes.setdefault(model, Shapes(model=model))
+                known.of.update(shapes_of(facts))
             self._refill(name)
 
     def remove_node(self, name: str) -> None:
@@ -161,7 +166,7 @@ class Cluster:
     def asks_gpus(self, pod: Pod) -> bool:
         """Whether it asks for any."""
         try:
-            return bool(self.reading.demand_of(pod).gpus)
+            return self.reading.demand_of(pod).asks
         except ValueError:
             return False
 
@@ -228,50 +233,20 @@ class Cluster:
             self.board.nodes[name] = self._filled(node, self._on.get(name, {}))
 
     def _filled(self, node: Node, held: Mapping[str, Held]) -> NodeState:
-        state = self._empty(node)
-        facts = self._facts.get(node.metadata.name)
-        # Those whose GPUs are known come first, so that no guess takes what they hold.
-        told = {key: told_of(one, facts, state) for key, one in held.items()}
-        for key in sorted(held, key=lambda key: not told[key]):
-            one = held[key]
-            one.chosen = told[key] or still(state, one) or self._chosen(state, one.demand)
-            state.take(one.demand, one.chosen)
-            state.free[:] = [max(0, milli) for milli in state.free]
-        return state
-
-    def _empty(self, node: Node) -> NodeState:
-        """The node as if nobody held anything of it."""
+        name = node.metadata.name
+        facts = self._facts.get(name)
         try:
-            model, cpu_milli, memory_mib, gpus = self.reading.capacity_of(node)
+            state = empty(node, facts, self.reading)
         except ValueError:
             self.unreadable += 1
-            model, cpu_milli, memory_mib, gpus = "", 0, 0, 0
-        name, facts = node.metadata.name, self._facts.get(node.metadata.name)
-        free = [WHOLE] * gpus
-        if facts is not None and gpus:
-            given = {*self.reading.gpus, *self.reading.shares}
-            free = [WHOLE * is_given(gpu, given) for gpu in facts.gpus]
-        about = about_of(name, _labels(node), facts, self.reading.asking)
+            state = NodeState(name, "", 0, 0, [])
         pods = self._on.get(name, {}).values()
         apps = frozenset(one.pod.app for one in pods if one.pod and one.pod.app)
-        about = structs.replace(about, apps=apps)
-        return NodeState(name, model, cpu_milli, memory_mib, free, about=about)
-
-    def _chosen(self, state: NodeState, demand: Demand) -> tuple[int, ...]:
-        """The GPUs that packing would take; the freest ones where it does not fit, as the counts
-        are not the truth."""
-        if not demand.gpus or not state.free:
-            return ()
-        cpu_milli = max(state.cpu_milli, demand.cpu_milli)
-        free = structs.replace(
-            state, cpu_milli=cpu_milli, memory_mib=demand.memory_mib, free=list(state.free)
-        )
-        anywhere = structs.replace(demand, models=frozenset(), wants=NOTHING)
-        found = Board([free], self.board.workload).cost(state.name, anywhere)
-        if found is not None:
-            return found.chosen
-        freest = sorted(range(len(state.free)), key=lambda index: -state.free[index])
-        return tuple(freest[: demand.gpus])
+        about = about_of(name, labels_of(node), facts, self.reading.asking)
+        shapes = self._shapes.get(state.model, NO_SHAPES)
+        state.about = structs.replace(about, apps=apps, shapes=shapes)
+        fill(state, held, facts, self.board.workload)
+        return state
 
 
 def _cost_by(reading: Reading) -> CostOf:
@@ -280,8 +255,4 @@ def _cost_by(reading: Reading) -> CostOf:
 
 def _told(node: Node) -> tuple[object, ...]:
     annotations = node.metadata.annotations or {}
-    return node.status, _labels(node), annotations.get(ANNOTATION)
-
-
-def _labels(node: Node) -> Mapping[str, str]:
-    return node.metadata.labels or {}
+    return node.status, labels_of(node), annotations.get(ANNOTATION)

@@ -1,10 +1,13 @@
 """The policies that a simulation compares: ours, and the rules that others publish; pure."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from deviceplugin.scheduler.board import CostOf
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.packing import Cost, NodeState, cost, misfit
+from deviceplugin.scheduler.parts import Weights
+from deviceplugin.scheduler.power import Power
 
 
 def best_fit(node: NodeState, demand: Demand, workload: Workload) -> Cost | None:
@@ -43,3 +46,10 @@ POLICIES: Mapping[str, CostOf] = {
     "first-fit": first_fit,
     "spread": spread,
 }
+
+
+def policies(power: Power) -> Mapping[str, CostOf]:
+    """All of them; `power` among them where it is known what GPUs draw."""
+    if not power.draws:
+        return POLICIES
+    return {**POLICIES, "power": partial(cost, weights=Weights(power=power))}

@@ -8,15 +8,17 @@ from msgspec import Struct
 from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.power import NO_POWER, Power
 
 
 class Point(Struct, frozen=True, kw_only=True):
     """How the cluster stands when `arrived` percent of its GPUs were requested, in percent of its
-    GPUs."""
+    GPUs; `watts` is what its GPUs of the models that are known draw, None where none is."""
 
     arrived: int
     allocated: float
     fragmented: float
+    watts: float | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -35,13 +37,19 @@ class Outcome(Struct, frozen=True, kw_only=True):
 class Replay:
     """A cluster that is filled; `seed` is the order in which equal nodes are tried."""
 
-    def __init__(self, nodes: Iterable[NodeState], pods: Sequence[Demand], cost_of: CostOf) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[NodeState],
+        pods: Sequence[Demand],
+        cost_of: CostOf,
+        power: Power = NO_POWER,
+    ) -> None:
         copies = [
             NodeState(n.name, n.model, n.cpu_milli, n.memory_mib, list(n.free)) for n in nodes
         ]
         self.board = Board(copies, Workload(pods), cost_of)
         self.capacity_milli = sum(len(node.free) for node in copies) * WHOLE
-        self._allocated = 0
+        self._allocated, self._power = 0, power
 
     def run(self, arriving: Iterable[Demand], seed: int, step: int = 5) -> Outcome:
         """Let the pods arrive; a point each `step` percent, and one at the end."""
@@ -65,7 +73,7 @@ class Replay:
         if best is None:
             return False
         name, found = best
-        self.board.place(name, demand, found.chosen)
+        self.board.place(name, demand, found.chosen, found.taken)
         self._allocated += demand.total_milli
         return True
 
@@ -75,7 +83,13 @@ class Replay:
             arrived=round(100 * arrived / whole),
             allocated=100 * self._allocated / whole,
             fragmented=100 * sum(self._fragments()) / whole,
+            watts=self._watts(),
         )
+
+    def _watts(self) -> float | None:
+        if not self._power.draws:
+            return None
+        return sum(self._power.drawn(one.model, one.free) for one in self.board.nodes.values())
 
     def _fragments(self) -> Iterator[float]:
         for node in self.board.nodes.values():

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deviceplugin.runtime.tables import table
-from deviceplugin.simulate.replay import Outcome
+from deviceplugin.simulate.replay import Outcome, Point
 
 Document = dict[str, Any]
 Outcomes = Mapping[str, Sequence[Outcome]]
+COLUMNS = ("POLICY", "REPLAYS", "ALLOCATED", "DEVIATION", "FRAGMENTED", "PLACED", "REFUSED")
 WIDTH, HEIGHT, LEFT, TOP = 640, 400, 56, 24
 COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed", "#64748b")
 
@@ -27,6 +28,7 @@ def _policy(name: str, found: Sequence[Outcome]) -> Document:
         "allocated_percent": round(allocated, 2),
         "deviation": round(math.sqrt(_mean([(e.allocated - allocated) ** 2 for e in ends])), 2),
         "fragmented_percent": round(_mean([end.fragmented for end in ends]), 2),
+        **_watts(ends),
         "placed": round(_mean([outcome.placed for outcome in found])),
         "refused": round(_mean([outcome.refused for outcome in found])),
         "points": [point for outcome in found[:1] for point in _points(outcome)],
@@ -40,7 +42,14 @@ def _points(outcome: Outcome) -> Iterator[Document]:
             "requested_percent": point.arrived,
             "allocated_percent": round(point.allocated, 2),
             "fragmented_percent": round(point.fragmented, 2),
+            **_watts([point]),
         }
+
+
+def _watts(points: Sequence[Point]) -> Document:
+    """The mean; nothing where it is not known."""
+    known = [point.watts for point in points if point.watts is not None]
+    return {"drawn_watts": round(_mean(known))} if known else {}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -48,10 +57,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def simulation_text(document: Document) -> str:
-    """The policies side by side."""
+    """The policies side by side; watts where it is known what GPUs draw."""
+    drawn = any("drawn_watts" in one for one in document["policies"])
     return (
         table(
-            ("POLICY", "REPLAYS", "ALLOCATED", "DEVIATION", "FRAGMENTED", "PLACED", "REFUSED"),
+            (*COLUMNS, *["WATTS"] * drawn),
             [
                 (
                     one["policy"],
@@ -61,6 +71,7 @@ def simulation_text(document: Document) -> str:
                     f"{one['fragmented_percent']:.2f} %",
                     str(one["placed"]),
                     str(one["refused"]),
+                    *[str(one.get("drawn_watts"))] * drawn,
                 )
                 for one in document["policies"]
             ],

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import msgspec
 import pytest
 import yaml
+from msgspec import structs
 
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.facts import Known, node_facts
@@ -15,8 +16,10 @@ from deviceplugin.kubernetes.api import Access, ApiError
 from deviceplugin.kubernetes.facts import (
     ANNOTATION,
     MAX_BYTES,
+    VERSION,
     GpuFacts,
     NodeFacts,
+    PartFacts,
     pod_hash,
     read,
     written,
@@ -33,6 +36,7 @@ from deviceplugin.model import (
     Health,
     Inventory,
     Link,
+    Place,
     Resource,
     ResourceName,
 )
@@ -111,6 +115,86 @@ def test_the_facts_are_what_the_daemon_knows() -> None:
     assert facts.held == {pod_hash("ml", "train"): (2,)}
     costs = {pair[:2]: pair[2] for pair in facts.links}
     assert costs[0, 1] < costs[0, 2] == costs[1, 2]
+
+
+def cut(places: dict[str, Place | None], profiles: str = "p", held: str = "") -> NodeFacts:
+    """One GPU with these parts, of which the last is ill."""
+    whole = structs.replace(gpu(1), resource=None)
+    parts = [
+        Device(
+            id=DeviceID(name),
+            vendor="nvidia",
+            parent=whole.id,
+            index=number,
+            profile=profiles[number % len(profiles)],
+            resource=ResourceName(f"nvidia.com/{name[0]}"),
+            pci_address=whole.pci_address,
+            place=place,
+        )
+        for number, (name, place) in enumerate(places.items())
+    ]
+    inventory = Inventory(
+        generation=1,
+        devices=MappingProxyType({d.id: d for d in (whole, *parts)}),
+        faults=MappingProxyType({}),
+        vendors=MappingProxyType({}),
+    )
+    listed: dict[ResourceName, Resource] = {}
+    for part in parts:
+        name = part.resource or ResourceName("")
+        entry = AdvertisedDevice(
+            id=AdvertisedID(part.id),
+            device=part.id,
+            health=Health.UNHEALTHY if part is parts[-1] else Health.HEALTHY,
+        )
+        devices = listed[name].devices if name in listed else ()
+        listed[name] = Resource(name=name, vendor="nvidia", devices=(*devices, entry))
+    facts = node_facts(
+        Known(
+            inventory=inventory,
+            topology=topology_of(inventory, PciTopology()),
+            listed=listed,
+            held=[(("ml", "train", "main"), ResourceName("nvidia.com/a"), DeviceID(held))],
+            view=None,
+        )
+    )
+    assert facts is not None
+    assert read(written(facts)) == structs.replace(facts, version=VERSION)
+    return facts
+
+
+def test_of_a_gpu_that_is_cut_it_is_told_where_its_parts_are_and_who_has_them() -> None:
+    small = [Place(slices=8, start=at, size=1, starts=(0, 1, 2, 3, 4, 5, 6)) for at in range(3)]
+    large = Place(slices=8, start=4, size=4, starts=(0, 4))
+    facts = cut({"a0": small[0], "a1": small[1], "b0": large, "a2": small[2]}, held="a1")
+    assert (facts.gpus[0].slices, facts.gpus[0].even) == (8, False)
+    assert facts.gpus[0].parts == {
+        "nvidia.com/a": PartFacts(1, (0, 1, 2, 3, 4, 5, 6), free=(0,), held=(1,), ill=(2,)),
+        "nvidia.com/b": PartFacts(4, (0, 4), free=(4,)),
+    }
+
+
+def test_parts_without_places_divide_their_gpu_evenly() -> None:
+    facts = cut({"a0": None, "a1": None, "a2": None}, held="a0")
+    assert (facts.gpus[0].slices, facts.gpus[0].even) == (3, True)
+    assert facts.gpus[0].parts == {
+        "nvidia.com/a": PartFacts(1, (0, 1, 2), free=(1,), held=(0,), ill=(2,))
+    }
+
+
+def test_parts_of_which_some_have_no_place_are_counted_alone() -> None:
+    place = Place(slices=8, start=0, size=1, starts=(0,))
+    assert cut({"a0": place, "a1": None}).gpus[0].parts == {}
+    assert cut({"a0": None, "a1": None}, profiles="pq").gpus[0].parts == {}
+
+
+@pytest.mark.parametrize(
+    "part", ["[0,[0]]", "[9,[0]]", "[1,[8]]", "[1,[0],[-1]]", "[4,[0],[],[5]]", "1"]
+)
+def test_parts_that_cannot_be_on_their_gpu_are_no_facts(part: str) -> None:
+    text = f'{{"version":1,"gpus":[{{"i":"x","l":8,"p":{{"r":{part}}}}}]}}'
+    assert read(text) is None
+    assert read(text.replace(f'"r":{part}', '"r":[4,[0,4],[4]]')) is not None
 
 
 def test_a_node_without_gpus_has_no_facts() -> None:

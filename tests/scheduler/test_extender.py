@@ -17,6 +17,7 @@ from deviceplugin.scheduler.objects import Reading
 from deviceplugin.scheduler.service import Service, Settings
 from tests.kubernetes.stub import ACCOUNT
 from tests.scheduler.objects import Document, node, pod
+from tests.scheduler.partitions import ONE, asking, told
 from tests.scheduler.stub import WatchStub, watch_stub
 
 pytestmark = pytest.mark.slow
@@ -122,6 +123,24 @@ async def test_a_node_that_is_not_known_is_left_to_kube_scheduler(api: WatchStub
         answer = await running.filter(pod("p", gpus=1), "a", "new")
         assert answer["NodeNames"] == ["a", "new"]
         assert await running.prioritize(pod("p", gpus=1), "a", "new") == {"a": 1, "new": 0}
+
+
+async def test_pods_that_ask_for_parts_go_where_the_others_lose_least(api: WatchStub) -> None:
+    api.put("nodes", told("a", ((0, 1), ())))
+    api.put("nodes", told("b", ((1, 2), (0,))))
+    for name in ("w1", "w2"):
+        api.put("pods", asking(name, three=1, one=1))
+    api.put("pods", asking("x", node="b", one=1))
+    async with extender(api) as running:
+        answer = await running.filter(asking("p", one=2), "a", "b")
+        assert answer["NodeNames"] == ["a", "b"]
+        scores = await running.prioritize(asking("p", one=2), "a", "b")
+        assert scores == {"b": 2, "a": 1}
+        answer = await running.filter(asking("q", one=1), "a", "b")
+        assert answer["FailedNodes"] == {"b": f"0 {ONE} free, 1 requested"}
+        _, why = await running.ask("GET", "/explain/ml/p")
+        assert why["demand"]["partitions"] == {ONE: 2}
+        assert [one["start"] for one in why["best"][0]["partitions"]] == [1, 2]
 
 
 async def test_what_happens_in_the_cluster_is_followed(api: WatchStub) -> None:

@@ -20,7 +20,7 @@ from deviceplugin.model import (
 )
 from deviceplugin.vendors.nvidia.faults import DISCOVERY, state_faults
 from deviceplugin.vendors.nvidia.gpus import NvidiaGpu
-from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, resource_suffix
+from deviceplugin.vendors.nvidia.mig import MigInstance, capability_nodes, place_of, resource_suffix
 from deviceplugin.vendors.nvidia.settings import MigSection, NvidiaSection, VgpuSection
 from deviceplugin.vendors.nvidia.vgpu_guest import HOST_VGPU, VGPU, guest_vgpu
 
@@ -165,6 +165,7 @@ def _part(
         ecc=gpu.ecc,
         architecture=gpu.architecture,
         least_isolation=Isolation.asked(naming.mig.scheduling.isolation),
+        place=place_of(instance, gpu.memory_bytes),
     )
 
 

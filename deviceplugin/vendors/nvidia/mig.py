@@ -13,6 +13,7 @@ from msgspec import Struct
 from deviceplugin.errors import DiscoveryError, LibraryError
 from deviceplugin.host import Host
 from deviceplugin.host.numbers import parse_decimal
+from deviceplugin.model import Place
 from deviceplugin.vendors.nvidia.codes import (
     FATAL,
     FUNCTION_NOT_FOUND,
@@ -166,6 +167,26 @@ def _read_instance(
         place=_place(placed),
         engines=tuple((name, getattr(attributes, f"shared{key}Count")) for name, key in _ENGINES),
     )
+
+
+def place_of(instance: MigInstance, total_bytes: int | None) -> Place | None:
+    """Where an instance is on its GPU; None where the driver does not say, or for a part of one.
+
+    The places of a profile follow from its sizes: it starts at multiples of its memory slices,
+    where its compute slices are not beyond those of the GPU, which are as many as those of memory,
+    but seven of eight (NVIDIA, MIG user guide, supported profiles).
+    """
+    if instance.place is None or instance.slices is None or not total_bytes:
+        return None
+    (_, start, size), (compute, own) = instance.place, instance.slices
+    if own != compute or size < 1 or not instance.memory_mib:
+        return None
+    slices = round(size * (total_bytes >> 20) / instance.memory_mib)
+    most = 7 if slices == 8 else slices
+    starts = tuple(at for at in range(0, slices, size) if at + compute <= most)
+    if start not in starts:
+        return None
+    return Place(slices=slices, start=start, size=size, starts=starts)
 
 
 def _place(info: Any) -> tuple[int, int, int] | None:

@@ -7,15 +7,18 @@ import pytest
 from msgspec.structs import replace
 
 from deviceplugin.host import Host
+from deviceplugin.model import Place
 from deviceplugin.vendors.nvidia.mig import (
     MigInstance,
     capability_nodes,
     parse_mig_minors,
+    place_of,
     read_mig_minors,
     resource_suffix,
 )
 from tests.fakes.nvml import NvmlDouble
 from tests.fakes.nvml.model import GiProfile, Gpu
+from tests.provision.products import PRODUCTS, product
 from tests.vendors.nvidia.conftest import MakeVendor
 
 INSTANCE = MigInstance(
@@ -27,6 +30,31 @@ INSTANCE = MigInstance(
     memory_mib=19968,
     multiprocessors=14,
 )
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_where_instances_can_be_follows_from_their_sizes(name: str) -> None:
+    whole = product(name)
+    assert whole.mig is not None
+    total = max(one.size for one in whole.mig.profiles)
+    memory = max(one.memory_bytes or 0 for one in whole.mig.profiles) + (total << 20)
+    for one in whole.mig.profiles:
+        compute = int(one.name.partition("g.")[0])
+        instance = replace(
+            INSTANCE,
+            profile=one.name,
+            memory_mib=(one.memory_bytes or 0) >> 20,
+            slices=(compute, compute),
+            place=(one.id, one.starts[-1], one.size),
+        )
+        found = place_of(instance, memory)
+        assert found == Place(
+            slices=total, start=one.starts[-1], size=one.size, starts=tuple(one.starts)
+        )
+
+
+def test_a_part_of_an_instance_has_no_place_of_its_own() -> None:
+    assert place_of(replace(INSTANCE, slices=(3, 1), place=(9, 0, 4)), 40 << 30) is None
 
 
 def relabelled(index: int, name: str) -> Callable[[Gpu], Gpu]:
