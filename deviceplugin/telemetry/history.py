@@ -1,4 +1,5 @@
-"""What was, in a small database of the state directory: minutes of a day, hours of 30 days.
+"""What was, in a small database of the state directory: minutes of a day, hours of 30 days, days of
+13 months.
 
 SQLite's own journal makes each write whole or nothing, whenever the process is killed. The file has
 at most MAX_BYTES: when it is full the oldest goes. Blocking; called on a thread of its own.
@@ -20,9 +21,11 @@ FILE = "history.db"
 MAX_BYTES = 32 << 20
 _PAGE_BYTES = 4096
 _JOURNAL_BYTES = 4 << 20  # kept free for the journal of one write
-MINUTE_S, HOUR_S = 60, 3600
-KEPT_S = {MINUTE_S: 86_400, HOUR_S: 30 * 86_400}
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400  # days of UTC
+KEPT_S = {MINUTE_S: DAY_S, HOUR_S: 30 * DAY_S, DAY_S: 400 * DAY_S}
 MAX_SERIES = 2000
+MAX_EVENTS = 50_000
+FAULT = "fault"  # these events are kept as long as days, others as long as hours
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE series (id INTEGER PRIMARY KEY, metric TEXT NOT NULL, subject TEXT NOT NULL,
@@ -94,12 +97,14 @@ class Sums:
 
 
 class History:
-    """The file, opened when something is first written or asked for."""
+    """The file, opened when something is first written or asked for; one that does not write raises
+    OSError where the file cannot be read."""
 
-    def __init__(self, state_dir: Path, max_bytes: int = MAX_BYTES) -> None:
-        self._path, self._max_bytes = state_dir / FILE, max_bytes
+    def __init__(self, state_dir: Path, max_bytes: int = MAX_BYTES, *, writes: bool = True) -> None:
+        self._path, self._max_bytes, self._writes = state_dir / FILE, max_bytes, writes
         self._database: sqlite3.Connection | None = None
         self._ids: dict[Series, int] = {}
+        self._forgot = 0  # hours since 1970: forgetting looks at all rows
         self._one = threading.RLock()  # it is written and asked on threads of their own
 
     def write(self, points: Mapping[Series, Point], events: Iterable[Event], now: float) -> None:
@@ -122,11 +127,14 @@ class History:
 
     def query(self, series: Series, start: float, end: float) -> tuple[Point, ...]:
         """The points from `start` to `end` (Unix seconds), oldest first: minutes where they are
-        kept, else hours."""
-        hours = self._points(HOUR_S, series, start, end)
-        minutes = self._points(MINUTE_S, series, start, end)
-        first = minutes[0].at if minutes else end
-        return (*(p for p in hours if p.at + HOUR_S <= first), *minutes)
+        kept, else hours, else days."""
+        found: tuple[Point, ...] = ()
+        for step_s in sorted(KEPT_S):
+            points = self.steps(step_s, series, start, end)
+            if found:
+                points = tuple(p for p in points if p.at + step_s <= found[0].at)
+            found = (*points, *found)
+        return found
 
     def events(self, start: float, end: float) -> tuple[Event, ...]:
         """What happened from `start` to `end`, oldest first."""
@@ -147,7 +155,8 @@ class History:
             self._database.close()
             self._database = None
 
-    def _points(self, step_s: int, series: Series, start: float, end: float) -> tuple[Point, ...]:
+    def steps(self, step_s: int, series: Series, start: float, end: float) -> tuple[Point, ...]:
+        """The points of one length (a key of KEPT_S) that lie in the time, oldest first."""
         rows = self._rows(
             "SELECT at, mean, low, high, count FROM points JOIN series ON series.id = points.series"
             " WHERE step = ? AND metric = ? AND subject = ? AND at BETWEEN ? AND ? ORDER BY at",
@@ -162,11 +171,17 @@ class History:
         if self._database is None and not self._path.exists():
             return []
         with self._one:
-            return self._opened().execute(question, values).fetchall()
+            try:
+                return self._opened().execute(question, values).fetchall()
+            except sqlite3.DatabaseError as error:
+                if self._writes:
+                    raise
+                raise OSError(f"{self._path}: {error}") from error
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
-            self._database = _opened(self._path, self._max_bytes - _JOURNAL_BYTES)
+            limit = self._max_bytes - _JOURNAL_BYTES
+            self._database = _opened(self._path, limit) if self._writes else _read(self._path)
         return self._database
 
     def _write(self, points: Mapping[Series, Point], events: tuple[Event, ...], now: float) -> None:
@@ -180,7 +195,9 @@ class History:
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [(e.at, e.kind, e.subject, e.text[:500]) for e in events],
             )
-            _forget(database, now)
+            if int(now) // HOUR_S != self._forgot:
+                _forget(database, now)
+                self._forgot = int(now) // HOUR_S
 
     def _number(self, database: sqlite3.Connection, series: Series) -> int | None:
         """None for one more than there may be."""
@@ -201,16 +218,16 @@ class History:
         return self._ids[series]
 
     def _halve(self) -> None:
-        """The file is full: the older half of the minutes and of the events goes."""
+        """The file is full: the older half of what it has most of, and of the events, goes."""
         self._ids.clear()
         database = self._opened()
         with database:
-            (middle,) = database.execute(
-                "SELECT avg(at) FROM points WHERE step = ?", (MINUTE_S,)
-            ).fetchone()
-            database.execute("DELETE FROM points WHERE step = ? AND at < ?", (MINUTE_S, middle))
-            database.execute("DELETE FROM events WHERE at < ?", (middle,))
-        log.warning("history_full", file=str(self._path), dropped_before=middle)
+            step_s, middle = database.execute(
+                "SELECT step, avg(at) FROM points GROUP BY step ORDER BY count(*) DESC LIMIT 1"
+            ).fetchone() or (MINUTE_S, None)
+            database.execute("DELETE FROM points WHERE step = ? AND at < ?", (step_s, middle))
+            database.execute("DELETE FROM events WHERE at < (SELECT avg(at) FROM events)")
+        log.warning("history_full", file=str(self._path), of_seconds=step_s, dropped_before=middle)
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         """No database, or a damaged one: history begins anew, the file stays for who wants it."""
@@ -238,23 +255,34 @@ def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
     return database
 
 
+def _read(path: Path) -> sqlite3.Connection:
+    """For a process beside the one that writes."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+
+
 def _add(database: sqlite3.Connection, series: int, point: Point) -> None:
-    """A minute, and its part of the hour."""
+    """A minute, and its part of the hour and of the day."""
     values = (point.mean, point.low, point.high, point.count)
     database.execute(
         "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?, ?)",
         (MINUTE_S, series, point.at, *values),
     )
-    database.execute(
+    database.executemany(
         "INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " mean = (mean * count + excluded.mean * excluded.count) / (count + excluded.count),"
         " low = min(low, excluded.low), high = max(high, excluded.high),"
         " count = count + excluded.count",
-        (HOUR_S, series, point.at - point.at % HOUR_S, *values),
+        [(step_s, series, point.at - point.at % step_s, *values) for step_s in (HOUR_S, DAY_S)],
     )
 
 
 def _forget(database: sqlite3.Connection, now: float) -> None:
     for step_s, kept_s in KEPT_S.items():
         database.execute("DELETE FROM points WHERE step = ? AND at < ?", (step_s, now - kept_s))
-    database.execute("DELETE FROM events WHERE at < ?", (now - KEPT_S[HOUR_S],))
+    database.execute(
+        "DELETE FROM events WHERE at < ? AND (kind != ? OR at < ?)",
+        (now - KEPT_S[HOUR_S], FAULT, now - KEPT_S[DAY_S]),
+    )
+    database.execute(
+        "DELETE FROM events WHERE rowid <= (SELECT max(rowid) FROM events) - ?", (MAX_EVENTS,)
+    )

@@ -10,8 +10,8 @@ import structlog
 from deviceplugin.model import DeviceID, Fault, Inventory
 from deviceplugin.resources.usage import kind_of
 from deviceplugin.telemetry.around import Held
-from deviceplugin.telemetry.history import MINUTE_S, Event, History, Point, Series, Sums
-from deviceplugin.telemetry.model import TelemetryView
+from deviceplugin.telemetry.history import FAULT, MINUTE_S, Event, History, Point, Series, Sums
+from deviceplugin.telemetry.model import DeviceView, TelemetryView
 
 log = structlog.get_logger()
 
@@ -24,6 +24,22 @@ KEPT: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("power_watts", {}),
     ("temperature_celsius", {}),
 )
+# Of whole GPUs: what a counter grew by from one round to the next, the sum of the series with these
+# labels. A counter that starts anew has not grown; the mean times the count is the growth.
+GROWTH: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "corrected_errors": ("ecc_errors_total", {"kind": "corrected", "since": "driver"}),
+    "uncorrected_errors": ("ecc_errors_total", {"kind": "uncorrected", "since": "driver"}),
+    "remapped_rows": ("remapped_rows_total", {}),
+    "retired_pages": ("retired_pages", {"state": "retired"}),
+    "pcie_replays": ("pcie_replays_total", {}),
+    "link_errors": ("link_errors_total", {}),
+    "throttled_seconds": ("throttled_seconds_total", {"reason": "thermal"}),
+}
+# Also of whole GPUs: 1 where it answered, where somebody holds it or a part of it, and banks of
+# memory that have used up most of their spare rows.
+ANSWERED, HELD, WORN_BANKS = "answered", "held", "worn_banks"
+_WORN = ("low", "none")
+Counts = Mapping[Series, float]
 Faults = Mapping[tuple[DeviceID, str, str], Fault]
 
 
@@ -36,6 +52,7 @@ class Keeping:
         self._events: list[Event] = []
         self._faults: Faults | None = None
         self._failing = False
+        self._counts: Counts = {}
 
     async def add(
         self, view: TelemetryView, inventory: Inventory, held: Iterable[Held], now: float
@@ -45,7 +62,15 @@ class Keeping:
         if minute != self._sums.at:
             await self._flush(now)
             self._sums.at = minute
-        for series, value in (*_values(view), *_allocated(held)):
+        before = {s: v for s, v in self._counts.items() if s.subject in view.devices}
+        counts = dict(_counters(view))
+        self._counts = before | counts
+        for series, value in (
+            *_values(view),
+            *_allocated(held),
+            *_of_gpus(view),
+            *_growth(before, counts),
+        ):
             self._sums.add(series, value)
         self._compare(inventory, now)
 
@@ -77,7 +102,7 @@ class Keeping:
         if before is None:
             return
         for key in sorted(faults.keys() - before.keys()):
-            self._note("fault", faults[key], now)
+            self._note(FAULT, faults[key], now)
         for key in sorted(before.keys() - faults.keys()):
             self._note("recovery", before[key], now)
 
@@ -99,3 +124,34 @@ def _allocated(held: Iterable[Held]) -> Iterator[tuple[Series, float]]:
     counts = Counter(kind_of(resource) for _, resource, _ in held)
     for resource, count in counts.items():
         yield Series(ALLOCATED, resource), float(count)
+
+
+def _gpus(view: TelemetryView) -> Iterator[tuple[str, DeviceView]]:
+    return ((i, one) for i, one in view.devices.items() if one.device.parent is None)
+
+
+def _of_gpus(view: TelemetryView) -> Iterator[tuple[Series, float]]:
+    held = {one.device.parent or i for i, one in view.devices.items() if one.holders}
+    for gpu, one in _gpus(view):
+        if one.seen_at is None:
+            continue
+        yield Series(ANSWERED, gpu), float(one.up)
+        yield Series(HELD, gpu), float(gpu in held)
+        if one.up and one.value("row_banks", spare="none") is not None:
+            worn = sum(one.value("row_banks", spare=spare) or 0.0 for spare in _WORN)
+            yield Series(WORN_BANKS, gpu), worn
+
+
+def _counters(view: TelemetryView) -> Iterator[tuple[Series, float]]:
+    for gpu, one in _gpus(view):
+        for name, (metric, labels) in GROWTH.items() if one.up else ():
+            wanted = set(labels.items())
+            values = [r.value for r in one.readings if r.metric == metric and wanted <= {*r.labels}]
+            if values:
+                yield Series(name, gpu), sum(values)
+
+
+def _growth(before: Counts, after: Counts) -> Iterator[tuple[Series, float]]:
+    for series, value in after.items():
+        if series in before:
+            yield series, max(0.0, value - before[series])

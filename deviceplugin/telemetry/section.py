@@ -13,7 +13,7 @@ class TelemetrySection(Section, frozen=True):
 
     `interval_s` is the time between two rounds of samples. `processes` also asks which processes
     use the devices, and in which pods they run. `compatibility` adds the names of other exporters.
-    `history` keeps means of minutes and hours in the state directory.
+    `history` keeps means of minutes, hours and days in the state directory.
     """
 
     enabled: bool = False

@@ -13,10 +13,13 @@ from typing import Protocol
 import pytest
 
 from deviceplugin.telemetry.history import (
+    DAY_S,
+    FAULT,
     FILE,
     HOUR_S,
     KEPT_S,
     MAX_BYTES,
+    MAX_EVENTS,
     MINUTE_S,
     Event,
     History,
@@ -85,11 +88,69 @@ def test_hours_stay_when_minutes_are_gone(tmp_path: Path, opened: Opening) -> No
     assert last == minute(later)
 
 
+def test_days_stay_when_hours_are_gone(tmp_path: Path, opened: Opening) -> None:
+    history = opened(tmp_path)
+    day = START - START % DAY_S
+    for n, value in enumerate((2.0, 4.0)):
+        history.write({POWER: minute(day + n * HOUR_S, mean=value, low=0, high=9)}, (), day)
+    later = day + KEPT_S[HOUR_S] + 2 * DAY_S
+    history.write({POWER: minute(later)}, (), later)
+    first, last = history.query(POWER, day, later)
+    assert (first.step_s, first.at, first.mean, first.high, first.count) == (DAY_S, day, 3, 9, 12)
+    assert last == minute(later)
+    assert [point.at for point in history.steps(DAY_S, POWER, day, later)] == [day, later]
+
+
+def test_faults_are_kept_as_long_as_days_other_events_as_long_as_hours(
+    tmp_path: Path, opened: Opening
+) -> None:
+    history = opened(tmp_path)
+    kinds = (FAULT, "recovery")
+    history.write({}, [Event(at=START, kind=k, subject="x", text="y") for k in kinds], START)
+    later = START + KEPT_S[HOUR_S] + HOUR_S
+    history.write({}, (), later)
+    assert [event.kind for event in history.events(0, later)] == [FAULT]
+    later = START + KEPT_S[DAY_S] + HOUR_S
+    history.write({}, (), later)
+    assert history.events(0, later) == ()
+
+
+def test_of_many_events_the_last_are_kept(tmp_path: Path, opened: Opening) -> None:
+    history = opened(tmp_path)
+    events = [Event(at=START + n, kind=FAULT, subject="x", text="") for n in range(MAX_EVENTS + 5)]
+    history.write({}, events, START)
+    history.write({}, (), START + HOUR_S)
+    assert [event.at for event in history.events(0, START + 6)] == [START + 5, START + 6]
+
+
+def test_another_process_reads_and_cannot_write(tmp_path: Path) -> None:
+    history, reader = History(tmp_path), History(tmp_path, writes=False)
+    assert reader.series() == ()
+    history.write({POWER: minute(START)}, (), START)
+    assert reader.query(POWER, START, START + HOUR_S) == (minute(START),)
+    with pytest.raises(OSError, match="readonly"):
+        reader.write({POWER: minute(START)}, (), START)
+    history.write({POWER: minute(START + MINUTE_S)}, (), START)
+    assert len(reader.query(POWER, START, START + HOUR_S)) == 2
+    history.close()
+    reader.close()
+
+
+def test_a_file_that_is_no_database_is_an_oserror_to_who_only_reads(
+    tmp_path: Path, opened: Opening
+) -> None:
+    (tmp_path / FILE).write_bytes(b"no database at all" * 1000)
+    reader = History(tmp_path, writes=False)
+    with pytest.raises(OSError, match=FILE):
+        reader.series()
+    reader.close()
+
+
 def test_what_is_past_its_time_goes(tmp_path: Path, opened: Opening) -> None:
     history = opened(tmp_path)
-    event = Event(at=START, kind="fault", subject="x", text="y")
+    event = Event(at=START, kind="allocation", subject="x", text="y")
     history.write({POWER: minute(START)}, [event], START)
-    later = START + KEPT_S[HOUR_S] + 2 * HOUR_S
+    later = START + KEPT_S[DAY_S] + 2 * DAY_S
     history.write({POWER: minute(later)}, (), later)
     assert [point.at for point in history.query(POWER, START, later)] == [later]
     assert history.events(0, later) == ()
