@@ -26,7 +26,8 @@ def cost_fragment(document: Document) -> str:
         '<div class="cost">'
         f"<p>{escape(document['from'])} to {escape(document['until'])},"
         f" in {escape(document['currency'])}: {document['total']:,.2f}</p>"
-        f"{split_svg(document)}"
+        '<div class="wide" tabindex="0" role="region" aria-label="Cost as a picture">'
+        f"{split_svg(document)}</div>"
         '<div class="wide" tabindex="0" role="region" aria-label="Cost by group">'
         f"<table><thead><tr><th>{escape(document['by'])}</th><th>GPU hours</th>{heads}"
         f"<th>total</th></tr></thead><tbody>{rows}</tbody></table></div></div>\n"

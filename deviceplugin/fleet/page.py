@@ -33,7 +33,11 @@ style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'">
 <link rel="icon" href="data:,">
 <style>
 """
-_OWN = "\nfigure.card{margin-bottom:1rem}.cost svg,.chart{max-width:45rem;border-radius:.5rem}"
+# Pictures are moved sideways on a phone, where their words would be too small to read.
+_OWN = (
+    "\nfigure.card{margin-bottom:1rem;overflow-x:auto}"
+    ".cost svg,svg.chart{max-width:45rem;min-width:32rem;border-radius:.5rem}"
+)
 _END = "</main>\n</body>\n</html>\n"
 
 
@@ -119,8 +123,8 @@ SECTIONS: Sequence[Section] = (
 )
 
 
-def fleet_page(report: Document, sections: Iterable[Section] = SECTIONS) -> str:
-    """The whole page."""
+def fleet_page(report: Document, sections: Iterable[Section] = SECTIONS, problem: str = "") -> str:
+    """The whole page; `problem` is why there is no newer report."""
     made = datetime.fromtimestamp(report["until"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     parts = [
         tag("section", tag("h2", text(title)) + content)
@@ -128,6 +132,8 @@ def fleet_page(report: Document, sections: Iterable[Section] = SECTIONS) -> str:
         if (content := make(report))
     ]
     top = tag("h1", "GPUs of the fleet") + tag("p", f"until {made}", {"class": "facts"})
+    if problem:
+        top += tag("p", text(f"This report is old: {problem}"), {"class": "warning"})
     style = f"{STYLE}{CHART_STYLE}{_OWN}</style>\n</head>\n"
     return _HEAD + style + f"<body>\n{tag('header', top)}\n<main>\n" + "\n".join(parts) + _END
 

@@ -46,7 +46,7 @@ class Served:
     def _page(self) -> Response:
         if self._report is None:
             return self._absent()
-        return Response("200 OK", HTML, fleet_page(self._report))
+        return Response("200 OK", HTML, fleet_page(self._report, problem=self._problem))
 
     def _json(self) -> Response:
         if self._report is None:

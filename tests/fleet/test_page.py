@@ -109,6 +109,7 @@ def test_while_the_store_is_away_the_last_report_is_served(report: Document) -> 
         served.renew()
         seen.append((pages["/"]().status[:3], pages["/readyz"]().text))
     assert seen == [("503", "no answer\n"), ("200", "ok\n"), ("200", "ok\naway\n")]
+    assert "This report is old: away" in pages["/"]().text
     assert pages["/report.json"]().text.startswith("{")
     assert pages["/metrics"]().text.startswith("# HELP")
 
