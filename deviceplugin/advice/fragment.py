@@ -8,7 +8,7 @@ Document = Mapping[str, Any]
 
 
 def advice_fragment(document: Document) -> str:
-    """A section of HTML, which needs nothing around it."""
+    """A part of a page."""
     if not document["advice"]:
         body = f"<p>Nothing was found in {document['days']} days of history.</p>"
     else:
@@ -17,10 +17,11 @@ def advice_fragment(document: Document) -> str:
             f"<p>Savings are those of a replay of {document['days']} days, in"
             f" {escape(document['currency'])}; they overlap, so they are not to be added. What is"
             " freed is paid until GPUs are given back.</p>"
+            '<div class="wide" tabindex="0" role="region" aria-label="Advice">'
             "<table><thead><tr><th>kind</th><th>subject</th><th>what</th><th>GPU hours</th>"
-            f"<th>freed</th><th>paid less</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<th>freed</th><th>paid less</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
-    return f'<section id="advice"><h2>Recommendations</h2>{body}</section>\n'
+    return f'<div class="advice">{body}</div>\n'
 
 
 def _row(one: Document) -> str:

@@ -4,6 +4,7 @@ Each hour of the history is placed again: every container in the smallest partit
 memory and the compute that it needs, and whoever's need is not known on a whole GPU.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -91,20 +92,43 @@ def _hour(all_: Sequence[tuple[Use, Need | None]], history: History) -> Hour:
 
 def gpus_needed(hour: Hour, slots: Sequence[Slot]) -> int:
     """GPUs cut like that which serve the hour, and whole ones for what fits in no partition."""
-    kinds = sorted(set(slots))
-    each = [slots.count(kind) for kind in kinds]
-    free = [0] * len(kinds)
-    cut = wholes = 0
-    for need in hour.needs:
-        fitting = [number for number, kind in enumerate(kinds) if _fits(need, kind)]
-        if not fitting:
-            wholes += 1
-            continue
-        if not any(free[number] for number in fitting):
-            free = [left + more for left, more in zip(free, each, strict=True)]
-            cut += 1
-        free[next(number for number in fitting if free[number])] -= 1
-    return hour.wholes + wholes + cut
+    return _Served(slots).gpus(hour)
+
+
+class _Served:
+    """GPUs that are all cut alike."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._kinds = sorted(set(slots))
+        self._each = [slots.count(kind) for kind in self._kinds]
+        self._fitting: dict[Need, Sequence[int]] = {}
+
+    def gpus(self, hour: Hour) -> int:
+        """How many serve the hour: each need in the smallest partition that is left for it."""
+        free = [0] * len(self._kinds)
+        cut = wholes = 0
+        for need in hour.needs:
+            fitting = self._fits(need)
+            for number in fitting:
+                if free[number]:
+                    free[number] -= 1
+                    break
+            else:
+                if not fitting:
+                    wholes += 1
+                    continue
+                free = [left + more for left, more in zip(free, self._each, strict=True)]
+                free[fitting[0]] -= 1
+                cut += 1
+        return hour.wholes + wholes + cut
+
+    def _fits(self, need: Need) -> Sequence[int]:
+        """The kinds of partitions in which there is room for it; many hours have the same need."""
+        if (found := self._fitting.get(need)) is None:
+            pairs = enumerate(self._kinds)
+            found = [n for n, slot in pairs if _fits(need, slot)]
+            self._fitting[need] = found
+        return found
 
 
 def _fits(need: Need, slot: Slot) -> bool:
@@ -126,7 +150,8 @@ def layouts(found: Sequence[Demand]) -> Iterator[Advice]:
 
 def _cost(demand: Demand, cut: Cut) -> tuple[int, float]:
     """GPUs at the peak, and GPU hours."""
-    needed = [(gpus_needed(hour, cut.slots), hour.hours) for hour in demand.hours]
+    served = _Served(cut.slots)
+    needed = [(served.gpus(hour), hour.hours) for hour in demand.hours]
     return max(n for n, _ in needed), sum(n * hours for n, hours in needed)
 
 
@@ -173,8 +198,13 @@ def layout_saving(
             if {n: layout[n] for n in ("mig", "compute") if layout.get(n)} == change.layout:
                 hours += sum(hour.held * hour.hours for hour in demand.hours)
                 hours -= _cost(demand, cut)[1]
-    of_model = [c for c in history.cells if history.devices[c.device].model == change.model]
-    bill = biller.bill(history.with_cells(of_model))
-    billed = sum(line.gpu_hours for line in bill.lines)
-    price = bill.total / billed if billed else 0.0
-    return Saving(gpu_hours=round(hours, 3), freed=round(hours * price, 2), paid_less=0.0)
+    return Saving.of(hours, hours * _mean_price(change.model, history, biller), 0.0, None)
+
+
+def _mean_price(model: str, history: History, biller: Biller) -> float:
+    """What an hour of a GPU of the model cost, over all of the history."""
+    of_model = [c for c in history.cells if history.devices[c.device].model == model]
+    found = (biller.charge(*one) for one in biller.pieces(history.with_cells(of_model)))
+    pairs = [(one.piece.hours, one.amount) for one in found if one is not None]
+    hours = math.fsum(hours for hours, _ in pairs)
+    return math.fsum(amount for _, amount in pairs) / hours if hours else 0.0

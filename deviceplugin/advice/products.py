@@ -72,6 +72,27 @@ def cuts_of(vendor: str, model: str, memory_bytes: int) -> Sequence[Cut]:
     )
 
 
+class Size(Struct, frozen=True, kw_only=True):
+    """A MIG profile: its eighths of the memory, its sevenths of the compute units."""
+
+    name: str
+    eighths: int
+    sevenths: int
+
+
+def sizes_beside(model: str, profile: str) -> Sequence[Size]:
+    """All profiles of the GPU that an instance of this profile was cut from, the smallest first;
+    none for one that is not in the table."""
+    for word, _, names in _NAMES:
+        found = [
+            Size(name=f"{sevenths}g.{names[eighths]}gb", eighths=eighths, sevenths=sevenths)
+            for sevenths, eighths, _, _ in _SEVEN
+        ]
+        if word in model.lower() and any(size.name == profile for size in found):
+            return sorted(found, key=lambda size: (size.eighths, size.sevenths))
+    return ()
+
+
 def _whole(vendor: str, model: str) -> PartitionedGpu:
     return PartitionedGpu(
         id="GPU", vendor=vendor, product=model, index=0, address="0000:00:00.0", device=""

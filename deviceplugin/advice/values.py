@@ -67,6 +67,16 @@ class Saving(Struct, frozen=True, kw_only=True):
     paid_less: float
     kwh: float | None = None
 
+    @classmethod
+    def of(cls, gpu_hours: float, freed: float, paid_less: float, kwh: float | None) -> "Saving":
+        """Rounded to what is shown."""
+        return cls(
+            gpu_hours=shown(gpu_hours, 3),
+            freed=shown(freed, 2),
+            paid_less=shown(paid_less, 2),
+            kwh=None if kwh is None else shown(kwh, 3),
+        )
+
 
 class Advice(Struct, frozen=True, kw_only=True):
     """What could be done about a subject, and why. `saving` is None where nothing is claimed,
@@ -90,3 +100,9 @@ class Advice(Struct, frozen=True, kw_only=True):
 def workload_of(grant: Grant) -> str:
     """The owner of a pod, or the pod itself."""
     return grant.owner or grant.pod
+
+
+def shown(value: float, digits: int) -> float:
+    """Rounded twice, so that half a cent is rounded alike in whichever order it was summed; and
+    never -0.0."""
+    return round(round(value, 7), digits) + 0.0

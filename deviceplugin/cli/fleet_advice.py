@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deviceplugin.cli.fleet_cost import COSTS, HISTORY, biller_of, read, read_costs
-from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.fleet_cost import biller_of, read_costs
+from deviceplugin.cli.fleet_source import past_of, past_options, read_past
+from deviceplugin.cli.frame import format_option, parse_format
 from deviceplugin.cli.output import rendered
 from deviceplugin.errors import ConfigError
 
@@ -29,8 +30,7 @@ _DAYS = click.option(
     """,
     short_help="Show what could be had for less, by a replay of the history.",
 )
-@HISTORY
-@COSTS
+@past_options
 @_DAYS
 @click.option(
     "--consent",
@@ -41,23 +41,46 @@ _DAYS = click.option(
 @click.option("--config", metavar="DIR", help="The directory of the configuration; with --apply.")
 @format_option()
 def advice(
-    form: str | None, apply_id: str | None, config: str | None, *, consent: bool, **flags: str
+    form: str | None, apply_id: str | None, config: str | None, *, consent: bool, **flags: Any
 ) -> None:
-    from deviceplugin.advice.advise import Adviser, worthwhile  # noqa: PLC0415  # not in `run`
     from deviceplugin.advice.report import advice_document, advice_text  # noqa: PLC0415
-    from deviceplugin.advice.wishes import Wishes  # noqa: PLC0415
 
     form = parse_format(form)
     section = read_costs(flags["costs"])
-    history = _recent(read(flags["history"]), flags["days"])
-    wishes = Wishes(consent=consent, interactive=section.interactive, kinds=_kinds(flags["costs"]))
-    found = list(worthwhile(Adviser(history, biller_of(section), wishes).advice()))
+    history = read_past(flags, section)
+    found = _found(history, flags["costs"], consent=consent)
     if apply_id is not None:
         click.echo(_applied(found, apply_id, config), err=True)
         return
     start, end = history.span
     document = advice_document(found, section.currency, (end - start) / 86400)
     click.echo(rendered(document, form, advice_text), nl=False)
+
+
+def priced(flags: dict[str, Any], days: int) -> dict[str, Any]:
+    """The last days of a store as bill, budgets and advice; raises ConfigError and StoreError."""
+    from deviceplugin.advice.report import advice_document  # noqa: PLC0415
+    from deviceplugin.cost.budget import budget_document  # noqa: PLC0415
+    from deviceplugin.cost.report import bill_document  # noqa: PLC0415
+
+    section = read_costs(flags["costs"])
+    history = past_of(flags, section, days)
+    bill = biller_of(section).bill(history)
+    found = _found(history, flags["costs"])
+    return {
+        "cost": bill_document(bill, "namespace", section.zone),
+        "budgets": budget_document(bill, section),
+        "advice": advice_document(found, section.currency, days),
+    }
+
+
+def _found(history: "History", costs: str, *, consent: bool = False) -> "list[Advice]":
+    from deviceplugin.advice.advise import Adviser, worthwhile  # noqa: PLC0415  # not in `run`
+    from deviceplugin.advice.wishes import Wishes  # noqa: PLC0415
+
+    section = read_costs(costs)
+    wishes = Wishes(consent=consent, interactive=section.interactive, kinds=_kinds(costs))
+    return list(worthwhile(Adviser(history, biller_of(section), wishes).advice()))
 
 
 @click.command(
@@ -67,13 +90,12 @@ def advice(
     """,
     short_help="Compute again what one piece of advice saves.",
 )
-@HISTORY
-@COSTS
+@past_options
 @_DAYS
 @click.option("--advice", "file", metavar="FILE", required=True, help="The file with the advice.")
 @click.argument("advice_id", metavar="ID")
 @format_option()
-def replay(form: str | None, file: str, advice_id: str, **flags: str) -> None:
+def replay(form: str | None, file: str, advice_id: str, **flags: Any) -> None:
     from deviceplugin.advice.advise import Adviser  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.advice.report import replay_text, saving_document  # noqa: PLC0415
     from deviceplugin.advice.values import Change  # noqa: PLC0415
@@ -82,7 +104,7 @@ def replay(form: str | None, file: str, advice_id: str, **flags: str) -> None:
     form = parse_format(form)
     change = decode(_change(file, advice_id), Change, "change")
     section = read_costs(flags["costs"])
-    history = _recent(read(flags["history"]), flags["days"])
+    history = read_past(flags, section)
     saving = saving_document(Adviser(history, biller_of(section)).saving(change))
     document = {"id": advice_id, "currency": section.currency, "saving": saving}
     click.echo(rendered(document, form, replay_text), nl=False)
@@ -110,11 +132,6 @@ def _kinds(costs: str) -> "frozenset[Kind] | None":
             raise ConfigError(f"{name}.{key}", strange[0], f"one of {', '.join(known)}")
         found += [wishes.kinds_of(words, known)] if words else []
     return found[0].union(*found[1:]) if found else None
-
-
-def _recent(history: "History", days: str) -> "History":
-    end = history.span[1]
-    return history.between(end - 86400 * parse_number(days, "--days"), end)
 
 
 def _change(file: str, advice_id: str) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deviceplugin.cli.fleet_cost import COSTS, HISTORY, biller_of, read, read_costs
+from deviceplugin.cli.fleet_cost import biller_of, read_costs
+from deviceplugin.cli.fleet_source import DAYS, past_options, read_past
 from deviceplugin.cli.frame import format_option, parse_format
 from deviceplugin.cli.output import rendered
 from deviceplugin.errors import ConfigError
@@ -31,16 +32,17 @@ MAX_BYTES = 16 << 20
     """,
     short_help="Show budgets, and what the month is expected to come to.",
 )
-@HISTORY
-@COSTS
+@past_options
+@DAYS
 @format_option(FORMS)
-def budget(history: str, costs: str, form: str | None) -> None:
+def budget(form: str | None, **flags: Any) -> None:
     from deviceplugin.cost import budget as budgets  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.cost.budget_report import budget_metrics, budget_text  # noqa: PLC0415
 
     form = parse_format(form, FORMS)
-    section = read_costs(costs)
-    document = budgets.budget_document(biller_of(section).bill(read(history)), section)
+    section = read_costs(flags["costs"])
+    bill = biller_of(section).bill(read_past(flags, section))
+    document = budgets.budget_document(bill, section)
     if form == "prometheus":
         click.echo(budget_metrics(document), nl=False)
     else:
@@ -57,15 +59,15 @@ def budget(history: str, costs: str, form: str | None) -> None:
     """,
     short_help="Show targets, and what was recommended, applied and measured.",
 )
-@HISTORY
-@COSTS
+@past_options
+@DAYS
 @click.option("--ledger", metavar="FILE", required=True, help="The ledger; made where it is not.")
 @click.option("--record", metavar="FILE", help="Note the advice of this file as recommended.")
 @click.option("--applied", metavar="ID", help="Note that this advice has been applied.")
 @click.option("--at", metavar="TIME", help="When; by default now. As 2026-03-01T00:00:00Z.")
 @format_option()
 def targets(
-    form: str | None, record: str | None, applied: str | None, at: str | None, **flags: str
+    form: str | None, record: str | None, applied: str | None, at: str | None, **flags: Any
 ) -> None:
     from deviceplugin.advice.report import targets_text  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.advice.targets import targets_document  # noqa: PLC0415
@@ -73,7 +75,8 @@ def targets(
     form = parse_format(form)
     path, wanted = Path(flags["ledger"]), _wanted(flags["costs"])
     _note(path, _new(record, applied, _ledger(path), _moment(at)))
-    bill = biller_of(read_costs(flags["costs"])).bill(read(flags["history"]))
+    section = read_costs(flags["costs"])
+    bill = biller_of(section).bill(read_past(flags, section))
     document = targets_document(bill, wanted, _ledger(path))
     click.echo(rendered(document, form, targets_text), nl=False)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from deviceplugin.cli.fleet_source import DAYS, past_options, read_past
 from deviceplugin.cli.frame import format_option, parse_format
 from deviceplugin.cli.output import rendered
 from deviceplugin.config.config import Setting, parse_choice
@@ -13,17 +14,10 @@ from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from deviceplugin.cost.bill import Biller
-    from deviceplugin.cost.history import History
     from deviceplugin.cost.section import CostsSection
 
 FORMS = ("table", "json", "yaml", "csv", "focus", "opencost")
 GROUPS = ("namespace", "owner", "team", "pod", "node", "vendor", "model", "day")
-HISTORY = click.option(
-    "--history", metavar="FILE", required=True, help="What was measured, as CSV (docs/cost.md)."
-)
-COSTS = click.option(
-    "--costs", metavar="FILE", required=True, help="Prices and budgets: a file with `cost`."
-)
 
 
 @click.command(
@@ -33,8 +27,8 @@ COSTS = click.option(
     """,
     short_help="Show what GPUs cost, by who had them.",
 )
-@HISTORY
-@COSTS
+@past_options
+@DAYS
 @click.option(
     "--by",
     metavar=f"[{'|'.join(GROUPS)}]",
@@ -42,13 +36,13 @@ COSTS = click.option(
     help="What to group the bill by. Default namespace.",
 )
 @format_option(FORMS)
-def cost(history: str, costs: str, by: str, form: str | None) -> None:
+def cost(by: str, form: str | None, **flags: Any) -> None:
     from deviceplugin.cost import export, report  # noqa: PLC0415  # not a part of `run`
 
     form = parse_format(form, FORMS)
     by = parse_choice(Setting(by, "--by"), GROUPS)
-    section = read_costs(costs)
-    bill = biller_of(section).bill(read(history))
+    section = read_costs(flags["costs"])
+    bill = biller_of(section).bill(read_past(flags, section))
     if form in export.FORMS:
         click.echo(export.FORMS[form](bill, section.zone), nl=False)
         return
@@ -57,13 +51,6 @@ def cost(history: str, costs: str, by: str, form: str | None) -> None:
         click.echo(export.bill_csv(document), nl=False)
         return
     click.echo(rendered(document, form, report.bill_text), nl=False)
-
-
-def read(path: str) -> "History":
-    """A history; raises ConfigError."""
-    from deviceplugin.cost.files import read_history  # noqa: PLC0415
-
-    return read_history(Path(path))
 
 
 def read_costs(path: str) -> "CostsSection":

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from deviceplugin.cli.fleet_advice import priced
+from deviceplugin.cli.fleet_source import STORE, days_of, options, store_of
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
 from deviceplugin.config.config import Setting, parse_address
@@ -20,14 +22,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 ADDRESS = "127.0.0.1:8891"
 REPORTS = ("table", "json", "yaml", "html")
-DAYS, MOST_DAYS = "60", 366
+DAYS = "60"
+MONTH_DAYS = 30  # of costs, advice and signs of failures
 _OPTIONS = (
-    click.option(
-        "--store", metavar="URL", required=True, help="Prometheus, Thanos, Mimir, VictoriaMetrics."
-    ),
-    click.option("--token-file", metavar="FILE", help="A bearer token; read at each request."),
-    click.option("--ca-file", metavar="FILE", help="Whom to believe, instead of the system (PEM)."),
-    click.option("--tenant", metavar="NAME", default="", help="Sent as X-Scope-OrgID."),
+    *STORE,
     click.option(
         "--days", metavar="NUMBER", default=DAYS, help=f"Days of history to read. Default {DAYS}."
     ),
@@ -44,11 +42,13 @@ _OPTIONS = (
     ),
 )
 
+_COSTS = click.option(
+    "--costs", metavar="FILE", help="Show costs, budgets and savings by the prices of this file."
+)
+
 
 def _options(command: F) -> F:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return options(command, _OPTIONS)
 
 
 @click.command(
@@ -77,6 +77,7 @@ def plan(form: str | None, **flags: Any) -> None:
     short_help="Show a fleet's nodes and its plan, also as a page.",
 )
 @_options
+@_COSTS
 @format_option(REPORTS)
 def report(form: str | None, **flags: Any) -> None:
     from deviceplugin.fleet.page import fleet_page  # noqa: PLC0415  # not a part of `run`
@@ -93,11 +94,13 @@ def report(form: str | None, **flags: Any) -> None:
 @click.command(
     "serve",
     help="""Serve the report as a page at / and as JSON at /report.json, until SIGTERM. It is made
-    anew every --every minutes; while the store does not answer, the last one is served.
+    anew every --every minutes; while the store does not answer, the last one is served. /metrics
+    has when resources are full and what budgets come to.
     """,
     short_help="Serve a fleet's report as a page.",
 )
 @_options
+@_COSTS
 @click.option("--address", metavar="HOST:PORT", default=ADDRESS, help=f"Default {ADDRESS}.")
 @click.option("--every", metavar="MINUTES", default="60", help="Default 60.")
 def serve(address: str, every: str, **flags: Any) -> None:
@@ -128,39 +131,18 @@ def rules(form: str | None) -> None:
 
 
 def reported(flags: dict[str, Any]) -> dict[str, Any]:
-    """The fleet as the store has it, and the plan; raises ConfigError and StoreError."""
+    """The fleet as the store has it, the plan, and what it costs where prices are given; raises
+    ConfigError and StoreError."""
     from deviceplugin.fleet.plan import report_document  # noqa: PLC0415
-    from deviceplugin.fleet.reader import read_fleet  # noqa: PLC0415
-    from deviceplugin.fleet.store import Access, Store  # noqa: PLC0415
+    from deviceplugin.fleet.reader import read_fleet, read_risk  # noqa: PLC0415
 
-    asked, what_if, days = _asked(flags["config"]), _what_if(flags), _days(flags["days"])
-    access = Access(
-        address=flags["store"],
-        token_file=_file(flags, "token_file"),
-        ca_file=_file(flags, "ca_file"),
-        tenant=flags["tenant"],
-    )
-    fleet = read_fleet(Store(access), time.time(), days)
-    return report_document(fleet, asked, what_if)
-
-
-def _file(flags: dict[str, Any], name: str) -> Path | None:
-    if flags[name] is None:
-        return None
-    path = Path(flags[name])
-    try:
-        path.read_bytes()
-    except OSError as error:
-        flag = f"--{name.replace('_', '-')}"
-        raise ConfigError(flag, flags[name], "a file", reason=str(error)) from error
-    return path
-
-
-def _days(text: str) -> int:
-    days = parse_number(text, "--days")
-    if not 1 <= days <= MOST_DAYS:
-        raise ConfigError("--days", text, f"a number from 1 to {MOST_DAYS}")
-    return days
+    asked, what_if, days = _asked(flags["config"]), _what_if(flags), days_of(flags["days"])
+    store, now = store_of(flags), time.time()
+    document = report_document(read_fleet(store, now, days), asked, what_if)
+    if "costs" not in flags:
+        return document
+    document["health"] = read_risk(store, now, min(days, MONTH_DAYS))
+    return document | (priced(flags, min(days, MONTH_DAYS)) if flags["costs"] else {})
 
 
 def _what_if(flags: dict[str, Any]) -> "WhatIf":

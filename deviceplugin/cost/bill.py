@@ -34,6 +34,16 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
     lifecycle: str = ""
 
 
+class Charge(Struct, frozen=True, kw_only=True, gc=False):
+    """What a GPU costs for a while, whoever has it; `kwh` is None where nothing tells it."""
+
+    device: Device
+    piece: Piece
+    rate: Rate
+    amount: float
+    kwh: float | None
+
+
 class Bill(Struct, frozen=True, kw_only=True):
     """All lines. `total` is summed by GPU and not by line. `unpriced` are the GPU hours by model
     for which there is no price: they are in no line. `unmetered` are GPU hours whose energy is
@@ -65,13 +75,13 @@ class Biller:
 
     def bill(self, history: History) -> Bill:
         """The bill of a history."""
-        run = _Run()
-        divider = Divider(history, fraction(self._costs.active_below))
-        cuts = sorted({*self._prices.changes, *midnights(*history.span, self._costs.zone)})
-        for root, cells in history.by_root().items():
-            device = history.devices.get(root) or _as_whole(history.devices[cells[0].device], root)
-            for piece in pieces(cells, cuts):
-                self._add(run, device, piece, divider.slices(piece))
+        run, divider = _Run(), self.divider(history)
+        for device, piece in self.pieces(history):
+            charge = self.charge(device, piece)
+            if charge is None:
+                run.unpriced[device.model] = run.unpriced.get(device.model, 0.0) + piece.hours
+            else:
+                self._add(run, charge, divider.slices(piece))
         return Bill(
             currency=self._costs.currency,
             span=history.span,
@@ -81,18 +91,34 @@ class Biller:
             unmetered=run.unmetered,
         )
 
-    def _add(self, run: "_Run", device: Device, piece: Piece, slices: Iterator[Slice]) -> None:
+    def divider(self, history: History) -> Divider:
+        """Who has which part of the GPUs of a history."""
+        return Divider(history, fraction(self._costs.active_below))
+
+    def pieces(self, history: History) -> Iterator[tuple[Device, Piece]]:
+        """The time of each GPU, one GPU after the other."""
+        cuts = sorted({*self._prices.changes, *midnights(*history.span, self._costs.zone)})
+        for root, cells in history.by_root().items():
+            device = history.devices.get(root) or _as_whole(history.devices[cells[0].device], root)
+            for piece in pieces(cells, cuts):
+                yield device, piece
+
+    def charge(self, device: Device, piece: Piece) -> Charge | None:
+        """What a GPU costs for a while; None where no price is for it."""
         rate = self._prices.rate(device, piece.start)
         if rate is None:
-            run.unpriced[device.model] = run.unpriced.get(device.model, 0.0) + piece.hours
-            return
+            return None
         kwh = _kwh(piece, device, rate)
-        if kwh is None and rate.energy is not None:
-            run.unmetered += piece.hours
-        amount = rate.of(piece.hours, kwh)
-        run.totals.append(amount)
-        carbon = self._carbon(device, rate, kwh)
-        run.lines += [_line(piece, one, rate, (amount, kwh, carbon)) for one in slices]
+        return Charge(
+            device=device, piece=piece, rate=rate, kwh=kwh, amount=rate.of(piece.hours, kwh)
+        )
+
+    def _add(self, run: "_Run", charge: Charge, slices: Iterator[Slice]) -> None:
+        if charge.kwh is None and charge.rate.energy is not None:
+            run.unmetered += charge.piece.hours
+        run.totals.append(charge.amount)
+        carbon = self._carbon(charge.device, charge.rate, charge.kwh)
+        run.lines += [_line(charge, one, carbon) for one in slices]
 
     def _carbon(self, device: Device, rate: Rate, kwh: float | None) -> float | None:
         grams = self._intensity.get(self._prices.country(device) or "")
@@ -116,17 +142,15 @@ def _as_whole(part: Device, root: str) -> Device:
     return Device(id=root, node=part.node, vendor=part.vendor, model=part.model)
 
 
-def _line(
-    piece: Piece, one: Slice, rate: Rate, whole: tuple[float, float | None, float | None]
-) -> Line:
-    amount, kwh, carbon = whole
-    grant = one.grant
+def _line(charge: Charge, one: Slice, carbon: float | None) -> Line:
+    piece, kwh, grant = charge.piece, charge.kwh, one.grant
+    price = charge.rate.price
     return Line(
         start=piece.start,
         end=piece.end,
         device=one.device,
         part=one.part,
-        amount=amount * one.weight,
+        amount=charge.amount * one.weight,
         gpu_hours=piece.hours * one.weight,
         namespace=grant.namespace if grant else "",
         pod=grant.pod if grant else "",
@@ -136,7 +160,7 @@ def _line(
         measured=grant is None or grant.active is not None,
         kwh=None if kwh is None else kwh * one.weight,
         kg_co2=None if carbon is None else carbon * one.weight,
-        lifecycle=rate.price.lifecycle or ("owned" if rate.price.owned else ""),
+        lifecycle=price.lifecycle or ("owned" if price.owned else ""),
     )
 
 

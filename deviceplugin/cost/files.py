@@ -2,10 +2,13 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
+from operator import itemgetter
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from deviceplugin.cost.history import Cell, Device, Grant, History, Readings
 from deviceplugin.errors import ConfigError
@@ -19,7 +22,7 @@ OF_HEAT = ("temperature_celsius", "throttled_ratio")
 COLUMNS = (*REQUIRED, *OF_DEVICE, *OF_GRANT, *OF_USE, *OF_READINGS, *OF_HEAT)
 MAX_ROWS = 10_000_000
 MAX_SECONDS = 7 * 86400.0
-Row = Mapping[str, str]
+Row = tuple[str, ...]
 
 
 def read_history(path: Path) -> History:
@@ -28,25 +31,19 @@ def read_history(path: Path) -> History:
     A row is what one container had of one device for a while, or, without a namespace, a device
     that nobody had. What is empty was not measured.
     """
+    reader = _Reader(path)
     devices: dict[str, Device] = {}
     cells: dict[tuple[str, float, float], Cell] = {}
-    for line, row in _rows(path):
-        reader = _Row(path, line, row)
-        device = reader.device()
-        if devices.setdefault(device.id, device) != device:
+    for row in _rows(path, reader):
+        device = reader.device(row)
+        known = devices.setdefault(device.id, device)
+        if known is not device and known != device:
             raise reader.error("uuid", "the same node, model, parent and profile on every line")
-        cell = reader.cell()
+        cell = reader.cell(device.id, row)
         key = (cell.device, cell.start, cell.seconds)
         before = cells.get(key)
         if before is not None and cell.grants:
-            cell = Cell(
-                device=before.device,
-                start=before.start,
-                seconds=before.seconds,
-                healthy=before.healthy,
-                grants=before.grants + cell.grants,
-                readings=before.readings,
-            )
+            cell = replace(before, grants=before.grants + cell.grants)
         cells[key] = cell
     ordered = tuple(sorted(cells.values(), key=lambda cell: (cell.device, cell.start)))
     _check(path, ordered)
@@ -105,23 +102,32 @@ def intensities() -> Mapping[str, float]:
     return {row["iso3"]: float(row["gco2_per_kwh"]) for row in csv.DictReader(lines)}
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _rows(path: Path, reader: "_Reader") -> Iterator[Row]:
+    """The values of each line in the order of COLUMNS."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, restval="")
-            names = reader.fieldnames or ()
-            missing = [name for name in REQUIRED if name not in names]
-            unknown = [name for name in names if name not in COLUMNS]
-            if missing or unknown:
-                wrong = ", ".join(missing or unknown)
-                text = f"the columns {', '.join(REQUIRED)}; others are {', '.join(COLUMNS[6:])}"
-                raise ConfigError(str(path), wrong, text)
-            for count, row in enumerate(reader):
+            lines = csv.reader(file)
+            pick = itemgetter(*_places(path, next(lines, [])))
+            rest = [""] * (len(COLUMNS) + 1)
+            for count, values in enumerate(filter(None, lines)):
                 if count >= MAX_ROWS:
                     raise ConfigError(str(path), count, f"at most {MAX_ROWS} rows")
-                yield reader.line_num, row
+                row: Row = pick(values[: len(COLUMNS)] + rest)
+                reader.at(lines.line_num, row)
+                yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError("--history", str(path), "a CSV file", reason=str(error)) from error
+
+
+def _places(path: Path, names: Sequence[str]) -> Sequence[int]:
+    """Where each of COLUMNS stands; of one that is not there, where nothing stands."""
+    missing = [name for name in REQUIRED if name not in names]
+    unknown = [name for name in names if name not in COLUMNS or names.count(name) > 1]
+    if missing or unknown:
+        wrong = ", ".join(missing or unknown)
+        text = f"the columns {', '.join(REQUIRED)}; others are {', '.join(COLUMNS[6:])}"
+        raise ConfigError(str(path), wrong, text)
+    return [names.index(name) if name in names else len(COLUMNS) for name in COLUMNS]
 
 
 def _check(path: Path, cells: Iterable[Cell]) -> None:
@@ -138,70 +144,99 @@ def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
-class _Row:
-    """One line, read."""
+_AT = {name: number for number, name in enumerate(COLUMNS)}
+_DEVICE = slice(_AT["node"], _AT["memory_bytes"] + 1)
+_WHO = slice(_AT["namespace"], _AT["team"] + 1)
+_READ = slice(_AT["energy_joules"], len(COLUMNS))
+_MOST: Mapping[str, float] = {
+    "seconds": MAX_SECONDS,
+    **dict.fromkeys(("share", "active_ratio", "copying_ratio", "throttled_ratio"), 1.0),
+}
 
-    def __init__(self, path: Path, line: int, row: Row) -> None:
-        self._path, self._line, self._row = path, line, row
+
+class _Reader:
+    """Reads one line after the other; what lines have in common is kept once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._line = path, 0
+        self._row: Row = ()
+        self._devices: dict[Row, Device] = {}
+        self._moments: dict[str, float] = {}
+        self._who: dict[Row, Row] = {}
+        self._seconds: dict[str, float] = {}
+        self._readings: tuple[Row, Readings] = ((), Readings())
+
+    def at(self, line: int, row: Row) -> None:
+        """The line to which errors belong."""
+        self._line, self._row = line, row
 
     def error(self, column: str, expected: str) -> ConfigError:
         where = f"{self._path}, line {self._line}: {column}"
-        return ConfigError(where, self._row.get(column, ""), expected)
+        return ConfigError(where, self._row[_AT[column]], expected)
 
-    def device(self) -> Device:
-        if not self._row["uuid"]:
-            raise self.error("uuid", "the id of a device")
-        memory = self._number("memory_bytes")
-        return Device(
-            id=self._row["uuid"],
-            node=self._row["node"],
-            vendor=self._row["vendor"],
-            model=self._row["model"],
-            parent=self._row.get("parent", ""),
-            profile=self._row.get("profile", ""),
-            memory_bytes=None if memory is None else round(memory),
-        )
+    def device(self, row: Row) -> Device:
+        key = row[_DEVICE]
+        if key not in self._devices:
+            if not row[_AT["uuid"]]:
+                raise self.error("uuid", "the id of a device")
+            node, vendor, model, uuid, parent, profile, _ = key
+            self._devices[key] = Device(
+                id=uuid,
+                node=node,
+                vendor=vendor,
+                model=model,
+                parent=parent,
+                profile=profile,
+                memory_bytes=_whole(self._number("memory_bytes")),
+            )
+        return self._devices[key]
 
-    def cell(self) -> Cell:
-        seconds = self._number("seconds", MAX_SECONDS)
-        if not seconds:
-            raise self.error("seconds", f"a number above 0, at most {MAX_SECONDS:g}")
-        read = {name: self._number(name) for name in OF_READINGS}
+    def cell(self, device: str, row: Row) -> Cell:
         return Cell(
-            device=self._row["uuid"],
-            start=self._moment(),
-            seconds=seconds,
-            healthy=self._truth(),
-            grants=self._grants(),
-            readings=Readings(
-                **read,
-                temperature_celsius=self._number("temperature_celsius"),
-                throttled=self._number("throttled_ratio", 1.0),
-            ),
+            device=device,
+            start=self._moment(row[0]),
+            seconds=self._length(row[1]),
+            healthy=self._truth(row[_AT["healthy"]]),
+            grants=self._grants(row),
+            readings=self._read(row[_READ]),
         )
 
-    def _grants(self) -> tuple[Grant, ...]:
-        if not self._row.get("namespace"):
+    def _grants(self, row: Row) -> tuple[Grant, ...]:
+        who = row[_WHO]
+        if not who[0]:
             return ()
-        share = self._number("share", 1.0)
+        share = self._number("share")
         if share == 0:
             raise self.error("share", "a number above 0, at most 1")
-        memory = self._number("memory_used_bytes")
-        words = {name: self._row.get(name, "") for name in OF_GRANT[:-1]}
+        namespace, pod, container, owner, team = self._who.setdefault(who, who)
         return (
             Grant(
-                **words,
+                namespace=namespace,
+                pod=pod,
+                container=container,
+                owner=owner,
+                team=team,
                 share=1.0 if share is None else share,
-                active=self._number("active_ratio", 1.0),
-                copying=self._number("copying_ratio", 1.0),
-                memory_bytes=None if memory is None else round(memory),
+                active=self._number("active_ratio"),
+                copying=self._number("copying_ratio"),
+                memory_bytes=_whole(self._number("memory_used_bytes")),
             ),
         )
 
-    def _number(self, column: str, most: float = 1e18) -> float | None:
-        text = self._row.get(column, "")
+    def _read(self, texts: Row) -> Readings:
+        """Those of a device are the same in each of its lines of a while."""
+        if texts != self._readings[0]:
+            names = (*OF_READINGS, "temperature_celsius", "throttled")
+            columns = (*OF_READINGS, *OF_HEAT)
+            found = dict(zip(names, map(self._number, columns), strict=True))
+            self._readings = texts, Readings(**found)
+        return self._readings[1]
+
+    def _number(self, column: str) -> float | None:
+        text = self._row[_AT[column]]
         if not text:
             return None
+        most = _MOST.get(column, 1e18)
         try:
             number = float(text)
         except ValueError:
@@ -210,17 +245,30 @@ class _Row:
             raise self.error(column, f"a number from 0 to {most:g}, or nothing if not measured")
         return number
 
-    def _moment(self) -> float:
-        try:
-            moment = datetime.fromisoformat(self._row["start"])
-        except ValueError as error:
-            raise self.error("start", "a time such as 2026-03-01T00:00:00Z") from error
-        if moment.tzinfo is None:
-            raise self.error("start", "a time with its offset, such as 2026-03-01T00:00:00Z")
-        return moment.timestamp()
+    def _length(self, text: str) -> float:
+        if text not in self._seconds:
+            seconds = self._number("seconds")
+            if not seconds:
+                raise self.error("seconds", f"a number above 0, at most {MAX_SECONDS:g}")
+            self._seconds[text] = seconds
+        return self._seconds[text]
 
-    def _truth(self) -> bool:
-        text = self._row.get("healthy", "") or "true"
-        if text not in ("true", "false"):
+    def _moment(self, text: str) -> float:
+        if text not in self._moments:
+            try:
+                moment = datetime.fromisoformat(text)
+            except ValueError as error:
+                raise self.error("start", "a time such as 2026-03-01T00:00:00Z") from error
+            if moment.tzinfo is None:
+                raise self.error("start", "a time with its offset, such as 2026-03-01T00:00:00Z")
+            self._moments[text] = moment.timestamp()
+        return self._moments[text]
+
+    def _truth(self, text: str) -> bool:
+        if text not in ("true", "false", ""):
             raise self.error("healthy", "true or false")
-        return text == "true"
+        return text != "false"
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else round(number)

@@ -19,16 +19,18 @@ MOST_GROUPS = 20
 
 
 def cost_fragment(document: Document) -> str:
-    """A section of HTML, which needs nothing around it."""
+    """A part of a page."""
     rows = "".join(_row(one) for one in shown(document))
     heads = "".join(f"<th>{escape(part.value)}</th>" for part in Part)
     return (
-        '<section id="cost"><h2>Cost</h2>'
+        '<div class="cost">'
         f"<p>{escape(document['from'])} to {escape(document['until'])},"
         f" in {escape(document['currency'])}: {document['total']:,.2f}</p>"
-        f"{split_svg(document)}"
+        '<div class="wide" tabindex="0" role="region" aria-label="Cost as a picture">'
+        f"{split_svg(document)}</div>"
+        '<div class="wide" tabindex="0" role="region" aria-label="Cost by group">'
         f"<table><thead><tr><th>{escape(document['by'])}</th><th>GPU hours</th>{heads}"
-        f"<th>total</th></tr></thead><tbody>{rows}</tbody></table></section>\n"
+        f"<th>total</th></tr></thead><tbody>{rows}</tbody></table></div></div>\n"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, field
 
 
-class Device(Struct, frozen=True, kw_only=True):
+class Device(Struct, frozen=True, kw_only=True, gc=False):
     """A GPU, or a partition of one (`parent` is its id, `profile` its kind). `memory_bytes` is
     None where nothing tells it."""
 
@@ -18,7 +18,7 @@ class Device(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
 
 
-class Grant(Struct, frozen=True, kw_only=True):
+class Grant(Struct, frozen=True, kw_only=True, gc=False):
     """What one container had of a device. `share` is 0 to 1; `active` and `copying` are the parts
     of the device's time in which it kept engines and memory busy, `memory_bytes` the most that it
     used; None: not measured."""
@@ -34,7 +34,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
 
 
-class Readings(Struct, frozen=True, kw_only=True):
+class Readings(Struct, frozen=True, kw_only=True, gc=False):
     """What was measured of a device; None: not measured."""
 
     energy_joules: float | None = None
@@ -48,7 +48,7 @@ class Readings(Struct, frozen=True, kw_only=True):
 NOTHING_READ = Readings()
 
 
-class Cell(Struct, frozen=True, kw_only=True):
+class Cell(Struct, frozen=True, kw_only=True, gc=False):
     """One device for a while, an hour for instance; `start` is in Unix seconds."""
 
     device: str

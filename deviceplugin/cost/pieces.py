@@ -23,7 +23,7 @@ class Part(StrEnum):
     UNALLOCATED = "unallocated"
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class Piece(Struct, frozen=True, kw_only=True, gc=False):
     """A while in which the same cells hold; `start` and `end` in Unix seconds."""
 
     start: float
@@ -36,7 +36,7 @@ class Piece(Struct, frozen=True, kw_only=True):
         return (self.end - self.start) / 3600
 
 
-class Slice(Struct, frozen=True, kw_only=True):
+class Slice(Struct, frozen=True, kw_only=True, gc=False):
     """A part of a GPU: `weight` is 0 to 1 of the whole GPU, `grant` who has it (None: nobody)."""
 
     device: Device
@@ -83,18 +83,25 @@ class Divider:
 
     def slices(self, piece: Piece) -> Iterator[Slice]:
         """The parts of a GPU; their weights are 1 together."""
+        rest = 1.0
+        for cell, weight in self.weights(piece):
+            rest -= weight
+            yield from self._of_device(cell, weight)
+        if rest > EPSILON:
+            yield self._uncut(piece, rest)
+
+    def weights(self, piece: Piece) -> Sequence[tuple[Cell, float]]:
+        """The devices that can be had, with the part of the GPU that each is. What is in no
+        partition nobody can get, unless somebody has the GPU as well."""
         whole = [cell for cell in piece.cells if not self._devices[cell.device].parent]
         parts = [cell for cell in piece.cells if self._devices[cell.device].parent]
         if not parts:
-            for cell in whole[:1]:
-                yield from self._of_device(cell, 1.0)
-            return
-        weights = self._weights(parts)
-        for cell, weight in zip(parts, weights, strict=True):
-            yield from self._of_device(cell, weight)
-        rest = 1.0 - sum(weights)
-        if rest > EPSILON:
-            yield from self._uncut(whole, parts, rest)
+            return [(cell, 1.0) for cell in whole[:1]]
+        found = list(zip(parts, self._weights(parts), strict=True))
+        rest = 1.0 - sum(weight for _, weight in found)
+        if rest > EPSILON and whole and whole[0].grants:
+            found.append((whole[0], rest))
+        return found
 
     def _weights(self, parts: Sequence[Cell]) -> Sequence[float]:
         """By memory where all tell it, else alike; never more than the whole."""
@@ -107,14 +114,11 @@ class Divider:
         whole = max(total or 0, sum(known))
         return [size / whole for size in known]
 
-    def _uncut(self, whole: Sequence[Cell], parts: Sequence[Cell], rest: float) -> Iterator[Slice]:
-        """What is in no partition: nobody can get it, unless somebody has the GPU as well."""
-        if whole and whole[0].grants:
-            yield from self._of_device(whole[0], rest)
-            return
-        parent = self._devices[parts[0].device].parent
-        device = self._devices.get(parent, self._devices[parts[0].device])
-        yield Slice(device=device, part=Part.STRANDED, weight=rest)
+    def _uncut(self, piece: Piece, rest: float) -> Slice:
+        parts = [cell.device for cell in piece.cells if self._devices[cell.device].parent]
+        first = self._devices[parts[0]]
+        device = self._devices.get(first.parent, first)
+        return Slice(device=device, part=Part.STRANDED, weight=rest)
 
     def _of_device(self, cell: Cell, weight: float) -> Iterator[Slice]:
         device = self._devices[cell.device]

@@ -30,26 +30,31 @@ class PriceTable:
 
     def __init__(self, costs: CostsSection) -> None:
         self._costs = costs
-        self._found: dict[tuple[str, str, str, str], tuple[tuple[float, float, Price], ...]] = {}
+        self._found: dict[tuple[str, str, str, str], tuple[tuple[float, float, Rate], ...]] = {}
+        self._countries: dict[str, str | None] = {}
         self.changes = tuple(sorted(set(self._bounds())))
 
     def rate(self, device: Device, at: float) -> Rate | None:
         """The price at a moment in Unix seconds; None where no price is for it."""
-        for start, end, price in self._fitting(device):
+        for start, end, rate in self._fitting(device):
             if start <= at < end:
-                return Rate(hourly=price.fixed_hourly, energy=price.energy, price=price)
+                return rate
         return None
 
     def country(self, device: Device) -> str | None:
         """Where the node stands, as it was stated."""
-        own = (node.country for node in self._costs.nodes if fnmatchcase(device.node, node.match))
-        return next((country for country in own if country), self._costs.country)
+        if device.node not in self._countries:
+            nodes = self._costs.nodes
+            own = (node.country for node in nodes if fnmatchcase(device.node, node.match))
+            found = next((country for country in own if country), self._costs.country)
+            self._countries[device.node] = found
+        return self._countries[device.node]
 
-    def _fitting(self, device: Device) -> Sequence[tuple[float, float, Price]]:
+    def _fitting(self, device: Device) -> Sequence[tuple[float, float, Rate]]:
         key = (device.vendor, device.model, device.profile, device.node)
         if key not in self._found:
             self._found[key] = tuple(
-                (*self._window(price), price)
+                (*self._window(price), _rate(price))
                 for price in self._costs.prices
                 if self._fits(price, device)
             )
@@ -76,3 +81,7 @@ class PriceTable:
         """The moments at which some price begins or ends."""
         for price in self._costs.prices:
             yield from (one for one in self._window(price) if abs(one) != float("inf"))
+
+
+def _rate(price: Price) -> Rate:
+    return Rate(hourly=price.fixed_hourly, energy=price.energy, price=price)

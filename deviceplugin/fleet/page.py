@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from deviceplugin.advice.fragment import advice_fragment
+from deviceplugin.cost.fragment import cost_fragment
 from deviceplugin.fleet.chart import STYLE as CHART_STYLE
 from deviceplugin.fleet.chart import chart
 from deviceplugin.fleet.plan_text import advice_text, amount, hours
+from deviceplugin.fleet.risk import missing_words, words_of
 from deviceplugin.forecast.outlook import Point
 from deviceplugin.page.assets import STYLE
 from deviceplugin.page.markup import meter, table, tag, text
@@ -30,7 +33,16 @@ style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'">
 <link rel="icon" href="data:,">
 <style>
 """
+# Pictures are moved sideways on a phone, where their words would be too small to read.
+_OWN = (
+    "\nfigure.card{margin-bottom:1rem;overflow-x:auto}"
+    ".cost svg,svg.chart{max-width:45rem;min-width:32rem;border-radius:.5rem}"
+)
 _END = "</main>\n</body>\n</html>\n"
+
+
+# Nothing is shown of a fleet that is not known: neither a map without nodes, nor zeros.
+_NO_GPUS = tag("p", "The store has no GPU of the last day: no data.", {"class": "absent"})
 
 
 def fleet_map(report: Document) -> str:
@@ -42,7 +54,7 @@ def fleet_map(report: Document) -> str:
     ]
     more = len(report["places"]) - len(shown)
     rest = tag("p", f"{more} more are in the report as JSON") if more else ""
-    return tag("div", "".join(cards), {"class": "cards"}) + rest if cards else ""
+    return tag("div", "".join(cards), {"class": "cards"}) + rest if cards else _NO_GPUS
 
 
 def forecasts(report: Document) -> str:
@@ -75,16 +87,44 @@ def recommendations(report: Document) -> str:
     return tag("ul", "".join(tag("li", text(line)) for line in lines), {"class": "list"})
 
 
+def costs(report: Document) -> str:
+    """The bill and the budgets, where prices were given."""
+    return cost_fragment(report["cost"]) + _budgets(report) if "cost" in report else ""
+
+
+def savings(report: Document) -> str:
+    """What could be had for less, where prices were given."""
+    return advice_fragment(report["advice"]) if "advice" in report else ""
+
+
+def health(report: Document) -> str:
+    """The GPUs with signs that they may fail."""
+    found = report["health"]
+    told = f"Signs of the last {found['days']} days."
+    if missing := missing_words(found):
+        told += f" No data: {', '.join(missing)}."
+    rows = [
+        [text(row["device"]), text(row["node"]), _certainty(row), text("; ".join(words_of(row)))]
+        for row in found["gpus"][:MOST_NODES]
+    ]
+    none = tag("p", "No GPU has one.") if found["known"] and not rows else ""
+    shown = table("GPUs that may fail", ("GPU", "Node", "", "Signs"), rows) if rows else none
+    return tag("p", text(told), {"class": "facts"}) + shown
+
+
 SECTIONS: Sequence[Section] = (
     ("Nodes", fleet_map),
+    ("Health risk", health),
+    ("Cost", costs),
     ("Recommendations", recommendations),
+    ("Savings", savings),
     ("Forecasts", forecasts),
     ("Namespaces", namespaces),
 )
 
 
-def fleet_page(report: Document, sections: Iterable[Section] = SECTIONS) -> str:
-    """The whole page."""
+def fleet_page(report: Document, sections: Iterable[Section] = SECTIONS, problem: str = "") -> str:
+    """The whole page; `problem` is why there is no newer report."""
     made = datetime.fromtimestamp(report["until"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     parts = [
         tag("section", tag("h2", text(title)) + content)
@@ -92,8 +132,35 @@ def fleet_page(report: Document, sections: Iterable[Section] = SECTIONS) -> str:
         if (content := make(report))
     ]
     top = tag("h1", "GPUs of the fleet") + tag("p", f"until {made}", {"class": "facts"})
-    style = f"{STYLE}{CHART_STYLE}\nfigure.card{{margin-bottom:1rem}}</style>\n</head>\n"
+    if problem:
+        top += tag("p", text(f"This report is old: {problem}"), {"class": "warning"})
+    style = f"{STYLE}{CHART_STYLE}{_OWN}</style>\n</head>\n"
     return _HEAD + style + f"<body>\n{tag('header', top)}\n<main>\n" + "\n".join(parts) + _END
+
+
+def _certainty(row: Document) -> str:
+    """A word and not a colour alone."""
+    if row["certain"]:
+        return tag("span", "replace", {"class": "badge critical"})
+    return tag("span", "watch", {"class": "badge warning"})
+
+
+def _budgets(report: Document) -> str:
+    rows = [
+        [text(cell) for cell in (one["name"], *_spent(one), one["state"])]
+        for one in report["budgets"]["budgets"]
+    ]
+    if not rows:
+        return ""
+    head = ("Budget", "Monthly", "Spent", "Expected", "80 % of such forecasts", "State")
+    return table(f"Budgets of {report['budgets']['month']}", head, rows)
+
+
+def _spent(one: Document) -> Sequence[str]:
+    known = one["expected"] is not None
+    band = "-" if one["low"] is None else f"{one['low']:,.2f} to {one['high']:,.2f}"
+    expected = f"{one['expected']:,.2f}" if known else "-"
+    return f"{one['monthly']:,.2f}", f"{one['spent']:,.2f}", expected, band
 
 
 def _part(place: Document) -> float | None:

@@ -3,7 +3,7 @@
 Names are those of docs/metrics.md, and of node_exporter for network and storage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _GPU = "deviceplugin_gpu_"
@@ -62,7 +62,67 @@ def recorded(name: str) -> str:
     return f"deviceplugin_fleet:{name}:1h"
 
 
+_BUDGET, _FULL = "deviceplugin_budget_", "deviceplugin_fleet_full_in_hours"
+_MADE = "deviceplugin_fleet_report_timestamp_seconds"
+RATIO = "deviceplugin_fleet:budget_spent:ratio"
+# Of what `fleet serve` has at /metrics, or `fleet budget --format prometheus` writes.
+ALERTS: Sequence[tuple[str, str, str, str]] = (
+    (
+        "GpuBudgetOver",
+        f"{RATIO} > 1",
+        "critical",
+        "The budget {{ $labels.budget }} of this month is spent",
+    ),
+    (
+        "GpuBudgetAlert",
+        f"{_BUDGET}alert == 1",
+        "warning",
+        "{{ $labels.at }} of the budget {{ $labels.budget }} is spent",
+    ),
+    (
+        "GpuBudgetOverrun",
+        f"{_BUDGET}overrun_probability > 0.5",
+        "warning",
+        "The budget {{ $labels.budget }} is expected to be overrun by {{ $value }} of forecasts",
+    ),
+    (
+        "GpuCapacityShort",
+        f'{_FULL}{{edge="early"}} < 168',
+        "warning",
+        "{{ $labels.vendor }} {{ $labels.resource }} may be full in {{ $value }} h, by its band",
+    ),
+    (
+        "GpuCapacityForecast",
+        f'{_FULL}{{edge="median"}} < 168',
+        "critical",
+        "{{ $labels.vendor }} {{ $labels.resource }} are expected to be full in {{ $value }} h",
+    ),
+    (
+        "GpuFleetReportOld",
+        f"time() - {_MADE} > 86400",
+        "warning",
+        "The report of the fleet is a day old: what budgets and forecasts say is, too",
+    ),
+)
+
+
 def rules() -> dict[str, Any]:
-    """The recording rules, as Prometheus reads them."""
+    """The recording and alerting rules, as Prometheus reads them."""
     found = [{"record": recorded(name), "expr": query} for name, query in QUERIES.items()]
-    return {"groups": [{"name": "deviceplugin-fleet", "interval": INTERVAL, "rules": found}]}
+    ratio = {"record": RATIO, "expr": f"{_BUDGET}spent / {_BUDGET}monthly"}
+    alerts = [
+        {
+            "alert": name,
+            "expr": expr,
+            "for": "10m",
+            "labels": {"severity": severity},
+            "annotations": {"summary": summary},
+        }
+        for name, expr, severity, summary in ALERTS
+    ]
+    return {
+        "groups": [
+            {"name": "deviceplugin-fleet", "interval": INTERVAL, "rules": found},
+            {"name": "deviceplugin-fleet-budgets", "rules": [ratio, *alerts]},
+        ]
+    }

@@ -1,7 +1,9 @@
-"""Reads a fleet's hours from a store: what rules have recorded, and the rest from the metrics."""
+"""Reads a fleet's hours from a store: what rules have recorded, and the rest from the metrics; and
+the signs that GPUs may fail, day by day."""
 
 from deviceplugin.fleet.demand import Fleet, fleet_of
 from deviceplugin.fleet.questions import QUERIES, recorded
+from deviceplugin.fleet.risk import DAY_S, SIGNS, Document, risk_document
 from deviceplugin.fleet.store import Store
 from deviceplugin.metrics.reply import Series, joined
 
@@ -14,6 +16,13 @@ def read_fleet(store: Store, now: float, days: int) -> Fleet:
     start = end - (days * 24 - 1) * HOUR_S
     answers = {name: _asked(store, name, (start, end)) for name in QUERIES}
     return fleet_of(answers, start, end)
+
+
+def read_risk(store: Store, now: float, days: int) -> Document:
+    """What the last days tell of GPUs that may fail; raises StoreError."""
+    end = now // HOUR_S * HOUR_S
+    start = end - (days - 1) * DAY_S
+    return risk_document({n: store.range(q, start, end, DAY_S) for n, q in SIGNS.items()}, days)
 
 
 def _asked(store: Store, name: str, span: tuple[float, float]) -> tuple[Series, ...]:

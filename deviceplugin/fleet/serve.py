@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Mapping
 
 from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.fleet.figures import report_metrics
 from deviceplugin.fleet.page import Document, fleet_page
 from deviceplugin.metrics.door import PLAIN
 from deviceplugin.metrics.http import HttpServer, application
+from deviceplugin.metrics.registry import CONTENT_TYPE
 from deviceplugin.runtime.part import Page, Response
 
 HTML, JSON = "text/html; charset=utf-8", "application/json"
@@ -34,17 +36,27 @@ class Served:
     def routes(self) -> Mapping[str, Page]:
         """The page, the report and the probe; the report's reader is told of a store that is
         away by /readyz, which stays ready while there is a report."""
-        return {"/": self._page, "/report.json": self._json, "/readyz": self._ready}
+        return {
+            "/": self._page,
+            "/report.json": self._json,
+            "/metrics": self._metrics,
+            "/readyz": self._ready,
+        }
 
     def _page(self) -> Response:
         if self._report is None:
             return self._absent()
-        return Response("200 OK", HTML, fleet_page(self._report))
+        return Response("200 OK", HTML, fleet_page(self._report, problem=self._problem))
 
     def _json(self) -> Response:
         if self._report is None:
             return self._absent()
         return Response("200 OK", JSON, json.dumps(self._report) + "\n")
+
+    def _metrics(self) -> Response:
+        if self._report is None:
+            return self._absent()
+        return Response("200 OK", CONTENT_TYPE, report_metrics(self._report))
 
     def _ready(self) -> Response:
         if self._report is None:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deviceplugin.advice.histogram import BUCKETS, Histogram, bucket_of, start_of
-from deviceplugin.cost.history import Grant
-from tests.advice.examples import DAY, GIB, adviser, fleet, hourly, of_kind, steady
-from tests.cost.examples import grant
+from deviceplugin.cost.history import Grant, History
+from tests.advice.examples import DAY, GIB, Make, adviser, fleet, hourly, of_kind, steady
+from tests.cost.examples import device, grant, history
 
 
 def test_buckets_are_those_of_the_autoscaler() -> None:
@@ -105,3 +105,52 @@ def test_activity_keeps_as_much_memory_as_goes_with_it() -> None:
     (one,) = of_kind(found, "right-size")
     limits = one.patch["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu-memory"] == math.ceil(0.7 * 80)
+
+
+def on_instance(profile: str, gibibytes: int, make: Make) -> History:
+    """A workload that has a MIG instance of an H100 for two weeks."""
+    one = device("MIG-0", parent="GPU-0", profile=profile, memory_bytes=gibibytes * GIB)
+    return history(*hourly(make, of="MIG-0"), devices=(device(), one))
+
+
+@pytest.mark.parametrize(
+    ("profile", "gibibytes", "uses", "active", "smaller"),
+    [
+        ("4g.40gb", 40, 5.0, 0.1, "1g.10gb"),
+        ("4g.40gb", 40, 15.0, 0.1, "1g.20gb"),
+        ("4g.40gb", 40, 5.0, 0.4, "2g.20gb"),
+        ("4g.40gb", 40, 35.0, 0.1, None),
+        ("2g.20gb", 20, 5.0, 0.9, None),
+        ("1g.10gb", 10, 1.0, 0.1, None),
+    ],
+)
+def test_an_instance_that_is_too_large_is_exchanged_for_the_smallest_that_serves(
+    profile: str, gibibytes: int, uses: float, active: float, smaller: str | None
+) -> None:
+    found = on_instance(profile, gibibytes, steady(gibibytes=uses, active=active))
+    advice = of_kind(adviser(found).advice(), "right-size")
+    if smaller is None:
+        assert advice == []
+        return
+    limits = advice[0].patch["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {f"nvidia.com/mig-{smaller}": 1, f"nvidia.com/mig-{profile}": None}
+    assert advice[0].saving is not None
+    assert advice[0].saving.gpu_hours > 0
+
+
+def test_an_instance_keeps_room_for_the_last_weeks_peak_without_consent() -> None:
+    all_ = [
+        grant(active=0.05, memory_bytes=(15 if h == 8 * DAY else 4) * GIB - h) for h in range(336)
+    ]
+    found = on_instance("3g.40gb", 40, lambda hour: all_[hour])
+    for consent, name in ((False, "1g.20gb"), (True, "1g.10gb")):
+        (one,) = of_kind(adviser(found, consent=consent).advice(), "right-size")
+        assert f"nvidia.com/mig-{name}" in str(one.patch)
+
+
+def test_an_instance_of_a_gpu_that_is_not_in_the_table_is_left_as_it_is() -> None:
+    one = device(
+        "MIG-0", model="NVIDIA X", parent="GPU-0", profile="4g.40gb", memory_bytes=40 * GIB
+    )
+    found = history(*hourly(steady(gibibytes=5), of="MIG-0"), devices=(device(), one))
+    assert of_kind(adviser(found).advice(), "right-size") == []

@@ -3,8 +3,18 @@
 import math
 from collections.abc import Callable, Mapping
 
+from deviceplugin.advice.advise import Adviser
+from deviceplugin.advice.report import advice_document
+from deviceplugin.cost.bill import Biller
+from deviceplugin.cost.budget import budget_document
+from deviceplugin.cost.report import bill_document
 from deviceplugin.fleet.demand import Answers, Fleet, fleet_of
+from deviceplugin.fleet.plan import Asked, Document, WhatIf, report_document
+from deviceplugin.fleet.risk import risk_document
 from deviceplugin.metrics.reply import Series
+from tests.advice.examples import fleet as devices_of
+from tests.advice.examples import hourly, steady
+from tests.cost.examples import costs
 
 HOUR = 3600.0
 END = 1_774_000_800.0
@@ -46,3 +56,19 @@ def answers() -> dict[str, tuple[Series, ...]]:
 
 def fleet(found: Answers | None = None) -> Fleet:
     return fleet_of(answers() if found is None else found, END - (DAYS * 24 - 1) * HOUR, END)
+
+
+def priced() -> Document:
+    """A report with everything that it can have: the same fleet, a GPU that failed, a bill, a
+    budget that is spent and advice."""
+    section = costs(budgets=[{"name": "ml", "monthly": 300.0, "namespace": "ml"}])
+    past = devices_of(hourly(steady("a"), days=8), hourly(steady("b"), of="GPU-1", days=8), gpus=2)
+    biller = Biller(section)
+    bill = biller.bill(past)
+    failed = Series(labels={"uuid": "GPU-7", "node": "n2"}, values={END: 1.0})
+    return report_document(fleet(), Asked(), WhatIf()) | {
+        "health": risk_document({"remap_failed": (failed,)}, DAYS),
+        "cost": bill_document(bill, "namespace", section.zone),
+        "budgets": budget_document(bill, section),
+        "advice": advice_document(Adviser(past, biller).advice(), "USD", 8),
+    }

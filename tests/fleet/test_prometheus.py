@@ -54,8 +54,40 @@ def test_a_report_is_a_page_that_needs_nothing_else(store: str) -> None:
     done = run_command("fleet", "report", "--store", store, "--format", "html")
     assert done.returncode == 0, done.stderr
     assert "<h2>Forecasts</h2>" in done.stdout
+    assert "<h2>Cost</h2>" not in done.stdout
     assert "n2" in done.stdout
     assert "http://" not in done.stdout.replace("http://www.w3.org/2000/svg", "")
+
+
+COSTS = """cost:
+  prices: [{model: "*", hourly: 3.0, source: a contract, dated: 2026-01-01}]
+  budgets: [{name: all, monthly: 1000000}]
+"""
+
+
+def test_a_bill_and_advice_are_made_of_the_store_itself(store: str, tmp_path: Path) -> None:
+    (tmp_path / "costs.yaml").write_text(COSTS)
+    words = ("--store", store, "--costs", str(tmp_path / "costs.yaml"), "-o", "json")
+    done = run_command("fleet", "cost", *words, "--days", str(DAYS - 1))
+    assert done.returncode == 0, done.stderr
+    bill = json.loads(done.stdout)
+    # GPUs that were given by day have their half of it; activity is in no metric of this store.
+    assert bill["total"] == pytest.approx(3.0 * GPUS * (DAYS - 1) * 24)
+    assert bill["parts"]["used"] == pytest.approx(bill["total"] / 2, rel=0.02)
+    assert {one["name"] for one in bill["groups"]} >= {f"team-{n}" for n in range(5)}
+    done = run_command("fleet", "advice", *words)
+    assert done.returncode == 0, done.stderr
+    assert "its activity was not measured" in done.stdout
+    assert run_command("fleet", "budget", *words).returncode == 0
+
+
+def test_prices_make_a_page_with_costs(store: str, tmp_path: Path) -> None:
+    (tmp_path / "costs.yaml").write_text(COSTS)
+    costs = ("--costs", str(tmp_path / "costs.yaml"))
+    done = run_command("fleet", "report", "--store", store, *costs, "--format", "html")
+    assert done.returncode == 0, done.stderr
+    for head in ("Cost", "Savings", "Health risk"):
+        assert f"<h2>{head}</h2>" in done.stdout
 
 
 def test_a_store_that_is_not_there_is_one_line() -> None:
