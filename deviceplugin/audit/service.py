@@ -110,6 +110,13 @@ class AuditPart(Part[OfNode]):
 
             writer.put(partial(claim, self._moment(), what, who, devices))
 
+    def tested(self, device: str, results: Sequence[Mapping[str, str]]) -> None:
+        """Active tests of a GPU have ended; its cordon is a record of its own."""
+        if (writer := self.writer) is not None:
+            from deviceplugin.audit.events import tested  # noqa: PLC0415  # as above
+
+            writer.put(partial(tested, self._moment(), device, results))
+
     async def _watch_devices(self) -> None:
         async for inventory in self._around.inventory.changes():
             self._compare_devices(inventory)

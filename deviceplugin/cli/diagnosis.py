@@ -1,11 +1,13 @@
 """The commands `diagnose` and `support-bundle`; what they do is imported when they run."""
 
 import sys
+from typing import Any
 
 import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
 from deviceplugin.cli.output import LOOK_FLAGS
+from deviceplugin.errors import ConfigError
 
 _PLACES = ("kubelet_dir", "cdi_dir", "state_dir", "trusted_dirs")
 _FLAGS = (*LOOK_FLAGS, *_PLACES, "allow_unsupported")
@@ -17,6 +19,10 @@ _FORMATS = ("table", "json", "junit")
 
     Each check says what it found, what it expected, where it looked and what to do. Ends with
     status 1 where a check fails; a warning is none.
+
+    With --active, memory, arithmetic and temperature of GPUs that nobody holds are tested instead,
+    one GPU after the other, for half an hour each. The running daemon keeps each from pods
+    meanwhile.
     """,
     short_help="Check this node and its GPUs, without using a GPU.",
 )
@@ -24,11 +30,27 @@ _FORMATS = ("table", "json", "junit")
 @click.option(
     "--window", metavar="SECONDS", default="1", help="Between two measurements. Default 1."
 )
+@click.option("--active", is_flag=True, help="Use GPUs that nobody holds to test them.")
+@click.option(
+    "--device",
+    "devices",
+    metavar="ID",
+    multiple=True,
+    help="With --active: an id, a PCI address or an index; may be repeated. Default all.",
+)
+@click.option("--short", is_flag=True, help="With --active: 5 seconds for each test.")
 @format_option(_FORMATS)
-def diagnose(form: str | None, window: str, **flags: str | None) -> None:
+def diagnose(form: str | None, window: str, **flags: Any) -> None:
+    form = parse_format(form, _FORMATS)
+    active, devices, short = (flags.pop(name) for name in ("active", "devices", "short"))
+    if active:
+        from deviceplugin.cli.active import Asked, run_active  # noqa: PLC0415  # as below
+
+        sys.exit(run_active(flags, Asked(devices=devices, short=short, form=form)))
+    if devices or short:
+        raise ConfigError("--device" if devices else "--short", "given", "used with --active")
     from deviceplugin.cli.diagnose import run_diagnose  # noqa: PLC0415  # not a part of `run`
 
-    form = parse_format(form, _FORMATS)
     sys.exit(run_diagnose(flags, form, parse_number(window, "--window")))
 
 

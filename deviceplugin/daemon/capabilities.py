@@ -10,6 +10,7 @@ from deviceplugin.daemon.diagnosis import diagnose_command
 from deviceplugin.daemon.generation import Generations
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.unsupported import UnsupportedPart
+from deviceplugin.diagnose.active.service import ActiveTestsPart
 from deviceplugin.diagnose.service import DiagnosisPart
 from deviceplugin.dra.service import DraPart
 from deviceplugin.kubernetes.publish import FactsPart
@@ -26,6 +27,7 @@ from deviceplugin.runtime.part import Part
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from deviceplugin.diagnose.active.holds import Around as TestsAround
     from deviceplugin.dra.wiring import Forms, Wiring
     from deviceplugin.kubernetes.facts import NodeFacts
     from deviceplugin.page.model import AlertStatus
@@ -134,6 +136,30 @@ def _diagnosis(core: Core) -> Part[Config]:
     return part
 
 
+def _active_tests(core: Core) -> Part[Config]:
+    part = ActiveTestsPart[Config](
+        core.start.config.state_dir,
+        core.health.tracker.records,
+        partial(_tests_around, core),
+        core.audit.tested,
+    )
+    core.health.note(lambda: part.notice)
+    return part
+
+
+def _tests_around(core: Core) -> "TestsAround":
+    from deviceplugin.diagnose.active.holds import Around, living  # noqa: PLC0415  # with a test
+
+    return Around(
+        store=core.health.store,
+        tracker=core.health.tracker,
+        ledger=core.sharing.ledger,
+        source=core.sharing.forms.source,
+        listed=lambda: core.sharing.retention.listed.value,
+        alive=living(core.start.config.state_dir),
+    )
+
+
 def _labels(core: Core) -> Part[Config]:
     generations = core.generations
     sources = LabelSources(
@@ -231,5 +257,5 @@ async def _described(
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
-    *(_alerts, _page, _unsupported, _per_node, _diagnosis, _compliance),
+    *(_alerts, _page, _unsupported, _per_node, _diagnosis, _active_tests, _compliance),
 )

@@ -16,11 +16,15 @@ _SHOWN = frozenset({Verdict.FAIL, Verdict.WARN})
 
 def diagnosis(snapshot: Snapshot) -> Document:
     """The document of a snapshot: every result, and what they amount to."""
-    results = diagnose(snapshot)
+    return document_of(snapshot.node_name, snapshot.taken_at, diagnose(snapshot))
+
+
+def document_of(node: str, taken_at: float, results: Sequence[Result]) -> Document:
+    """The document of results; `taken_at` in Unix seconds."""
     return {
         "format": FORMAT,
-        "node": snapshot.node_name,
-        "taken_at": _time(snapshot.taken_at),
+        "node": node,
+        "taken_at": _time(taken_at),
         "verdict": worst(results),
         "counts": {verdict.value: number for verdict, number in counted(results).items()},
         "checks": [_check(result) for result in results],

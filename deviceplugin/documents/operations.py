@@ -15,7 +15,6 @@ from deviceplugin.documents.told import (
     checked,
     elsewhere,
     reported,
-    seconds_of,
 )
 
 _ALERTS = elsewhere("a rule of Prometheus over /metrics")
@@ -59,60 +58,6 @@ class Profiling(Told, frozen=True):
     tools: Words = ()
     metrics: Words = ()
     output: ProfilingOutput | None = None
-
-
-class DiagnosticTest(Told, frozen=True):
-    """A test of a GPU."""
-
-    OTHERS: ClassVar[Telling] = elsewhere(f"the vendor's own tool on an idle GPU; {_HEALTH}")
-
-    name: str
-    duration: Time | None = None
-    threshold: str | None = None
-
-
-class DiagnosticAlert(Told, frozen=True):
-    """What fires while a check of the diagnosis fails."""
-
-    OTHERS: ClassVar[Telling] = applied(
-        "`deviceplugin_diagnosis_alert` is 1 while a check fails, with its name and severity"
-    )
-
-    name: str
-    condition: Literal["test_failed"]
-    severity: Literal["info", "warning", "critical"] = "warning"
-
-
-_DIAGNOSED = applied("with `true` the daemon diagnoses its node in every `interval`")
-_LEAST_INTERVAL_S = 60
-
-
-class Diagnostics(Told, frozen=True):
-    """The section `diagnostics`."""
-
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
-        {
-            "enabled": _DIAGNOSED,
-            "interval": _DIAGNOSED,
-            "tools": elsewhere(f"tools of the image or the node; {_HEALTH}"),
-        }
-    )
-
-    enabled: bool = True
-    interval: Time = "1h"
-    tools: Words = ()
-    tests: tuple[DiagnosticTest, ...] = ()
-    alerts: tuple[DiagnosticAlert, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the time."""
-        if not _LEAST_INTERVAL_S <= self.interval_s <= 366 * 86400:
-            raise ValueError("interval: a time from 1m to 1y")
-
-    @property
-    def interval_s(self) -> float:
-        """In seconds."""
-        return seconds_of(self.interval)
 
 
 class PredictiveMaintenance(Told, frozen=True):

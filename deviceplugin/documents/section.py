@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deviceplugin.documents import needs, operations, outlook, protection, tuning
+from deviceplugin.documents import diagnostics, needs, operations, outlook, protection, tuning
 
 SECTIONS: Mapping[str, Any] = {
     "ai_scheduler": operations.AiScheduler,
@@ -13,7 +13,7 @@ SECTIONS: Mapping[str, Any] = {
     "cost_optimization": operations.CostOptimization,
     "data_protection": protection.DataProtection,
     "deployment": operations.Deployment,
-    "diagnostics": operations.Diagnostics,
+    "diagnostics": diagnostics.Diagnostics,
     "gpu": needs.Gpu,
     "investment_strategy": outlook.InvestmentStrategy,
     "market_outlook": outlook.MarketOutlook,

@@ -81,19 +81,24 @@ class HealthOperations:
         return device
 
     def _device(self, request: HealthRequest) -> Device:
-        """The device of an id, or the whole GPU at a PCI address or of an index."""
-        devices = tuple(self._store.current.devices.values())
-        found = [device for device in devices if _is_named(device, request.device)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            several = ", ".join(f"{device.id} ({device.vendor})" for device in found)
-            raise ControlError(f"{request.device!r} names several devices: {several}")
-        from difflib import get_close_matches  # noqa: PLC0415  # only for a person's mistake
+        return device_named(self._store, request.device)
 
-        known = [device.id for device in devices]
-        near = get_close_matches(request.device, known, n=1)
-        raise ControlError(f"there is no device {request.device!r}, {_known(known, near)}")
+
+def device_named(store: InventoryStore, name: str) -> Device:
+    """The device of an id, or the whole GPU at a PCI address or of an index; raises
+    ControlError."""
+    devices = tuple(store.current.devices.values())
+    found = [device for device in devices if _is_named(device, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(f"{device.id} ({device.vendor})" for device in found)
+        raise ControlError(f"{name!r} names several devices: {several}")
+    from difflib import get_close_matches  # noqa: PLC0415  # only for a person's mistake
+
+    known = [device.id for device in devices]
+    near = get_close_matches(name, known, n=1)
+    raise ControlError(f"there is no device {name!r}, {_known(known, near)}")
 
 
 def _is_named(device: Device, text: str) -> bool:

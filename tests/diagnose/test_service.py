@@ -16,7 +16,7 @@ from deviceplugin.config.config import Config
 from deviceplugin.config.load import load
 from deviceplugin.daemon.diagnosis import diagnose_command
 from deviceplugin.diagnose.service import DiagnosisPart
-from deviceplugin.documents.operations import DiagnosticAlert, Diagnostics
+from deviceplugin.documents.diagnostics import DiagnosticAlert, Diagnostics
 from deviceplugin.errors import ConfigError
 from tests.rig import WAIT_S, run_command
 

@@ -1,0 +1,1 @@
+"""Tests that use a GPU: only one that nobody holds, and one at a time."""

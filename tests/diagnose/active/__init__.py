@@ -1,0 +1,1 @@
+"""Active tests of GPUs."""
