@@ -110,6 +110,10 @@ class AuditPart(Part[OfNode]):
 
             writer.put(partial(claim, self._moment(), what, who, devices))
 
+    def record(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        """What another part found about a device."""
+        self._put(kind, subject, data)
+
     async def _watch_devices(self) -> None:
         async for inventory in self._around.inventory.changes():
             self._compare_devices(inventory)

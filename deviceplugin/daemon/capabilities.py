@@ -3,6 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from deviceplugin.bypass.service import Around as BypassAround
+from deviceplugin.bypass.service import BypassPart
 from deviceplugin.compliance.service import CompliancePart
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
@@ -134,6 +136,17 @@ def _diagnosis(core: Core) -> Part[Config]:
     return part
 
 
+def _bypass(core: Core) -> Part[Config]:
+    around = BypassAround(
+        inventory=lambda: core.health.store.current,
+        ledger=core.sharing.ledger,
+        tell=core.audit.record,
+    )
+    part = BypassPart(core.start.config, around)
+    core.health.note(lambda: part.notice)
+    return part
+
+
 def _labels(core: Core) -> Part[Config]:
     generations = core.generations
     sources = LabelSources(
@@ -231,5 +244,5 @@ async def _described(
 # A capability beyond the core is one line here.
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
-    *(_alerts, _page, _unsupported, _per_node, _diagnosis, _compliance),
+    *(_alerts, _page, _unsupported, _per_node, _diagnosis, _compliance, _bypass),
 )

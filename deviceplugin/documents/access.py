@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from deviceplugin.documents.told import ON, Telling, Told, applied
+from deviceplugin.documents.told import ON, Telling, Time, Told, applied, seconds_of
 
 _RENDERED = applied(
     "`deviceplugin render access` prints the RBAC rules and the admission policies that hold it"
 )
+_WATCHED = applied("containers that have GPUs open which they were not given are told")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 NAME = re.compile(_LABEL)
 # `nvidia.com/gpu`, `nvidia.com/*`, or a DeviceClass such as `gpu.nvidia.com`.
@@ -28,6 +29,7 @@ DEFAULT_ALLOWED = (
     "*/*dcgm-exporter-*",
 )
 _ALLOWED = re.compile(r"[a-z0-9*]([-a-z0-9*]{0,62})(/[a-z0-9*][-a-z0-9.*]{0,252})?")
+_LEAST_S, _MOST_S = 10, 86400
 
 
 class Role(Told, frozen=True):
@@ -75,12 +77,29 @@ class Bypass(Told, frozen=True):
     """Pods that reach GPUs which they were not given. `allowed` are namespaces, or
     `NAMESPACE/POD`, with `*` for any part."""
 
-    OTHERS: ClassVar[Telling] = _RENDERED
+    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
+        {
+            "enabled": _WATCHED,
+            "interval": _WATCHED,
+            "allowed": applied(
+                "pods that are not told, and namespaces that the policy of `deviceplugin render"
+                " access` exempts"
+            ),
+        }
+    )
 
     enabled: bool = True
+    interval: Time = "1m"
     allowed: tuple[str, ...] = DEFAULT_ALLOWED
 
     def __post_init__(self) -> None:
-        """Check the names."""
+        """Check the time and the names."""
+        if not _LEAST_S <= self.interval_s <= _MOST_S:
+            raise ValueError("interval: a time from 10s to 1d")
         if not all(_ALLOWED.fullmatch(one) for one in self.allowed):
             raise ValueError("allowed: names of namespaces, or NAMESPACE/POD; * is any part")
+
+    @property
+    def interval_s(self) -> float:
+        """In seconds."""
+        return seconds_of(self.interval)
