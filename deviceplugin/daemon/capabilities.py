@@ -22,6 +22,7 @@ from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.per_node.service import PerNodePart
+from deviceplugin.profiling.service import ProfilingPart
 from deviceplugin.provision.service import PartitionsPart
 from deviceplugin.runtime.part import Part
 
@@ -147,6 +148,10 @@ def _bypass(core: Core) -> Part[Config]:
     return part
 
 
+def _profiling(core: Core) -> Part[Config]:
+    return ProfilingPart(core.start.config, core.telemetry.view, core.start.now)
+
+
 def _labels(core: Core) -> Part[Config]:
     generations = core.generations
     sources = LabelSources(
@@ -245,4 +250,5 @@ async def _described(
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
     *(_alerts, _page, _unsupported, _per_node, _diagnosis, _compliance, _bypass),
+    _profiling,
 )

@@ -46,7 +46,7 @@ INDEX: Mapping[str, str] = {
     "9.3.1": "applied checked elsewhere reported",
     "10.1.1": "applied checked elsewhere reported",
     "10.1.2": "reported",
-    "10.2.1": "elsewhere reported",
+    "10.2.1": "applied",
     "10.3.1": "applied elsewhere",
     "11.1.1": "applied checked elsewhere reported",
     "11.2.1": "applied elsewhere reported",
