@@ -121,6 +121,13 @@ _OF_NODE: Sequence[Rule] = (
         action="ask its owner whether the pod still needs it",
     ),
     Rule(
+        name="DevicepluginGpuBypassed",
+        expr="sum by (instance, device) (deviceplugin_bypass_processes) > 0",
+        severity="critical",
+        summary="{{ $labels.device }} is used by {{ $value }} processes without an allocation",
+        action="deviceplugin health on the node says by which pods; delete them, see render access",
+    ),
+    Rule(
         name="DevicepluginRowRemapPending",
         expr=f"{GPU}row_remap_pending == 1",
         duration="24h",

@@ -117,6 +117,10 @@ class AuditPart(Part[OfNode]):
 
             writer.put(partial(tested, self._moment(), device, results))
 
+    def record(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        """What another part found about a device."""
+        self._put(kind, subject, data)
+
     async def _watch_devices(self) -> None:
         async for inventory in self._around.inventory.changes():
             self._compare_devices(inventory)

@@ -28,6 +28,7 @@ from deviceplugin.cli.operator import operator_commands
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
 from deviceplugin.cli.partitions import provision
 from deviceplugin.cli.printed import PRINTED
+from deviceplugin.cli.profiles import profile
 from deviceplugin.cli.scheduler import scheduler_commands
 from deviceplugin.cli.simulate import simulate_command
 from deviceplugin.config.config import Config, Setting, parse_choice
@@ -242,6 +243,7 @@ for _command in (
     *operator_commands(_ask),
     *PRINTED,
     *DIAGNOSIS,
+    profile,
     provision,
     audit_commands,
     compliance_commands,

@@ -1,19 +1,15 @@
-"""The sections as a JSON Schema and as a table, and what configurations render to."""
+"""The sections as a JSON Schema and as a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import yaml
 from msgspec.structs import fields
 
-from deviceplugin.config.config import LOG_FORMATS, LOG_LEVELS, Config
+from deviceplugin.config.config import LOG_FORMATS, LOG_LEVELS
 from deviceplugin.config.load import CORE_SECTIONS, FILE_SETTINGS
-from deviceplugin.documents.protection import AccessControl, Security
-from deviceplugin.documents.rbac import cluster_roles
 from deviceplugin.documents.section import SECTIONS
 from deviceplugin.documents.walk import structure, telling_in
-from deviceplugin.errors import ConfigError
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.schema import one_lined
 from deviceplugin.vendor import VendorModule
@@ -63,15 +59,3 @@ def _rows(kind: type[msgspec.Struct], path: str) -> Iterator[str]:
         if inner is not None:
             is_list = "tuple" in repr(field.type)
             yield from _rows(inner, f"{full}[]" if is_list else full)
-
-
-def rbac_text(config: Config) -> str:
-    """The manifests of the roles that a configuration names; raises ConfigError without any."""
-    security = config.sections.get("security")
-    access = security.access_control if isinstance(security, Security) else None
-    roles = access.roles if isinstance(access, AccessControl) else ()
-    if not roles:
-        expected = "a list of roles, each with a name and permissions"
-        raise ConfigError("security.access_control.roles", None, expected)
-    documents = cluster_roles([(role.name, role.permissions) for role in roles])
-    return str(yaml.safe_dump_all(documents, sort_keys=False))

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import yaml
 
+from deviceplugin.bypass.section import wanted
 from deviceplugin.cli.ask import ask
 from deviceplugin.cli.output import load_here, rendered
 from deviceplugin.config.config import Config
@@ -24,6 +25,7 @@ from deviceplugin.diagnose.reading import MAX_CDI_FILES
 from deviceplugin.diagnose.redact import Redactor, identities
 from deviceplugin.diagnose.report import diagnosis, diagnosis_text, junit_text
 from deviceplugin.discovery.registry import create_vendors
+from deviceplugin.documents.access import DEFAULT_ALLOWED
 from deviceplugin.errors import ConfigError, DiscoveryError
 from deviceplugin.health.section import HealthSection
 from deviceplugin.host import Host
@@ -116,7 +118,13 @@ def _around(
         held=_held(answers.get("health", {})),
         listed=_listed(answers.get("discover", {})),
         daemon_problem=str(answers.get("discover", {}).get("problem", "")),
+        allowed=_allowed(config),
     )
+
+
+def _allowed(config: Config) -> tuple[str, ...]:
+    section = wanted(config.sections)
+    return DEFAULT_ALLOWED if section is None else section.allowed
 
 
 def _needs_cdi(section: object) -> bool:

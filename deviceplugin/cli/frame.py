@@ -18,7 +18,7 @@ _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
     ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
     ("Its setup", ("runtime", "provision")),
-    ("Diagnosis", ("diagnose", "support-bundle")),
+    ("Diagnosis", ("diagnose", "support-bundle", "profile")),
     ("Operators", ("cordon", "uncordon", "audit", "compliance")),
     ("The cluster", ("scheduler", "simulate", "fleet", "maintenance")),
     ("To try it", ("demo",)),

@@ -73,9 +73,26 @@ def render() -> None:
 @render.command(help="Print the roles of security.access_control as ClusterRoles.")
 @settings_options(("config", "allow_unsupported"))
 def rbac(**flags: str | None) -> None:
-    from deviceplugin.cli.describe import rbac_text  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.access import rbac_text  # noqa: PLC0415  # not a part of `run`
 
     click.echo(rbac_text(load(flags)[0]), nl=False)
+
+
+@render.command(
+    help="""Print what holds who may ask for GPUs, for `kubectl apply -f -`.
+
+    Of security.access_control.roles: roles, their bindings, and admission policies that refuse
+    pods and claims that nobody may ask for. Of security.bypass: a policy that refuses pods that
+    reach GPUs without asking for one.
+    """,
+    short_help="Print roles and admission policies that hold who may ask for GPUs.",
+)
+@settings_options(("config", "allow_unsupported"))
+@click.option("--warn", is_flag=True, help="The policies warn and refuse nothing.")
+def access(*, warn: bool, **flags: str | None) -> None:
+    from deviceplugin.cli.access import access_text  # noqa: PLC0415  # not a part of `run`
+
+    click.echo(access_text(load(flags)[0], warn=warn), nl=False)
 
 
 @click.command(

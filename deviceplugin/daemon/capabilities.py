@@ -3,6 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from deviceplugin.bypass.service import Around as BypassAround
+from deviceplugin.bypass.service import BypassPart
 from deviceplugin.compliance.service import CompliancePart
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
@@ -21,6 +23,7 @@ from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.per_node.service import PerNodePart
+from deviceplugin.profiling.service import ProfilingPart
 from deviceplugin.provision.service import PartitionsPart
 from deviceplugin.runtime.part import Part
 
@@ -147,6 +150,17 @@ def _active_tests(core: Core) -> Part[Config]:
     return part
 
 
+def _bypass(core: Core) -> Part[Config]:
+    around = BypassAround(
+        inventory=lambda: core.health.store.current,
+        ledger=core.sharing.ledger,
+        tell=core.audit.record,
+    )
+    part = BypassPart(core.start.config, around)
+    core.health.note(lambda: part.notice)
+    return part
+
+
 def _tests_around(core: Core) -> "TestsAround":
     from deviceplugin.diagnose.active.holds import Around, living  # noqa: PLC0415  # with a test
 
@@ -158,6 +172,10 @@ def _tests_around(core: Core) -> "TestsAround":
         listed=lambda: core.sharing.retention.listed.value,
         alive=living(core.start.config.state_dir),
     )
+
+
+def _profiling(core: Core) -> Part[Config]:
+    return ProfilingPart(core.start.config, core.telemetry.view, core.start.now)
 
 
 def _labels(core: Core) -> Part[Config]:
@@ -258,4 +276,5 @@ async def _described(
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
     *(_alerts, _page, _unsupported, _per_node, _diagnosis, _active_tests, _compliance),
+    *(_bypass, _profiling),
 )

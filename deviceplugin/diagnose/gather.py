@@ -9,6 +9,8 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from deviceplugin.bypass.judge import Bypass, Held, judged, own_nodes
+from deviceplugin.bypass.look import look as open_gpus
 from deviceplugin.diagnose import reading
 from deviceplugin.diagnose.model import (
     GpuFacts,
@@ -44,7 +46,8 @@ Holders = Mapping[DeviceID, frozenset[tuple[str, str]]]
 
 class Around(Struct, frozen=True, kw_only=True):
     """Where to look. `held` are namespace and name of the pods that hold each device, `listed` the
-    healthy ids by resource: both as the running daemon has them, None without one."""
+    healthy ids by resource: both as the running daemon has them, None without one. `allowed` are
+    pods that may use GPUs which they do not hold."""
 
     node_name: str
     host: Host
@@ -60,6 +63,7 @@ class Around(Struct, frozen=True, kw_only=True):
     held: Holders | None = None
     listed: Mapping[str, int] | None = None
     daemon_problem: str = ""
+    allowed: tuple[str, ...] = ()
 
 
 class _Asked(Struct, frozen=True):
@@ -176,9 +180,12 @@ def _facts(host: Host, group: Sequence[Device], inventory: Inventory) -> GpuFact
 async def _node(around: Around, samplers: Sequence[Sampler], inventory: Inventory) -> NodeFacts:
     facts = await asyncio.to_thread(_files, around, inventory)
     registered, problem = await _registered(around.kubelet_dir)
+    unallocated, why = await asyncio.to_thread(_unallocated, around, inventory)
     return replace(
         facts,
         registered=registered,
+        unallocated=unallocated,
+        unallocated_problem=why,
         kubelet_problem=problem,
         processes=await _processes(around, samplers, inventory),
     )
@@ -203,6 +210,18 @@ def _files(around: Around, inventory: Inventory) -> NodeFacts:
         dumps=reading.read_dumps(host),
         persistenced=host.exists(reading.PERSISTENCED) if served else None,
     )
+
+
+def _unallocated(around: Around, inventory: Inventory) -> tuple[tuple[Bypass, ...] | None, str]:
+    """Who uses a GPU without holding it, or why that is not known; blocking."""
+    if around.held is None:
+        return None, f"no daemon to ask who holds what: {around.daemon_problem}"
+    nodes = own_nodes(inventory.devices.values())
+    seen = open_gpus(around.host, around.own, nodes)
+    if seen.problem:
+        return None, seen.problem
+    held = Held(by_device=around.held)
+    return tuple(judged(seen.openers, nodes, held, around.allowed)), ""
 
 
 def _bus(host: Host) -> tuple[PciGpu, ...]:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from msgspec import Struct, field
 
+from deviceplugin.bypass.judge import Bypass
 from deviceplugin.host.readings import Readings
 from deviceplugin.model import Device, DeviceID, Fault, VendorStatus
 from deviceplugin.vendor import Measured
@@ -143,6 +144,8 @@ class NodeFacts(Struct, frozen=True, kw_only=True):
     clock_synchronised: bool | None = None
     dumps: tuple[str, ...] = ()
     persistenced: bool | None = None
+    unallocated: tuple[Bypass, ...] | None = None
+    unallocated_problem: str = ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from deviceplugin.diagnose.bypass_checks import UNALLOCATED
 from deviceplugin.diagnose.model import (
     CdiFile,
     GpuFacts,
@@ -266,4 +267,5 @@ NODE_CHECKS = (
         action="start nvidia-persistenced on the host, or `nvidia-smi -pm 1`",
         judge=_persistence,
     ),
+    UNALLOCATED,
 )

@@ -36,30 +36,6 @@ class Alert(Told, frozen=True):
     severity: Literal["info", "warning", "critical"] = "warning"
 
 
-class ProfilingOutput(Told, frozen=True):
-    """Where profiles go."""
-
-    OTHERS: ClassVar[Telling] = elsewhere("the profiler in the container writes it")
-
-    format: str | None = None
-    location: str | None = None
-    retention: Time | None = None
-
-
-class Profiling(Told, frozen=True):
-    """The section `profiling`."""
-
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
-    OTHERS: ClassVar[Telling] = elsewhere(
-        "profilers run in containers; nothing on the node is set up for them"
-    )
-
-    enabled: bool = True
-    tools: Words = ()
-    metrics: Words = ()
-    output: ProfilingOutput | None = None
-
-
 class PredictiveMaintenance(Told, frozen=True):
     """The section `predictive_maintenance`."""
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, field
 
+from deviceplugin.documents.access import AccessControl, Bypass
 from deviceplugin.documents.told import (
     KEPT,
     ON,
@@ -41,7 +42,7 @@ _MEMORY = (
     "GPU memory is encrypted by confidential computing alone, which the hypervisor and the driver"
     " switch on; a node's daemon cannot"
 )
-_RBAC = elsewhere("Kubernetes' RBAC: `deviceplugin render rbac` prints the manifests")
+_RBAC = elsewhere("Kubernetes' RBAC: `deviceplugin render access` prints the manifests")
 
 
 class SecurityIsolation(Told, frozen=True):
@@ -66,31 +67,6 @@ class SecurityIsolation(Told, frozen=True):
     mechanisms: tuple[Mechanism, ...] = ()
 
 
-class Role(Told, frozen=True):
-    """Who may do what."""
-
-    OTHERS: ClassVar[Telling] = _RBAC
-
-    name: Annotated[
-        str,
-        Meta(
-            pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
-            description="a name of lower-case letters, digits and dashes",
-        ),
-    ]
-    permissions: tuple[Literal["create", "read", "update", "delete", "use"], ...] = ()
-
-
-class AccessControl(Told, frozen=True):
-    """Access by roles."""
-
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON, "policy": _RBAC})
-
-    enabled: bool = True
-    policy: Literal["rbac"] = "rbac"
-    roles: tuple[Role, ...] = ()
-
-
 class Encryption(Told, frozen=True):
     """Encryption of GPU memory."""
 
@@ -109,8 +85,8 @@ class Security(Told, frozen=True):
     TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType(
         {
             "access_control": checked(
-                "as a practice: held against the account of the daemon; `deviceplugin render rbac`"
-                " prints the manifests of roles"
+                "as a practice: held against the account of the daemon; `deviceplugin render"
+                " access` prints the manifests of roles"
             ),
             "encryption": checked(
                 f"as a practice: GPU memory: held against confidential computing; {_DISKS}"
@@ -127,6 +103,7 @@ class Security(Told, frozen=True):
     encryption: Encryption | Literal["enabled", "disabled"] | None = None
     audit_logging: Literal["enabled", "disabled"] | None = None
     compliance: Literal["enforced", "reported"] | None = None
+    bypass: Bypass | None = None
 
 
 class DataEncryption(Told, frozen=True):

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deviceplugin.documents import diagnostics, needs, operations, outlook, protection, tuning
+from deviceplugin.documents import (
+    diagnostics,
+    needs,
+    operations,
+    outlook,
+    profiling,
+    protection,
+    tuning,
+)
 
 SECTIONS: Mapping[str, Any] = {
     "ai_scheduler": operations.AiScheduler,
@@ -23,7 +31,7 @@ SECTIONS: Mapping[str, Any] = {
     "optimization": needs.Optimization,
     "performance": needs.Performance,
     "predictive_maintenance": operations.PredictiveMaintenance,
-    "profiling": operations.Profiling,
+    "profiling": profiling.Profiling,
     "realtime": needs.Realtime,
     "resource_planning": operations.ResourcePlanning,
     "security": protection.Security,

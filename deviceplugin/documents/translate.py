@@ -30,6 +30,8 @@ def _asked(raw: Raw, node_name: str) -> Iterator[tuple[str, Any]]:
         yield "isolation", isolation.get("level", "hardware")
     yield from _runtimes(raw)
     yield from _audit(raw)
+    if isinstance(_at(raw, "profiling"), Mapping) and _at(raw, "profiling.enabled") is not False:
+        yield "telemetry.enabled", True
     asked = {*_techniques(raw, "network_optimization")} & {"rdma", "gpu_direct"}
     if asked and _at(raw, "scheduling.proximity_to"):
         yield "scheduling.policy", "proximity"

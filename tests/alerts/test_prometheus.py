@@ -78,6 +78,7 @@ CASES: Mapping[str, tuple[dict[str, str], str]] = {
         },
         "65m",
     ),
+    "DevicepluginGpuBypassed": ({f"deviceplugin_bypass_processes{{{D}}}": "1x5"}, "1m"),
     "DevicepluginRowRemapPending": ({f"{PREFIX}row_remap_pending{{{U}}}": "1x1500"}, "1441m"),
     "DevicepluginNoSpareRows": ({f'{PREFIX}row_banks{{{U},spare="none"}}': "2x5"}, "1m"),
     "DevicepluginLibraryTimesOut": (

@@ -20,6 +20,7 @@ from deviceplugin.kubelet.podresources import PodResources
 from deviceplugin.model import Device, DeviceID, Fault, FaultClass, VendorStatus
 from deviceplugin.testing.kubelet import KubeletStub
 from deviceplugin.testing.tree import remove
+from tests.bypass.node import add_process
 from tests.diagnose.node import AMD, INTEL, POD, POD_UID, THROTTLED, Node, of, wrong
 from tests.fakes.nvml import RemappedRows, RowHistogram, gpu_uuid
 
@@ -168,6 +169,12 @@ async def test_a_gpu_that_is_made_wrong_fails_its_check(
     assert {r.verdict for r in others} <= {Verdict.PASS, Verdict.SKIPPED}
 
 
+def opens(node: Node) -> None:
+    """A process of the pod has the first GPU open."""
+    add_process(node.root, 1, "0::/init.scope", namespace=1)
+    add_process(node.root, 78, INSIDE.strip(), "/dev/nvidia0")
+
+
 NOT_HONOURED = RuntimeFacts(honoured=False, reason="too old", remedy="update it", needed=True)
 HELD = {DeviceID(GPU): frozenset({POD})}
 OF_NODE: list[tuple[str, str, Break, str]] = [
@@ -187,6 +194,7 @@ OF_NODE: list[tuple[str, str, Break, str]] = [
         both(lambda node: node.process(77, INSIDE), given(held={})),
         "fail",
     ),
+    ("unallocated_use", "node", both(opens, given(held={})), "warn"),
     ("container_runtime", "node", given(runtime=NOT_HONOURED), "fail"),
     ("host_clock", "node", given(clock=lambda: False), "warn"),
     ("persistence", "node", gone("/run/nvidia-persistenced/socket"), "warn"),
@@ -219,7 +227,8 @@ async def test_nothing_is_wrong_with_a_right_node(node: Node) -> None:
     passed = {result.check for result in results if result.verdict == Verdict.PASS}
     assert check_names() == tuple(dict.fromkeys(check_names()))
     never = set(check_names()) - passed
-    assert never == {"registration", "kubelet", "virtual_functions", "iommu"}  # see below
+    others = {"registration", "kubelet", "virtual_functions", "iommu", "unallocated_use"}
+    assert never == others  # see below
 
 
 async def test_a_dump_of_a_driver_is_told(node: Node) -> None:
@@ -248,6 +257,14 @@ async def test_a_pod_that_holds_the_gpu_may_use_it(node: Node) -> None:
     node.process(77, INSIDE)
     node.changes["held"] = HELD
     assert of(diagnose(await node.snapshot()), "processes", GPU).value == "1 processes"
+
+
+async def test_a_pod_that_holds_the_gpu_may_open_it(node: Node) -> None:
+    opens(node)
+    node.changes["held"] = HELD
+    assert of(diagnose(await node.snapshot()), "unallocated_use", "node").verdict == Verdict.PASS
+    node.changes |= {"held": {}, "allowed": (f"{POD[0]}/{POD[1]}",)}
+    assert of(diagnose(await node.snapshot()), "unallocated_use", "node").verdict == Verdict.PASS
 
 
 async def test_a_process_that_is_not_seen_is_not_judged(node: Node) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deviceplugin.cli.describe import rbac_text
+from deviceplugin.cli.access import rbac_text
 from deviceplugin.cli.verdicts import only, refusals, verdicts, verdicts_text
 from deviceplugin.config.config import Config
 from deviceplugin.config.effective import effective

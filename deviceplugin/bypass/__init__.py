@@ -1,0 +1,1 @@
+"""Finds pods that use GPUs which they were not given; off by default."""

@@ -1,0 +1,1 @@
+"""What GPUs did, from the counters that telemetry reads: as files, and by pod; off by default."""
