@@ -9,6 +9,7 @@ import click
 from deviceplugin.cli.fleet_cost import COSTS, HISTORY, biller_of, read, read_costs
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def advice(
 
     form = parse_format(form)
     section = read_costs(flags["costs"])
-    history = _recent(read(flags["history"]), flags["days"])
     wishes = Wishes(consent=consent, interactive=section.interactive, kinds=_kinds(flags["costs"]))
-    found = list(worthwhile(Adviser(history, biller_of(section), wishes).advice()))
+    with progress("replaying the history with each change"):
+        history = _recent(read(flags["history"]), flags["days"])
+        found = list(worthwhile(Adviser(history, biller_of(section), wishes).advice()))
     if apply_id is not None:
         click.echo(_applied(found, apply_id, config), err=True)
         return
@@ -82,8 +84,9 @@ def replay(form: str | None, file: str, advice_id: str, **flags: str) -> None:
     form = parse_format(form)
     change = decode(_change(file, advice_id), Change, "change")
     section = read_costs(flags["costs"])
-    history = _recent(read(flags["history"]), flags["days"])
-    saving = saving_document(Adviser(history, biller_of(section)).saving(change))
+    with progress("replaying the history with the change"):
+        history = _recent(read(flags["history"]), flags["days"])
+        saving = saving_document(Adviser(history, biller_of(section)).saving(change))
     document = {"id": advice_id, "currency": section.currency, "saving": saving}
     click.echo(rendered(document, form, replay_text), nl=False)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deviceplugin.cli.fleet_cost import COSTS, HISTORY, biller_of, read, read_costs
-from deviceplugin.cli.frame import format_option, parse_format
+from deviceplugin.cli.frame import NAMED, format_option, parse_format
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from deviceplugin.advice.targets import Entry
 
-FORMS = ("table", "json", "yaml", "prometheus")
+FORMS = (*NAMED, "prometheus")
 MAX_BYTES = 16 << 20
 
 
@@ -40,11 +41,12 @@ def budget(history: str, costs: str, form: str | None) -> None:
 
     form = parse_format(form, FORMS)
     section = read_costs(costs)
-    document = budgets.budget_document(biller_of(section).bill(read(history)), section)
+    with progress("making the bill and its forecast"):
+        document = budgets.budget_document(biller_of(section).bill(read(history)), section)
     if form == "prometheus":
         click.echo(budget_metrics(document), nl=False)
     else:
-        click.echo(rendered(document, form, budget_text), nl=False)
+        click.echo(rendered(document, form, budget_text, "budgets"), nl=False)
     if budgets.needs_attention(document):
         sys.exit(1)
 
@@ -73,7 +75,8 @@ def targets(
     form = parse_format(form)
     path, wanted = Path(flags["ledger"]), _wanted(flags["costs"])
     _note(path, _new(record, applied, _ledger(path), _moment(at)))
-    bill = biller_of(read_costs(flags["costs"])).bill(read(flags["history"]))
+    with progress("making the bill"):
+        bill = biller_of(read_costs(flags["costs"])).bill(read(flags["history"]))
     document = targets_document(bill, wanted, _ledger(path))
     click.echo(rendered(document, form, targets_text), nl=False)
 

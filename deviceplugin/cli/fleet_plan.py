@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.frame import NAMED, format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.config import Setting, parse_address
 from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.logs import configure_logs
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 ADDRESS = "127.0.0.1:8891"
-REPORTS = ("table", "json", "yaml", "html")
+REPORTS = (*NAMED, "html")
 DAYS, MOST_DAYS = "60", 366
 _OPTIONS = (
     click.option(
@@ -87,7 +88,11 @@ def report(form: str | None, **flags: Any) -> None:
     if form == "html":
         click.echo(fleet_page(document), nl=False)
     else:
-        click.echo(rendered(document, form, report_text), nl=False)
+        click.echo(rendered(document, form, report_text, _nodes), nl=False)
+
+
+def _nodes(document: dict[str, Any]) -> list[str]:
+    return sorted({place["node"] for place in document["places"]})
 
 
 @click.command(
@@ -140,8 +145,10 @@ def reported(flags: dict[str, Any]) -> dict[str, Any]:
         ca_file=_file(flags, "ca_file"),
         tenant=flags["tenant"],
     )
-    fleet = read_fleet(Store(access), time.time(), days)
-    return report_document(fleet, asked, what_if)
+    with progress(f"reading {days} days of the fleet") as told:
+        fleet = read_fleet(Store(access), time.time(), days)
+        told.what = "forecasting what the fleet needs"
+        return report_document(fleet, asked, what_if)
 
 
 def _file(flags: dict[str, Any], name: str) -> Path | None:
