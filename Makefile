@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image image-test chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -132,12 +132,19 @@ wheel: $(VENV)/.installed
 	    --no-deps --no-build-isolation --disable-pip-version-check --wheel-dir $(CURDIR)/dist .
 
 # The image of a release: from a base that cannot change, so BASE_IMAGE must have its digest.
+# IMAGE_FLAGS: for both architectures '--platform linux/amd64,linux/arm64', another form of it
+# '--target nonroot' or '--target slim'. What is in it is in sbom.cdx.json.
 DOCKER ?= docker
-image:
+VERSION_HERE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+image: sbom
 	case '$(BASE_IMAGE)' in *@sha256:*) ;; *) echo 'BASE_IMAGE=NAME:TAG@sha256:... is needed' >&2; exit 2;; esac
 	$(DOCKER) build --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
-	  --tag deviceplugin:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+	  --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(IMAGE_FLAGS) \
+	  --tag deviceplugin:$(VERSION_HERE) .
+
+# Builds each form of the image with buildah, where it is installed, and looks at what it is and does.
+image-test: $(VENV)/.installed
+	$(BIN)/python -m tests.image $(if $(BASE_IMAGE),--base $(BASE_IMAGE)) $(IMAGE_FLAGS)
 
 # The JSON Schemas, the table of docs/documents.md and those of docs/configuration.md, from the
 # sections and the status document.

@@ -181,11 +181,12 @@ def _remarks(config: Config, modules: Sequence[VendorModule]) -> Sequence[str]:
     metavar="NAME",
     help="Placement policy; by default the one that the daemon would use.",
 )
-@format_option()
+@format_option(NAMED)
 def explain_choice(resource: str | None, size: str, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.ask import view  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.cli.claims import with_holders  # noqa: PLC0415
     from deviceplugin.cli.explain import (  # noqa: PLC0415
+        chosen,
         explain_once,
         explanation_text,
         request_of,
@@ -193,7 +194,7 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
     )
     from deviceplugin.placement.asked import Asked  # noqa: PLC0415
 
-    form = parse_format(form)
+    form = parse_format(form, NAMED)
     available = flags.pop("available")
     asked = Asked(
         resource=resource_named(resource, flags.pop("named")),
@@ -207,7 +208,7 @@ def explain_choice(resource: str | None, size: str, form: str | None, **flags: s
         config, modules = load_here(flags)
         configure_logs("error", "console")
         document = asyncio.run(explain_once(config, modules, asked))
-    click.echo(rendered(document, form, explanation_text), nl=False)
+    click.echo(rendered(document, form, explanation_text, chosen), nl=False)
 
 
 def _ids(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.last_good import state_dir_of
 from deviceplugin.errors import ConfigError, DevicePluginError
 
@@ -40,7 +41,8 @@ def audit_commands() -> None:
 
 @audit_commands.command(
     help="Check that no record is edited or missing; of FILES that were exported or copied, whether"
-    " they follow from each other."
+    " they follow from each other.",
+    short_help="Check that no record is edited or missing.",
 )
 @settings_options(("state_dir",))
 @click.argument("files", nargs=-1, metavar="[FILES]...")
@@ -54,7 +56,8 @@ def verify(state_dir: str | None, files: tuple[str, ...], anchor: str, form: str
     form = parse_format(form)
     try:
         paths = [Path(name) for name in files]
-        report = verify_files(paths, anchor) if files else verify_log(_log(state_dir), anchor)
+        with progress("following the log"):
+            report = verify_files(paths, anchor) if files else verify_log(_log(state_dir), anchor)
     except OSError as error:
         raise _unreadable(error) from error
     document = {
@@ -120,7 +123,8 @@ def _who(data: dict[str, Any]) -> str:
 
 @audit_commands.command(
     help="Print records as they are in the log, one CloudEvent a line; without filters `verify`"
-    " takes what was printed."
+    " takes what was printed.",
+    short_help="Print records as they are in the log.",
 )
 @settings_options(("state_dir",))
 @_asked_options

@@ -16,6 +16,7 @@ import yaml
 from deviceplugin.bypass.section import wanted
 from deviceplugin.cli.ask import ask
 from deviceplugin.cli.output import load_here, rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.config import Config
 from deviceplugin.config.effective import effective
 from deviceplugin.diagnose.bundle import packed, without_secrets, write_new
@@ -47,6 +48,7 @@ _HOST_FILES = {"kernel": "/proc/version", "modules": "/proc/modules"}
 # Of the kernel's command line, which may hold secrets of others.
 _BOOT_WORDS = ("iommu", "intel_iommu", "amd_iommu", "pci", "nvidia", "amdgpu", "i915", "xe", "vfio")
 _STATUS = {Verdict.FAIL: 1}
+_TO_LOOK_AT = (Verdict.FAIL, Verdict.WARN)
 
 
 def run_diagnose(flags: Mapping[str, str | None], form: str, window_s: float) -> int:
@@ -54,9 +56,17 @@ def run_diagnose(flags: Mapping[str, str | None], form: str, window_s: float) ->
     configure_logs("critical", "console")  # what fails is a finding of a check
     config, modules = load_here(flags)
     document, _ = _look(config, modules, _answers(config), window_s)
-    text = junit_text(document) if form == "junit" else rendered(document, form, diagnosis_text)
-    click.echo(text, nl=False)
+    if form == "junit":
+        click.echo(junit_text(document), nl=False)
+    else:
+        click.echo(rendered(document, form, diagnosis_text, wrong_checks), nl=False)
     return _STATUS.get(document["verdict"], 0)
+
+
+def wrong_checks(document: Document) -> Sequence[str]:
+    """The checks that a person has to look at, each once."""
+    wrong = [one["check"] for one in document["checks"] if one["verdict"] in _TO_LOOK_AT]
+    return list(dict.fromkeys(wrong))
 
 
 def run_bundle(flags: Mapping[str, str | None], path: str, window_s: float) -> None:
@@ -92,7 +102,8 @@ def _look(
         around = _around(config, host, answers, (deadline_s, window_s))
         return diagnosis(await gather(around, vendors, store.current))
 
-    document = asyncio.run(run())
+    with progress("checking this node"):
+        document = asyncio.run(run())
     return document, report(config.node_name, store.current, sharing.plan(store.current))
 
 

@@ -5,13 +5,19 @@ from typing import Any
 
 import click
 
-from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
+from deviceplugin.cli.frame import (
+    NAMED,
+    format_option,
+    parse_format,
+    parse_number,
+    settings_options,
+)
 from deviceplugin.cli.output import LOOK_FLAGS
 from deviceplugin.errors import ConfigError
 
 _PLACES = ("kubelet_dir", "cdi_dir", "state_dir", "trusted_dirs")
 _FLAGS = (*LOOK_FLAGS, *_PLACES, "allow_unsupported")
-_FORMATS = ("table", "json", "junit")
+_FORMATS = (*NAMED, "junit")
 
 
 @click.command(

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from deviceplugin.cli.cel import CelError, Expression
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
 from deviceplugin.discovery.registry import create_vendors
@@ -56,7 +57,8 @@ async def look_dra(
     host = Host(config.host_root)
     vendors = await create_vendors(modules, host, config.sections, store.set_status)
     order = tuple(vendor.name for vendor in vendors)
-    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
+    with progress("asking the drivers of this node"):
+        await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
     wiring = _wiring(config, store)
     section = dra_section(config.sections)
     devices = wiring.published(store.current, section)
@@ -123,6 +125,16 @@ def matched(document: Document, expression: str) -> Document:
         for device in driver["devices"]
     ]
     return {"node": document["node"], "expression": expression, "devices": devices}
+
+
+def taken(document: Document) -> Iterable[str]:
+    """The devices that the selector takes."""
+    return [one["name"] for one in document["devices"] if one["matches"]]
+
+
+def published(document: Document) -> Iterable[str]:
+    """Every device of the slices."""
+    return [one["name"] for driver in document["drivers"] for one in driver["devices"]]
 
 
 def _judged(compiled: Expression, driver: str, device: Document) -> Document:

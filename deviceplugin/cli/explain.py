@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from deviceplugin.cli.progress import progress
 from deviceplugin.cli.tables import compute_text
 from deviceplugin.config.config import Config
 from deviceplugin.discovery.loop import look_once
@@ -26,6 +27,12 @@ from deviceplugin.runtime.tables import table
 from deviceplugin.vendor import VendorModule
 
 
+def chosen(document: dict[str, Any]) -> Sequence[str]:
+    """The ids of the choice."""
+    ids: Sequence[str] = document["chosen"]["ids"]
+    return ids
+
+
 async def explain_once(
     config: Config, modules: Sequence[VendorModule], asked: Asked
 ) -> dict[str, Any]:
@@ -36,8 +43,9 @@ async def explain_once(
     store, host = InventoryStore(time.time), Host(config.host_root)
     vendors = await create_vendors(modules, host, config.sections, store.set_status)
     order = tuple(vendor.name for vendor in vendors)
-    for vendor in vendors:
-        await look_once(vendor, store, order)
+    with progress("asking the drivers of this node"):
+        for vendor in vendors:
+            await look_once(vendor, store, order)
     plan = _plan(config, host, store.current)
     resources = plan.resources
     resource = resource_asked(asked, resources)

@@ -10,6 +10,7 @@ from deviceplugin.cli.fleet_cost import biller_of, read_costs
 from deviceplugin.cli.fleet_source import past_of, past_options, read_past
 from deviceplugin.cli.frame import format_option, parse_format
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def advice(
 
     form = parse_format(form)
     section = read_costs(flags["costs"])
-    history = read_past(flags, section)
-    found = _found(history, flags["costs"], consent=consent)
+    with progress("replaying the history with each change"):
+        history = read_past(flags, section)
+        found = _found(history, flags["costs"], consent=consent)
     if apply_id is not None:
         click.echo(_applied(found, apply_id, config), err=True)
         return
@@ -104,8 +106,9 @@ def replay(form: str | None, file: str, advice_id: str, **flags: Any) -> None:
     form = parse_format(form)
     change = decode(_change(file, advice_id), Change, "change")
     section = read_costs(flags["costs"])
-    history = read_past(flags, section)
-    saving = saving_document(Adviser(history, biller_of(section)).saving(change))
+    with progress("replaying the history with the change"):
+        history = read_past(flags, section)
+        saving = saving_document(Adviser(history, biller_of(section)).saving(change))
     document = {"id": advice_id, "currency": section.currency, "saving": saving}
     click.echo(rendered(document, form, replay_text), nl=False)
 

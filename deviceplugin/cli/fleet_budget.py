@@ -11,8 +11,9 @@ import click
 
 from deviceplugin.cli.fleet_cost import biller_of, read_costs
 from deviceplugin.cli.fleet_source import DAYS, past_options, read_past
-from deviceplugin.cli.frame import format_option, parse_format
+from deviceplugin.cli.frame import NAMED, format_option, parse_format
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from deviceplugin.advice.targets import Entry
 
-FORMS = ("table", "json", "yaml", "prometheus")
+FORMS = (*NAMED, "prometheus")
 MAX_BYTES = 16 << 20
 
 
@@ -41,12 +42,13 @@ def budget(form: str | None, **flags: Any) -> None:
 
     form = parse_format(form, FORMS)
     section = read_costs(flags["costs"])
-    bill = biller_of(section).bill(read_past(flags, section))
-    document = budgets.budget_document(bill, section)
+    with progress("making the bill and its forecast"):
+        bill = biller_of(section).bill(read_past(flags, section))
+        document = budgets.budget_document(bill, section)
     if form == "prometheus":
         click.echo(budget_metrics(document), nl=False)
     else:
-        click.echo(rendered(document, form, budget_text), nl=False)
+        click.echo(rendered(document, form, budget_text, "budgets"), nl=False)
     if budgets.needs_attention(document):
         sys.exit(1)
 
@@ -76,7 +78,8 @@ def targets(
     path, wanted = Path(flags["ledger"]), _wanted(flags["costs"])
     _note(path, _new(record, applied, _ledger(path), _moment(at)))
     section = read_costs(flags["costs"])
-    bill = biller_of(section).bill(read_past(flags, section))
+    with progress("making the bill"):
+        bill = biller_of(section).bill(read_past(flags, section))
     document = targets_document(bill, wanted, _ledger(path))
     click.echo(rendered(document, form, targets_text), nl=False)
 

@@ -9,6 +9,7 @@ import click
 from deviceplugin.cli.fleet_source import DAYS, past_options, read_past
 from deviceplugin.cli.frame import format_option, parse_format
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.config import Setting, parse_choice
 from deviceplugin.errors import ConfigError
 
@@ -42,7 +43,8 @@ def cost(by: str, form: str | None, **flags: Any) -> None:
     form = parse_format(form, FORMS)
     by = parse_choice(Setting(by, "--by"), GROUPS)
     section = read_costs(flags["costs"])
-    bill = biller_of(section).bill(read_past(flags, section))
+    with progress("making the bill"):
+        bill = biller_of(section).bill(read_past(flags, section))
     if form in export.FORMS:
         click.echo(export.FORMS[form](bill, section.zone), nl=False)
         return
@@ -111,8 +113,9 @@ def history(replies: str | None, write: str | None, team_label: str, *, queries:
     if replies is None or write is None:
         text = "with --write a directory of answers; or --queries alone"
         raise ConfigError("--replies", replies, text)
-    found = history_of(read_replies(Path(replies)), team_label)
-    write_history(Path(write), found)
+    with progress("making the history"):
+        found = history_of(read_replies(Path(replies)), team_label)
+        write_history(Path(write), found)
     click.echo(f"{len(found.devices)} devices, {len(found.cells)} device hours", err=True)
 
 

@@ -10,8 +10,9 @@ import click
 
 from deviceplugin.cli.fleet_advice import priced
 from deviceplugin.cli.fleet_source import STORE, days_of, options, store_of
-from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.frame import NAMED, format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.config import Setting, parse_address
 from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.logs import configure_logs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 ADDRESS = "127.0.0.1:8891"
-REPORTS = ("table", "json", "yaml", "html")
+REPORTS = (*NAMED, "html")
 DAYS = "60"
 MONTH_DAYS = 30  # of costs, advice and signs of failures
 _OPTIONS = (
@@ -88,7 +89,11 @@ def report(form: str | None, **flags: Any) -> None:
     if form == "html":
         click.echo(fleet_page(document), nl=False)
     else:
-        click.echo(rendered(document, form, report_text), nl=False)
+        click.echo(rendered(document, form, report_text, _nodes), nl=False)
+
+
+def _nodes(document: dict[str, Any]) -> list[str]:
+    return sorted({place["node"] for place in document["places"]})
 
 
 @click.command(
@@ -138,11 +143,14 @@ def reported(flags: dict[str, Any]) -> dict[str, Any]:
 
     asked, what_if, days = _asked(flags["config"]), _what_if(flags), days_of(flags["days"])
     store, now = store_of(flags), time.time()
-    document = report_document(read_fleet(store, now, days), asked, what_if)
-    if "costs" not in flags:
-        return document
-    document["health"] = read_risk(store, now, min(days, MONTH_DAYS))
-    return document | (priced(flags, min(days, MONTH_DAYS)) if flags["costs"] else {})
+    with progress(f"reading {days} days of the fleet") as told:
+        fleet = read_fleet(store, now, days)
+        told.what = "forecasting what the fleet needs"
+        document = report_document(fleet, asked, what_if)
+        if "costs" not in flags:
+            return document
+        document["health"] = read_risk(store, now, min(days, MONTH_DAYS))
+        return document | (priced(flags, min(days, MONTH_DAYS)) if flags["costs"] else {})
 
 
 def _what_if(flags: dict[str, Any]) -> "WhatIf":

@@ -62,6 +62,8 @@ _HELP = {
 DAEMON_FLAGS = FLAGS
 FORMATS = ("table", "json", "yaml")
 NAMED = (*FORMATS, "name")
+# A group without a command: click calls it an error, since 8.2.
+_HELP_ASKED: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # What people type by habit, and what does it here.
 _HABITS = {
     "--json": "write --format json",
@@ -110,9 +112,16 @@ def settings_options(names: Iterable[str]) -> Callable[[F], F]:
 def format_option(formats: Iterable[str] = FORMATS) -> Callable[[F], F]:
     """The option `--format`, kubectl's `-o`, alike in every command; `parse_format` reads it."""
     names = tuple(formats)
-    text = f"How to print it. Default {names[0]}."
-    metavar = f"[{'|'.join(names)}]"
-    return click.option("--format", "--output", "-o", "form", metavar=metavar, help=text)
+
+    def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return click.option(
+        *("--format", "--output", "-o", "form"),
+        metavar=f"[{'|'.join(names)}]",
+        help=f"How to print it. Default {names[0]}.",
+        shell_complete=completed,
+    )
 
 
 def parse_format(given: str | None, formats: tuple[str, ...] = FORMATS) -> str:
@@ -140,6 +149,8 @@ def end_in_words(command: Callable[[], object]) -> None:
         command()
     except DevicePluginError as error:
         _end(lines_of(error), status_of(error))
+    except _HELP_ASKED as error:
+        click.echo(error.format_message())
     except click.ClickException as error:
         _end([" ".join(f"{error.format_message()} {_advice(error)}".split())])
     except click.exceptions.Abort:

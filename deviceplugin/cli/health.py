@@ -1,6 +1,5 @@
 """The command `health`: every device, who holds it, what is wrong with it and what to do."""
 
-import json
 import os
 import re
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import click
 
+from deviceplugin.cli.output import rendered
 from deviceplugin.cli.tables import blocks_of, problem_lines, vendor_notes
 from deviceplugin.runtime.tables import table
 
@@ -59,8 +59,8 @@ def _watch(answer: Callable[[], Answer], form: str, wait_s: float) -> None:
 
 
 def _rendered(answer: Answer, form: str) -> str:
-    if form == "json":
-        return json.dumps(answer, indent=2)
+    if form != "table":
+        return rendered(answer, form, named="devices").removesuffix("\n")
     text = health_text(answer)
     return in_colour(text) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 

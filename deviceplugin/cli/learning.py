@@ -1,14 +1,15 @@
 """The commands `scheduler train` and `scheduler model`: a model made by hand, and its figures."""
 
 import csv
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.learning.model import Model, ModelError
 from deviceplugin.learning.prometheus import Prometheus, read_runs
@@ -16,6 +17,7 @@ from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import FEW, Settings, train
 from deviceplugin.scheduler.learner import read_model, write_model
 
+Document = dict[str, Any]
 _COLUMNS = ("namespace", "owner", "start", "seconds")
 DAY_S = 86_400.0
 
@@ -28,14 +30,16 @@ def parse_url(url: str | None) -> Prometheus | None:
         raise ConfigError("--prometheus", url, str(error)) from error
 
 
-def train_once(url: str | None, runs: str | None, model: str, days: int) -> str:
+def train_once(url: str | None, runs: str | None, model: str, days: int) -> Document:
     """Make the model, write it, and tell of it; raises ConfigError and PrometheusError."""
     ask, now = parse_url(url), time.time()
     if (ask is None) == (runs is None):
         raise ConfigError("--prometheus, --runs", url, "one of them")
-    found = read_runs(ask, now, days * DAY_S) if ask else list(_runs(Path(runs or "")))
-    until = now if ask else max((run.end for run in found), default=now)
-    made = train(found, until, Settings(retention_s=days * DAY_S))
+    with progress("reading runs") as told:
+        found = read_runs(ask, now, days * DAY_S) if ask else list(_runs(Path(runs or "")))
+        until = now if ask else max((run.end for run in found), default=now)
+        told.what = f"learning from {len(found)} runs"
+        made = train(found, until, Settings(retention_s=days * DAY_S))
     if made is None:
         raise DevicePluginError(
             f"{len(found)} runs were found; a model needs {FEW} that ended in {days} days"
@@ -44,23 +48,23 @@ def train_once(url: str | None, runs: str | None, model: str, days: int) -> str:
         write_model(Path(model), made)
     except OSError as error:
         raise ConfigError("--model", model, "a file to write", reason=str(error)) from error
-    return _text(made)
+    return _shown(made)
 
 
-def model_text(file: str) -> str:
+def shown_model(file: str) -> Document:
     """What is in a model; raises ConfigError."""
     try:
-        return _text(read_model(Path(file)))
+        return _shown(read_model(Path(file)))
     except (OSError, ModelError) as error:
         raise ConfigError("FILE", file, "a model of train", reason=str(error)) from error
 
 
-def _text(model: Model) -> str:
+def _shown(model: Model) -> Document:
     """Without the runs that predictions start from."""
-    shown = msgspec.to_builtins(model)
+    shown: Document = msgspec.to_builtins(model)
     groups = len({run.group for run in model.latest})
     shown["latest"] = f"{len(model.latest)} runs of {groups} groups"
-    return json.dumps(shown, indent=2) + "\n"
+    return shown
 
 
 def _runs(path: Path) -> Iterator[Run]:

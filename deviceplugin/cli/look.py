@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from deviceplugin.cli.progress import progress
 from deviceplugin.config.config import Config
 from deviceplugin.daemon.workloads import workload_classes
 from deviceplugin.discovery.loop import look_once
@@ -30,7 +31,8 @@ async def look(config: Config, modules: Sequence[VendorModule]) -> dict[str, Any
         modules, Host(config.host_root), config.sections, store.set_status
     )
     order = tuple(vendor.name for vendor in vendors)
-    await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
+    with progress("asking the drivers of this node"):
+        await asyncio.gather(*(look_once(vendor, store, order) for vendor in vendors))
     devices = store.current.devices.values()
     enforced = read_enforced(Host(config.host_root), config.sections, devices)
     host, sharing = Host(config.host_root), sharing_of(config.sections)

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
+from deviceplugin.cli.frame import (
+    NAMED,
+    format_option,
+    parse_format,
+    parse_number,
+    settings_options,
+)
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,16 +57,17 @@ def maintenance_commands() -> None:
 @settings_options(("state_dir",))
 @_fleet_option
 @_days_option
-@format_option()
+@format_option(NAMED)
 def show(form: str | None, state_dir: str | None, fleet: str | None, days: str) -> None:
     from deviceplugin.cli.ask import ask  # noqa: PLC0415  # not a part of `run`
     from deviceplugin.maintenance.findings import maintenance_document  # noqa: PLC0415
     from deviceplugin.maintenance.report import maintenance_text  # noqa: PLC0415
 
-    form = parse_format(form)
-    past = _past(fleet, _days(days)) if fleet else None
+    form = parse_format(form, NAMED)
+    with progress("learning from the fleet's failures"):
+        past = _past(fleet, _days(days)) if fleet else None
     document = maintenance_document(ask(state_dir, {"operation": "health"}), past)
-    click.echo(rendered(document, form, maintenance_text), nl=False)
+    click.echo(rendered(document, form, maintenance_text, "gpus"), nl=False)
     if any(one["certain"] for one in document["gpus"]):
         sys.exit(1)
 
@@ -95,7 +103,8 @@ def backtest(form: str | None, fleet: str | None, plot: str | None, **flags: str
         name: parse_number(text, f"--{name.replace('_', '-')}") for name, text in flags.items()
     }
     numbers["days"] = _days(flags["days"])
-    document = report.document_of(_of_file(fleet, numbers) if fleet else _drawn(numbers))
+    with progress("predicting the failures of the past"):
+        document = report.document_of(_of_file(fleet, numbers) if fleet else _drawn(numbers))
     if plot:
         try:
             Path(plot).write_text(report.plot(document), encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deviceplugin.cli.frame import format_option, parse_format, settings_options
+from deviceplugin.cli.frame import NAMED, format_option, parse_format, settings_options
 from deviceplugin.runtime.control import NoDaemonError
 
 _WITHOUT_DAEMON = "without a daemon `deviceplugin discover` shows this node's GPUs and their faults"
@@ -66,13 +66,13 @@ def _health(ask: Ask) -> click.Command:
         help="Show every device, who holds it, its faults, and what clears them. "
         "Ends with status 1 while a device is Unhealthy.",
     )
-    @format_option(("table", "json"))
+    @format_option(NAMED)
     @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
     @_common
     def health(form: str | None, *, watch: bool, state_dir: str | None) -> None:
         from deviceplugin.cli.health import show_health  # noqa: PLC0415  # not a part of `run`
 
-        shown = parse_format(form, ("table", "json"))
+        shown = parse_format(form, NAMED)
 
         def answer() -> Answer:
             try:
@@ -93,14 +93,14 @@ def _status(ask: Ask) -> click.Command:
         " and alerts, as the daemon's page does. Ends with status 1 while a device is Unhealthy.",
         short_help="Show what each GPU does, and for whom.",
     )
-    @format_option(("table", "json"))
+    @format_option(NAMED)
     @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
     @_common
     def status(form: str | None, *, watch: bool, state_dir: str | None) -> None:
         from deviceplugin.cli.claims import claimed, claims_of  # noqa: PLC0415  # not of `run`
         from deviceplugin.cli.status import show_status, with_claims  # noqa: PLC0415
 
-        shown = parse_format(form, ("table", "json"))
+        shown = parse_format(form, NAMED)
 
         def answer() -> Answer:
             try:

@@ -1,7 +1,7 @@
 """What commands that look at this node have in common: flags, configuration, forms of output."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from deviceplugin.config.config import Config
@@ -23,18 +23,25 @@ def rendered(
     document: dict[str, Any],
     form: str,
     as_table: Callable[[dict[str, Any]], str] | None = None,
-    named: str = "",
+    named: str | Callable[[dict[str, Any]], Iterable[str]] = "",
 ) -> str:
-    """A document as a table, JSON or YAML, or the ids or names of its list `named`, one a line."""
+    """A document as a table, JSON or YAML, or one name a line: those that `named` finds, or the ids
+    or names of the list of that name."""
     renderers: Mapping[str, Callable[[dict[str, Any]], str]] = {
         "table": as_table or _yaml,
-        "name": lambda document: "".join(
-            f"{one.get('id') or one['name']}\n" for one in document[named]
-        ),
+        "name": lambda document: "".join(f"{name}\n" for name in _names(document, named)),
         "json": lambda document: json.dumps(document, indent=2) + "\n",
         "yaml": _yaml,
     }
     return renderers[form](document)
+
+
+def _names(
+    document: dict[str, Any], named: str | Callable[[dict[str, Any]], Iterable[str]]
+) -> Iterable[str]:
+    if callable(named):
+        return named(document)
+    return [one.get("id") or one["name"] for one in document[named]]
 
 
 def _yaml(document: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number, settings_options
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.logs import configure_logs
 
@@ -77,7 +78,9 @@ def _show_plan(
     layouts = read_layouts(*named)
     config, _ = load_here(flags)
     configure_logs("error", "console")
-    click.echo(rendered(plan_here(config, layouts, reloads=reloads), form, plan_text), nl=False)
+    with progress("planning the partitions of this node"):
+        document = plan_here(config, layouts, reloads=reloads)
+    click.echo(rendered(document, form, plan_text), nl=False)
 
 
 def _show_status(state_dir: str | None, form: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from deviceplugin.cli.frame import format_option, parse_format, settings_options
+from deviceplugin.cli.frame import NAMED, format_option, parse_format, settings_options
 from deviceplugin.cli.output import LOOK_FLAGS, load_here, rendered
 from deviceplugin.config.config import Setting, parse_choice, parse_directory
 from deviceplugin.config.load import load
@@ -131,14 +131,15 @@ def alerts() -> None:
     "render",
     help="Print alerting rules for Prometheus, the default ones and those of the configuration, or"
     " a dashboard for Grafana.",
+    short_help="Print alerting rules for Prometheus, or a dashboard.",
 )
 @settings_options(("config",))
 @click.option(
     "--as",
     "what",
-    metavar=f"[{'|'.join(RENDERED)}]",
+    metavar="NAME",
     default=RENDERED[0],
-    help="What to print. Default rules.",
+    help=f"What to print: {', '.join(RENDERED)}. Default rules.",
 )
 def render_alerts(what: str, config: str | None) -> None:
     from deviceplugin.cli.alerts import render as print_rules  # noqa: PLC0415  # not in `run`
@@ -161,12 +162,12 @@ def dra() -> None:
 )
 @settings_options((*LOOK_FLAGS, "state_dir"))
 @_release
-@format_option()
+@format_option(NAMED)
 def dra_slices(form: str | None, release: str, **flags: str | None) -> None:
-    from deviceplugin.cli.dra import slices_text  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.cli.dra import published, slices_text  # noqa: PLC0415  # not of `run`
 
-    form = parse_format(form)
-    click.echo(rendered(_slices(flags, release), form, slices_text), nl=False)
+    form = parse_format(form, NAMED)
+    click.echo(rendered(_slices(flags, release), form, slices_text, published), nl=False)
 
 
 @dra.command(
@@ -178,13 +179,18 @@ def dra_slices(form: str | None, release: str, **flags: str | None) -> None:
 @click.argument("expression")
 @settings_options((*LOOK_FLAGS, "state_dir"))
 @_release
-@format_option()
+@format_option(NAMED)
 def dra_match(expression: str, form: str | None, release: str, **flags: str | None) -> None:
-    from deviceplugin.cli.dra import has_errors, match_text, matched  # noqa: PLC0415  # as above
+    from deviceplugin.cli.dra import (  # noqa: PLC0415  # as above
+        has_errors,
+        match_text,
+        matched,
+        taken,
+    )
 
-    form = parse_format(form)
+    form = parse_format(form, NAMED)
     document = matched(_slices(flags, release), expression)
-    click.echo(rendered(document, form, match_text), nl=False)
+    click.echo(rendered(document, form, match_text, taken), nl=False)
     if has_errors(document):
         sys.exit(1)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deviceplugin.cli.frame import parse_number
+from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.output import rendered
 from deviceplugin.config.config import LOG_LEVELS, Setting, parse_address, parse_choice
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.runtime.logs import configure_logs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "0.0.0.0:8890"
 _ASK_S = 10.0
+_MODEL_FORMS = ("json", "yaml")
 
 
 @click.group(
@@ -214,6 +216,7 @@ def _tls(certificate: str | None, key: str | None) -> "ssl.SSLContext | None":
     "render",
     help="Print kube-scheduler's own configuration, with the extender in it, from a file whose"
     " plugins are GPUResourceFit, GPUAffinity and GPULoadBalancing.",
+    short_help="Print kube-scheduler's own configuration.",
 )
 @click.option("--config", metavar="PATH", required=True, help="The file.")
 @click.option(
@@ -224,9 +227,11 @@ def _tls(certificate: str | None, key: str | None) -> "ssl.SSLContext | None":
 )
 @click.option("--kubeconfig", default="/etc/kubernetes/scheduler.conf", help="Of kube-scheduler.")
 def render(config: str, url: str, kubeconfig: str) -> None:
-    from deviceplugin.cli.scheduler_config import rendered  # noqa: PLC0415  # not for `run`
+    from deviceplugin.cli.scheduler_config import (  # noqa: PLC0415  # not for `run`
+        configuration_text,
+    )
 
-    click.echo(rendered(config, url, kubeconfig), nl=False)
+    click.echo(configuration_text(config, url, kubeconfig), nl=False)
 
 
 @scheduler_commands.command("explain", help="Show why NAMESPACE/POD was sent where it was.")
@@ -251,6 +256,7 @@ def explain(pod: str, address: str) -> None:
 @scheduler_commands.command(
     "train",
     help="Make a model of runs that were, and print how well it predicts the latest of them.",
+    short_help="Make a model of runs that were.",
 )
 @click.option("--prometheus", metavar="URL", help="Take the runs from there.")
 @click.option(
@@ -261,16 +267,22 @@ def explain(pod: str, address: str) -> None:
 )
 @click.option("--model", metavar="FILE", required=True, help="Write the model there.")
 @click.option("--retention", metavar="DAYS", default="30", help="Of runs. Default 30.")
-def train(prometheus: str | None, runs: str | None, model: str, retention: str) -> None:
+@format_option(_MODEL_FORMS)
+def train(
+    prometheus: str | None, runs: str | None, model: str, retention: str, form: str | None
+) -> None:
     from deviceplugin.cli.learning import train_once  # noqa: PLC0415  # not a part of `run`
 
+    form = parse_format(form, _MODEL_FORMS)
     days = parse_number(retention, "--retention")
-    click.echo(train_once(prometheus, runs, model, days), nl=False)
+    click.echo(rendered(train_once(prometheus, runs, model, days), form), nl=False)
 
 
 @scheduler_commands.command("model", help="Show what a model was made of, and how good it was.")
 @click.argument("file")
-def show_model(file: str) -> None:
-    from deviceplugin.cli.learning import model_text  # noqa: PLC0415  # not a part of `run`
+@format_option(_MODEL_FORMS)
+def show_model(file: str, form: str | None) -> None:
+    from deviceplugin.cli.learning import shown_model  # noqa: PLC0415  # not a part of `run`
 
-    click.echo(model_text(file), nl=False)
+    form = parse_format(form, _MODEL_FORMS)
+    click.echo(rendered(shown_model(file), form), nl=False)

@@ -128,7 +128,7 @@ def _enabled(profile: Document, point: str) -> Iterator[tuple[str, object]]:
             yield str(one.get("name")), one.get("weight", 1)
 
 
-def rendered(path: str, url: str, kubeconfig: str) -> str:
+def configuration_text(path: str, url: str, kubeconfig: str) -> str:
     """The configuration as kube-scheduler takes it: the plugins that it does not have are the
     extender's, which is added. Raises ConfigError."""
     documents = _documents(path)

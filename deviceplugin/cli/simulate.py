@@ -1,13 +1,14 @@
 """The command `simulate`: a trace through the scheduler's own code."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
+from deviceplugin.cli.output import rendered
+from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def simulate_command(form: str | None, plot: str | None, **flags: str | None) ->
             Path(plot).write_text(report.plot(document), encoding="utf-8")
         except OSError as error:
             raise ConfigError("--plot", plot, "a file to write", reason=str(error)) from error
-    click.echo(_rendered(document, form, report.simulation_text(document)), nl=False)
+    click.echo(rendered(document, form, report.simulation_text), nl=False)
 
 
 Flags = Mapping[str, str | None]
@@ -80,11 +81,13 @@ def _outcomes(flags: Flags) -> "dict[str, list[Outcome]]":
     replays = _number(flags, "replays", MOST_REPLAYS)
     nodes, pods = read_nodes(Path(flags["nodes"] or "")), read_pods(Path(flags["pods"] or ""))
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
-    for name, found in outcomes.items():
-        for order in range(seed, seed + replays):
-            replay = Replay(nodes, pods, known[name], power)
-            arriving = arrivals(pods, replay.capacity_milli * until // 100, order)
-            found.append(replay.run(arriving, order))
+    with progress("") as told:
+        for name, found in outcomes.items():
+            for order in range(seed, seed + replays):
+                told.what = f"replaying {name}, {order - seed + 1} of {replays}"
+                replay = Replay(nodes, pods, known[name], power)
+                arriving = arrivals(pods, replay.capacity_milli * until // 100, order)
+                found.append(replay.run(arriving, order))
     return outcomes
 
 
@@ -102,13 +105,3 @@ def _number(flags: Flags, name: str, most: int) -> int:
     if not 1 <= number <= most:
         raise ConfigError(f"--{name}", text, f"a number from 1 to {most}")
     return number
-
-
-def _rendered(document: dict[str, Any], form: str, text: str) -> str:
-    if form == "table":
-        return text
-    if form == "json":
-        return json.dumps(document, indent=2) + "\n"
-    import yaml  # noqa: PLC0415  # not a part of `run`
-
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

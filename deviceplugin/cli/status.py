@@ -1,6 +1,5 @@
 """The command `status`: the page in a terminal, in colours where the package rich is installed."""
 
-import json
 import os
 import sys
 import time
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from deviceplugin.cli.output import rendered
 from deviceplugin.page.words import ABSENT, celsius, count, listed, percent, size, watts
 from deviceplugin.runtime.tables import table
 
@@ -43,8 +43,8 @@ def show_status(
 
 
 def _print(found: Answer, form: str) -> None:
-    if form == "json":
-        click.echo(json.dumps(found, indent=2))
+    if form != "table":
+        click.echo(rendered(found, form, named="devices"), nl=False)
     elif sys.stdout.isatty() and not os.environ.get("NO_COLOR") and find_spec("rich"):
         _print_rich(found)
     else:

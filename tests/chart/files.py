@@ -8,7 +8,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 CHART = DEPLOY / "charts/deviceplugin"
 COPIED = (
     *("daemonset.yaml", "config.yaml", "podmonitor.yaml"),
-    *("components", "patches", "scheduler", "monitoring"),
+    *("components", "patches", "scheduler", "monitoring", "fleet"),
 )
 
 

@@ -61,6 +61,21 @@ CHOICES = {
     "processes": Choice({"components": on("processes")}, ["processes"]),
     "dra": Choice({"components": on("dra")}, ["account", "dra"]),
     "dra and events": Choice({"components": on("dra", "events")}, ["events", "dra"]),
+    "enforcement": Choice({"components": on("enforcement")}, ["enforcement"]),
+    "enforcement by a helper, and partitions": Choice(
+        {"components": on("enforcement-helper", "partitions")}, ["enforcement-helper", "partitions"]
+    ),
+    "partitions by labels": Choice(
+        {"components": on("partitions", "partitions-labels")},
+        ["account", "partitions", "partitions-labels"],
+    ),
+    "facts": Choice({"components": on("facts")}, ["account", "facts"]),
+    "a node's configuration by the API": Choice(
+        {"components": on("config-label-api")}, ["account", "config-label-api"]
+    ),
+    "a node's configuration by a file": Choice(
+        {"components": on("config-label-file")}, ["config-label-file"]
+    ),
     "MPS": Choice(
         {"runtimeClassName": "nvidia", "patches": on("nvidia-mps")},
         patches=["nvidia", "nvidia-mps"],
@@ -162,6 +177,8 @@ def test_lint_finds_nothing() -> None:
         ({"components": {"lables": True}}, "lables"),
         ({"kubeletDir": "var/lib"}, "kubeletDir"),
         ({"image": {"digest": "sha256:abc"}}, "digest"),
+        ({"fleet": {"report": {"store": "prometheus:9090"}}}, "store"),
+        ({"fleet": {"report": {"schedule": "daily"}}}, "schedule"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(
@@ -276,6 +293,42 @@ def test_scheduler_and_monitoring_come_with_it(tmp_path: Path) -> None:
     for one in boards:
         for text in one["data"].values():
             assert msgspec.json.decode(text)["panels"]
+
+
+def test_a_report_of_the_fleet_is_the_manifest_s_with_what_is_asked_for(tmp_path: Path) -> None:
+    plain_job = yaml.safe_load((DEPLOY / "fleet/cronjob.yaml").read_text())
+    (default,) = cron_jobs(template(tmp_path, {"fleet": {"report": {"enabled": True}}}))
+    assert plain(default) == plain(plain_job)
+    report = {
+        "enabled": True,
+        "store": "https://thanos",
+        "schedule": "@weekly",
+        "args": ["--days=7"],
+    }
+    values = {"fleet": {"report": report}, "image": {"repository": "registry.example/gpu"}}
+    (asked,) = cron_jobs(template(tmp_path, values))
+    (container,) = asked["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert asked["spec"]["schedule"] == "@weekly"
+    assert container["args"] == ["fleet", "report", "--store", "https://thanos", "--days=7"]
+    assert container["image"].startswith("registry.example/gpu:")
+
+
+def cron_jobs(objects: Iterable[Any]) -> list[Any]:
+    return [one for one in objects if one["kind"] == "CronJob"]
+
+
+def test_every_container_of_ours_has_the_release_s_image(tmp_path: Path) -> None:
+    values = {
+        "components": on("partitions"),
+        "patches": on("nvidia-mps", "nvidia-mps-directories"),
+        "image": {"repository": "registry.example/gpu", "tag": "2", "pullPolicy": "Always"},
+    }
+    pod = pod_of(template(tmp_path, values))
+    containers = [*pod["initContainers"], *pod["containers"]]
+    assert len(containers) == 3
+    assert {(o["image"], o["imagePullPolicy"]) for o in containers} == {
+        ("registry.example/gpu:2", "Always")
+    }
 
 
 def test_an_upgrade_and_a_rollback_change_what_the_values_change(tmp_path: Path) -> None:

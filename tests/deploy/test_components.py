@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -233,9 +234,11 @@ def test_that_file_system_is_mounted_once_with_its_limits(tmp_path: Path) -> Non
     pod = load("patches/nvidia-mps-directories.yaml")["spec"]["template"]["spec"]
     (first,) = pod["initContainers"]
     (script,) = first["args"]
-    shown = f'{script}\n{script}\ngrep " $SHM " /proc/mounts\nstat -c %a "$SHM"'
+    look = "print(*[m for m in open('/proc/mounts') if f' {shm} ' in m], oct(os.stat(shm).st_mode))"
+    assert first["command"][0] == "/opt/deviceplugin/bin/python"
+    python = [sys.executable, *first["command"][1:], f"{script}\n{script}\n{look}"]
     made = subprocess.run(
-        ["unshare", "--mount", *first["command"], shown],  # noqa: S607
+        ["unshare", "--mount", *python],  # noqa: S607
         env={"SHM": str(tmp_path / "shm"), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
@@ -247,4 +250,4 @@ def test_that_file_system_is_mounted_once_with_its_limits(tmp_path: Path) -> Non
     mount, mode = made.stdout.splitlines()
     assert mount.split()[:3] == ["mps-shm", str(tmp_path / "shm"), "tmpfs"]
     assert {"noexec", "nosuid", "nodev", "size=65536k"} <= set(mount.split()[3].split(","))
-    assert mode == "1777"
+    assert mode.strip() == "0o41777"

@@ -474,11 +474,11 @@ def test_the_build_context_has_what_the_image_is_built_from() -> None:
     ignored = (ROOT / ".dockerignore").read_text().split()
     copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", Path("Dockerfile").read_text())
     for name in " ".join(copied).split():
-        assert f"!{name}" in ignored
+        assert f"!{name.split('/')[0]}" in ignored
         assert (ROOT / name).exists()
 
 
 def test_all_bytecode_of_the_image_is_what_its_python_looks_for() -> None:
     text = Path("Dockerfile").read_text()
-    (level,) = re.findall(r"PYTHONOPTIMIZE=(\d)", text)
-    assert re.findall(r"-m compileall -q -o (\d)", text) == [level, level]
+    (level,) = set(re.findall(r"PYTHONOPTIMIZE=(\d)", text))
+    assert re.findall(r"-m compileall -q -o (\d)", text) == [level]

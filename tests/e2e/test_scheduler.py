@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from deviceplugin.cli.scheduler_config import asking_of_file, rendered
+from deviceplugin.cli.scheduler_config import asking_of_file, configuration_text
 from deviceplugin.kubernetes.api import Access, Api, ApiError
 from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.board import Board
@@ -127,7 +127,7 @@ class Plane:
                 }
             )
         )
-        text = rendered(str(self.file), f"http://127.0.0.1:{port}", str(kubeconfig))
+        text = configuration_text(str(self.file), f"http://127.0.0.1:{port}", str(kubeconfig))
         document = yaml.safe_load(text) | {"leaderElection": {"leaderElect": False}}
         config.write_text(yaml.safe_dump(document))
         with self.scheduler_log.open("w") as log:

@@ -7,7 +7,7 @@ import yaml
 from click.testing import CliRunner
 
 from deviceplugin.cli.scheduler import scheduler_commands
-from deviceplugin.cli.scheduler_config import asking_of_file, rendered
+from deviceplugin.cli.scheduler_config import asking_of_file, configuration_text
 from deviceplugin.errors import ConfigError
 from deviceplugin.scheduler.about import Wants
 from deviceplugin.scheduler.parts import Weights
@@ -90,7 +90,9 @@ def test_a_weight_that_is_none_is_told_with_its_plugin(tmp_path: Path, weight: s
 
 
 def test_kube_scheduler_gets_what_it_takes(tmp_path: Path) -> None:
-    found = yaml.safe_load(rendered(file(tmp_path, wrapped(SCHEDULER)), "https://x", "/k"))
+    found = yaml.safe_load(
+        configuration_text(file(tmp_path, wrapped(SCHEDULER)), "https://x", "/k")
+    )
     (profile,) = found["profiles"]
     assert profile == {
         "schedulerName": "gpu-scheduler",
@@ -109,7 +111,7 @@ def test_a_file_without_such_a_document_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match="one document of the kind KubeSchedulerConfiguration, not 0"
     ):
-        rendered(file(tmp_path, SECTIONS), "https://x", "/k")
+        configuration_text(file(tmp_path, SECTIONS), "https://x", "/k")
 
 
 def test_the_command_prints_it(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@
 {{/* Names of components that are on, those they bring first. */}}
 {{- define "deviceplugin.components" -}}
 {{- $names := list -}}
-{{- if or (index .Values.components "events") (index .Values.components "labels-api") (index .Values.components "metrics-review") (index .Values.components "dra") -}}
-  {{- $names = append $names "account" -}}
+{{- range $name := list "config-label-api" "dra" "events" "facts" "labels-api" "metrics-review" "partitions-labels" -}}
+  {{- if index $.Values.components $name -}}{{- $names = append $names "account" -}}{{- end -}}
 {{- end -}}
+{{- $names = uniq $names -}}
 {{- range $name, $on := .Values.components -}}
   {{- if $on -}}{{- $names = append $names $name -}}{{- end -}}
 {{- end -}}
@@ -26,6 +27,20 @@
 {{- else -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
+{{- end -}}
+
+{{/* A pod's containers with the release's image where they have ours. */}}
+{{- define "deviceplugin.images" -}}
+{{- $root := .root -}}
+{{- range $kind := list "initContainers" "containers" -}}
+  {{- range index $.pod $kind -}}
+    {{- if hasPrefix "deviceplugin:" .image -}}
+      {{- $_ := set . "image" (include "deviceplugin.image" $root) -}}
+      {{- $_ := set . "imagePullPolicy" $root.Values.image.pullPolicy -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- with $root.Values.imagePullSecrets -}}{{- $_ := set $.pod "imagePullSecrets" . -}}{{- end -}}
 {{- end -}}
 
 {{/* One object with the labels of Helm and, where it has one of ours, the release's own. */}}
@@ -70,7 +85,7 @@
 
 {{/* What the values say about the pod, as one more patch. */}}
 {{- define "deviceplugin.pod" -}}
-{{- $container := dict "name" "deviceplugin" "image" (include "deviceplugin.image" .) "imagePullPolicy" .Values.image.pullPolicy -}}
+{{- $container := dict "name" "deviceplugin" -}}
 {{- $env := .Values.extraEnv -}}
 {{- if gt (len .Values.vendors) 1 -}}
   {{- $env = prepend $env (dict "name" "DEVICEPLUGIN_VENDORS" "value" (join "," .Values.vendors)) -}}
@@ -78,7 +93,7 @@
 {{- with $env -}}{{- $_ := set $container "env" . -}}{{- end -}}
 {{- with .Values.extraVolumeMounts -}}{{- $_ := set $container "volumeMounts" . -}}{{- end -}}
 {{- $pod := dict "containers" (list $container) -}}
-{{- range $name := list "nodeSelector" "tolerations" "priorityClassName" "runtimeClassName" "imagePullSecrets" -}}
+{{- range $name := list "nodeSelector" "tolerations" "priorityClassName" "runtimeClassName" -}}
   {{- with index $.Values $name -}}{{- $_ := set $pod $name . -}}{{- end -}}
 {{- end -}}
 {{- with .Values.extraVolumes -}}{{- $_ := set $pod "volumes" . -}}{{- end -}}
@@ -100,6 +115,7 @@
 {{- end -}}
 {{- $object := include "deviceplugin.patched" (dict "root" . "base" "daemonset.yaml" "paths" $paths) | fromYaml -}}
 {{- $object = include "merge.map" (dict "base" $object "patch" (include "deviceplugin.pod" . | fromYaml)) | fromYaml -}}
+{{- $_ := include "deviceplugin.images" (dict "root" . "pod" $object.spec.template.spec) -}}
 {{- with .Values.updateStrategy -}}{{- $_ := set $object.spec "updateStrategy" . -}}{{- end -}}
 {{- with .Values.affinity -}}{{- $_ := set $object.spec.template.spec "affinity" . -}}{{- end -}}
 {{- with .Values.resources -}}{{- $_ := set (first $object.spec.template.spec.containers) "resources" . -}}{{- end -}}
