@@ -18,6 +18,8 @@ __all__ = [
     "Scheduling",
     "Section",
     "Size",
+    "check_equal",
+    "check_made",
     "one_lined",
     "parse_bytes",
     "section_of",

@@ -34,7 +34,12 @@ def series_of(shown: Shown) -> Iterator[Family]:
     )
     unseen.add((), float(shown.unseen))
     yield unseen
-    labels = ("device", "namespace", "pod") if shown.pods else ("device",)
+    yield _processes(shown.found, pods=shown.pods)
+
+
+def _processes(found: Found, *, pods: bool) -> Family:
+    """By device, and by pod where pods may be named."""
+    labels = ("device", "namespace", "pod") if pods else ("device",)
     processes = Family(
         "deviceplugin_bypass_processes",
         "gauge",
@@ -42,8 +47,8 @@ def series_of(shown: Shown) -> Iterator[Family]:
         labels,
     )
     counts: Counter[tuple[str, ...]] = Counter()
-    for one, pids in shown.found.items():
+    for one, pids in found.items():
         counts[(one.device, one.namespace, one.pod)[: len(labels)]] += len(pids)
     for values, count in sorted(counts.items()):
         processes.add(values, float(count))
-    yield processes
+    return processes

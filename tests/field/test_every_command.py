@@ -26,6 +26,7 @@ _NO_FORMS = {
     "demo": "a story",
     "fleet history": "writes a file",
     "fleet serve": "serves a page, and JSON",
+    "render access": "manifests, as kubectl takes them",
     "render rbac": "manifests, as kubectl takes them",
     "run": "serves",
     "runtime": "the runtime's own configuration",
