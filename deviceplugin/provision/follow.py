@@ -184,12 +184,12 @@ class Follower:
     async def _changed(self, planned: Planned, request: Apply) -> bool:
         """Nobody knows how far it came where none answers, or where it is not over: all of the
         GPUs are kept until then."""
-        gpu = planned.gpu
-        every = self._holds.devices(names_of(gpu, planned.steps))
+        gpu, names = planned.gpu, names_of(planned.gpu, planned.steps)
+        before = self._holds.devices(names)
         try:
             answer = await self._apply(gpu.vendor, planned.steps, request)
         except NoHelperError as error:
-            self._holds.keep(gpu.id, every)
+            self._holds.keep(gpu.id, {*before, *self._holds.devices(names)})
             self._tell_silent(str(error))
             return False
         except DevicePluginError as error:
@@ -197,7 +197,7 @@ class Follower:
             self._failed(planned, str(error))
             return False
         if answer.begun:
-            self._holds.keep(gpu.id, every)
+            self._holds.keep(gpu.id, {*before, *self._holds.devices(names)})
         else:
             self._holds.release(gpu.id)
         return self._ended(planned, answer)

@@ -68,9 +68,10 @@ def _turn_text(step: Step, what: str, unit: str) -> str:
 def _memory_text(step: Step) -> str:
     modes = Counter(one.compute for one in step.settings if one.compute)
     after = [f"{count} in {name}" for name, count in modes.items()]
+    count = len(step.settings)
     return (
-        f"memory mode {step.was_name} to {step.name}: the driver of {len(step.settings)} GPUs is"
-        f" loaded again{', then ' * bool(after)}{', '.join(after)}"
+        f"memory mode {step.was_name} to {step.name}: the driver of {count} GPU{'s' * (count > 1)}"
+        f" is loaded again{', then ' * bool(after)}{', '.join(after)}"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deviceplugin.testing.amd import MI300X, SimulatedGpu, write_amd_node
 from tests.fakes.nvml import NvmlDouble, Scenario, a100_40gb, h200, write_host_tree
 from tests.rig import run_command
 
@@ -65,6 +66,22 @@ def test_layouts_of_a_file_are_planned_and_never_made(flags: list[str]) -> None:
     done = run_command("provision", *flags)
     assert done.returncode == 2
     assert "--dry-run" in done.stderr
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "not allowed"])
+def test_a_driver_is_planned_to_be_loaded_again_where_that_is_allowed(
+    tmp_path: Path, *, allowed: bool
+) -> None:
+    write_amd_node(tmp_path, [SimulatedGpu(address="0000:63:00.0", model=MI300X)])
+    layouts = tmp_path / "layouts.yaml"
+    layouts.write_text("partitions: [{compute: QPX, memory: NPS4}]")
+    places = {"--host-root": tmp_path, "--state-dir": tmp_path / "state", "--layouts": layouts}
+    flags = [f"{flag}={value}" for flag, value in places.items()]
+    flags += ["--reload-drivers"] if allowed else []
+    text = run_command("provision", "--dry-run", "--vendors=amd", *flags).stdout
+    step = "the driver of 1 GPU is loaded again, then 1 in QPX"
+    assert (step in text) == allowed
+    assert ("deviceplugin provision --reload-drivers" in text) != allowed
 
 
 def test_a_daemon_that_does_not_partition_imports_none_of_it() -> None:

@@ -1,17 +1,22 @@
-"""A running daemon on an AMD node: all GPUs go to another memory mode together, when no pod has any
-of them."""
+"""A running daemon with GPUs of AMD and Intel: all go to another memory mode together, and
+functions go from containers to machines, when no pod has any of them."""
 
 from collections.abc import Iterator
 from threading import Event, Thread
 
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.provision.helper import Around, Helper
 from deviceplugin.provision.server import serve
 from deviceplugin.testing.amd import MI300X, SimulatedGpu, write_amd_node
+from deviceplugin.testing.intel import B60, write_intel_node
 from deviceplugin.testing.partition_kernel import Kernel
+from deviceplugin.testing.tree import write_tree
+from deviceplugin.vendor.partitions import Partitioner
 from deviceplugin.vendors.amd.partitioning import AmdPartitioner
+from deviceplugin.vendors.intel.partitioning import IntelPartitioner
 from tests.rig import WAIT_S, Rig
 
 pytestmark = pytest.mark.slow
@@ -21,6 +26,11 @@ GPUS = tuple(
     SimulatedGpu(address=address, model=MI300X, hive=7, unique_id=f"{number}" * 16)
     for number, address in enumerate(("0000:05:00.0", "0000:27:00.0"), 1)
 )
+CONTAINERS, MACHINES = "intel.com/xe-4gb", "intel.com/xe-4gb-vfio"
+XE = replace(B60, total_vfs=4, card=70, render=200, group=300)
+FUNCTIONS = """
+partitions: [{{virtual_functions: {{count: 4, memory: 4GiB, driver: {}}}}}]
+"""
 CUT = """
 amd: {resource_naming: mixed}
 partitions: [{select: {vendor: amd}, compute: CPX, memory: NPS4}]
@@ -31,10 +41,14 @@ partitions: [{select: {vendor: amd}, compute: CPX, memory: NPS4}]
 def kernel(rig: Rig) -> Iterator[Kernel]:
     """With the privileged process in a thread: the tree answers no writes by itself."""
     write_amd_node(rig.host_root, GPUS)
-    kernel = Kernel(rig.host_root, amd=GPUS)
-    hands = AmdPartitioner(Host(rig.host_root), kernel.write, kernel)
-    hands.allow_reload()
-    helper, stop = Helper({"amd": hands}, Around(state_dir=rig.state_dir, boot="")), Event()
+    write_intel_node(rig.host_root, XE)
+    write_tree(rig.host_root, "/sys/bus/pci/drivers/vfio-pci/\n")
+    kernel = Kernel(rig.host_root, intel=(XE,), amd=GPUS)
+    host = Host(rig.host_root)
+    amd = AmdPartitioner(host, kernel.write, kernel)
+    amd.allow_reload()
+    hands: dict[str, Partitioner] = {"amd": amd, "intel": IntelPartitioner(host, kernel.write)}
+    helper, stop = Helper(hands, Around(state_dir=rig.state_dir, boot="")), Event()
     thread = Thread(target=serve, args=(rig.state_dir, helper.answer, stop))
     thread.start()
     yield kernel
@@ -62,3 +76,22 @@ async def test_all_gpus_change_when_no_pod_has_one_and_come_back(rig: Rig, kerne
     assert len(daemon.events("partitions_changed")) == 1
     config.write_text("amd: {resource_naming: mixed}\npartitions: [{none: true}]")
     await rig.allocatable({GPU: 2, CPX: 0})
+
+
+async def test_functions_go_from_containers_to_machines_when_no_pod_has_one(
+    rig: Rig, kernel: Kernel
+) -> None:
+    await rig.stub.start()
+    config = rig.config(FUNCTIONS.format("xe"))
+    daemon = rig.start("--config", str(config), "--vendors", "intel")
+    await rig.allocatable({CONTAINERS: 4})
+    await rig.stub.admit("pod", {"main": {CONTAINERS: 1}})
+    config.write_text(FUNCTIONS.format("vfio-pci"))
+    await daemon.until(
+        lambda: any("default/pod" in e["reason"] for e in daemon.events("partitions_waiting"))
+    )
+    assert rig.stub.allocatable()[CONTAINERS] == 4
+    rig.stub.remove_pod("pod")
+    await rig.allocatable({CONTAINERS: 0, MACHINES: 4})
+    given = (await rig.one_of_each({MACHINES: 4}))[MACHINES]
+    assert "/dev/vfio/vfio" in given.devices
