@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import convert
 from msgspec.structs import replace
 
 from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
+from deviceplugin.provision.foreign import DcmProfile, dcm_layouts
 from deviceplugin.provision.held import holders_of, names_of, touched
 from deviceplugin.provision.helper import Around, Helper
 from deviceplugin.provision.planner import plan_node
@@ -270,3 +272,10 @@ def test_a_gpu_that_tells_no_memory_mode_is_refused_another(node: Node) -> None:
 
 def _untold(gpu: PartitionedGpu) -> PartitionedGpu:
     return replace(gpu, modes=gpu.modes and replace(gpu.modes, memory=None))
+
+
+def test_a_profile_of_the_device_config_manager_changes_both_modes(node: Node) -> None:
+    share = {"computePartition": "CPX", "memoryPartition": "NPS4", "numGPUsAssigned": 2}
+    profile = convert({"profiles": [share], "skippedGPUs": {"ids": [2]}}, DcmProfile)
+    assert node.apply(FIRST, *dcm_layouts(profile)).outcome == Outcome(state="done")
+    assert (node.modes(), node.loads) == ([("CPX", "NPS4")] * 2, 1)
