@@ -236,11 +236,13 @@ class Follower:
     async def _recover(self, begun: Sequence[Step]) -> bool:
         """Finish or take back what was cut off; its GPU is given to nobody meanwhile."""
         gpu = begun[0].gpu
-        if not self._is_due(gpu) or not await self._known():
+        if not self._is_due(gpu):
             return False
         device = self._holds.whole(gpu)
         wholes = [self._holds.whole(one) for one in kept_ids(begun)]
         self._holds.keep(gpu, {*kept_ids(begun), *(one.id for one in wholes if one is not None)})
+        if not await self._known():
+            return False
         self._again_at[gpu] = (self._wiring.monotonic() + BACK_OFF_S, BACK_OFF_S)
         request = Recover(held=self._held())
         try:
