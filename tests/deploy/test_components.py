@@ -251,3 +251,15 @@ def test_that_file_system_is_mounted_once_with_its_limits(tmp_path: Path) -> Non
     assert mount.split()[:3] == ["mps-shm", str(tmp_path / "shm"), "tmpfs"]
     assert {"noexec", "nosuid", "nodev", "size=65536k"} <= set(mount.split()[3].split(","))
     assert mode.strip() == "0o41777"
+
+
+def test_nodes_of_mig_instances_take_one_right_and_one_folder_more() -> None:
+    """A list in a patch replaces the whole list: what partitions has must be in it."""
+    cuts, makes = (
+        load(f"components/{name}/daemonset.yaml")["spec"]["template"]["spec"]["containers"][0]
+        for name in ("partitions", "partitions-nodes")
+    )
+    assert cuts["name"] == makes["name"] == "provision"
+    rights = [one["securityContext"]["capabilities"] for one in (cuts, makes)]
+    assert rights[1] == rights[0] | {"add": [*rights[0]["add"], "MKNOD"]}
+    assert [one["mountPath"] for one in makes["volumeMounts"]] == [f"{HOST_ROOT}/dev/nvidia-caps"]

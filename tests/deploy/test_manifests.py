@@ -49,8 +49,9 @@ NOT_MOUNTED = (
     *("/sys/kernel/debug", "/proc/sys/kernel/random/boot_id"),
     # That of others comes with components/processes.
     *("/proc/self", "/proc/stat", "/proc/{pid}/"),
-    # Who has a device open is asked by `provision` alone, which is no part of the daemon.
-    *("/proc/{name}", "/proc/{process}/fd", "/proc/1/ns/mnt"),
+    # Who has a device open, and which major a node has, is asked by `provision` alone, which is no
+    # part of the daemon.
+    *("/proc/{name}", "/proc/{process}/fd", "/proc/1/ns/mnt", "/proc/devices"),
     # On a Jetson alone, and for GPUDirect Storage: a patch for each.
     *("/etc/nv_tegra_release", "/etc/nvidia-container-runtime", "/proc/device-tree"),
     *("/run/udev", "/etc/cufile.json"),

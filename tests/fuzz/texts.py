@@ -22,6 +22,7 @@ from deviceplugin.vendors.amd.kfd import (
 )
 from deviceplugin.vendors.intel import memory as intel_memory
 from deviceplugin.vendors.intel.reader import parse_regions
+from deviceplugin.vendors.nvidia.capabilities import parse_capability
 from deviceplugin.vendors.nvidia.mig import parse_mig_minors, suffix_of
 from deviceplugin.vendors.nvidia.platforms import parse_csv
 from deviceplugin.vendors.nvidia.vgpu_host import parse_types, resource_of
@@ -145,10 +146,12 @@ def intel(data: bytes) -> None:
 
 
 def nvidia(data: bytes) -> None:
-    """MIG's capability minors, vGPU types and profile names."""
+    """MIG's capability minors and nodes, vGPU types and profile names."""
     text = text_of(data)
     minors = parse_mig_minors(text)
     assert parse_mig_minors("\n".join(f"{key} {minors[key]}" for key in minors)) == minors
+    node = parse_capability(text, 237)
+    assert node is None or (node.minor < 1 << 20 and node.mode <= 0o777)
     types = parse_types(text)
     for kind, name in types.items():
         assert kind >= 0

@@ -34,8 +34,10 @@ from deviceplugin.vendors.amd.partitioning import AmdPartitioner
 from deviceplugin.vendors.intel.partitioning import IntelPartitioner
 from deviceplugin.vendors.nvidia import SECTIONS
 from deviceplugin.vendors.nvidia.library import Nvml
-from deviceplugin.vendors.nvidia.partitioning import partitioner
+from deviceplugin.vendors.nvidia.partitioning import NvidiaPartitioner, partitioner
+from deviceplugin.vendors.nvidia.settings import NvidiaSection
 from tests.fakes.nvml import NvmlDouble, Scenario, a30, h200
+from tests.provision.plain_nodes import PlainNodes
 
 CHANGES = ("Create", "Destroy", "SetMigMode")
 MOST = 400
@@ -111,6 +113,22 @@ class _Mig(Case):
 
     def hands(self, fuse: Fuse | None) -> Partitioner:
         return partitioner(Host(self.root), decode_sections({}, SECTIONS))
+
+
+class _MigNodes(_Mig):
+    """The driver leaves the nodes of instances to programs."""
+
+    def write(self) -> None:
+        double = NvmlDouble(self.root, scenario=Scenario(gpus=(h200(0),)))
+        double.show_capabilities(self.root / "proc")
+        (self.root / "proc/devices").write_text("Character devices:\n237 nvidia-caps\n")
+
+    def hands(self, fuse: Fuse | None) -> Partitioner:
+        nodes = PlainNodes(self.root)
+        if fuse is not None:
+            nodes.make = fuse.around(nodes.make)  # type: ignore[method-assign]
+            nodes.remove = fuse.around(nodes.remove)  # type: ignore[method-assign]
+        return NvidiaPartitioner(Host(self.root), NvidiaSection(), nodes)
 
 
 class _FromWhole(_Mig):
@@ -242,6 +260,7 @@ class _Containers(_Machines):
 
 CASES: Mapping[str, type[Case]] = {
     "mig": _Mig,
+    "mig-with-nodes": _MigNodes,
     "mig-from-whole": _FromWhole,
     "mig-to-whole": _ToWhole,
     "mig-a30": _A30,
@@ -287,6 +306,7 @@ def shown(case: Case) -> dict[str, Any]:
     journal = Journal(case.state, "boot")
     return layout_of(gpu) | {
         "others": [layout_of(one) for one in others],
+        "nodes": PlainNodes(case.root).names(),
         "made": sorted(journal.places(gpu.id)),
         "begun": journal.record.begun is not None,
     }

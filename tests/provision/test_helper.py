@@ -12,11 +12,12 @@ from deviceplugin.config.schema import decode_sections
 from deviceplugin.host import Host
 from deviceplugin.kubelet.socket import is_listening
 from deviceplugin.provision.helper import Around, Helper
-from deviceplugin.provision.owners import read_owners
+from deviceplugin.provision.owners import OWNERS, read_owners
 from deviceplugin.provision.protocol import (
     FILE,
     Answer,
     Apply,
+    Fit,
     Look,
     NoHelperError,
     Recover,
@@ -139,6 +140,19 @@ def test_owners_are_known_by_their_programs(tmp_path: Path) -> None:
         "AMD's Device Config Manager (process 11)",
         "NVIDIA's MIG manager (process 7)",
     ]
+
+
+@pytest.mark.parametrize("program", OWNERS)
+def test_no_two_partition_one_node(node: Path, program: str) -> None:
+    write_tree(node, f"/proc/4711/comm = {program[:15]}\n")
+    one = helper(node, read_owners(Host(node)))
+    answer = one.answer(Look(layouts=(SMALL,)))
+    (plan,) = answer.planned
+    refused = one.answer(Apply(gpu=plan.gpu.id, layout=SMALL, steps=plan.steps))
+    assert f"{OWNERS[program]} (process 4711) runs here" == refused.error
+    assert one.answer(Recover()).error == refused.error
+    assert one.answer(Fit(gpu=plan.gpu.id, places=(), whole=True)).error == refused.error
+    assert planned(helper(node), SMALL).steps == plan.steps
 
 
 @pytest.fixture

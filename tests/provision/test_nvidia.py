@@ -69,6 +69,11 @@ class Node:
         assert planned.state in {"change", "as-wanted"}, planned.reason
         return planned.steps
 
+    def answer(self, layout: Layout) -> tuple[str, str]:
+        """The plan's state and reason."""
+        (planned,) = plan_node(self.hands.read(), [layout], {}, {})
+        return planned.state, planned.reason
+
     def make(self, layout: Layout) -> str:
         outcome = Transaction(self.journal, self.hands, lambda _: ()).run(self.plan(layout))
         return f"{outcome.state} {outcome.reason}".strip()
@@ -95,6 +100,44 @@ def test_each_published_layout_is_made_and_taken_down(card: str, node: Node) -> 
     assert node.make(Layout(mig={})) == "done"
     assert node.places == []
     assert node.mig.enabled
+
+
+def impossible(card: str) -> Iterator[tuple[dict[str, int], str]]:
+    """One more of each profile than there is room for, what has no place beside the largest, and
+    what another product has; with a part of the reason."""
+    published = [wish for name, wish in layouts(card).items() if name != "all-balanced"]
+    for wish in published:
+        ((profile, most),) = wish.items()
+        yield {profile: most + 1}, f"{most + 1} of {profile} do not fit"
+    smallest, largest = next(iter(published[0])), next(iter(published[-1]))
+    yield {largest: 1, smallest: 1}, "no placement has room for all"
+    yield {next(iter(published[2])): 1, largest: 1}, "no placement has room for all"
+    yield {"9g.999gb": 1}, f"9g.999gb is no profile of this NVIDIA {card.partition('-')[0]}"
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_impossible_layouts_are_refused_with_the_reason(card: str, node: Node) -> None:
+    gpu = CARDS[card](0)
+    node.has(replace(gpu, mig_current=1, mig_pending=1))
+    for wish, reason in impossible(card):
+        state, told = node.answer(Layout(mig=wish))
+        assert state == "refused"
+        assert reason in told
+    assert node.places == []
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_the_mode_is_changed_at_once_or_refused_with_the_way_to_it(card: str, node: Node) -> None:
+    gpu = CARDS[card](0)
+    for on, layout in ((0, Layout(mig={})), (1, Layout(none=True))):
+        node.has(replace(gpu, mig_current=on, mig_pending=on))
+        if (gpu.architecture or 0) >= 9:
+            assert node.make(layout) == "done"
+            assert node.mig.enabled is not bool(on)
+        else:
+            state, told = node.answer(layout)
+            assert state == "refused"
+            assert "only by a reset of the GPU or a reboot" in told
 
 
 @pytest.mark.parametrize("card", ["H100-80GB", "H200", "B200"])

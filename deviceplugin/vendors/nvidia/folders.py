@@ -40,6 +40,7 @@ PROGRAM_FOLDERS = (
     "usr/local/nvidia/bin",
 )
 # The names by which programs load the driver's libraries.
+CONTROL = "/dev/nvidiactl"
 SONAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
@@ -96,3 +97,12 @@ def _subfolders(tree: DriverTree, root: str) -> Iterator[str]:
                 yield from (f"{parent}/nvidia/{one}" for one in inner if ".so" not in one)
             elif name.startswith("nvidia-") and ".so" not in name:
                 yield f"{parent}/{name}"
+
+
+def read_dev_root(host: Host, given: str | None, driver_root: str) -> str:
+    """Where the device nodes are, unless it is `given`: a driver root without any is one of files
+    alone, as COS has it, beside the host's own /dev."""
+    if given is not None:
+        return given
+    own = f"{driver_root.rstrip('/')}{CONTROL}"
+    return "/" if not host.exists(own) and host.exists(CONTROL) else driver_root

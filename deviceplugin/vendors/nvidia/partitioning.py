@@ -5,13 +5,14 @@ returns beside (nvml.h, nvmlDeviceSetMigMode), and the mode that is read afterwa
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 from msgspec import Struct
 
 from deviceplugin.errors import LibraryError, VendorError
 from deviceplugin.host import Host
+from deviceplugin.host.device_nodes import DeviceNodes
 from deviceplugin.host.pci import parse_address
 from deviceplugin.schema import section_of
 from deviceplugin.vendor import Sections
@@ -24,8 +25,10 @@ from deviceplugin.vendor.partitions import (
     Step,
     Verb,
 )
+from deviceplugin.vendors.nvidia.capabilities import CapabilityNodes, Nodes
 from deviceplugin.vendors.nvidia.codes import NOT_FOUND
-from deviceplugin.vendors.nvidia.library import MAX_INSTANCES, Nvml, OpenNvml, open_nvml
+from deviceplugin.vendors.nvidia.folders import read_dev_root
+from deviceplugin.vendors.nvidia.library import MAX_INSTANCES, Nvml, open_nvml
 from deviceplugin.vendors.nvidia.mig import (
     PROFILE_INDICES,
     profile_info,
@@ -34,14 +37,13 @@ from deviceplugin.vendors.nvidia.mig import (
     suffix_at,
 )
 from deviceplugin.vendors.nvidia.settings import NvidiaSection
+from deviceplugin.vendors.nvidia.users import read_users
 
 HOPPER = 9  # nvml.h, NVML_DEVICE_ARCH_HOPPER: from it on the mode changes without a reset
 _VGPU = 2  # nvml.h, NVML_GPU_VIRTUALIZATION_MODE_VGPU
 _CI_PROFILES = 16
-_NO_INSTANCE = 0xFFFFFFFF
 _MANY = 64  # GPUs of a node
 _GUEST = "this is a vGPU: its instances are those that the hypervisor gave it"
-# The newest form of each that the library has; the first two name MIG instances.
 _ENGINES = {
     "copy": "copyEngineCount",
     "decoder": "decoderCount",
@@ -49,39 +51,40 @@ _ENGINES = {
     "jpeg": "jpegCount",
     "ofa": "ofaCount",
 }
-_COMPUTE, _GRAPHICS = (
-    [f"nvmlDeviceGet{kind}RunningProcesses_v{version}" for version in (3, 2)]
-    for kind in ("Compute", "Graphics")
-)
-_UNNAMED = "processes that this driver does not name"
 
 
 def partitioner(host: Host, sections: Sections) -> Partitioner:
     """The hands for this node; no library is loaded before they are used."""
     settings = section_of(sections, "nvidia", NvidiaSection)
-    library = partial(open_nvml, library_dirs=settings.driver_library_dirs)
-    return NvidiaPartitioner(host, settings.driver_root, library)
+    return NvidiaPartitioner(host, settings, DeviceNodes(host))
 
 
 class _Found(Struct, frozen=True):
-    """An instance with its handle."""
+    """An instance with its handle and its number."""
 
     handle: Any
     instance: Instance
+    number: int
 
 
 class NvidiaPartitioner:
     """One NVML, opened when it is first needed."""
 
-    def __init__(self, host: Host, driver_root: str, open_library: OpenNvml) -> None:
-        self._open = partial(open_library, host, driver_root)
+    def __init__(self, host: Host, settings: NvidiaSection, nodes: Nodes) -> None:
+        self._host, self._settings, self._nodes = host, settings, nodes
         self._opened: Nvml | None = None
 
     @property
     def _nvml(self) -> Nvml:
         if self._opened is None:
-            self._opened = self._open()
+            asked = self._settings
+            self._opened = open_nvml(self._host, asked.driver_root, asked.driver_library_dirs)
         return self._opened
+
+    @cached_property
+    def _capabilities(self) -> CapabilityNodes:
+        root = read_dev_root(self._host, self._settings.dev_root, self._nvml.driver_root)
+        return CapabilityNodes(self._host, root, self._nodes)
 
     def read(self) -> Sequence[PartitionedGpu]:
         """All GPUs that NVML has."""
@@ -98,7 +101,7 @@ class NvidiaPartitioner:
             self._create(gpu, step)
         elif step.verb is Verb.DESTROY:
             for found in self._at(gpu, step):
-                self._destroy(gpu, found.handle)
+                self._destroy(gpu, found)
         else:
             raise VendorError(f"an NVIDIA GPU knows no {step.verb}")
 
@@ -110,7 +113,8 @@ class NvidiaPartitioner:
         there = list(self._at(gpu, step))
         if step.verb is Verb.DESTROY:
             return not there
-        return any(found.instance.whole for found in there)
+        minor, nodes = self._minor(gpu), self._capabilities
+        return any(one.instance.whole and nodes.are_there(minor, one.number) for one in there)
 
     def close(self) -> None:
         """Let NVML go: a client of it can keep a GPU from changing its mode."""
@@ -123,7 +127,7 @@ class NvidiaPartitioner:
         nvml = self._nvml
         pci = nvml.call("nvmlDeviceGetPciInfo_v3", gpu)
         bus = pci.busId.decode() if isinstance(pci.busId, bytes) else str(pci.busId)
-        users = self._users(gpu)
+        users = read_users(nvml, gpu)
         return PartitionedGpu(
             id=nvml.uuid(gpu),
             vendor="nvidia",
@@ -194,6 +198,7 @@ class NvidiaPartitioner:
                         users=tuple(sorted(users.get(int(info.id), ()))),
                         devices=tuple(devices.get(int(info.id), ())),
                     ),
+                    int(info.id),
                 )
 
     def _devices(self, gpu: Any) -> Mapping[int, list[str]]:
@@ -225,25 +230,6 @@ class NvidiaPartitioner:
             for handle in self._nvml.instances(function, kind, instance, number)
         ]
 
-    def _users(self, gpu: Any) -> Mapping[int, list[str]]:
-        """Processes by GPU instance; those of the GPU as a whole under NVML's number for none."""
-        compute, graphics = self._processes(gpu, _COMPUTE), self._processes(gpu, _GRAPHICS)
-        if compute is None:
-            return {_NO_INSTANCE: [_UNNAMED]}
-        found: dict[int, list[str]] = {}
-        for process in (*compute, *(graphics or ())):
-            instance = getattr(process, "gpuInstanceId", None)
-            key = _NO_INSTANCE if instance is None else int(instance)
-            found.setdefault(key, []).append(f"process {int(process.pid)}")
-        return found
-
-    def _processes(self, gpu: Any, functions: Sequence[str]) -> Sequence[Any] | None:
-        for function in functions:
-            found = self._nvml.ask(function, gpu)
-            if found is not None:
-                return list(found)
-        return None
-
     # -- changing ---------------------------------------------------------------------------
     def _at(self, gpu: Any, step: Step) -> Iterator[_Found]:
         """The instance of the step's profile at its place, whole or not."""
@@ -267,9 +253,14 @@ class NvidiaPartitioner:
 
     def _create(self, gpu: Any, step: Step) -> None:
         for found in self._at(gpu, step):
-            if found.instance.whole:
-                return
-            self._destroy(gpu, found.handle)
+            if not found.instance.whole:
+                self._destroy(gpu, found)
+        if not list(self._at(gpu, step)):
+            self._create_at(gpu, step)
+        for found in self._at(gpu, step):
+            self._capabilities.make(self._minor(gpu), found.number)
+
+    def _create_at(self, gpu: Any, step: Step) -> None:
         profile = next((one for one in self._profiles(gpu) if one.name == step.name), None)
         if profile is None:
             raise VendorError(f"{step.name} is no profile of {step.gpu}")
@@ -285,10 +276,21 @@ class NvidiaPartitioner:
         largest = max(self._compute_profiles(instance), key=lambda info: int(info.sliceCount))
         return int(largest.id)
 
-    def _destroy(self, gpu: Any, instance: Any) -> None:
-        for compute in self._compute_instances(instance):
-            self._gone("nvmlComputeInstanceDestroy", compute)
-        self._gone("nvmlGpuInstanceDestroy", instance)
+    def _destroy(self, gpu: Any, found: _Found) -> None:
+        """Its nodes go first, so that none is left behind, and come again where it stays."""
+        minor, nodes = self._minor(gpu), self._capabilities
+        nodes.remove(minor, found.number)
+        try:
+            for compute in self._compute_instances(found.handle):
+                self._gone("nvmlComputeInstanceDestroy", compute)
+            self._gone("nvmlGpuInstanceDestroy", found.handle)
+        except LibraryError:
+            nodes.make(minor, found.number)
+            raise
+
+    def _minor(self, gpu: Any) -> int | None:
+        minor = self._nvml.ask("nvmlDeviceGetMinorNumber", gpu)
+        return None if minor is None else int(minor)
 
     def _gone(self, function: str, handle: Any) -> None:
         try:

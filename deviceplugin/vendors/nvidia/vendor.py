@@ -39,6 +39,7 @@ from deviceplugin.vendors.nvidia.extras import (
     extra_specs,
     read_extras,
 )
+from deviceplugin.vendors.nvidia.folders import read_dev_root
 from deviceplugin.vendors.nvidia.limits import library_edits, limit_edits, slice_edits
 from deviceplugin.vendors.nvidia.missing import (
     by_address,
@@ -64,8 +65,6 @@ from deviceplugin.vendors.nvidia.vgpu_host import (
     node_faults,
     vm_edits,
 )
-
-CONTROL = "/dev/nvidiactl"
 
 
 class NvidiaVendor:
@@ -200,12 +199,7 @@ class NvidiaVendor:
         self._session.close()
 
     def _dev_root(self, host: Host) -> str:
-        """Where the device nodes are: a driver root without any is one of files alone, as COS has
-        it, beside the host's own /dev."""
-        if self._settings.dev_root is not None:
-            return self._settings.dev_root
-        own = f"{self._driver_root.rstrip('/')}{CONTROL}"
-        return "/" if not host.exists(own) and host.exists(CONTROL) else self._driver_root
+        return read_dev_root(host, self._settings.dev_root, self._driver_root)
 
     def _discover(self, host: Host, snapshot: Snapshot) -> Discovery:
         self._driver_root = snapshot.driver_root

@@ -38,6 +38,14 @@ class NvmlDouble:
         file = build_library(self.folder, f"libnvidia-ml.so.{version}")
         self.library.symlink_to(file.name)
 
+    def show_capabilities(self, proc: Path, *, modify: bool = True) -> None:
+        """Below `proc` (the root's /proc) each instance has its files from now on; `modify` is
+        whether programs may make the nodes, or the driver does."""
+        shown = proc / "driver/nvidia/capabilities"
+        shown.mkdir(parents=True, exist_ok=True)
+        (shown / "modify").write_text(str(int(modify)))
+        (self.folder / "nvml-capabilities").symlink_to(shown)
+
     def uninstall(self) -> None:
         """No library to be found; a process that loaded it keeps it. The scenario stays."""
         for file in self.folder.glob("libnvidia-ml.so.*"):

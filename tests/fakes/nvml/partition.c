@@ -4,6 +4,7 @@
 #include "double.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,6 +151,50 @@ API int nvmlDeviceSetMigMode(struct handle *h, unsigned mode, u32 *activation) {
     return leave(OK); /* also where it was not activated: the verdict is `activation` */
 }
 
+/* ---- what /proc says of the nodes of instances, where a test has made nvml-capabilities ---- */
+static int capability(char *out, size_t size, const struct call *c, u64 gi, int ci) {
+    u64 minor = 0;
+    char inner[32] = "";
+    if (!number(c->gpu_record, "minor", &minor)) return 0;
+    if (ci >= 0) snprintf(inner, sizeof inner, "/ci%d", ci);
+    int n = snprintf(out, size, "%s/nvml-capabilities/gpu%u/mig/gi%u%s", scenario_folder(),
+                     (unsigned)minor, (unsigned)gi, inner);
+    return n > 0 && (size_t)n < size;
+}
+
+/* The numbers are those of the documented table. */
+static void capability_appears(const struct call *c, u64 gi, int ci) {
+    char folder[4400], path[4500], modify[4300];
+    u64 minor = 0;
+    snprintf(modify, sizeof modify, "%s/nvml-capabilities/modify", scenario_folder());
+    FILE *said = fopen(modify, "re");
+    if (!said) return;
+    int may = fgetc(said) == '1';
+    fclose(said);
+    if (!capability(folder, sizeof folder, c, gi, ci)) return;
+    for (char *at = folder + strlen(scenario_folder()); (at = strchr(at + 1, '/'));) {
+        *at = 0;
+        mkdir(folder, 0755);
+        *at = '/';
+    }
+    mkdir(folder, 0755);
+    number(c->gpu_record, "minor", &minor);
+    snprintf(path, sizeof path, "%s/access", folder);
+    FILE *file = fopen(path, "we");
+    if (!file) broken("cannot write", path);
+    fprintf(file, "DeviceFileMinor: %u\nDeviceFileMode: 292\nDeviceFileModify: %d\n",
+            (unsigned)(3 + 135 * minor + 9 * gi + (u64)(ci + 1)), may);
+    fclose(file);
+}
+
+static void capability_goes(const struct call *c, u64 gi, int ci) {
+    char folder[4400], path[4500];
+    if (!capability(folder, sizeof folder, c, gi, ci)) return;
+    snprintf(path, sizeof path, "%s/access", folder);
+    unlink(path);
+    rmdir(folder);
+}
+
 /* ---- instances ---- */
 API int nvmlDeviceGetGpuInstancePossiblePlacements_v2(struct handle *h, unsigned id,
                                                       struct placement *out, u32 *count) {
@@ -233,6 +278,7 @@ static int create(const char *fn, struct handle *h, unsigned id, const struct pl
     u32 gi = free_number(c.gpu, must(profile, "slices"));
     snprintf(line, sizeof line, "instance gpu=%d gi=%u gi_profile=%u start=%u size=%u\n", c.gpu, gi,
              id, (u32)start, (u32)size);
+    capability_appears(&c, gi, -1);
     rewrite(NULL, NULL, line);
     *out = handle_for(AN_INSTANCE, h->uuid, c.gpu, gi, 0);
     return leave(OK);
@@ -253,6 +299,7 @@ API int nvmlGpuInstanceDestroy(struct handle *h) {
     for (const struct record *r = NULL; (r = next_record(r, MIG, c.gpu));)
         if (must(r, "gi") == h->gi) return leave(IN_USE); /* compute instances are left */
     struct key key = {"instance", c.gpu, h->gi, ~0u};
+    capability_goes(&c, h->gi, -1);
     rewrite(is_line_of, &key, "");
     return leave(OK);
 }
@@ -328,6 +375,7 @@ API int nvmlGpuInstanceCreateComputeInstance(struct handle *h, unsigned id, stru
         return leave(INSUFFICIENT_RESOURCES);
     u32 ci = lowest(c.gpu, "ci", h->gi);
     mig_line(line, sizeof line, &c, profile, h);
+    capability_appears(&c, h->gi, (int)ci);
     rewrite(NULL, NULL, line);
     *out = handle_for(A_COMPUTE_INSTANCE, h->uuid, c.gpu, h->gi, ci);
     return leave(OK);
@@ -344,6 +392,7 @@ API int nvmlComputeInstanceDestroy(struct handle *h) {
                  h->gi, (u32)must(c.record, "gi_profile"), (u32)must(c.record, "start"),
                  (u32)must(c.record, "size"));
     struct key key = {"mig", c.gpu, h->gi, h->ci};
+    capability_goes(&c, h->gi, (int)h->ci);
     rewrite(is_line_of, &key, line);
     return leave(OK);
 }
