@@ -83,4 +83,28 @@ def support_bundle(output: str, **flags: str | None) -> None:
     click.echo(f"{output} is written; look through it before you send it")
 
 
-DIAGNOSIS = (diagnose, support_bundle)
+@click.command(
+    help="""Test the GPUs of this container before its job starts, as an init container.
+
+    Memory and arithmetic of all of them at once, by the CUDA driver. Ends with status 1 where a
+    GPU is not fit or none can be tested, with one line of what to do, which the kubelet shows as
+    the container's message.
+    """,
+    short_help="Test a pod's own GPUs before its job starts.",
+)
+@click.option("--seconds", metavar="NUMBER", default="20", help="For all of it. Default 20.")
+@click.option(
+    "--message",
+    metavar="FILE",
+    default="/dev/termination-log",
+    help="Where the kubelet takes the line from, if it is there. Default /dev/termination-log.",
+)
+@format_option(_FORMATS)
+def preflight(form: str | None, seconds: str, message: str) -> None:
+    from deviceplugin.cli.preflight import run_preflight  # noqa: PLC0415  # not a part of `run`
+
+    form = parse_format(form, _FORMATS)
+    sys.exit(run_preflight(parse_number(seconds, "--seconds"), form, message))
+
+
+DIAGNOSIS = (diagnose, preflight, support_bundle)

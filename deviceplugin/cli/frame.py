@@ -18,7 +18,7 @@ _GROUPS = (
     ("The daemon", ("run", "check", "alerts", "schema", "render")),
     ("This node", ("discover", "vendors", "explain", "health", "status", "dra")),
     ("Its setup", ("runtime", "provision")),
-    ("Diagnosis", ("diagnose", "support-bundle", "profile")),
+    ("Diagnosis", ("diagnose", "preflight", "support-bundle", "profile")),
     ("Operators", ("cordon", "uncordon", "audit", "compliance")),
     ("The cluster", ("scheduler", "simulate", "fleet", "maintenance")),
     ("To try it", ("demo",)),
@@ -29,7 +29,8 @@ Exit status:
   0    done
   1    the daemon or the node refuses; `health` and `status`: a device is
        Unhealthy; `runtime --check`: a difference;
-       `diagnose`: a check fails; `fleet budget`: one is not within;
+       `diagnose`: a check fails; `preflight`: a GPU is not fit;
+       `fleet budget`: one is not within;
        `maintenance show`: a finding is certain;
        `compliance report`: a violation
   2    a flag, a variable or the configuration is wrong

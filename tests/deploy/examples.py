@@ -86,6 +86,7 @@ GIVEN: Mapping[str, Given] = {
         env={**VISIBLE, "CUDA_MEMORY_POOL": "true", "CUDA_UNIFIED_MEMORY": "true"},
         config="cuda: {runtime: {memory_pool: true, unified_memory: true}}",
     ),
+    "nvidia-preflight": Given(env=VISIBLE),
     "nvidia-secure": Given(env=VISIBLE),
     "nvidia-vgpu": Given(
         env={**VISIBLE, "NVIDIA_VGPU_PROFILE": "vGPU-8GB", "NVIDIA_VGPU_MEMORY": "8GiB"},

@@ -84,3 +84,12 @@ async def test_a_container_is_given_what_its_example_is_for(rig: Rig, path: Path
     nodes = sorted(found.devices)
     assert [node for node in nodes if not node.startswith(given.nodes or ("-",))] == []
     assert [begin for begin in given.nodes if not any(n.startswith(begin) for n in nodes)] == []
+
+
+def test_a_job_with_preflight_asks_for_the_same_gpus_twice() -> None:
+    """The kubelet gives what init containers had on to the containers after them."""
+    (path,) = [path for path in EXAMPLES if path.stem == "nvidia-preflight"]
+    spec: Any = pod_spec(yaml.safe_load(path.read_text()))
+    (first,), (main,) = spec["initContainers"], spec["containers"]
+    assert first["resources"] == main["resources"]
+    assert first["args"][0] == "preflight"

@@ -42,6 +42,7 @@ NOT_RUN = {
 # What of the commands that are run ends otherwise than with 0 in the surroundings of the test.
 OTHERWISE = {
     "deviceplugin diagnose": {0, 1},  # the node of the test is no whole machine
+    "deviceplugin preflight": {1},  # nor has it a CUDA driver
     "deviceplugin audit verify january-31.jsonl": {0, 1},  # of a day without a record
     "deviceplugin compliance report": {0, 1},  # as above
 }

@@ -2,11 +2,22 @@
 
 from collections.abc import Mapping
 
-from tests.fuzz import calls, conditions, configuration, nodes, nvml, peers, scrapes, state, texts
+from tests.fuzz import (
+    calls,
+    conditions,
+    configuration,
+    nodes,
+    nvml,
+    outputs,
+    peers,
+    scrapes,
+    state,
+    texts,
+)
 from tests.fuzz.surface import Surface
 
+MODULES = (*(texts, nodes, nvml, configuration, conditions, state, peers, scrapes, calls, outputs),)
+
 SURFACES: Mapping[str, Surface] = {
-    name: surface
-    for module in (texts, nodes, nvml, configuration, conditions, state, peers, scrapes, calls)
-    for name, surface in module.SURFACES.items()
+    name: surface for module in MODULES for name, surface in module.SURFACES.items()
 }

@@ -63,6 +63,8 @@ def _tested(test: str, seconds: str, address: str, library: str) -> dict[str, An
 
 def _document(found: Found, card: Card, test: str) -> dict[str, Any]:
     roof = card.bandwidth_roof if test == "memory_test" else card.throughput_roof
+    if " MIG " in card.name:  # what the driver tells of the bus may be that of the whole GPU
+        roof = None
     return {
         "product": card.name,
         "value": found.value,

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -139,9 +140,9 @@ def parse_burn(text: str) -> Said | None:
     ended = _BURNED.search(text)
     if ended is None:
         return None
-    rates = sorted(float(number) for number in _RATE.findall(text) if int(number))
+    rates = [float(number) for number in _RATE.findall(text) if int(number)]
     wrong = max((int(number) for number in _ERRORS.findall(text)), default=0)
-    value = rates[len(rates) // 2] / 1000 if rates else None
+    value = median(rates) / 1000 if rates else None
     return Said(passed=ended[1] == "OK", value=value, wrong=max(0, wrong))
 
 
@@ -167,8 +168,8 @@ def parse_rvs(text: str) -> Said | None:
     words = _MET.findall(joined) + ["".join(one) for one in _PASSED.findall(joined)]
     if not words:
         return None
-    rates = sorted(float(number) for number in _RVS_RATE.findall(joined))
-    value = rates[len(rates) // 2] / 1000 if rates else None
+    rates = [float(number) for number in _RVS_RATE.findall(joined)]
+    value = median(rates) / 1000 if rates else None
     return Said(passed=not {"FALSE", "FAIL"} & set(words), value=value)
 
 

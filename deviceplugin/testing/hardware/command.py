@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,11 @@ class Machine(Struct):
         limits = {name: s["max_per_container"] for name, s in self.found["sharing"].items()}
         async with running(self.host_root) as node:
             planned = self.found["resources"]
-            steps = Steps(node, planned, limits, self.host_root, watch_s, tools=self._measuring)
+            steps = Steps(
+                *(node, planned, limits, self.host_root, watch_s),
+                tools=self._measuring,
+                gpus=self._whole(),
+            )
             checks += await steps.take()
         self.answers = steps.answers
         checks += [check for tool in TOOLS for check in self._compared(tool)]
@@ -205,6 +209,12 @@ class Machine(Struct):
             if not isinstance(self.tools[tool.name], str)
             and whole_gpus(self.found["devices"], tool.vendor)
         }
+
+    def _whole(self) -> Sequence[str]:
+        """The ids of GPUs that are not in parts."""
+        devices = self.found["devices"]
+        parents = {device["parent"] for device in devices}
+        return [d["id"] for d in devices if d["parent"] is None and d["id"] not in parents]
 
     def _settings(self) -> Iterator[Check]:
         """Whether the settings are as they were before."""

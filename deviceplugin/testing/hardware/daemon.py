@@ -31,6 +31,11 @@ class Running(Struct, frozen=True, kw_only=True):
     process: subprocess.Popen[bytes]
     log: Path
 
+    @property
+    def state_dir(self) -> Path:
+        """Where it keeps its state and its socket."""
+        return self.log.parent / "state"
+
     def events(self) -> list[dict[str, Any]]:
         """The lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
@@ -63,7 +68,7 @@ def run_ours(module: str, *arguments: str) -> Output:
     command = [sys.executable, "-m", module, *arguments]
     try:
         done = subprocess.run(  # noqa: S603  # our own module
-            command, capture_output=True, timeout=LIMIT_S, check=False, env=_environment()
+            command, capture_output=True, timeout=LIMIT_S, check=False, env=environment()
         )
     except subprocess.TimeoutExpired:
         return Output(problem=f"{module} {arguments[0]} did not end within {LIMIT_S:g} s")
@@ -87,7 +92,7 @@ async def running(host_root: Path) -> AsyncIterator[Running]:
     async with KubeletStub(root / "k") as stub:
         with log.open("wb") as file:
             process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; ours
-                _command(host_root, root), stderr=file, stdout=file, env=_environment()
+                _command(host_root, root), stderr=file, stdout=file, env=environment()
             )
         node = Running(stub=stub, process=process, log=log)
         try:
@@ -107,7 +112,7 @@ def _command(host_root: Path, root: Path) -> Sequence[str]:
     )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours without any setting of the daemon's own."""
     return {k: v for k, v in os.environ.items() if not k.startswith("DEVICEPLUGIN_")}
 

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from deviceplugin.testing.admission import NotAllocatedError
 from deviceplugin.testing.answers import Merged, merge_answers
+from deviceplugin.testing.hardware.active import active_check
 from deviceplugin.testing.hardware.daemon import LIMIT_S, Running
 from deviceplugin.testing.hardware.values import Values, compared, of_page
 from deviceplugin.testing.hardware.verdict import (
@@ -38,8 +39,9 @@ _BAD_LEVELS = frozenset({"error", "critical"})
 class Steps(Struct):
     """The steps with a daemon that runs; `planned` is `resources` of the document of `discover`.
 
-    `tools` asks the vendors' tools what they measure, by their names, or why they do not tell;
-    `answers` is what each resource's containers were given, for the capture.
+    `gpus` are the ids of those that are whole, of which the first is tested. `tools` asks the
+    vendors' tools what they measure, by their names, or why they do not tell; `answers` is what
+    each resource's containers were given, for the capture.
     """
 
     node: Running
@@ -48,6 +50,7 @@ class Steps(Struct):
     host_root: Path
     watch_s: float
     tools: Callable[[], Mapping[str, Values | str]] = dict
+    gpus: Sequence[str] = ()
     answers: dict[str, Document] = field(default_factory=dict)
 
     async def take(self) -> list[Check]:
@@ -61,6 +64,7 @@ class Steps(Struct):
         if self.node.stub.capacity():
             checks.append(await self._health())
         checks += await asyncio.to_thread(self._telemetry)
+        checks.append(await active_check(self.node, self.host_root, self.gpus))
         status = await self.node.end()
         return [*checks, self._log(), self._end(status)]
 

@@ -14,7 +14,7 @@ import pytest
 
 from deviceplugin.diagnose.active.history import read_past
 from deviceplugin.diagnose.active.lock import MARK
-from deviceplugin.runtime.control import ask_daemon
+from deviceplugin.runtime.control import NoDaemonError, ask_daemon
 from tests.fakes.cuda import cuda_folder
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, environment, two_a100
 
@@ -73,8 +73,11 @@ class Node:
         return process.returncode, json.loads(out) if out.startswith("{") else {}, err
 
     def reasons(self) -> list[str]:
-        """Of the cordons that the daemon has."""
-        shown = ask_daemon(self.rig.state_dir, {"operation": "health"})
+        """Of the cordons that the daemon has; one that starts has none that it could tell."""
+        try:
+            shown = ask_daemon(self.rig.state_dir, {"operation": "health"})
+        except NoDaemonError as error:
+            return [str(error)]
         return [
             fault["reason"].removeprefix("cordoned by an operator: ")
             for device in shown["devices"]

@@ -210,4 +210,4 @@ def test_the_text_is_a_table(host: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["--host-root", str(host), "--watch", "0.2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "discover                 agree          1 devices"
-    assert lines[-1] == "7 agree, 0 differ, 2 not available"
+    assert lines[-1] == "7 agree, 0 differ, 3 not available"
