@@ -96,6 +96,9 @@ def _access(facts: Facts) -> Iterator[Finding]:
     claims = kinds.get("claim.prepared", 0)
     text = f"in the period {given} allocations and {claims} claims were granted, {refused} refused"
     yield _evidence(theme, text, "audit")
+    if found := kinds.get("access.bypass", 0):
+        text = f"in the period a GPU was in use {found} times by who it was not allocated to"
+        yield _violation(theme, text, "audit")
     yield _gap(theme, "who may create pods is in the cluster's RBAC, which a node does not read")
 
 

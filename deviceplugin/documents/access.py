@@ -24,6 +24,8 @@ DEFAULT_ALLOWED = (
     "kube-system",
     "gpu-deviceplugin",
     "gpu-operator",
+    "nvidia-gpu-operator",
+    "nvidia-dra-driver-gpu",
     "kube-amd-gpu",
     "inteldeviceplugins-system",
     "*/*dcgm-exporter-*",

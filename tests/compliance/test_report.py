@@ -48,11 +48,12 @@ def test_every_control_says_what_is_evidenced_and_what_is_not(standard: str) -> 
         (replace(FACTS, audit=None, audit_problem="audit.enabled is false"), "audit.enabled"),
         (replace(FACTS, audit=replace(LOG, problems=("a line is gone",))), "a line is gone"),
         (replace(FACTS, audit=replace(LOG, lost=5)), "5 records"),
+        (replace(FACTS, audit=replace(LOG, kinds={"access.bypass": 2})), "in use 2 times by who"),
         (replace(FACTS, encrypted=False), "without TLS"),
         (with_check("processes", "fail"), "use of a GPU by processes (2 of them)"),
         (with_check("host_clock", "fail"), "the clock of the node (node)"),
     ],
-    ids=["no-log", "cut", "lost", "plain", "processes", "clock"],
+    ids=["no-log", "cut", "lost", "unallocated", "plain", "processes", "clock"],
 )
 @pytest.mark.parametrize("standard", STANDARDS)
 def test_what_violates_a_control_is_named_once(facts: Facts, text: str, standard: str) -> None:

@@ -47,6 +47,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         *("deviceplugin.vendors.amd.labels", "deviceplugin.vendors.intel.labels"),
         *("deviceplugin.dra.node", "deviceplugin.dra.names", "deviceplugin.pb.dra_v1_pb2"),
         *("ctypes.util", "shutil", "tempfile", "bz2", "lzma"),
+        *("deviceplugin.bypass.look", "deviceplugin.bypass.judge", "deviceplugin.access"),
+        *("deviceplugin.profiling.window", "deviceplugin.profiling.files"),
         *("http.server", "http.client", "urllib.request", "socketserver", "wsgiref"),
         *("click", "deviceplugin.cli", "gettext"),
         *("yaml", "deviceplugin.config.yaml", "deviceplugin.config.nvidia_v1"),

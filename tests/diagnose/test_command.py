@@ -38,7 +38,7 @@ def test_a_failed_check_ends_with_1(flags: list[str], tmp_path: Path) -> None:
 
 
 def test_a_form_that_does_not_exist_is_named(flags: list[str]) -> None:
-    done = run_command("diagnose", "--format=yaml", *flags)
+    done = run_command("diagnose", "--format=xml", *flags)
     assert done.returncode == 2
     assert "junit" in done.stderr
 

@@ -14,6 +14,7 @@ NOT_RUN = {
     "cosign": "needs a registry and a certificate authority",
     "deviceplugin discover --vendors acme": ACME,
     "deviceplugin fleet plan": "needs a store; tests/fleet runs it with a real Prometheus",
+    "deviceplugin profile team/train": "needs a pod at work; tests/profiling has one",
     "deviceplugin provision": "serves until it is ended; tests/provision runs it",
     "deviceplugin status --watch": "shows until it is ended; tests/page runs it",
     "curl": "needs Prometheus; tests/cost asks one where it is installed",

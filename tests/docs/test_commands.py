@@ -18,6 +18,7 @@ SHOWN = sorted({(s.text, s.page) for page in PAGES for s in shown_in(page, ROOT)
 COMMANDS = [Shown(page, text) for text, page in SHOWN]
 RUN = [shown for shown in COMMANDS if not shown.why_not]
 CONFIG = "audit:\n  enabled: true\ndra:\n  enabled: true\n"
+SECURITY = "security: {access_control: {roles: [{name: gpu-user, permissions: [use]}]}}\n"
 LAYOUTS = """\
 version: v1
 mig-configs:
@@ -46,6 +47,7 @@ def write_files(directory: Path) -> None:
     """The files that the pages speak of."""
     (directory / "config.yaml").write_text(CONFIG)
     (directory / "policy.yaml").write_text(CONFIG)
+    (directory / "security.yaml").write_text(SECURITY)
     (directory / "policies").mkdir()
     (directory / "policies" / "policy.yaml").write_text(CONFIG)
     (directory / "layouts.yaml").write_text(LAYOUTS)
