@@ -92,7 +92,7 @@ docs: $(VENV)-docs/.installed
 	$(PYTHON) -m tests.docs.site
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
 
-# The pictures of the documents, by a headless Chromium.
+# The picture of a fleet's page in the documents, by a headless Chromium.
 screenshots: $(VENV)/.installed
 	$(BIN)/python -m tests.page.shots
 

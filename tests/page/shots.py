@@ -1,26 +1,31 @@
-"""The pictures of the documents, made by a headless Chromium: `make screenshots`."""
+"""The picture of a fleet's page, by a headless Chromium: `make screenshots`."""
 
 import sys
 import tempfile
 from pathlib import Path
 
+from deviceplugin.fleet.page import fleet_page
+from deviceplugin.fleet.plan import Asked, WhatIf, report_document
+from tests.fleet.examples import answers, fleet, priced
 from tests.page.browser import browser
-from tests.page.test_browser import Node
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
 SIZE = (1200, 1080)
 
 
+def fleet_html() -> str:
+    document = report_document(fleet(answers()), Asked(accuracy=95.0), WhatIf())
+    return fleet_page(priced() | document)
+
+
 def main(folder: Path) -> None:
-    """The page of a node whose values are invented, and stand still."""
-    node = Node()
-    try:
-        with tempfile.TemporaryDirectory() as scratch, browser(Path(scratch)) as tab:
-            tab.look(*SIZE, "light")
-            tab.open(node.url)
-            tab.shot(folder / "page.png")
-    finally:
-        node.server.close()
+    """Of a fleet whose values are invented and stand still: two runs give the same bytes."""
+    with tempfile.TemporaryDirectory() as scratch, browser(Path(scratch)) as tab:
+        tab.look(*SIZE, "light")
+        page = Path(scratch) / "fleet.html"
+        page.write_text(fleet_html(), encoding="utf-8")
+        tab.open(page.as_uri(), scripts=False)
+        tab.shot(folder / "fleet.png")
 
 
 if __name__ == "__main__":
