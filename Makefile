@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # Tests wait for daemons more than they work.
 WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image image-test chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
+.PHONY: demo test test-quick faults attacks conformance hardware fuzz mutation soak coverage check audit lock sbom wheel image image-test screenshots chart chart-files docs release-notes format sections protos bench bench-scheduler bench-pythons clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -91,6 +91,10 @@ $(VENV)-docs/.installed: pyproject.toml
 docs: $(VENV)-docs/.installed
 	$(PYTHON) -m tests.docs.site
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+
+# The picture of a fleet's page in the documents, by a headless Chromium.
+screenshots: $(VENV)/.installed
+	$(BIN)/python -m tests.page.shots
 
 # dist/notes.md: what CHANGELOG.md says of VERSION.
 release-notes:

@@ -6,7 +6,6 @@ time that is refused as too much is asked for in halves.
 
 import contextlib
 import http.client
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -16,6 +15,7 @@ from msgspec import Struct
 from deviceplugin.errors import ConfigError
 from deviceplugin.files.text import one_line
 from deviceplugin.metrics.reply import Series, StoreError, joined, parse_range
+from deviceplugin.runtime.trust import trusting
 
 MOST_POINTS = 10_000  # Prometheus refuses more than 11,000 points a series
 MAX_ANSWER_BYTES = 64 << 20
@@ -106,7 +106,8 @@ class Store:
         host, port, timeout = self._parts.hostname or "", self._parts.port, self._access.timeout_s
         if self._parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=timeout)
-        context = ssl.create_default_context(cafile=self._access.ca_file)
+        cafile = self._access.ca_file
+        context = trusting(cafile=str(cafile) if cafile else None)
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
     def _headers(self) -> Mapping[str, str]:

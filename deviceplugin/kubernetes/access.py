@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from deviceplugin.errors import DevicePluginError
+from deviceplugin.runtime.trust import trusting
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -41,7 +42,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
 
     def context(self) -> ssl.SSLContext:
         """Raises OSError for what is no certificate."""
-        context = ssl.create_default_context(cadata=self.authority.decode("ascii") or None)
+        context = trusting(cadata=self.authority.decode("ascii") or None)
         if self.certificate:
             with _in_memory(self.certificate + b"\n" + self.key) as path:
                 context.load_cert_chain(path)
@@ -72,4 +73,4 @@ class Access(Struct, frozen=True, kw_only=True):
         if self.credentials:
             return self.credentials.bearer(), self.credentials.context()
         token = (self.account / "token").read_text().strip()
-        return token, ssl.create_default_context(cafile=str(self.account / "ca.crt"))
+        return token, trusting(cafile=str(self.account / "ca.crt"))

@@ -70,6 +70,37 @@ async def test_the_probe_needs_nothing_of_the_package() -> None:
             assert text in done.stdout
 
 
+LISTED = (
+    "Num       RefCount Protocol Flags    Type St Inode Path\n"
+    "0000000000000000: 00000002 00000000 00010000 0001 01 5157291 @deviceplugin.alive.{}\n"
+    "0000000000000000: 00000003 00000000 00000000 0001 03 5157292 @deviceplugin.alive.{}\n"
+    "0000000000000000: 00000002 00000000 00010000 0001 01 24311 /run/other.sock\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sockets", "pid"),
+    [
+        (LISTED.format(1, 1), 1),
+        (LISTED.format(48213, 48213), 48213),
+        (LISTED.format(48213, 7), 1),
+        (LISTED.format("x", "x"), 1),
+        ("", 1),
+    ],
+    ids=["alone", "with the host's processes", "several", "another's", "unreadable"],
+)
+def test_the_daemon_of_a_pod_is_found_also_where_it_is_not_process_1(
+    sockets: str, pid: int
+) -> None:
+    assert alive.daemon_of(sockets) == pid
+
+
+async def test_a_daemon_is_in_the_list_of_its_network_namespace() -> None:
+    with answering_liveness():
+        listed = await asyncio.to_thread(Path(alive.SOCKETS).read_text)
+    assert f"@deviceplugin.alive.{PID}" in listed
+
+
 async def test_without_descriptors_it_waits_and_does_not_spin() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with answering_liveness(), socket.socket(socket.AF_UNIX) as peer:

@@ -196,6 +196,7 @@ def test_what_the_kubelet_kills_for_is_asked_where_no_stranger_is(
     """Sixteen silent connections once kept `httpGet` from its answer, on any node."""
     command = container[probe]["exec"]["command"]
     assert command[1:3] == ["-I", "-S"]
+    assert len(command) == 4  # no process id: with `hostPID` the daemon is not process 1
     assert f"cp deviceplugin/alive.py {command[3]}\n" in Path("Dockerfile").read_text()
     assert container[probe]["timeoutSeconds"] > alive.WAIT_S
 
