@@ -126,7 +126,7 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
     power = parse_power(flags["power"], flags["power_weight"] or "")
     weights = structs.replace(asked.asking.weights, power=power)
     reading = Reading(
-        shares=_shares(flags["shares"] or ""),
+        shares=parse_shares(flags["shares"] or ""),
         model_label=flags["model_label"] or Reading().model_label,
         asking=structs.replace(asked.asking, weights=weights),
     )
@@ -183,7 +183,8 @@ def _address(text: str) -> tuple[str, int]:
     return address
 
 
-def _shares(text: str) -> dict[str, int]:
+def parse_shares(text: str) -> dict[str, int]:
+    """Thousandths of a GPU by resource; raises ConfigError."""
     shares = {}
     for part in filter(None, text.split(",")):
         name, _, number = part.strip().partition("=")
