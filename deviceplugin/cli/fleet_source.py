@@ -8,29 +8,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deviceplugin.cli.frame import parse_number
+from deviceplugin.cli.store import WHO, access_of
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from deviceplugin.cost.history import History
     from deviceplugin.cost.section import CostsSection
-    from deviceplugin.fleet.store import Store
+    from deviceplugin.metrics.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_DAYS = 366
 STORE_DAYS = "35"  # the month so far, and some days before it
 _STORES = "Prometheus, Thanos, Mimir, VictoriaMetrics."
-_ACCESS = (
-    click.option("--token-file", metavar="FILE", help="A bearer token; read at each request."),
-    click.option("--ca-file", metavar="FILE", help="Whom to believe, instead of the system (PEM)."),
-    click.option("--tenant", metavar="NAME", default="", help="Sent as X-Scope-OrgID."),
-)
-STORE = (click.option("--store", metavar="URL", required=True, help=_STORES), *_ACCESS)
+STORE = (click.option("--store", metavar="URL", required=True, help=_STORES), *WHO)
 _PAST = (
     click.option(
         "--history", metavar="FILE", help="What was measured, as CSV (docs/cost.md); or --store."
     ),
     click.option("--store", metavar="URL", help=f"Read it from a store: {_STORES}"),
-    *_ACCESS,
+    *WHO,
 )
 COSTS = click.option(
     "--costs", metavar="FILE", required=True, help="Prices and budgets: a file with `cost`."
@@ -56,15 +52,9 @@ def past_options(command: F) -> F:
 
 def store_of(flags: dict[str, Any]) -> "Store":
     """The store of STORE; raises ConfigError."""
-    from deviceplugin.fleet.store import Access, Store  # noqa: PLC0415  # not a part of `run`
+    from deviceplugin.metrics.store import Store  # noqa: PLC0415  # not a part of `run`
 
-    access = Access(
-        address=flags["store"],
-        token_file=_file(flags, "token_file"),
-        ca_file=_file(flags, "ca_file"),
-        tenant=flags["tenant"],
-    )
-    return Store(access)
+    return Store(access_of(flags["store"], "--store", flags))
 
 
 def read_past(flags: dict[str, Any], section: "CostsSection") -> "History":
@@ -95,15 +85,3 @@ def days_of(text: str) -> int:
     if not 1 <= days <= MOST_DAYS:
         raise ConfigError("--days", text, f"a number from 1 to {MOST_DAYS}")
     return days
-
-
-def _file(flags: dict[str, Any], name: str) -> Path | None:
-    if flags[name] is None:
-        return None
-    path = Path(flags[name])
-    try:
-        path.read_bytes()
-    except OSError as error:
-        flag = f"--{name.replace('_', '-')}"
-        raise ConfigError(flag, flags[name], "a file", reason=str(error)) from error
-    return path

@@ -12,9 +12,10 @@ import msgspec
 from deviceplugin.cli.progress import progress
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.learning.model import Model, ModelError
-from deviceplugin.learning.prometheus import Prometheus, read_runs
+from deviceplugin.learning.prometheus import read_runs
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import FEW, Settings, train
+from deviceplugin.metrics.store import Access, Store
 from deviceplugin.scheduler.learner import read_model, write_model
 
 Document = dict[str, Any]
@@ -22,22 +23,22 @@ _COLUMNS = ("namespace", "owner", "start", "seconds")
 DAY_S = 86_400.0
 
 
-def parse_url(url: str | None) -> Prometheus | None:
-    """Raises ConfigError."""
-    try:
-        return Prometheus(url) if url else None
-    except ValueError as error:
-        raise ConfigError("--prometheus", url, str(error)) from error
+def _found(access: Access | None, runs: str | None, days: int) -> tuple[list[Run], float]:
+    """The runs, and the end of their time."""
+    now = time.time()
+    if access is not None:
+        return read_runs(Store(access).instant, now, days * DAY_S), now
+    found = list(_runs(Path(runs or "")))
+    return found, max((run.end for run in found), default=now)
 
 
-def train_once(url: str | None, runs: str | None, model: str, days: int) -> Document:
-    """Make the model, write it, and tell of it; raises ConfigError and PrometheusError."""
-    ask, now = parse_url(url), time.time()
-    if (ask is None) == (runs is None):
-        raise ConfigError("--prometheus, --runs", url, "one of them")
+def train_once(access: Access | None, runs: str | None, model: str, days: int) -> Document:
+    """Make the model, write it, and tell of it; raises ConfigError and StoreError."""
+    if (access is None) == (runs is None):
+        given = access.address if access else None
+        raise ConfigError("--prometheus, --runs", given, "one of them")
     with progress("reading runs") as told:
-        found = read_runs(ask, now, days * DAY_S) if ask else list(_runs(Path(runs or "")))
-        until = now if ask else max((run.end for run in found), default=now)
+        found, until = _found(access, runs, days)
         told.what = f"learning from {len(found)} runs"
         made = train(found, until, Settings(retention_s=days * DAY_S))
     if made is None:

@@ -9,6 +9,7 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.store import access_of, who_options
 from deviceplugin.config.config import LOG_LEVELS, Setting, parse_address, parse_choice
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.runtime.logs import configure_logs
@@ -79,6 +80,7 @@ _MODEL_FORMS = ("json", "yaml")
     metavar="URL",
     help="Where ai_scheduler learns from; by default from the pods that end while this runs.",
 )
+@who_options
 @click.option("--model", metavar="FILE", help="Where the model of ai_scheduler is kept.")
 @click.option("--events", is_flag=True, help="Tell on each pod why it was sent where it was.")
 @click.option("--log-level", metavar=f"[{'|'.join(LOG_LEVELS)}]", default="info")
@@ -124,7 +126,7 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
     power = parse_power(flags["power"], flags["power_weight"] or "")
     weights = structs.replace(asked.asking.weights, power=power)
     reading = Reading(
-        shares=_shares(flags["shares"] or ""),
+        shares=parse_shares(flags["shares"] or ""),
         model_label=flags["model_label"] or Reading().model_label,
         asking=structs.replace(asked.asking, weights=weights),
     )
@@ -135,25 +137,25 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
         fair=_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
         events=events,
         keep_after_s=parse_number(flags["keep_after"] or "0", "--keep-after"),
-        learning=_learning(asked.learning, flags["prometheus"], flags["model"]),
+        learning=_learning(asked.learning, flags),
     )
 
 
-def _learning(
-    asked: "Learning | None", prometheus: str | None, model: str | None
-) -> "Learning | None":
+_LEARNING = ("prometheus", "model", "token_file", "ca_file", "tenant")
+
+
+def _learning(asked: "Learning | None", flags: dict[str, str | None]) -> "Learning | None":
+    prometheus = flags["prometheus"]
     if asked is None:
-        for flag, given in (("--prometheus", prometheus), ("--model", model)):
-            if given:
+        for name in _LEARNING:
+            if given := flags[name]:
                 meant = "--config with a section ai_scheduler, or without the flag"
-                raise ConfigError(flag, given, meant)
+                raise ConfigError(f"--{name.replace('_', '-')}", given, meant)
         return None
     from msgspec import structs  # noqa: PLC0415  # not a part of `run`
 
-    from deviceplugin.cli.learning import parse_url  # noqa: PLC0415
-
-    parse_url(prometheus)
-    return structs.replace(asked, prometheus=prometheus or "", file=model or "")
+    access = access_of(prometheus, "--prometheus", flags) if prometheus else None
+    return structs.replace(asked, prometheus=access, file=flags["model"] or "")
 
 
 def _fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
@@ -181,7 +183,8 @@ def _address(text: str) -> tuple[str, int]:
     return address
 
 
-def _shares(text: str) -> dict[str, int]:
+def parse_shares(text: str) -> dict[str, int]:
+    """Thousandths of a GPU by resource; raises ConfigError."""
     shares = {}
     for part in filter(None, text.split(",")):
         name, _, number = part.strip().partition("=")
@@ -259,6 +262,7 @@ def explain(pod: str, address: str) -> None:
     short_help="Make a model of runs that were.",
 )
 @click.option("--prometheus", metavar="URL", help="Take the runs from there.")
+@who_options
 @click.option(
     "--runs",
     metavar="FILE",
@@ -269,13 +273,19 @@ def explain(pod: str, address: str) -> None:
 @click.option("--retention", metavar="DAYS", default="30", help="Of runs. Default 30.")
 @format_option(_MODEL_FORMS)
 def train(
-    prometheus: str | None, runs: str | None, model: str, retention: str, form: str | None
+    prometheus: str | None,
+    runs: str | None,
+    model: str,
+    retention: str,
+    form: str | None,
+    **who: str | None,
 ) -> None:
     from deviceplugin.cli.learning import train_once  # noqa: PLC0415  # not a part of `run`
 
     form = parse_format(form, _MODEL_FORMS)
     days = parse_number(retention, "--retention")
-    click.echo(rendered(train_once(prometheus, runs, model, days), form), nl=False)
+    access = access_of(prometheus, "--prometheus", who) if prometheus else None
+    click.echo(rendered(train_once(access, runs, model, days), form), nl=False)
 
 
 @scheduler_commands.command("model", help="Show what a model was made of, and how good it was.")

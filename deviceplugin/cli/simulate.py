@@ -9,9 +9,12 @@ import click
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
 from deviceplugin.cli.progress import progress
+from deviceplugin.cli.store import who_options
 from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
+    from deviceplugin.scheduler.demand import Demand
+    from deviceplugin.scheduler.packing import NodeState
     from deviceplugin.simulate.replay import Outcome
 
 MOST_PERCENT = 1000
@@ -27,8 +30,24 @@ MOST_REPLAYS = 100
     """,
     short_help="Replay a trace through the scheduler's code, policies side by side.",
 )
-@click.option("--nodes", metavar="FILE", required=True, help="Nodes, as CSV.")
-@click.option("--pods", metavar="FILE", required=True, help="Pods, as CSV.")
+@click.option(
+    "--nodes",
+    metavar="FILE",
+    help="Nodes: CSV, `kubectl get nodes -o json`, or Prometheus' answer.",
+)
+@click.option(
+    "--pods", metavar="FILE", help="Pods: CSV, `kubectl get pods -A -o json`, or such an answer."
+)
+@click.option("--prometheus", metavar="URL", help="Take what no file is given for from there.")
+@click.option("--days", metavar="NUMBER", default="7", help="Of pods, from there. Default 7.")
+@who_options
+@click.option(
+    "--shares",
+    metavar="LIST",
+    default="",
+    help="RESOURCE=NUMBER, comma-separated: thousandths of a GPU that one of the resource is.",
+)
+@click.option("--model-label", metavar="NAME", help="The label of nodes with the GPU's model.")
 @click.option(
     "--policies",
     metavar="LIST",
@@ -71,7 +90,7 @@ def _outcomes(flags: Flags) -> "dict[str, list[Outcome]]":
     from deviceplugin.cli.power import parse_power  # noqa: PLC0415
     from deviceplugin.simulate.policies import policies  # noqa: PLC0415
     from deviceplugin.simulate.replay import Replay  # noqa: PLC0415
-    from deviceplugin.simulate.trace import arrivals, read_nodes, read_pods  # noqa: PLC0415
+    from deviceplugin.simulate.trace import arrivals  # noqa: PLC0415
 
     power = parse_power(flags["power"], flags["power_weight"] or "")
     known = policies(power)
@@ -79,16 +98,29 @@ def _outcomes(flags: Flags) -> "dict[str, list[Outcome]]":
     until = _number(flags, "until", MOST_PERCENT)
     seed = parse_number(flags["seed"] or "", "--seed")
     replays = _number(flags, "replays", MOST_REPLAYS)
-    nodes, pods = read_nodes(Path(flags["nodes"] or "")), read_pods(Path(flags["pods"] or ""))
+    nodes, pods = _trace(flags)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     with progress("") as told:
         for name, found in outcomes.items():
             for order in range(seed, seed + replays):
                 told.what = f"replaying {name}, {order - seed + 1} of {replays}"
                 replay = Replay(nodes, pods, known[name], power)
-                arriving = arrivals(pods, replay.capacity_milli * until // 100, order)
+                milli = replay.capacity_milli * until // 100
+                arriving = arrivals(pods, milli, order, replay.asked_milli)
                 found.append(replay.run(arriving, order))
     return outcomes
+
+
+def _trace(flags: Flags) -> "tuple[Sequence[NodeState], Sequence[Demand]]":
+    from deviceplugin.cli.scheduler import parse_shares  # noqa: PLC0415
+    from deviceplugin.cli.traces import read_trace  # noqa: PLC0415
+    from deviceplugin.scheduler.objects import Reading  # noqa: PLC0415
+
+    reading = Reading(
+        shares=parse_shares(flags["shares"] or ""),
+        model_label=flags["model_label"] or Reading().model_label,
+    )
+    return read_trace(flags, reading)
 
 
 def _named(text: str | None, known: Sequence[str]) -> Sequence[str]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from deviceplugin.cost.history import Cell, Device, History
 from deviceplugin.cost.series import NEEDED, QUERIES, STEP_S, history_of
-from deviceplugin.fleet.store import Store
 from deviceplugin.metrics.reply import StoreError
+from deviceplugin.metrics.store import Store
 
 # What is asked for at once, so that no more answers than these are held beside the history.
 WINDOW_S = 7 * 86400.0

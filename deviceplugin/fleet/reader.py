@@ -4,8 +4,8 @@ the signs that GPUs may fail, day by day."""
 from deviceplugin.fleet.demand import Fleet, fleet_of
 from deviceplugin.fleet.questions import QUERIES, recorded
 from deviceplugin.fleet.risk import DAY_S, SIGNS, Document, risk_document
-from deviceplugin.fleet.store import Store
 from deviceplugin.metrics.reply import Series, joined
+from deviceplugin.metrics.store import Store
 
 HOUR_S = 3600.0
 

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from deviceplugin.metrics.store import Access
+
 
 class Learning(Struct, frozen=True, kw_only=True):
     """The section `ai_scheduler`, in seconds: how often is learned, from runs of how long, how many
@@ -13,5 +15,5 @@ class Learning(Struct, frozen=True, kw_only=True):
     timeout_s: float = 5.0
     name: str = "gpu-scheduler"
     version: str = ""
-    prometheus: str = ""
+    prometheus: Access | None = None
     file: str = ""

@@ -31,6 +31,9 @@ class Series(Struct, frozen=True, kw_only=True):
     values: Mapping[float, float]
 
 
+Sample = tuple[Mapping[str, str], float]
+
+
 class _Result(Struct):
     metric: dict[str, str]
     values: list[tuple[float, str]]
@@ -44,6 +47,22 @@ class _Data(Struct):
 class _Reply(Struct):
     status: str
     data: _Data | None = None
+    error: str = ""
+
+
+class _Instant(Struct):
+    metric: dict[str, str]
+    value: tuple[float, str]
+
+
+class _Vector(Struct):
+    result: list[_Instant]
+    result_type: str = field(name="resultType", default="")
+
+
+class _InstantReply(Struct):
+    status: str
+    data: _Vector | None = None
     error: str = ""
 
 
@@ -69,6 +88,20 @@ def parse_range(content: bytes, status: int = 200) -> tuple[Series, ...]:
     except ValueError:
         problem = content[:200].decode(errors="replace") or "nothing"
     raise StoreError(f"the store answers {status}: {one_line(problem)}", status)
+
+
+def parse_instant(content: bytes, status: int = 200, query: str = "") -> tuple[Sample, ...]:
+    """The labels and values of an answer of /api/v1/query; what is no finite number is left out.
+    Raises StoreError."""
+    try:
+        reply = msgspec.json.decode(content, type=_InstantReply)
+        if reply.status == "success" and reply.data and reply.data.result_type == "vector":
+            found = ((one.metric, float(one.value[1])) for one in reply.data.result)
+            return tuple((labels, value) for labels, value in found if math.isfinite(value))
+        problem = reply.error or "it is no vector"
+    except ValueError as error:
+        problem = str(error) if content else "nothing"
+    raise StoreError(f"{query[:80]}: the store answers {status}: {one_line(problem)}", status)
 
 
 def joined(parts: list[tuple[Series, ...]]) -> tuple[Series, ...]:

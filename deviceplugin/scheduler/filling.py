@@ -13,7 +13,16 @@ from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.held import Held, is_given, still, told_of
 from deviceplugin.scheduler.objects import Node, Reading
 from deviceplugin.scheduler.packing import NodeState
-from deviceplugin.scheduler.partitions import NO_SHAPES, CutGpu, Shape, after, choose, used_of
+from deviceplugin.scheduler.partitions import (
+    NO_SHAPES,
+    Cut,
+    CutGpu,
+    Shape,
+    Taken,
+    after,
+    choose,
+    used_of,
+)
 
 
 def is_divided(facts: NodeFacts, gpus: Collection[str]) -> bool:
@@ -37,6 +46,16 @@ def _cut(gpu: GpuFacts) -> CutGpu:
     for name, one in gpu.parts.items():
         used |= used_of(shapes[name], (*one.held, *one.ill))
     return CutGpu(used, {name: (shapes[name], one.free) for name, one in gpu.parts.items()})
+
+
+def used_parts(cut: Cut, facts: NodeFacts) -> list[Taken]:
+    """The parts that the daemon says are held."""
+    return [
+        Taken(at, name, start)
+        for at in cut
+        for name, one in facts.gpus[at].parts.items()
+        for start in one.held
+    ]
 
 
 def empty(node: Node, facts: NodeFacts | None, reading: Reading) -> NodeState:

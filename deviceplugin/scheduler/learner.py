@@ -9,10 +9,12 @@ from pathlib import Path
 import structlog
 
 from deviceplugin.learning.model import MAX_BYTES, Model, ModelError, decode, encode
-from deviceplugin.learning.prometheus import Prometheus, PrometheusError, read_runs
+from deviceplugin.learning.prometheus import read_runs
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.settings import Learning
 from deviceplugin.learning.train import Settings, train
+from deviceplugin.metrics.reply import StoreError
+from deviceplugin.metrics.store import Store
 
 log = structlog.get_logger()
 
@@ -23,7 +25,7 @@ class Learner:
 
     def __init__(self, settings: Learning, now: Callable[[], float] = time.time) -> None:
         self._settings, self._now, self._failure = settings, now, ""
-        self._ask = Prometheus(settings.prometheus) if settings.prometheus else None
+        self._store = Store(settings.prometheus) if settings.prometheus else None
 
     def stored(self) -> Model | None:
         """The model of the file; None without a file, or with one that is none."""
@@ -43,10 +45,10 @@ class Learner:
         of = self._settings
         try:
             runs = watched
-            if self._ask is not None:
-                runs = read_runs(self._ask, self._now(), of.retention_s)
+            if self._store is not None:
+                runs = read_runs(self._store.instant, self._now(), of.retention_s)
             self._tell("")
-        except PrometheusError as error:
+        except StoreError as error:
             self._tell(str(error))
             return None
         settings = Settings(retention_s=of.retention_s, name=of.name, version=of.version)

@@ -163,7 +163,7 @@ class Reading(Struct, frozen=True, kw_only=True):
         asked = _asked(pod.spec)
         whole = sum(_integer(asked, name) for name in self.gpus)
         shared = sum(_integer(asked, name) * milli for name, milli in self.shares.items())
-        gpus, milli = _gpus(whole, shared)
+        gpus, milli = gpus_of(whole, shared)
         model = (pod.spec.node_selector or {}).get(self.model_label)
         return Demand(
             cpu_milli=math.ceil(asked.get("cpu", 0) * 1000),
@@ -217,7 +217,7 @@ def labels_of(node: Node) -> Mapping[str, str]:
     return node.metadata.labels or {}
 
 
-def _gpus(whole: int, shared: int) -> tuple[int, int]:
+def gpus_of(whole: int, shared: int) -> tuple[int, int]:
     """Whole GPUs and shares as a number of GPUs with the same part of each; a share of more than a
     GPU is whole ones."""
     if whole or not shared:

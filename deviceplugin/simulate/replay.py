@@ -3,11 +3,12 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.partitions import NO_SHAPES
 from deviceplugin.scheduler.power import NO_POWER, Power
 
 
@@ -44,11 +45,15 @@ class Replay:
         cost_of: CostOf,
         power: Power = NO_POWER,
     ) -> None:
-        copies = [
-            NodeState(n.name, n.model, n.cpu_milli, n.memory_mib, list(n.free)) for n in nodes
-        ]
+        copies = [structs.replace(n, free=list(n.free), parts=dict(n.parts)) for n in nodes]
         self.board = Board(copies, Workload(pods), cost_of)
-        self.capacity_milli = sum(len(node.free) for node in copies) * WHOLE
+        self.capacity_milli = sum(node.free_milli for node in copies)
+        self._sizes = {
+            name: shape.size * WHOLE // shape.slices
+            for node in copies
+            for gpu in node.cut.values()
+            for name, (shape, _) in gpu.parts.items()
+        }
         self._allocated, self._power = 0, power
 
     def run(self, arriving: Iterable[Demand], seed: int, step: int = 5) -> Outcome:
@@ -57,7 +62,7 @@ class Replay:
         random.Random(seed).shuffle(names)  # noqa: S311  # kube-scheduler breaks ties at random
         points, placed, refused, arrived, due = [], 0, 0, 0, 0
         for demand in arriving:
-            arrived += demand.total_milli
+            arrived += self.asked_milli(demand)
             if self._submit(names, demand):
                 placed += 1
             else:
@@ -68,13 +73,18 @@ class Replay:
         points.append(self._point(arrived))
         return Outcome(points=tuple(points), placed=placed, refused=refused)
 
+    def asked_milli(self, demand: Demand) -> int:
+        """Thousandths of GPUs, with parts whose size is known."""
+        parts = sum(self._sizes.get(name, 0) * count for name, count in demand.parts)
+        return demand.total_milli + parts
+
     def _submit(self, names: Iterable[str], demand: Demand) -> bool:
         best = self.board.best(names, demand)
         if best is None:
             return False
         name, found = best
         self.board.place(name, demand, found.chosen, found.taken)
-        self._allocated += demand.total_milli
+        self._allocated += self.asked_milli(demand)
         return True
 
     def _point(self, arrived: int) -> Point:
@@ -95,3 +105,6 @@ class Replay:
         for node in self.board.nodes.values():
             free = tuple(sorted(node.free, reverse=True))
             yield self.board.workload.fragment(node.model, node.cpu_milli, free)
+            shapes = node.about.shapes if node.about else NO_SHAPES
+            for gpu in node.cut.values():
+                yield self.board.workload.parts.unusable(gpu, shapes)

@@ -2,7 +2,7 @@
 
 import csv
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deviceplugin.errors import ConfigError
@@ -80,15 +80,21 @@ def _number(
     return number
 
 
-def arrivals(pods: Sequence[Demand], until_milli: int, seed: int) -> Sequence[Demand]:
-    """The pods in an order by the seed, then random ones of them until that much is requested."""
+def arrivals(
+    pods: Sequence[Demand],
+    until_milli: int,
+    seed: int,
+    asked: Callable[[Demand], int] = lambda pod: pod.total_milli,
+) -> Sequence[Demand]:
+    """The pods in an order by the seed, then random ones of them until that much is requested;
+    `asked` are the thousandths of a pod."""
     chance = random.Random(seed)  # noqa: S311  # repeated by its seed
     order = list(pods)
     chance.shuffle(order)
-    requested = sum(pod.total_milli for pod in pods)
+    requested = sum(map(asked, pods))
     if not requested:
         return order
     while requested < until_milli:
         order.append(pod := chance.choice(pods))
-        requested += pod.total_milli
+        requested += asked(pod)
     return order

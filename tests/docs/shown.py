@@ -16,6 +16,7 @@ NOT_RUN = {
     "deviceplugin fleet plan": "needs a store; tests/fleet runs it with a real Prometheus",
     "deviceplugin profile team/train": "needs a pod at work; tests/profiling has one",
     "deviceplugin provision": "serves until it is ended; tests/provision runs it",
+    "deviceplugin simulate --prometheus": "needs a Prometheus; tests/simulate has its answers",
     "deviceplugin status --watch": "shows until it is ended; tests/page runs it",
     "curl": "needs Prometheus; tests/cost asks one where it is installed",
     "deviceplugin fleet": "needs a fleet's history, which tests/cost, advice and fleet have",

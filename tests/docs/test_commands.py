@@ -1,6 +1,7 @@
 """Every command that a document shows is run, on a simulated node, or is listed with its reason."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ import pytest
 from deviceplugin.cli.learning import train_once
 from tests.docs.shown import NOT_RUN, OTHERWISE, Shown, shown_in
 from tests.rig import WAIT_S, Rig, environment, nvidia_node, rig_below
+from tests.scheduler.objects import node as of_kubectl
+from tests.scheduler.objects import pod as a_pod
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -43,6 +46,10 @@ def test_pages_show_commands_that_are_run() -> None:
     assert len(RUN) > 15
 
 
+def listed(item: object) -> str:
+    return json.dumps({"kind": "List", "items": [item]})
+
+
 def write_files(directory: Path) -> None:
     """The files that the pages speak of."""
     (directory / "config.yaml").write_text(CONFIG)
@@ -52,6 +59,8 @@ def write_files(directory: Path) -> None:
     (directory / "policies" / "policy.yaml").write_text(CONFIG)
     (directory / "layouts.yaml").write_text(LAYOUTS)
     (directory / "nodes.csv").write_text(NODES)
+    (directory / "nodes.json").write_text(listed(of_kubectl("node-1")))
+    (directory / "pods.json").write_text(listed(a_pod("train", gpus=1)))
     (directory / "pods.csv").write_text(PODS)
     (directory / "runs.csv").write_text(RUNS)
     train_once(None, str(directory / "runs.csv"), str(directory / "model.json"), 30)

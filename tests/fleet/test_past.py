@@ -11,10 +11,10 @@ from deviceplugin.cost.series import QUERIES
 from deviceplugin.fleet.past import read_past
 from deviceplugin.fleet.reader import read_risk
 from deviceplugin.fleet.risk import SIGNS, risk_document, words_of
-from deviceplugin.fleet.store import Access, Store
 from deviceplugin.metrics.reply import Series, StoreError
+from deviceplugin.metrics.store import Access, Store
 from tests.fleet.examples import END, HOUR
-from tests.fleet.test_store import Answers, server
+from tests.metrics.test_store import Answers, server
 
 GPU = {"uuid": "GPU-0", "vendor": "nvidia", "model": "NVIDIA H100", "node": "n1"}
 POD = {**GPU, "namespace": "ml", "pod": "p", "container": "c"}

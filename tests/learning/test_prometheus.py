@@ -1,23 +1,8 @@
-"""Runs out of a Prometheus: what becomes of its series, and answers that are none."""
+"""Runs out of a Prometheus: what becomes of its series."""
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
-from urllib.parse import parse_qs
-
-import pytest
-
-from deviceplugin.learning.prometheus import (
-    QUERIES,
-    Prometheus,
-    PrometheusError,
-    Sample,
-    read_runs,
-)
+from deviceplugin.learning.prometheus import QUERIES, read_runs
 from deviceplugin.learning.runs import Run
+from deviceplugin.metrics.reply import Sample
 
 NOW = 1_000_000.0
 
@@ -56,61 +41,3 @@ def test_a_run_is_from_its_start_to_its_end_or_to_when_its_pod_was_seen_last() -
         busy_ratio=0.7,
     )
     assert (gone.owner, gone.seconds, gone.peak_mib) == ("gone", 6000, None)
-
-
-@contextmanager
-def answering(content: bytes, asked: list[str]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            asked.append(f"{self.path} {parse_qs(body)['query'][0]}")
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/prom/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def answer(*samples: Any) -> bytes:
-    result = {"resultType": "vector", "result": list(samples)}
-    return json.dumps({"status": "success", "data": result}).encode()
-
-
-def test_it_is_asked_by_its_http_api_and_numbers_that_are_none_are_left_out() -> None:
-    asked: list[str] = []
-    one = {"metric": {"pod": "p"}, "value": [1, "2.5"]}
-    with answering(answer(one, {"metric": {}, "value": [1, "NaN"]}), asked) as url:
-        assert Prometheus(url)("up") == [({"pod": "p"}, 2.5)]
-    assert asked == ["/prom/api/v1/query up"]
-
-
-@pytest.mark.parametrize(
-    ("content", "meant"),
-    [
-        (b"{", "up: "),
-        (b"[]", "no result"),
-        (b'{"status": "error", "error": "query timed out"}', "query timed out"),
-        (answer({"metric": {}}), "no vector of samples"),
-        (answer({"metric": {}, "value": [1, "many"]}), "many"),
-    ],
-)
-def test_an_answer_that_is_none_is_told_with_the_query(content: bytes, meant: str) -> None:
-    with answering(content, []) as url, pytest.raises(PrometheusError, match=meant):
-        Prometheus(url)("up")
-
-
-@pytest.mark.parametrize("url", ["prometheus:9090", "ftp://x", "http://"])
-def test_what_is_no_url_is_told(url: str) -> None:
-    with pytest.raises(ValueError, match="http://HOST:PORT"):
-        Prometheus(url)

@@ -16,6 +16,7 @@ from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.learning.model import decode, encode
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.settings import Learning
+from deviceplugin.metrics.store import Access
 from deviceplugin.scheduler.learner import Learner
 from deviceplugin.scheduler.service import Service, Settings
 from tests.learning.jobs import jobs
@@ -70,7 +71,7 @@ def test_a_file_that_is_no_model_or_cannot_be_written_is_told_and_outlived(tmp_p
 
 
 def test_a_prometheus_that_does_not_answer_is_told_once_and_leaves_the_model_as_it_is() -> None:
-    learner = Learner(Learning(prometheus="http://127.0.0.1:1"), lambda: NOW)
+    learner = Learner(Learning(prometheus=Access(address="http://127.0.0.1:1")), lambda: NOW)
     with structlog.testing.capture_logs() as logs:
         assert learner.learn(RUNS) is None
         assert learner.learn(RUNS) is None
@@ -140,7 +141,12 @@ def test_a_key_that_says_nothing_that_can_be_done_is_told(
     [
         (["--model", "m.json"], "--model.*with a section ai_scheduler"),
         (["--prometheus", "http://x"], "--prometheus.*with a section ai_scheduler"),
-        (["--prometheus", "x:9090", "--config", "CONFIG"], "--prometheus.*http://HOST:PORT"),
+        (["--prometheus", "x:9090", "--config", "CONFIG"], "--prometheus.*a URL such as"),
+        (["--token-file", "x"], "--token-file.*with a section ai_scheduler"),
+        (
+            ["--prometheus", "http://x", "--ca-file", "/none", "--config", "CONFIG"],
+            "--ca-file.*No such file",
+        ),
     ],
 )
 def test_a_flag_of_learning_needs_the_section_and_a_url(

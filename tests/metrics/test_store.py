@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from deviceplugin.errors import ConfigError
-from deviceplugin.fleet.store import MOST_POINTS, Access, Store, spans
-from deviceplugin.metrics.reply import StoreError, parse_range
+from deviceplugin.metrics.reply import StoreError, parse_instant, parse_range
+from deviceplugin.metrics.store import MOST_POINTS, Access, Store, spans
 
 HOUR = 3600.0
 
@@ -29,6 +29,11 @@ class Answers:
         query = {name: found[0] for name, found in parse_qs(urlsplit(path).query).items()}
         self.asked.append({"path": urlsplit(path).path, **query})
         self.headers.append(headers)
+        if "step" not in query:
+            one = {"metric": {"pod": "p"}, "value": [1, "2.5"]}
+            result = [one, {"metric": {}, "value": [1, "NaN"]}]
+            data = {"resultType": "vector", "result": result}
+            return 200, json.dumps({"status": "success", "data": data}).encode()
         start, end, step = (float(query[name]) for name in ("start", "end", "step"))
         moments = [start + step * n for n in range(int((end - start) / step) + 1)]
         if len(moments) > self.most:
@@ -118,6 +123,42 @@ def test_an_address_that_is_none_is_one_error(address: str) -> None:
 def test_no_store_is_one_error() -> None:
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:1"):
         Store(Access(address="http://127.0.0.1:1")).range("up", 0, HOUR, HOUR)
+
+
+def test_values_of_now_are_asked_for_and_numbers_that_are_none_left_out(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    answers = Answers()
+    with server(answers) as address:
+        store = Store(Access(address=f"{address}/prom/", token_file=tmp_path / "token"))
+        assert store.instant("up") == (({"pod": "p"}, 2.5),)
+    assert answers.asked == [{"path": "/prom/api/v1/query", "query": "up"}]
+    assert answers.headers[0]["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("content", "meant"),
+    [
+        (b"{", "up: the store answers 200"),
+        (b"", "nothing"),
+        (b"[]", "Expected `object`"),
+        (b'{"status":"error","error":"query timed out"}', "query timed out"),
+        (b'{"status":"success","data":{"resultType":"matrix","result":[]}}', "no vector"),
+        (
+            b'{"status":"success","data":{"resultType":"vector","result":[{"metric":{}}]}}',
+            "missing required field `value`",
+        ),
+        (
+            (
+                b'{"status":"success","data":{"resultType":"vector","result":'
+                b'[{"metric":{},"value":[1,"many"]}]}}'
+            ),
+            "many",
+        ),
+    ],
+)
+def test_an_answer_of_now_that_is_none_is_told_with_the_query(content: bytes, meant: str) -> None:
+    with pytest.raises(StoreError, match=meant):
+        parse_instant(content, query="up")
 
 
 @pytest.mark.parametrize(

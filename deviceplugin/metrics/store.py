@@ -14,25 +14,34 @@ from msgspec import Struct
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.files.text import one_line
-from deviceplugin.metrics.reply import Series, StoreError, joined, parse_range
+from deviceplugin.metrics.reply import (
+    Sample,
+    Series,
+    StoreError,
+    joined,
+    parse_instant,
+    parse_range,
+)
 from deviceplugin.runtime.trust import trusting
 
 MOST_POINTS = 10_000  # Prometheus refuses more than 11,000 points a series
 MAX_ANSWER_BYTES = 64 << 20
 TIMEOUT_S = 120.0  # Prometheus' own --query.timeout
-RANGE = "/api/v1/query_range"
+RANGE, INSTANT = "/api/v1/query_range", "/api/v1/query"
 _FORM = "a URL such as https://prometheus.monitoring:9090"
 
 
 class Access(Struct, frozen=True, kw_only=True):
     """Where the store is and as whom it is asked. `token_file` is read at each request, since
-    tokens are renewed; `tenant` is Mimir's and Cortex' X-Scope-OrgID."""
+    tokens are renewed; `tenant` is Mimir's and Cortex' X-Scope-OrgID, `flag` where the address
+    was given."""
 
     address: str
     token_file: Path | None = None
     ca_file: Path | None = None
     tenant: str = ""
     timeout_s: float = TIMEOUT_S
+    flag: str = "--store"
 
     def parts(self) -> SplitResult:
         """The address in parts; raises ConfigError."""
@@ -46,7 +55,7 @@ class Access(Struct, frozen=True, kw_only=True):
                 "a password belongs into the file of --token-file" if "@" in self.address else ""
             )
             shown = self.address if not reason else "..."
-            raise ConfigError("--store", shown, _FORM, reason=reason)
+            raise ConfigError(self.flag, shown, _FORM, reason=reason)
         return parts
 
 
@@ -68,6 +77,11 @@ class Store:
         ]
         return joined(parts)
 
+    def instant(self, query: str) -> tuple[Sample, ...]:
+        """The values of a query now; raises StoreError."""
+        status, content = self._content(INSTANT, {"query": query}, query)
+        return parse_instant(content, status, query)
+
     def _halved(
         self, query: str, span: tuple[float, float], step_s: float
     ) -> Iterator[tuple[Series, ...]]:
@@ -83,7 +97,11 @@ class Store:
 
     def _ask(self, query: str, span: tuple[float, float], step_s: float) -> tuple[Series, ...]:
         asked = {"query": query, "start": f"{span[0]:.3f}", "end": f"{span[1]:.3f}"}
-        path = f"{self._parts.path.rstrip('/')}{RANGE}?{urlencode(asked | {'step': f'{step_s:g}'})}"
+        status, content = self._content(RANGE, asked | {"step": f"{step_s:g}"}, query)
+        return parse_range(content, status)
+
+    def _content(self, path: str, asked: Mapping[str, str], query: str) -> tuple[int, bytes]:
+        path = f"{self._parts.path.rstrip('/')}{path}?{urlencode(asked)}"
         self.requests += 1
         try:
             status, content = self._get(path)
@@ -93,7 +111,7 @@ class Store:
         if len(content) > MAX_ANSWER_BYTES:
             # It would be too much in one piece; halves of it are not.
             raise StoreError(f"{query}: the answer has more than {MAX_ANSWER_BYTES} bytes", 422)
-        return parse_range(content, status)
+        return status, content
 
     def _get(self, path: str) -> tuple[int, bytes]:
         headers = {"Accept": "application/json", **self._headers()}
