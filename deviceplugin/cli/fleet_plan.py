@@ -124,9 +124,10 @@ def serve(address: str, every: str, **flags: Any) -> None:
 @click.command(
     "rules",
     help="""Print the recording rules that keep what `fleet` asks for, for Prometheus. With them a
-    store answers at once; without them it computes every hour again.
+    store answers at once; without them it computes every hour again. Alerts about budgets and the
+    capacity follow, of what `fleet serve` has at /metrics.
     """,
-    short_help="Print recording rules for what `fleet` asks.",
+    short_help="Print recording and alerting rules for a fleet.",
 )
 @format_option(("yaml", "json"))
 def rules(form: str | None) -> None:
