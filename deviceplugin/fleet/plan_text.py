@@ -71,6 +71,8 @@ def _others(document: Document) -> Iterator[str]:
     """What a report has beside a plan: signs of failures, and what GPUs cost."""
     if "health" in document:
         yield _health(document["health"])
+    if "cost_unknown" in document:
+        yield f"Costs: no data, {document['cost_unknown']}"
     if "cost" in document:
         texts = (bill_text(document["cost"]), budget_text(document["budgets"]))
         yield from (text.rstrip("\n") for text in (*texts, savings_text(document["advice"])))

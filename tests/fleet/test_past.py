@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from deviceplugin.cli import cli
 from deviceplugin.cost.series import QUERIES
 from deviceplugin.fleet.past import read_past
 from deviceplugin.fleet.reader import read_risk
@@ -110,3 +112,17 @@ def test_what_the_store_does_not_have_is_not_known_and_not_well() -> None:
         found = read_risk(Store(Access(address=address)), END, 30)
     assert (found["gpus"], found["known"]) == ([], ["remap_failed"])
     assert len(told.asked) == len(SIGNS)
+
+
+def test_costs_that_are_not_known_take_nothing_from_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("cost: {}\n")
+    words = ["fleet", "report", "--costs", str(tmp_path / "c.yaml"), "--days", "3", "--store"]
+    with server(Told({})) as address:
+        cli.main([*words, address, "--format", "html"], standalone_mode=False)
+        page = capsys.readouterr().out
+        cli.main([*words, address], standalone_mode=False)
+    for text in (page, capsys.readouterr().out):
+        assert "the store has no hour of the last 3 days" in text
+        assert "gpu: no data" in text
