@@ -131,15 +131,20 @@ def test_a_store_that_is_not_there_is_one_line() -> None:
     assert "http://127.0.0.1:1" in done.stderr
 
 
-def test_the_page_is_served_until_sigterm(store: str) -> None:
+def test_the_page_is_served_until_sigterm(store: str, tmp_path: Path) -> None:
+    (tmp_path / "costs.yaml").write_text(COSTS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     words = [sys.executable, "-m", "deviceplugin", "fleet", "serve", "--store", store]
+    words += ["--costs", str(tmp_path / "costs.yaml")]
     with subprocess.Popen([*words, "--address", address]) as process:
         wait_for(f"http://{address}/")
         status, text = fetch(f"http://{address}/report.json")
+        _, metrics = fetch(f"http://{address}/metrics")
         process.terminate()
         assert process.wait(END_S) == 0
     assert status == 200
     assert len(json.loads(text)["places"]) == GPUS // 8
+    assert 'deviceplugin_budget_spent{budget="all"}' in metrics
+    assert "deviceplugin_fleet_report_timestamp_seconds" in metrics
