@@ -77,6 +77,11 @@ def signs(**values: Sequence[float]) -> dict[str, tuple[Series, ...]]:
         (signs(no_spares=[2.0]), True, ["a bank of its memory has no spare row"]),
         (signs(off_bus=[1.0, 1.0]), True, ["it fell off the bus 2 times (XID 79)"]),
         (signs(off_bus=[1.0, 0.0]), False, ["it fell off the bus 1 times (XID 79)"]),
+        (
+            signs(likely=[6.0, 1.0]),
+            False,
+            ["it fails 6.0 times as often as the fleet, by the past of such GPUs"],
+        ),
         (signs(unhealthy=[0.25, 0.5]), False, ["0.8 days Unhealthy"]),
         (
             signs(remapped=[1.0], uncorrected=[3.0]),
@@ -98,6 +103,18 @@ def test_what_only_a_replacement_ends_is_told_from_what_is_to_be_watched(
 def test_what_was_repaired_is_no_longer_a_sign() -> None:
     """A value of each day; the last one is 0."""
     assert risk_document(signs(remap_failed=[0.0, 1.0, 1.0]), 30)["gpus"] == []
+
+
+def test_a_risk_that_is_less_than_five_times_the_fleets_is_none() -> None:
+    assert risk_document(signs(likely=[4.9, 6.0]), 30)["gpus"] == []
+
+
+def test_a_probability_is_shown_with_its_window_and_whether_such_came_true() -> None:
+    labels = {"device": "GPU-0", "window_days": "90", "calibrated": "no"}
+    told = (Series(labels=labels, values={END - DAY: 0.5, END: 0.125}),)
+    (row,) = risk_document(signs(remap_failed=[1.0]) | {"probability": told}, 30)["gpus"]
+    assert [*words_of(row)][-1] == "12.5 % in 90 days (calibrated: no)"
+    assert risk_document({"probability": told}, 30)["gpus"] == []
 
 
 def test_the_certain_ones_come_first() -> None:
