@@ -124,9 +124,10 @@ def serve(address: str, every: str, **flags: Any) -> None:
 @click.command(
     "rules",
     help="""Print the recording rules that keep what `fleet` asks for, for Prometheus. With them a
-    store answers at once; without them it computes every hour again.
+    store answers at once; without them it computes every hour again. Alerts about budgets and the
+    capacity follow, of what `fleet serve` has at /metrics.
     """,
-    short_help="Print recording rules for what `fleet` asks.",
+    short_help="Print recording and alerting rules for a fleet.",
 )
 @format_option(("yaml", "json"))
 def rules(form: str | None) -> None:
@@ -150,7 +151,17 @@ def reported(flags: dict[str, Any]) -> dict[str, Any]:
         if "costs" not in flags:
             return document
         document["health"] = read_risk(store, now, min(days, MONTH_DAYS))
-        return document | (priced(flags, min(days, MONTH_DAYS)) if flags["costs"] else {})
+        return document | (_priced(flags, min(days, MONTH_DAYS)) if flags["costs"] else {})
+
+
+def _priced(flags: dict[str, Any], days: int) -> dict[str, Any]:
+    """What it costs, or why that is not known: it takes nothing from the rest of a report."""
+    from deviceplugin.metrics.reply import StoreError  # noqa: PLC0415
+
+    try:
+        return priced(flags, days)
+    except StoreError as error:
+        return {"cost_unknown": str(error)}
 
 
 def _what_if(flags: dict[str, Any]) -> "WhatIf":

@@ -136,8 +136,8 @@ class ResourcePlanning(Told, frozen=True):
             "enabled": ON,
             "model": reported("no model is loaded: forecasts are made of the fleet's own history"),
             "features": elsewhere(
-                "workload_prediction and capacity_planning are `deviceplugin fleet plan`; it knows"
-                " no cost, and performance is not predicted"
+                "workload_prediction and capacity_planning are `deviceplugin fleet plan`, cost is"
+                " `fleet budget`; performance is not predicted"
             ),
             "recommendations": applied(
                 "by `deviceplugin fleet plan`, which plans these alone: gpu_allocation,"

@@ -89,6 +89,8 @@ def recommendations(report: Document) -> str:
 
 def costs(report: Document) -> str:
     """The bill and the budgets, where prices were given."""
+    if "cost_unknown" in report:
+        return tag("p", text(f"No data: {report['cost_unknown']}."), {"class": "absent"})
     return cost_fragment(report["cost"]) + _budgets(report) if "cost" in report else ""
 
 

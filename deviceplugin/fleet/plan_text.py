@@ -3,10 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+from deviceplugin.advice.report import advice_text as savings_text
+from deviceplugin.cost.budget_report import budget_text
+from deviceplugin.cost.report import bill_text
+from deviceplugin.fleet.risk import missing_words, words_of
 from deviceplugin.runtime.tables import table
 
 Document = dict[str, Any]
 SHOWN_H = (1, 24, 168, 720)
+MOST_RISKS = 50  # GPUs; all are in the report as JSON
 _LEGEND = """\
 In brackets: where four of five values should be; ? is a horizon that could not be tested.
 FULL IN: early / middle / late, by the band's upper edge, the forecast, the band's lower edge."""
@@ -59,7 +64,32 @@ def report_text(document: Document) -> str:
         for place in document["places"]
     ]
     nodes = table(("NODE", "VENDOR", "MODEL", "GPUS", "IN USE"), rows)
-    return f"{nodes}\n\n{plan_text(document)}"
+    return "\n\n".join([nodes, *_others(document), plan_text(document)])
+
+
+def _others(document: Document) -> Iterator[str]:
+    """What a report has beside a plan: signs of failures, and what GPUs cost."""
+    if "health" in document:
+        yield _health(document["health"])
+    if "cost_unknown" in document:
+        yield f"Costs: no data, {document['cost_unknown']}"
+    if "cost" in document:
+        texts = (bill_text(document["cost"]), budget_text(document["budgets"]))
+        yield from (text.rstrip("\n") for text in (*texts, savings_text(document["advice"])))
+
+
+def _health(document: Document) -> str:
+    rows = [
+        (one["device"], one["node"], "replace" if one["certain"] else "watch", words)
+        for one in document["gpus"][:MOST_RISKS]
+        for words in ("; ".join(words_of(one)),)
+    ]
+    told = [table(("GPU", "NODE", "", f"SIGNS OF {document['days']} DAYS"), rows)] if rows else []
+    if not rows and document["known"]:
+        told.append(f"No GPU has a sign of a failure in {document['days']} days.")
+    if missing := missing_words(document):
+        told.append(f"No data of these signs of failures: {', '.join(missing)}.")
+    return "\n".join(told)
 
 
 def _remarks(row: Document) -> Iterator[str]:

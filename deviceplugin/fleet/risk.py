@@ -1,5 +1,5 @@
-"""What the store tells of GPUs that may fail: signs, and no probability, which needs a fleet's past
-of failures (`maintenance backtest`); pure."""
+"""What the store tells of GPUs that may fail: signs, and a probability where daemons tell one. It
+needs a fleet's past of failures (`maintenance backtest`); pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,18 +22,27 @@ SIGNS: Mapping[str, str] = {
         "max by (device, node, instance)"
         ' (avg_over_time(deviceplugin_device_condition{condition="unhealthy"}[1d]))'
     ),
+    "likely": (
+        "max by (device, node, instance) (last_over_time(deviceplugin_failure_relative_risk[1d]))"
+    ),
+    "probability": (
+        "max by (device, window_days, calibrated)"
+        " (last_over_time(deviceplugin_failure_probability[1d]))"
+    ),
 }
 # By weight: the first three are what `maintenance show` calls certain.
 _WORDS: Mapping[str, str] = {
     "remap_failed": "a row of its memory could not be replaced",
     "no_spares": "a bank of its memory has no spare row",
     "off_bus": "it fell off the bus {:.0f} times (XID 79)",
+    "likely": "it fails {:.1f} times as often as the fleet, by the past of such GPUs",
     "unhealthy": "{:.1f} days Unhealthy",
     "uncorrected": "{:.0f} memory errors that were not corrected",
     "remapped": "{:.0f} rows replaced for such errors",
 }
 CERTAIN = ("remap_failed", "no_spares", "off_bus")
 REPEATED = 2
+LIKELY = 5.0  # times the fleet's rate
 
 
 def risk_document(answers: Answers, days: int) -> Document:
@@ -47,7 +56,11 @@ def risk_document(answers: Answers, days: int) -> Document:
                 node = one.labels.get("node") or one.labels.get("instance", "")
                 row = found.setdefault(device, {"device": device, "node": node, "signs": {}})
                 row["signs"][sign] = max(amount, row["signs"].get(sign, 0.0))
-    rows = [row | {"certain": _certain(row["signs"])} for row in found.values()]
+    told = dict(_probabilities(answers.get("probability", ())))
+    rows = [
+        row | {"certain": _certain(row["signs"]), "probability": told.get(device)}
+        for device, row in found.items()
+    ]
     rows.sort(key=lambda row: (-row["certain"], -len(row["signs"]), row["node"], row["device"]))
     known = [sign for sign in _WORDS if answers.get(sign)]
     return {"days": days, "gpus": rows, "known": known}
@@ -55,9 +68,20 @@ def risk_document(answers: Answers, days: int) -> Document:
 
 def _amount(sign: str, one: Series) -> float:
     """What lasts is as it is now; what is counted is the sum of all days."""
-    if sign in ("remap_failed", "no_spares"):
-        return one.values[max(one.values)] if one.values else 0.0
+    if sign in ("remap_failed", "no_spares", "likely"):
+        newest = _newest(one)
+        return newest if sign != "likely" or newest >= LIKELY else 0.0
     return round(sum(one.values.values()), 3)
+
+
+def _newest(one: Series) -> float:
+    return one.values[max(one.values)] if one.values else 0.0
+
+
+def _probabilities(found: Sequence[Series]) -> Iterator[tuple[str, Document]]:
+    for one in found:
+        told = {name: one.labels.get(name, "") for name in ("window_days", "calibrated")}
+        yield one.labels.get("device", ""), told | {"value": _newest(one)}
 
 
 def _certain(signs: Mapping[str, float]) -> bool:
@@ -71,6 +95,11 @@ def words_of(row: Document) -> Iterator[str]:
     for sign, words in _WORDS.items():
         if sign in row["signs"]:
             yield words.format(row["signs"][sign])
+    if told := row["probability"]:
+        yield (
+            f"{100 * told['value']:.1f} % in {told['window_days']} days"
+            f" (calibrated: {told['calibrated']})"
+        )
 
 
 def missing_words(document: Document) -> Sequence[str]:

@@ -47,12 +47,14 @@ class Past:
         return self.values[index] if index >= 0 else None
 
     def candidates(self, at: int, ahead: int) -> tuple[float, ...]:
-        """What simple rules expect `ahead` hours after `at`, in one order: the last value, means of
-        a day, a week and a fortnight, and the last value moved as the hour of the day is."""
-        last = self._lasts[at] or 0.0
-        means = (self.mean(at, hours) for hours in (DAY, WEEK, FORTNIGHT))
-        moved = last + self._of_hour(at, at + ahead) - self._of_hour(at, at)
-        return (last, *(last if mean is None else mean for mean in means), max(0.0, moved))
+        """What simple rules expect `ahead` hours after `at`, in one order: the last value, the last
+        value moved as the hour of the day is and half as much, the mean of four weeks, and the
+        middle of it and the last value."""
+        last, mean = self._lasts[at] or 0.0, self.mean(at, MONTH)
+        usual = last if mean is None else mean
+        moved = self._of_hour(at, at + ahead) - self._of_hour(at, at)
+        shifted = (max(0.0, last + moved / 2), max(0.0, last + moved))
+        return (last, *shifted, (last + usual) / 2, usual)
 
     def _of_hour(self, at: int, hour: int) -> float:
         """By how much the hour of the day is above the mean of four weeks; less where few days are

@@ -53,3 +53,25 @@ def test_the_bill_is_printed_in_each_form(
 def test_a_group_that_is_none_is_refused(files: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="--by"):
         cli.main(["fleet", "cost", *files, "--by", "colour"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--history", "h.csv", "--store", "http://127.0.0.1:1")], ids=["none", "both"]
+)
+def test_a_past_comes_from_a_file_or_from_a_store(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("cost: {}\n")
+    asked = ["fleet", "cost", "--costs", str(tmp_path / "c.yaml"), *words]
+    with pytest.raises(ConfigError, match=r"--history.*one of the two"):
+        cli.main(asked, standalone_mode=False)
+
+
+def test_the_last_days_of_a_file_can_be_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_history(tmp_path / "h.csv", history(*(cell(hour=hour) for hour in range(72))))
+    (tmp_path / "c.yaml").write_text(COSTS)
+    words = ("--history", str(tmp_path / "h.csv"), "--costs", str(tmp_path / "c.yaml"))
+    printed = run(capsys, "fleet", "cost", *words, "-o", "json", "--days", "1")
+    assert json.loads(printed)["total"] == 72
+    with pytest.raises(ConfigError, match="--days"):
+        run(capsys, "fleet", "cost", *words, "--days", "0")

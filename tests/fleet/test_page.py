@@ -14,7 +14,7 @@ from deviceplugin.fleet.plan import Asked, WhatIf, report_document
 from deviceplugin.fleet.plan_text import report_text
 from deviceplugin.fleet.risk import risk_document
 from deviceplugin.fleet.serve import Served
-from deviceplugin.metrics.reply import StoreError
+from deviceplugin.metrics.reply import Series, StoreError
 from tests.fleet.examples import END, answers, fleet, priced, series
 from tests.page.browser import Browser, browser
 
@@ -69,6 +69,22 @@ def test_health_cost_budgets_and_savings_are_parts_of_the_page(report: Document)
     assert "allocated-idle" in page
     assert "Budgets of 2026-03" in page
     assert "right-size" in page
+
+
+def test_a_terminal_shows_the_same_parts(report: Document) -> None:
+    text = report_text(report)
+    assert "replace  a row of its memory could not be replaced" in text
+    assert "No data of these signs of failures: no spares" in text
+    assert "allocated-idle" in text
+    assert "1,152.00" in text
+    assert "right-size" in text
+    assert "No GPU has a sign" in report_text(report | {"health": clean()})
+
+
+def clean() -> Document:
+    """The signs of a fleet that has none."""
+    told = Series(labels={"uuid": "GPU-0"}, values={END: 0.0})
+    return risk_document({"remap_failed": (told,)}, 30)
 
 
 def test_a_store_that_has_nothing_is_said_to_have_nothing() -> None:

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from deviceplugin.cli import cli
 from deviceplugin.cost.series import QUERIES
 from deviceplugin.fleet.past import read_past
 from deviceplugin.fleet.reader import read_risk
@@ -75,6 +77,11 @@ def signs(**values: Sequence[float]) -> dict[str, tuple[Series, ...]]:
         (signs(no_spares=[2.0]), True, ["a bank of its memory has no spare row"]),
         (signs(off_bus=[1.0, 1.0]), True, ["it fell off the bus 2 times (XID 79)"]),
         (signs(off_bus=[1.0, 0.0]), False, ["it fell off the bus 1 times (XID 79)"]),
+        (
+            signs(likely=[6.0, 1.0]),
+            False,
+            ["it fails 6.0 times as often as the fleet, by the past of such GPUs"],
+        ),
         (signs(unhealthy=[0.25, 0.5]), False, ["0.8 days Unhealthy"]),
         (
             signs(remapped=[1.0], uncorrected=[3.0]),
@@ -98,6 +105,18 @@ def test_what_was_repaired_is_no_longer_a_sign() -> None:
     assert risk_document(signs(remap_failed=[0.0, 1.0, 1.0]), 30)["gpus"] == []
 
 
+def test_a_risk_that_is_less_than_five_times_the_fleets_is_none() -> None:
+    assert risk_document(signs(likely=[4.9, 6.0]), 30)["gpus"] == []
+
+
+def test_a_probability_is_shown_with_its_window_and_whether_such_came_true() -> None:
+    labels = {"device": "GPU-0", "window_days": "90", "calibrated": "no"}
+    told = (Series(labels=labels, values={END - DAY: 0.5, END: 0.125}),)
+    (row,) = risk_document(signs(remap_failed=[1.0]) | {"probability": told}, 30)["gpus"]
+    assert [*words_of(row)][-1] == "12.5 % in 90 days (calibrated: no)"
+    assert risk_document({"probability": told}, 30)["gpus"] == []
+
+
 def test_the_certain_ones_come_first() -> None:
     other = Series(labels={"device": "GPU-9", "node": "n0"}, values={END: 0.5})
     found = risk_document(signs(remap_failed=[1.0]) | {"unhealthy": (other,)}, 30)
@@ -110,3 +129,17 @@ def test_what_the_store_does_not_have_is_not_known_and_not_well() -> None:
         found = read_risk(Store(Access(address=address)), END, 30)
     assert (found["gpus"], found["known"]) == ([], ["remap_failed"])
     assert len(told.asked) == len(SIGNS)
+
+
+def test_costs_that_are_not_known_take_nothing_from_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("cost: {}\n")
+    words = ["fleet", "report", "--costs", str(tmp_path / "c.yaml"), "--days", "3", "--store"]
+    with server(Told({})) as address:
+        cli.main([*words, address, "--format", "html"], standalone_mode=False)
+        page = capsys.readouterr().out
+        cli.main([*words, address], standalone_mode=False)
+    for text in (page, capsys.readouterr().out):
+        assert "the store has no hour of the last 3 days" in text
+        assert "gpu: no data" in text

@@ -4,16 +4,26 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
+from deviceplugin.cost.series import QUERIES as OF_PAST
+from deviceplugin.fleet.questions import QUERIES
+from deviceplugin.fleet.risk import SIGNS
 from tests.fleet.prometheus import prometheus, wait_for
 from tests.rig import END_S, fetch, run_command
 
 pytestmark = pytest.mark.slow
 GPUS, DAYS = 24, 10
+PEAK = """\
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10, file=sys.stderr)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,30 @@ def test_a_plan_is_made_of_what_the_store_has(store: str, tmp_path: Path) -> Non
     assert rows["memory", "all"]["capacity"] == pytest.approx(GPUS * 80e9)
     assert document["no_data"] == ["partition", "network", "storage"]
     assert whole["accuracy_answer"].startswith("95 %: ")
+
+
+# What a Prometheus allows by default, and how much more 200 GPUs and 30 days are than this store.
+MOST_SAMPLES, LARGER = 50_000_000, 200 / GPUS * 30 / DAYS
+
+
+@pytest.mark.parametrize("name", [*QUERIES, *OF_PAST, *SIGNS])
+def test_a_query_of_a_larger_fleet_stays_far_below_the_limits_of_the_store(
+    name: str, store: str
+) -> None:
+    query = {**QUERIES, **OF_PAST, **SIGNS}[name]
+    end = time.time() // 3600 * 3600
+    span = {"start": end - DAYS * 86400, "end": end, "step": 3600, "stats": "all"}
+    _, text = fetch(f"{store}/api/v1/query_range?{urlencode({'query': query} | span)}")
+    peak = json.loads(text)["data"]["stats"]["samples"]["peakSamples"]
+    assert peak * LARGER < MOST_SAMPLES / 10
+
+
+def test_a_report_takes_little_memory(store: str) -> None:
+    words = [sys.executable, "-m", "deviceplugin", "fleet", "report", "--store", store]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True
+    )
+    assert int(done.stderr.split()[-1]) < 200
 
 
 def test_what_a_person_reads_is_a_table(store: str) -> None:
@@ -97,15 +131,20 @@ def test_a_store_that_is_not_there_is_one_line() -> None:
     assert "http://127.0.0.1:1" in done.stderr
 
 
-def test_the_page_is_served_until_sigterm(store: str) -> None:
+def test_the_page_is_served_until_sigterm(store: str, tmp_path: Path) -> None:
+    (tmp_path / "costs.yaml").write_text(COSTS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     words = [sys.executable, "-m", "deviceplugin", "fleet", "serve", "--store", store]
+    words += ["--costs", str(tmp_path / "costs.yaml")]
     with subprocess.Popen([*words, "--address", address]) as process:
         wait_for(f"http://{address}/")
         status, text = fetch(f"http://{address}/report.json")
+        _, metrics = fetch(f"http://{address}/metrics")
         process.terminate()
         assert process.wait(END_S) == 0
     assert status == 200
     assert len(json.loads(text)["places"]) == GPUS // 8
+    assert 'deviceplugin_budget_spent{budget="all"}' in metrics
+    assert "deviceplugin_fleet_report_timestamp_seconds" in metrics
