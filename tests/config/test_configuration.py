@@ -29,7 +29,7 @@ mig:
   version: "2.0"
   enabled: true
   instances:
-    - {name: mig-1g.5gb, memory: 5GiB, compute_units: 14, tensor_cores: 1}
+    - {name: mig-1g.5gb, memory: 5GiB, compute_units: 14, tensor_cores: 1, count: 1}
   scheduling: {policy: fair_share, isolation: hardware}
 """
 

@@ -44,7 +44,8 @@ class NvmlDouble:
         shown = proc / "driver/nvidia/capabilities"
         shown.mkdir(parents=True, exist_ok=True)
         (shown / "modify").write_text(str(int(modify)))
-        (self.folder / "nvml-capabilities").symlink_to(shown)
+        link = self.folder / "nvml-capabilities"
+        link.symlink_to(os.path.relpath(shown, self.folder))  # so that a copy has its own
 
     def uninstall(self) -> None:
         """No library to be found; a process that loaded it keeps it. The scenario stays."""
