@@ -166,6 +166,38 @@ _OF_NODE: Sequence[Rule] = (
         action="enable ECC, or share another GPU",
     ),
 )
+_SEE = "deviceplugin maintenance show on the node has the figures and what they are worth"
+_AHEAD: Sequence[Rule] = (
+    Rule(
+        name="DevicepluginCertainFinding",
+        expr="deviceplugin_certain_finding == 1",
+        severity="critical",
+        summary="{{ $labels.device }}: {{ $labels.finding }}, which only a replacement ends",
+        action="plan its replacement: deviceplugin maintenance show says when that costs least",
+    ),
+    Rule(
+        name="DevicepluginFailureProbable",
+        expr="deviceplugin_failure_probability > 0.8",
+        severity="critical",
+        summary="{{ $labels.device }} fails in {{ $labels.window_days }} days with probability"
+        " {{ $value }} (calibrated: {{ $labels.calibrated }})",
+        action=_SEE,
+    ),
+    Rule(
+        name="DevicepluginRelativeRisk",
+        expr="deviceplugin_failure_relative_risk >= 5",
+        severity="warning",
+        summary="{{ $labels.device }} is {{ $value }} times as likely to fail as the fleet's mean",
+        action=_SEE,
+    ),
+    Rule(
+        name="DevicepluginRemainingLifeShort",
+        expr="deviceplugin_remaining_life_low_seconds < 30 * 86400",
+        severity="warning",
+        summary="{{ $labels.device }} may end within 30 days, by its spare rows of memory",
+        action=_SEE,
+    ),
+)
 
 
 def default_rules(interval_s: float) -> Sequence[Rule]:
@@ -179,4 +211,4 @@ def default_rules(interval_s: float) -> Sequence[Rule]:
         summary="what is known of {{ $labels.uuid }} is {{ $value }} s old",
         action="the driver does not answer in time: see the log and the kernel's",
     )
-    return (*_OF_NODE, stale)
+    return (*_OF_NODE, *_AHEAD, stale)

@@ -10,6 +10,7 @@ from deviceplugin.config.config import Config
 from deviceplugin.daemon.core import Capability, Core
 from deviceplugin.daemon.diagnosis import diagnose_command
 from deviceplugin.daemon.generation import Generations
+from deviceplugin.daemon.maintenance import look_ahead
 from deviceplugin.daemon.sharing import SharingPart
 from deviceplugin.daemon.unsupported import UnsupportedPart
 from deviceplugin.diagnose.active.service import ActiveTestsPart
@@ -19,6 +20,8 @@ from deviceplugin.kubernetes.publish import FactsPart
 from deviceplugin.kubernetes.service import KubernetesPart
 from deviceplugin.labels.service import LabelsPart
 from deviceplugin.labels.sources import Sources as LabelSources
+from deviceplugin.maintenance.service import Around as LookingAhead
+from deviceplugin.maintenance.service import MaintenancePart
 from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
 from deviceplugin.page.service import PagePart
 from deviceplugin.page.sources import Sources as PageSources
@@ -150,6 +153,13 @@ def _active_tests(core: Core) -> Part[Config]:
     return part
 
 
+def _maintenance(core: Core) -> Part[Config]:
+    around = LookingAhead(core.start.now, core.health.store.latest)
+    part = MaintenancePart(core.start.config, look_ahead, around)
+    core.health.note(lambda: part.notice)
+    return part
+
+
 def _bypass(core: Core) -> Part[Config]:
     around = BypassAround(
         inventory=lambda: core.health.store.current,
@@ -276,5 +286,5 @@ async def _described(
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
     *(_alerts, _page, _unsupported, _per_node, _diagnosis, _active_tests, _compliance),
-    *(_bypass, _profiling),
+    *(_bypass, _profiling, _maintenance),
 )

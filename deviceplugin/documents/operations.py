@@ -17,36 +17,12 @@ from deviceplugin.documents.told import (
     reported,
 )
 
-_ALERTS = elsewhere("a rule of Prometheus over /metrics")
 _HEALTH = "`deviceplugin health` tells faults, the section health which of them count"
 _NOTHING_LEARNS = elsewhere(
     "a device plugin learns nothing; `deviceplugin scheduler` does, for all nodes"
 )
 _REPLAYS = reported("no model is loaded: a saving is a replay of the history")
 _PLANNING = elsewhere("planning is done over the metrics of all nodes, not on one of them")
-
-
-class Alert(Told, frozen=True):
-    """What should be told to people."""
-
-    OTHERS: ClassVar[Telling] = _ALERTS
-
-    name: str
-    condition: str
-    severity: Literal["info", "warning", "critical"] = "warning"
-
-
-class PredictiveMaintenance(Told, frozen=True):
-    """The section `predictive_maintenance`."""
-
-    TOLD: ClassVar[Mapping[str, Telling]] = MappingProxyType({"enabled": ON})
-    OTHERS: ClassVar[Telling] = elsewhere(f"nothing predicts in a device plugin; {_HEALTH}")
-
-    enabled: bool = True
-    model: str | None = None
-    features: Words = ()
-    predictions: Words = ()
-    alerts: tuple[Alert, ...] = ()
 
 
 class Training(Told, frozen=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 from deviceplugin.documents import (
     diagnostics,
+    maintenance,
     needs,
     operations,
     outlook,
@@ -30,7 +31,7 @@ SECTIONS: Mapping[str, Any] = {
     "network_optimization": tuning.NetworkOptimization,
     "optimization": needs.Optimization,
     "performance": needs.Performance,
-    "predictive_maintenance": operations.PredictiveMaintenance,
+    "predictive_maintenance": maintenance.PredictiveMaintenance,
     "profiling": profiling.Profiling,
     "realtime": needs.Realtime,
     "resource_planning": operations.ResourcePlanning,

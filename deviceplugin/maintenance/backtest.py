@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from deviceplugin.maintenance.rates import Rates
+from deviceplugin.maintenance.signs import Noted
 from deviceplugin.maintenance.units import Unit
 
 Scores = Callable[[Sequence[Unit], int], Sequence[float]]
@@ -73,9 +74,9 @@ class _Row(Struct, frozen=True):
     lead: float
 
 
-def learned(units: Sequence[Unit], plan: Plan) -> Scores:
+def learned(units: Sequence[Unit], plan: Plan, noted: Noted | None = None) -> Scores:
     """Scores of the rates, which learn each window when it is over. To be asked in order."""
-    rates, done = Rates(), plan.first
+    rates, done = Rates(noted), plan.first
 
     def scores(there: Sequence[Unit], day: int) -> Sequence[float]:
         nonlocal done

@@ -1,6 +1,7 @@
 """What a back-test came to, and what is known of this node's GPUs: documents, tables, and a plot as
 SVG; pure."""
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,29 +84,62 @@ def _lead(quartiles: Sequence[float] | None) -> str:
 
 
 def maintenance_text(document: Document) -> str:
-    """A line for each GPU, then what is certain of one."""
+    """A line for each GPU, then what is certain of one, what precedes failures, and when work costs
+    least."""
     gpus = document["gpus"]
     days = document["window_days"]
-    heads = ("GPU", "CERTAIN", f"FAILS IN {days} DAYS" if days else "FAILS", "CALIBRATED", "ALERTS")
+    heads = ("GPU", "CERTAIN", f"FAILS IN {days} DAYS", "CALIBRATED", "LIFE LEFT", "ALERTS")
     rows = [
         (
             one["id"],
             ", ".join(finding["finding"] for finding in one["certain"]) or "-",
             _probability(one),
-            one.get("calibrated", "-"),
+            one["calibrated"],
+            _life(one["remaining_life"]),
             ", ".join(one["alerts"]) or "-",
         )
         for one in gpus
     ]
-    certain = [(one["id"], finding) for one in gpus for finding in one["certain"]]
-    lines = [f"{name}: {one['reason']}; do: {one['action']}" for name, one in certain]
-    lines += sorted({one["unknown_because"] for one in gpus if "unknown_because" in one})
+    lines = [line for one in gpus for line in _lines(one)]
+    lines += sorted({f"rates: {one['rates_of']}; {one['calibrated_because']}" for one in gpus})
+    lines += _schedule(document["maintenance_schedule"])
     return "\n".join([table(heads, rows), *lines]) + "\n"
 
 
-def _probability(one: Document) -> str:
-    if one["failure_probability"] is None:
+def _lines(one: Document) -> Iterator[str]:
+    for finding in one["certain"]:
+        yield f"{one['id']}: {finding['reason']}; do: {finding['action']}"
+    for sign in one["evidence"]:
+        ratio = max((sign["ratio"] or {}).values(), default=None)
+        worth = "worth unknown" if ratio is None else f"{ratio:g} times the rate of others"
+        yield f"{one['id']}: {sign['means']} ({worth})"
+    if one["remaining_life"]:
+        yield f"{one['id']}: {one['remaining_life']['because']}"
+
+
+def _schedule(schedule: Document) -> Iterator[str]:
+    for one in schedule.get("windows", ()):
+        yield (
+            f"work from {_time(one['start'])} to {_time(one['end'])} UTC costs"
+            f" {one['gpu_hours']:g} allocated GPU-hours ({one['least']:g} to {one['most']:g} in"
+            f" {one['weeks']} weeks)"
+        )
+    if "unknown_because" in schedule:
+        yield f"when work costs least is unknown: {schedule['unknown_because']}"
+
+
+def _time(at: int) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _life(life: Document | None) -> str:
+    if life is None:
         return "unknown"
+    high = "more" if life["high_days"] is None else f"{life['high_days']:.0f}"
+    return f"{life['low_days']:.0f} to {high} days"
+
+
+def _probability(one: Document) -> str:
     low, high = one["interval_80"]
     return f"{100 * one['failure_probability']:.2g} % ({100 * low:.2g} to {100 * high:.2g} %)"
 

@@ -35,9 +35,9 @@ GROWTH: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "link_errors": ("link_errors_total", {}),
     "throttled_seconds": ("throttled_seconds_total", {"reason": "thermal"}),
 }
-# Also of whole GPUs: 1 where it answered, where somebody holds it or a part of it, and banks of
-# memory that have used up most of their spare rows.
-ANSWERED, HELD, WORN_BANKS = "answered", "held", "worn_banks"
+# Also of whole GPUs: 1 where it answered, where somebody holds it or a part of it; banks of memory
+# that have used up most of their spare rows, and all of them.
+ANSWERED, HELD, WORN_BANKS, BANKS = "answered", "held", "worn_banks", "banks"
 _WORN = ("low", "none")
 Counts = Mapping[Series, float]
 Faults = Mapping[tuple[DeviceID, str, str], Fault]
@@ -137,9 +137,10 @@ def _of_gpus(view: TelemetryView) -> Iterator[tuple[Series, float]]:
             continue
         yield Series(ANSWERED, gpu), float(one.up)
         yield Series(HELD, gpu), float(gpu in held)
-        if one.up and one.value("row_banks", spare="none") is not None:
-            worn = sum(one.value("row_banks", spare=spare) or 0.0 for spare in _WORN)
-            yield Series(WORN_BANKS, gpu), worn
+        banks = {dict(r.labels)["spare"]: r.value for r in one.readings if r.metric == "row_banks"}
+        if one.up and banks:
+            yield Series(WORN_BANKS, gpu), sum(banks.get(spare, 0.0) for spare in _WORN)
+            yield Series(BANKS, gpu), sum(banks.values())
 
 
 def _counters(view: TelemetryView) -> Iterator[tuple[Series, float]]:

@@ -35,6 +35,19 @@ D, U = 'instance="n",device="GPU-0"', 'instance="n",uuid="GPU-0"'
 POD = 'namespace="a",pod="b",container="c"'
 # Of each rule: series with the values by which it fires, and after how long.
 CASES: Mapping[str, tuple[dict[str, str], str]] = {
+    "DevicepluginCertainFinding": (
+        {'deviceplugin_certain_finding{device="g",finding="bank_without_spares"}': "1x5"},
+        "1m",
+    ),
+    "DevicepluginFailureProbable": (
+        {'deviceplugin_failure_probability{device="g",window_days="91",calibrated="no"}': "0.9x5"},
+        "1m",
+    ),
+    "DevicepluginRelativeRisk": ({'deviceplugin_failure_relative_risk{device="g"}': "5x5"}, "1m"),
+    "DevicepluginRemainingLifeShort": (
+        {'deviceplugin_remaining_life_low_seconds{device="g"}': "2000000x5"},
+        "1m",
+    ),
     "DevicepluginCapacityShrunk": (
         {'deviceplugin_devices{instance="n",resource="r",health="Unhealthy"}': "1x30"},
         "6m",

@@ -23,6 +23,7 @@ from deviceplugin.maintenance.backtest import (
 )
 from deviceplugin.maintenance.rates import Rates
 from deviceplugin.maintenance.report import backtest_text, document_of, plot
+from deviceplugin.maintenance.signs import Noted
 from deviceplugin.maintenance.units import Kind, Unit, read_units
 from deviceplugin.simulate import fleet as drawn
 from tests.rig import run_command
@@ -119,6 +120,67 @@ def test_shuffling_the_future_changes_no_score() -> None:
     assert [unit.gpu for unit in there] == [unit.gpu for unit in changed]
     assert learned(units, PLAN)(there, now) == learned(others, PLAN)(changed, now)
     assert cohort_baseline(units, PLAN)(there, now) == cohort_baseline(others, PLAN)(changed, now)
+
+
+def test_what_is_noted_from_a_landmark_on_changes_no_score() -> None:
+    _, units = fleet()
+    now = 12 * drawn.QUARTER_DAYS
+    there = [unit for unit in units if unit.is_there(now)]
+    before = {unit.gpu: [(now - 5, "silent")] for unit in there[:200]}
+    early = Noted(before)
+    late = Noted({gpu: [*days, (now, "throttled")] for gpu, days in before.items()})
+    assert learned(units, PLAN, early)(there, now) == learned(units, PLAN, late)(there, now)
+
+
+def test_a_sign_that_precedes_failures_is_learned_and_one_that_does_not_is_worth_nothing() -> None:
+    chance = random.Random(3)
+    units, days = [], {}
+    for number in range(4000):
+        fails = chance.random() < 0.05
+        removed = chance.randrange(40, 300) if fails else None
+        one = unit(number, Kind.OFF_BUS if fails else None, removed)
+        units.append(one)
+        noted = [(removed - 10, "silent")] if removed is not None and chance.random() < 0.5 else []
+        noted += [(chance.randrange(300), "hotter")] if chance.random() < 0.3 else []
+        noted += [(chance.randrange(300), "silent")] if chance.random() < 0.02 else []
+        days[one.gpu] = sorted(noted)
+    plan = Plan(first=0, tested=180, last=280, window=20)
+    noted_ = Noted(days)
+    rates = Rates(noted_)
+    for start in range(0, 180, 20):
+        rates.learn(units, start, start + 20)
+    assert rates.worth["silent", Kind.OFF_BUS].ratio > 10
+    assert rates.worth["silent", Kind.MEMORY].ratio <= 1
+    assert 0.4 < rates.worth["hotter", Kind.OFF_BUS].ratio < 2
+    with_signs = backtest(units, plan, learned(units, plan, noted_))
+    without = backtest(units, plan, learned(units, plan))
+    assert with_signs.auc is not None
+    assert without.auc is not None
+    assert with_signs.auc > without.auc + 0.1
+    assert with_signs.precision > 3 * without.precision
+    assert (
+        0.7
+        < sum(q.expected for q in with_signs.quarters) / sum(q.failed for q in with_signs.quarters)
+        < 1.4
+    )
+
+
+@pytest.mark.parametrize(
+    ("failed", "goes_on"), [((10, 40, 160), True), ((160, 40, 10), False)], ids=["rises", "falls"]
+)
+def test_a_rise_goes_on_and_a_fall_does_not(failed: Sequence[int], goes_on: bool) -> None:
+    units = [
+        unit(1000 * window + n, Kind.MEMORY, 10 * window + 5)
+        for window, count in enumerate(failed)
+        for n in range(count)
+    ] + [unit(n) for n in range(10_000, 14_000)]
+    rates = Rates()
+    for window in range(3):
+        rates.learn(units, 10 * window, 10 * window + 10)
+    last, before = failed[-1] / 4100, failed[-2] / 4100
+    level = (last + before / 2) / 1.5
+    found = rates.cohort_rate("a").probability
+    assert found > 1.2 * level if goes_on else found == pytest.approx(level, rel=0.1)
 
 
 def shuffled_after(units: Sequence[Unit], now: int) -> Sequence[Unit]:

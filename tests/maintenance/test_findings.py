@@ -4,15 +4,14 @@ from typing import Any
 
 import pytest
 
-from deviceplugin.maintenance.findings import (
-    Past,
-    maintenance_document,
-    outlooks_of,
-)
+from deviceplugin.maintenance.findings import Asked, Past, Seen, maintenance_document, past_of
+from deviceplugin.maintenance.life import Life
 from deviceplugin.maintenance.report import maintenance_text
+from deviceplugin.maintenance.signs import Noted
 from deviceplugin.maintenance.units import Kind, Unit
 
 Document = dict[str, Any]
+NOTHING = Seen()
 
 
 def health(*faults: Document, **more: object) -> Document:
@@ -36,13 +35,12 @@ def fault(name: str, kind: str = "hardware", device: str = "GPU-1") -> Document:
     ids=["remap", "spares", "sram", "off the bus again"],
 )
 def test_what_only_a_replacement_ends_is_certain(found: Document, finding: str) -> None:
-    (gpu,) = maintenance_document(health(found), None)["gpus"]
+    (gpu,) = maintenance_document(health(found), None, NOTHING, 91)["gpus"]
     (certain,) = gpu["certain"]
     assert certain["finding"] == finding
     assert certain["since"] == 5.0
     assert gpu["alerts"] == ["certain finding"]
-    assert gpu["failure_probability"] is None  # what is certain is no probability
-    text = maintenance_text(maintenance_document(health(found), None))
+    text = maintenance_text(maintenance_document(health(found), None, NOTHING, 91))
     assert finding in text
     assert "do: replace it" in text
 
@@ -58,22 +56,54 @@ def test_what_only_a_replacement_ends_is_certain(found: Document, finding: str) 
     ids=["off the bus once", "pending", "double bit", "of another"],
 )
 def test_what_a_reset_may_end_is_not_certain(found: Document) -> None:
-    (gpu,) = maintenance_document(health(found), None)["gpus"]
+    (gpu,) = maintenance_document(health(found), None, NOTHING, 91)["gpus"]
     assert gpu["certain"] == []
     assert gpu["alerts"] == []
 
 
-def test_without_a_past_a_probability_is_unknown_and_says_why() -> None:
-    document = maintenance_document(health(), None)
+def test_without_a_past_the_rate_is_the_published_one_and_told_as_not_calibrated() -> None:
+    document = maintenance_document(health(), None, NOTHING, 365)
     (gpu,) = document["gpus"]
-    assert gpu["failure_probability"] is None
+    low, high = gpu["interval_80"]
+    assert 0.005 < low < gpu["failure_probability"] < high < 0.15
+    assert gpu["failure_probability"] == pytest.approx(0.056, rel=0.1)
+    assert sum(gpu["by_kind"].values()) == pytest.approx(gpu["failure_probability"], abs=1e-4)
+    assert (gpu["calibrated"], gpu["relative_to_fleet"]) == ("no", None)
     assert gpu["remaining_life"] is None
-    assert "--fleet" in gpu["unknown_because"]
-    assert "unknown" in maintenance_text(document)
+    text = maintenance_text(document)
+    assert "three published fleets" in text
+    assert "unknown" in text
+
+
+def test_failures_of_the_node_raise_its_rate_and_years_without_lower_it() -> None:
+    def rate(*failures: Kind, years: float) -> Document:
+        seen = Seen(failures=failures, years=years)
+        (gpu,) = maintenance_document(health(), None, seen, 91)["gpus"]
+        return dict(gpu)
+
+    prior, bad, good = rate(years=0), rate(Kind.LINK, Kind.LINK, years=1), rate(years=50)
+    assert good["failure_probability"] < prior["failure_probability"] < bad["failure_probability"]
+    assert bad["by_kind"]["link"] > 3 * prior["by_kind"]["link"]
+
+
+def test_signs_trend_and_schedule_are_told() -> None:
+    life = Life(low=3.2, high=None, because="3 rows were remapped")
+    windows = [
+        {"start": 0, "end": 7200, "gpu_hours": 1.5, "least": 1, "most": 2, "weeks": 4},
+    ]
+    seen = Seen(signs={"GPU-1": ("silent",)}, lives={"GPU-1": life}, schedule={"windows": windows})
+    document = maintenance_document(health(), None, seen, 91)
+    (gpu,) = document["gpus"]
+    assert gpu["remaining_life"] == {"low_days": 3.2, "high_days": None, "because": life.because}
+    assert [(one["sign"], one["ratio"]) for one in gpu["evidence"]] == [("silent", None)]
+    text = maintenance_text(document)
+    assert "3 to more days" in text
+    assert "worth unknown" in text
+    assert "work from 1970-01-01 00:00 to 1970-01-01 02:00 UTC costs 1.5 allocated" in text
 
 
 def test_partitions_are_a_part_of_their_gpu() -> None:
-    assert maintenance_document(health(parent="GPU-0"), None)["gpus"] == []
+    assert maintenance_document(health(parent="GPU-0"), None, NOTHING, 91)["gpus"] == []
 
 
 def fleet() -> list[Unit]:
@@ -89,8 +119,8 @@ def fleet() -> list[Unit]:
 
 
 def test_a_gpu_has_its_cohorts_rate_with_an_interval_and_its_risk_beside_the_fleets() -> None:
-    past = Past(days=10, calibrated=None, outlooks=outlooks_of(fleet(), (0, 20), 10))
-    document = maintenance_document(health(), past)
+    past = past_of(fleet(), (0, 20), Asked(days=10), None)
+    document = maintenance_document(health(), past, NOTHING, 10)
     (gpu,) = document["gpus"]
     low, high = gpu["interval_80"]
     assert low < gpu["failure_probability"] < high
@@ -98,11 +128,29 @@ def test_a_gpu_has_its_cohorts_rate_with_an_interval_and_its_risk_beside_the_fle
     assert gpu["by_kind"]["memory"] > 10 * gpu["by_kind"]["link"]
     assert gpu["relative_to_fleet"] > 5
     assert gpu["alerts"] == ["relative risk >= 5"]
-    assert gpu["calibrated"] == "unknown"
+    assert gpu["calibrated"] == "no"
+    assert "too short" in gpu["calibrated_because"]
     assert "FAILS IN 10 DAYS" in maintenance_text(document)
 
 
-def test_a_gpu_that_the_fleets_file_does_not_name_is_unknown() -> None:
+def test_a_sign_that_preceded_failures_raises_the_probability_of_who_has_it_now() -> None:
+    noted = Noted({f"b{n}": [(9, "silent")] for n in range(50)})
+    plain = past_of(fleet(), (0, 20), Asked(days=10, noted=noted), True)
+    shown = past_of(
+        fleet(), (0, 20), Asked(days=10, noted=noted, signs={"GPU-1": ("silent",)}), True
+    )
+    before, after = (past.outlooks["GPU-1"].probability for past in (plain, shown))
+    assert after > 5 * before
+    seen = Seen(signs={"GPU-1": ("silent",)})
+    (gpu,) = maintenance_document(health(), shown, seen, 10)["gpus"]
+    (sign,) = gpu["evidence"]
+    assert sign["failed"] == 50
+    assert sign["ratio"]["memory"] > 5 > sign["ratio"]["link"]
+    assert gpu["calibrated"] == "yes"
+
+
+def test_a_gpu_that_the_fleets_file_does_not_name_has_published_rates() -> None:
     past = Past(days=10, calibrated=True, outlooks={})
-    (gpu,) = maintenance_document(health(), past)["gpus"]
-    assert gpu["unknown_because"] == "it is not in the fleet's file"
+    (gpu,) = maintenance_document(health(), past, NOTHING, 10)["gpus"]
+    assert gpu["calibrated"] == "no"
+    assert "published" in gpu["rates_of"]

@@ -34,7 +34,7 @@ INDEX: Mapping[str, str] = {
     "6.3.1": "applied checked elsewhere reported",
     "7.1.1": "elsewhere reported",
     "7.1.2": "reported",
-    "7.2.1": "elsewhere reported",
+    "7.2.1": "applied reported",
     "7.3.1": "applied elsewhere reported",
     "8.1.1": "applied checked refused reported",
     "8.1.2": "applied refused reported",

@@ -101,3 +101,4 @@ def test_banks_with_few_spare_rows_are_counted_and_unknown_is_no_zero(kept: Kept
     banks = {"max": 600.0, "low": 2.0, "none": 1.0}
     kept.round(seen({("row_banks", (("spare", s),)): n for s, n in banks.items()}))
     assert kept.means("worn_banks") == [3]
+    assert kept.means("banks") == [603]
