@@ -24,7 +24,7 @@ from deviceplugin.diagnose.gather import Around, Holders, gather, look
 from deviceplugin.diagnose.model import RuntimeFacts, Verdict
 from deviceplugin.diagnose.reading import MAX_CDI_FILES
 from deviceplugin.diagnose.redact import Redactor, identities
-from deviceplugin.diagnose.report import diagnosis, diagnosis_text, junit_text
+from deviceplugin.diagnose.report import diagnosis, diagnosis_text, junit_text, wrong_checks
 from deviceplugin.discovery.registry import create_vendors
 from deviceplugin.documents.access import DEFAULT_ALLOWED
 from deviceplugin.errors import ConfigError, DiscoveryError
@@ -48,7 +48,6 @@ _HOST_FILES = {"kernel": "/proc/version", "modules": "/proc/modules"}
 # Of the kernel's command line, which may hold secrets of others.
 _BOOT_WORDS = ("iommu", "intel_iommu", "amd_iommu", "pci", "nvidia", "amdgpu", "i915", "xe", "vfio")
 _STATUS = {Verdict.FAIL: 1}
-_TO_LOOK_AT = (Verdict.FAIL, Verdict.WARN)
 
 
 def run_diagnose(flags: Mapping[str, str | None], form: str, window_s: float) -> int:
@@ -61,12 +60,6 @@ def run_diagnose(flags: Mapping[str, str | None], form: str, window_s: float) ->
     else:
         click.echo(rendered(document, form, diagnosis_text, wrong_checks), nl=False)
     return _STATUS.get(document["verdict"], 0)
-
-
-def wrong_checks(document: Document) -> Sequence[str]:
-    """The checks that a person has to look at, each once."""
-    wrong = [one["check"] for one in document["checks"] if one["verdict"] in _TO_LOOK_AT]
-    return list(dict.fromkeys(wrong))
 
 
 def run_bundle(flags: Mapping[str, str | None], path: str, window_s: float) -> None:

@@ -12,7 +12,7 @@ from deviceplugin.cli.output import rendered
 from deviceplugin.diagnose.active.driver import find_driver
 from deviceplugin.diagnose.active.preflight import line_of, preflight
 from deviceplugin.diagnose.model import Verdict
-from deviceplugin.diagnose.report import diagnosis_text, document_of, junit_text
+from deviceplugin.diagnose.report import diagnosis_text, document_of, junit_text, wrong_checks
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.host import Host
 
@@ -38,7 +38,11 @@ def run_preflight(seconds: int, form: str, message: str) -> int:
     line = line_of(results)
     _leave(message, line)
     document = document_of(platform.node(), time.time(), results)
-    text = junit_text(document) if form == "junit" else rendered(document, form, diagnosis_text)
+    text = (
+        junit_text(document)
+        if form == "junit"
+        else rendered(document, form, diagnosis_text, wrong_checks)
+    )
     click.echo(text, nl=False)
     if form == "table":
         click.echo(line)

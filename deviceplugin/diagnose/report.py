@@ -10,6 +10,7 @@ from deviceplugin.diagnose.model import Result, Snapshot, Verdict
 from deviceplugin.runtime.tables import table
 
 Document = dict[str, Any]
+_TO_LOOK_AT = (Verdict.FAIL, Verdict.WARN)
 FORMAT = 1
 _SHOWN = frozenset({Verdict.FAIL, Verdict.WARN})
 
@@ -114,3 +115,9 @@ def _case(one: Document) -> str:
 def _quoted(text: str) -> str:
     """Texts are one line of printable characters already."""
     return f'"{html.escape(text)}"'
+
+
+def wrong_checks(document: Document) -> Sequence[str]:
+    """The checks that a person has to look at, each once."""
+    wrong = [one["check"] for one in document["checks"] if one["verdict"] in _TO_LOOK_AT]
+    return list(dict.fromkeys(wrong))

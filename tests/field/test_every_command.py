@@ -11,11 +11,11 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from deviceplugin.cli import cli
-from deviceplugin.cli.diagnose import wrong_checks
 from deviceplugin.cli.frame import end_in_words
 from deviceplugin.cli.output import rendered
 from deviceplugin.cli.printed import COMPLETE
 from deviceplugin.cli.progress import progress
+from deviceplugin.diagnose.report import wrong_checks
 
 # What has no form to choose, and why.
 _NO_FORMS = {
@@ -26,6 +26,7 @@ _NO_FORMS = {
     "demo": "a story",
     "fleet history": "writes a file",
     "fleet serve": "serves a page, and JSON",
+    "maintenance signs": "lines of a CSV file",
     "render access": "manifests, as kubectl takes them",
     "render rbac": "manifests, as kubectl takes them",
     "run": "serves",
@@ -103,7 +104,7 @@ def test_names_are_one_a_line(named: Any, names: str) -> None:
 def test_what_has_names_prints_them_alone() -> None:
     assert {name for name, one in LEAVES.items() if "name" in forms_of(one)} == {
         *("diagnose", "discover", "dra match", "dra slices", "explain", "fleet budget"),
-        *("fleet report", "health", "maintenance show", "status", "vendors"),
+        *("fleet report", "health", "maintenance show", "preflight", "status", "vendors"),
     }
 
 

@@ -48,9 +48,7 @@ async def test_with_the_section_the_daemon_looks_ahead_by_itself(
     alert = await daemon.wait_event("maintenance_alert", alert="certain")
     assert alert["device"] == found[1]
     # A minute after the start, by a process of its own: figures for each GPU, and none is at fault.
-    async with asyncio.timeout(180):
-        while "deviceplugin_failure_probability{" not in (await daemon.http("/metrics"))[1]:
-            await asyncio.sleep(0.5)
+    await daemon.shows(r"^deviceplugin_failure_probability\{")
     _, text = await daemon.http("/metrics")
     assert text.count("\ndeviceplugin_failure_probability{") == 8
     assert "\ndeviceplugin_maintenance_failing 0.0" in text
