@@ -54,11 +54,6 @@ def claim(moment: Moment, what: str, who: Mapping[str, str], devices: Sequence[s
     return moment.event(f"claim.{what}", f"{who['namespace']}/{who['claim']}", data)
 
 
-def tested(moment: Moment, device: str, results: Sequence[Mapping[str, str]]) -> Event:
-    """A GPU was tested while nobody held it."""
-    return moment.event("device.tested", device, {"results": list(results)})
-
-
 Holders = Mapping[Key, Holder | None]
 
 

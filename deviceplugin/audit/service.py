@@ -110,13 +110,6 @@ class AuditPart(Part[OfNode]):
 
             writer.put(partial(claim, self._moment(), what, who, devices))
 
-    def tested(self, device: str, results: Sequence[Mapping[str, str]]) -> None:
-        """Active tests of a GPU have ended; its cordon is a record of its own."""
-        if (writer := self.writer) is not None:
-            from deviceplugin.audit.events import tested  # noqa: PLC0415  # as above
-
-            writer.put(partial(tested, self._moment(), device, results))
-
     def record(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """What another part found about a device."""
         self._put(kind, subject, data)

@@ -147,7 +147,9 @@ def _active_tests(core: Core) -> Part[Config]:
         core.start.config.state_dir,
         core.health.tracker.records,
         partial(_tests_around, core),
-        core.audit.tested,
+        lambda device, results: core.audit.record(
+            "device.tested", device, {"results": list(results)}
+        ),
     )
     core.health.note(lambda: part.notice)
     return part

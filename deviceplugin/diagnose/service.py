@@ -15,7 +15,6 @@ from deviceplugin.runtime.part import Collector, Once, Part, Sectioned, Series
 
 FIRST_S = 60.0  # after the start: vendors have looked and pods are back
 DEADLINE_S = 300.0
-MAX_BYTES = 16 << 20
 _SHOWN = 3  # checks in a line
 log = structlog.get_logger()
 Document = Mapping[str, Any]
@@ -135,34 +134,9 @@ class DiagnosisPart(Part[ConfigT]):
         self.last.set(document)
 
     async def _made(self) -> Document:
-        process = await asyncio.create_subprocess_exec(
-            *self._command(self._config),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=MAX_BYTES,
-        )
-        try:
-            async with asyncio.timeout(self.deadline_s):
-                text = await _read(process.stdout) if process.stdout else b""
-                status = await process.wait()
-        except TimeoutError:
-            raise DevicePluginError(f"no answer within {self.deadline_s:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return _document(text, status)
+        from deviceplugin.runtime.child import printed  # noqa: PLC0415  # where it is on
 
-
-async def _read(output: asyncio.StreamReader) -> bytes:
-    """All that is printed, of which there is a most."""
-    found = bytearray()
-    while piece := await output.read(1 << 16):
-        found += piece
-        if len(found) > MAX_BYTES:
-            raise DevicePluginError(f"an answer of more than {MAX_BYTES >> 20} MiB")
-    return bytes(found)
+        return _document(*await printed(self._command(self._config), self.deadline_s))
 
 
 def _document(text: bytes, status: int) -> Document:

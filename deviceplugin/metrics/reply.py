@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -39,30 +40,22 @@ class _Result(Struct):
     values: list[tuple[float, str]]
 
 
-class _Data(Struct):
-    result: list[_Result]
-    result_type: str = field(name="resultType", default="")
-
-
-class _Reply(Struct):
-    status: str
-    data: _Data | None = None
-    error: str = ""
-
-
 class _Instant(Struct):
     metric: dict[str, str]
     value: tuple[float, str]
 
 
-class _Vector(Struct):
-    result: list[_Instant]
+_ResultT = TypeVar("_ResultT")
+
+
+class _Data(Struct, Generic[_ResultT]):
+    result: list[_ResultT]
     result_type: str = field(name="resultType", default="")
 
 
-class _InstantReply(Struct):
+class _Reply(Struct, Generic[_ResultT]):
     status: str
-    data: _Vector | None = None
+    data: _Data[_ResultT] | None = None
     error: str = ""
 
 
@@ -73,7 +66,7 @@ class NoMatrixError(ValueError):
 def parse_matrix(content: bytes) -> tuple[Series, ...]:
     """The series of an answer of /api/v1/query_range; raises ValueError, and NoMatrixError for an
     answer of another kind. What is no number is left out: it was not measured."""
-    reply = msgspec.json.decode(content, type=_Reply)
+    reply = msgspec.json.decode(content, type=_Reply[_Result])
     if reply.status != "success" or reply.data is None or reply.data.result_type != "matrix":
         raise NoMatrixError(reply.error)
     return tuple(_series(one) for one in reply.data.result)
@@ -94,7 +87,7 @@ def parse_instant(content: bytes, status: int = 200, query: str = "") -> tuple[S
     """The labels and values of an answer of /api/v1/query; what is no finite number is left out.
     Raises StoreError."""
     try:
-        reply = msgspec.json.decode(content, type=_InstantReply)
+        reply = msgspec.json.decode(content, type=_Reply[_Instant])
         if reply.status == "success" and reply.data and reply.data.result_type == "vector":
             found = ((one.metric, float(one.value[1])) for one in reply.data.result)
             return tuple((labels, value) for labels, value in found if math.isfinite(value))

@@ -189,6 +189,18 @@ def test_progress_is_shown_on_a_terminal_and_gone_after(monkeypatch: pytest.Monk
     assert b"\n" not in seen
 
 
+def assert_says_nothing(after_s: float) -> None:
+    """A terminal gets not one byte."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        with progress("counting", terminal, after_s):
+            pass
+        os.set_blocking(ours, False)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 1)
+    os.close(ours)
+
+
 def test_a_pipe_and_a_terminal_that_cannot_erase_get_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -197,23 +209,9 @@ def test_a_pipe_and_a_terminal_that_cannot_erase_get_nothing(
         pass
     assert pipe.getvalue() == ""
     monkeypatch.setenv("TERM", "dumb")
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        with progress("counting", terminal, 0.0):
-            pass
-        os.set_blocking(ours, False)
-        with pytest.raises(BlockingIOError):
-            os.read(ours, 1)
-    os.close(ours)
+    assert_says_nothing(after_s=0.0)
 
 
 def test_what_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        with progress("counting", terminal, 3600.0):
-            pass
-        os.set_blocking(ours, False)
-        with pytest.raises(BlockingIOError):
-            os.read(ours, 1)
-    os.close(ours)
+    assert_says_nothing(after_s=3600.0)
