@@ -22,6 +22,7 @@ from deviceplugin.diagnose.active.kfd import read_kfd_id
 from deviceplugin.diagnose.active.lock import take
 from deviceplugin.diagnose.active.order import Done, RefusedError, Tested, run_tests
 from deviceplugin.diagnose.active.process import Runner
+from deviceplugin.diagnose.active.room import lacking_room
 from deviceplugin.diagnose.active.tools import Target, find_program, installed, missing
 from deviceplugin.diagnose.active.values import Past, wishes
 from deviceplugin.diagnose.active.verdict import judged, refused, result_of, unwell, why_kept
@@ -133,6 +134,7 @@ class Session:
         self._section = section if isinstance(section, Diagnostics) else None
         self._host = Host(config.host_root)
         self._past: Sequence[Past] = ()
+        self._cramped = lacking_room(Host())
         self.results: list[Result] = []
         self.refused = False
 
@@ -160,7 +162,9 @@ class Session:
         try:
             named = [device_named(store, name) for name in self._asked.devices]
         except ControlError as error:
-            raise ConfigError("--device", ", ".join(self._asked.devices), str(error)) from error
+            what = "the id, PCI address or index of a GPU of this node"
+            given = ", ".join(self._asked.devices)
+            raise ConfigError("--device", given, what, reason=str(error)) from error
         devices = store.current.devices.values()
         parents = {device.parent for device in devices}
         every = [d for d in devices if d.parent is None and d.id not in parents]
@@ -189,9 +193,9 @@ class Session:
         named = self._section.tools if self._section is not None else ()
         return Way(
             target=Target(address=address, index=device.index, kfd=kfd),
-            library=library,
+            library=None if self._cramped else library,
             tools=installed(device.vendor, named, find_program),
-            lacking=missing(device.vendor, library),
+            lacking=self._cramped or missing(device.vendor, library),
         )
 
     async def _keep(self, device: Device, done: Sequence[Done]) -> str:

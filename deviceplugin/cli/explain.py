@@ -79,7 +79,8 @@ def resource_named(argument: str | None, flag: str | None) -> str:
         raise ConfigError("--resource", flag, f"the resource of the argument, {argument}, or none")
     name = argument or flag
     if not name:
-        raise ConfigError("RESOURCE", name or "", "the name of a resource, such as nvidia.com/gpu")
+        what = "the name of a resource, such as nvidia.com/gpu (deviceplugin discover lists them)"
+        raise ConfigError("RESOURCE", name or "", what)
     return name
 
 

@@ -76,7 +76,8 @@ def status_text(found: Answer) -> str:
 def _title(found: Answer) -> str:
     ill = sum(device["condition"] != "healthy" for device in found["devices"])
     state = f"{ill} not healthy" if ill else "all healthy"
-    return f"{found['node']}: {count(len(found['devices']), 'GPU')}, {state}"
+    shown = f", {state}" if found["devices"] else ""
+    return f"{found['node']}: {count(len(found['devices']), 'GPU')}{shown}"
 
 
 def _all(found: Answer) -> Iterator[Answer]:

@@ -200,6 +200,7 @@ def _around(
         listed=lambda: sharing.retention.listed.value,
         events=health.tracker.event_counts,
         resets=health.tracker.reset_counts,
+        tested=lambda: sharing.ledger.usage.value.tested,
     )
 
 

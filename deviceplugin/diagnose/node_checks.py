@@ -182,9 +182,18 @@ def _dumps(snapshot: Snapshot) -> Answers:
 
 
 def _persistence(snapshot: Snapshot) -> Answers:
+    """By the mode, which the daemon of that name sets and people can; where no driver tells it, by
+    the daemon's socket."""
+    devices = [gpu.device for gpu in snapshot.gpus if gpu.device.vendor == "nvidia"]
+    modes = {device.id: device.attributes.get("persistence") for device in devices}
+    off = sorted(device for device, mode in modes.items() if mode == "disabled")
     runs = snapshot.node.persistenced
     if runs is None:
         yield NODE, skipped("no NVIDIA GPU is served")
+    elif off:
+        yield NODE, warned(f"it is off for {', '.join(off)}")
+    elif "enabled" in modes.values():
+        yield NODE, passed("it is on")
     else:
         yield NODE, passed("its socket is there") if runs else warned("its socket is not there")
 
@@ -262,8 +271,8 @@ NODE_CHECKS = (
     ),
     NodeCheck(
         name="persistence",
-        expected="nvidia-persistenced runs where there are NVIDIA GPUs",
-        source="/run/nvidia-persistenced/socket",
+        expected="persistence mode is on, or nvidia-persistenced runs, where there are NVIDIA GPUs",
+        source="the driver; /run/nvidia-persistenced/socket",
         action="start nvidia-persistenced on the host, or `nvidia-smi -pm 1`",
         judge=_persistence,
     ),

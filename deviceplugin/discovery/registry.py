@@ -1,7 +1,8 @@
 """Installed vendor modules, found by entry point only: third parties use the same door."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -210,7 +211,16 @@ def _check_sections(
 
 
 def _all_vendors() -> Sequence[EntryPoint]:
-    return sorted(entry_points(GROUP), key=_rank)
+    points = entry_points(GROUP)
+    if not any(point.value.startswith(_OWN) for point in points):
+        points = (*points, *_uninstalled())
+    return sorted(points, key=_rank)
+
+
+def _uninstalled() -> Iterator[EntryPoint]:
+    """Ours, where the program runs from its folder without having been installed."""
+    for file in (Path(__file__).parents[1] / "vendors").glob("*/__init__.py"):
+        yield EntryPoint(file.parent.name, f"{_OWN}{file.parent.name}", "deviceplugin")
 
 
 def _rank(point: EntryPoint) -> tuple[bool, str, str]:

@@ -222,13 +222,18 @@ def _ends_at(entry: Record, section: HealthSection) -> float:
     return entry.times[-1] + (rule.window_s if rule else section.event_ttl_s)
 
 
+UNDER_TEST = "active test "  # how the reason of a test's cordon begins
+WAIT = "wait for its end, which lifts the cordon; Ctrl-C ends the test"
+
+
 def _cordon(device: DeviceID, cordon: Cordon) -> Fault:
+    tested = cordon.reason.startswith(UNDER_TEST)
     return Fault(
         device=device,
         source=OPERATOR,
         code=CORDON,
-        reason=f"cordoned by an operator: {cordon.reason}",
-        action=f"deviceplugin uncordon {device}",
+        reason=f"cordoned {'for an' if tested else 'by an operator:'} {cordon.reason}",
+        action=WAIT if tested else f"deviceplugin uncordon {device}",
         kind=FaultClass.SETUP,
         since=cordon.since,
     )

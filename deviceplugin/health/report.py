@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from deviceplugin.health.records import CORDON, OPERATOR, FaultRecords
+from deviceplugin.health.records import CORDON, OPERATOR, WAIT, FaultRecords
 from deviceplugin.inventory.changes import fault_document
 from deviceplugin.inventory.conditions import RECOVERING, SOURCE, condition_of
 from deviceplugin.model import (
@@ -153,7 +153,7 @@ def cleared_by(records: FaultRecords, fault: Fault) -> str:
     if (fault.source, fault.code) == (SOURCE, RECOVERING):
         return "time"
     if (fault.source, fault.code) == (OPERATOR, CORDON):
-        return f"deviceplugin uncordon {fault.device}"
+        return "its end" if fault.action == WAIT else f"deviceplugin uncordon {fault.device}"
     record = records.faults.get(fault.key)
     if record is None:
         end = f"as soon as {fault.source} does not report it any more"

@@ -74,7 +74,8 @@ def summary(status: Status) -> str:
         device.held > 0 or any(p.held for p in device.partitions) for device in status.devices
     )
     words = [count(len(status.devices), "GPU"), f"{held} in use"]
-    words.append(f"{ill} not healthy" if ill else "all healthy")
+    if status.devices:
+        words.append(f"{ill} not healthy" if ill else "all healthy")
     if firing:
         words.append(f"{count(firing, 'alert')} firing")
     return " · ".join(words)

@@ -20,6 +20,8 @@ Claims = Mapping[DeviceID, tuple[ResourceName, ...]]
 CLAIM = "claim"
 # A device that the device plugin lists and does not give: claims alone have it.
 RESERVED = ResourceName("dra")
+# A device that a test uses: nobody is given it.
+TESTED = ResourceName("active test")
 _CLAIMED = f"{CLAIM} "
 _NONE: Mapping[Form, Held] = MappingProxyType({})
 
@@ -46,6 +48,11 @@ class Usage(Struct, frozen=True):
     def of(self, device: DeviceID) -> Mapping[Form, Held]:
         """The forms in which the device is held."""
         return self.held.get(device, _NONE)
+
+    @property
+    def tested(self) -> frozenset[DeviceID]:
+        """The devices that a test uses."""
+        return frozenset(d for d, forms in self.held.items() if any(f[0] == TESTED for f in forms))
 
     def ids(self, device: DeviceID, form: Form) -> Held:
         """The ids that are held of a device in one form."""

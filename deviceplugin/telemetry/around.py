@@ -1,6 +1,6 @@
 """What telemetry is given by the daemon around it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class Around(Struct, frozen=True, kw_only=True):
     """What telemetry works with; `now` gives Unix seconds.
 
     `events` counts health events by device, source and code, `resets` those of devices, `listed`
-    are the resources as the kubelet has them.
+    are the resources as the kubelet has them, `tested` the devices that a test uses.
     """
 
     now: Callable[[], float]
@@ -44,3 +44,4 @@ class Around(Struct, frozen=True, kw_only=True):
     events: Mapping[tuple[str, str, str], int]
     resets: Mapping[DeviceID, int]
     listed: Callable[[], Mapping[ResourceName, Resource]] = field(default=dict)
+    tested: Callable[[], Collection[DeviceID]] = tuple

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from deviceplugin.host import Host
 from deviceplugin.metrics.section import shows_pods
+from deviceplugin.model import DeviceID
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Series
 from deviceplugin.telemetry.around import Around, OfHost
@@ -117,13 +118,19 @@ class Rounds:
 
     async def _processes(self, holders: Holders) -> tuple[ProcessUse, ...]:
         found = await listed(self._samplers, self._around.inventory().devices)
-        return await asyncio.to_thread(self._found, found, holders)
+        tested = frozenset(self._around.tested())
+        return await asyncio.to_thread(self._found, found, holders, tested)
 
-    def _found(self, found: Sequence[DeviceProcess], holders: Holders) -> tuple[ProcessUse, ...]:
+    def _found(
+        self,
+        found: Sequence[DeviceProcess],
+        holders: Holders,
+        tested: Collection[DeviceID],
+    ) -> tuple[ProcessUse, ...]:
         """On a thread: /proc is read."""
         if self._finder is None:
             from deviceplugin.telemetry.who import Finder, ProcessNames  # noqa: PLC0415
 
             host = Host(self._config.host_root)
             self._finder = Finder(host, ProcessNames(host))
-        return self._finder.uses(found, holders)
+        return self._finder.uses(found, holders, tested)

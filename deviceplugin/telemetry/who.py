@@ -5,13 +5,14 @@ exporters have as well. Blocking; only where processes are asked for.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import structlog
 from msgspec import Struct
 
 from deviceplugin.host import Host
 from deviceplugin.host.optional import optional_names, optional_text
+from deviceplugin.model import DeviceID
 from deviceplugin.names import one_line
 from deviceplugin.telemetry.model import Owner, ProcessUse
 from deviceplugin.telemetry.state import Holders
@@ -47,8 +48,14 @@ class Finder:
         self._uids: dict[tuple[int, float], str | None] = {}
         self._told: set[tuple[int, float]] = set()
 
-    def uses(self, processes: Sequence[DeviceProcess], holders: Holders) -> tuple[ProcessUse, ...]:
-        """The processes with their names and the containers they run in, sorted."""
+    def uses(
+        self,
+        processes: Sequence[DeviceProcess],
+        holders: Holders,
+        tested: Collection[DeviceID] = (),
+    ) -> tuple[ProcessUse, ...]:
+        """The processes with their names and the containers they run in, sorted; those of a device
+        that is tested are the test's."""
         alive: dict[tuple[int, float], str | None] = {}
         found = []
         for process in processes[:MAX_PROCESSES]:
@@ -59,7 +66,7 @@ class Finder:
             uid = self._uids.get(key) if key in self._uids else read_pod_uid(self._host, key[0])
             alive[key] = uid
             owner = self._owner(uid, holders.get(process.device, ())) if uid else None
-            if owner is None:
+            if owner is None and process.device not in tested:
                 self._tell(key, name, process)
             found.append(_use(process, name, owner))
         self._uids = alive

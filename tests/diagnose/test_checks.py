@@ -82,6 +82,12 @@ def gone(path: str) -> Break:
     return lambda node: remove(node.root, path)
 
 
+def untold(node: Node) -> None:
+    """No driver tells its persistence mode."""
+    for index in range(len(node.nvidia)):
+        node.double.update_gpu(index, lambda gpu: replace(gpu, persistence=None))
+
+
 def specs(node: Node) -> None:
     """Without them the container runtime makes NVIDIA's nodes."""
     node.sections["nvidia"] = {"pass_device_specs": True}
@@ -197,7 +203,8 @@ OF_NODE: list[tuple[str, str, Break, str]] = [
     ("unallocated_use", "node", both(opens, given(held={})), "warn"),
     ("container_runtime", "node", given(runtime=NOT_HONOURED), "fail"),
     ("host_clock", "node", given(clock=lambda: False), "warn"),
-    ("persistence", "node", gone("/run/nvidia-persistenced/socket"), "warn"),
+    ("persistence", "node", of_nvml(persistence=0), "warn"),
+    ("persistence", "node", both(untold, gone("/run/nvidia-persistenced/socket")), "warn"),
 ]
 
 
@@ -368,3 +375,9 @@ async def test_what_the_kubelet_could_give_is_counted(short_dir: Path) -> None:
         await api.forget()
     finally:
         await stub.aclose()
+
+
+async def test_persistence_mode_that_is_on_needs_no_daemon(node: Node) -> None:
+    remove(node.root, "/run/nvidia-persistenced/socket")
+    found = of(diagnose(await node.snapshot()), "persistence", "node")
+    assert (found.verdict, found.value) == ("pass", "it is on")

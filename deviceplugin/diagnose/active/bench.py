@@ -165,11 +165,14 @@ def outcome_of(found: Mapping[str, Any], blank: Outcome) -> Outcome:
     if "problem" in found:
         broken = found.get("broken") is True
         return replace(blank, problem=str(found["problem"])[:300], broken=broken)
-    value, roof, covered = (_number(found.get(name)) for name in ("value", "roof", "covered"))
+    value, roof, covered, tensor = (_number(found.get(name)) for name in _NUMBERS)
     wrong = found.get("wrong")
     if value is None or not isinstance(wrong, int):
         return replace(blank, problem="our kernels measured nothing")
-    return replace(blank, value=value, roof=roof, covered=covered, wrong=wrong)
+    return replace(blank, value=value, roof=roof, covered=covered, tensor=tensor, wrong=wrong)
+
+
+_NUMBERS = ("value", "roof", "covered", "tensor")
 
 
 def _number(value: object) -> float | None:

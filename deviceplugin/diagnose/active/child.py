@@ -57,8 +57,11 @@ def _tested(test: str, seconds: str, address: str, library: str) -> dict[str, An
     with cuda.using(card):
         until_s = time.monotonic() + float(seconds)
         bench = Bench(cuda, card, lambda: time.monotonic() < until_s)
-        found = bench.memory() if test == "memory_test" else bench.burn()
+        found = _TESTS[test](bench)
     return _document(found, card, test)
+
+
+_TESTS = {"memory_test": Bench.memory, "compute_test": Bench.burn, "thermal_test": Bench.heat}
 
 
 def _document(found: Found, card: Card, test: str) -> dict[str, Any]:
@@ -72,6 +75,7 @@ def _document(found: Found, card: Card, test: str) -> dict[str, Any]:
         "wrong": found.wrong,
         "passes": found.passes,
         "covered": found.covered,
+        "tensor": found.tensor,
     }
 
 

@@ -12,18 +12,17 @@ from pathlib import Path
 import structlog
 from msgspec import Struct
 
-from deviceplugin.diagnose.active.lock import MARK, is_taken
+from deviceplugin.diagnose.active.lock import is_taken
 from deviceplugin.health.operations import device_named
-from deviceplugin.health.records import Cordon
+from deviceplugin.health.records import UNDER_TEST, Cordon
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import Device, DeviceID, Resource, ResourceName
 from deviceplugin.resources.ledger import Ledger, UsageSource
-from deviceplugin.resources.usage import RESERVED
+from deviceplugin.resources.usage import RESERVED, TESTED
 from deviceplugin.runtime.control import ControlError
 from deviceplugin.runtime.part import Reply
 
-KEPT = ResourceName(MARK.strip())
 SOURCE = "deviceplugin.active_test"
 log = structlog.get_logger()
 
@@ -57,7 +56,7 @@ class Holds:
 
         Raises ControlError: the GPU is held, is in parts, or nobody can say who holds it.
         """
-        device, mark = self._whole(name), f"{MARK}{token}"
+        device, mark = self._whole(name), f"{UNDER_TEST}{token}"
         if not await self._around.alive():
             raise ControlError(f"{device.id}: the test does not hold the lock of its node")
         self._give_back(self._known)  # the lock is that of who asks: no other test lives
@@ -80,7 +79,7 @@ class Holds:
 
         A cordon of an operator stays as it is.
         """
-        device, mark = device_named(self._around.store, name), f"{MARK}{token}"
+        device, mark = device_named(self._around.store, name), f"{UNDER_TEST}{token}"
         self._release(device.id)
         ours = self._reason(device.id) == mark
         if ours and keep:
@@ -158,7 +157,7 @@ class Holds:
     def _holder(self, device: DeviceID) -> str:
         """A pod where it is known, else the name of the resource; empty for nobody."""
         ledger = self._around.ledger
-        used = {name for name, _ in ledger.usage.value.of(device)} - {KEPT, RESERVED}
+        used = {name for name, _ in ledger.usage.value.of(device)} - {TESTED, RESERVED}
         pods = sorted(f"{who[0]}/{who[1]}" for who, _, held in ledger.held() if held == device)
         if used:
             return pods[0] if pods else min(used)
@@ -179,7 +178,7 @@ class Holds:
     def _publish(self, kept: Mapping[DeviceID, str]) -> None:
         if kept != self._kept:
             self._kept = dict(kept)
-            self._around.ledger.claim(SOURCE, dict.fromkeys(kept, (KEPT,)))
+            self._around.ledger.claim(SOURCE, dict.fromkeys(kept, (TESTED,)))
 
     @property
     def _cordons(self) -> Mapping[DeviceID, Cordon]:
@@ -191,7 +190,7 @@ class Holds:
 
     def _marked(self) -> Iterator[tuple[DeviceID, str]]:
         for device, cordon in sorted(self._cordons.items()):
-            if cordon.reason.startswith(MARK):
+            if cordon.reason.startswith(UNDER_TEST):
                 yield device, cordon.reason
 
 

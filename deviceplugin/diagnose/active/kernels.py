@@ -5,14 +5,26 @@ import ctypes
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.diagnose.active.cuda import Card, Cuda, CudaError
-from deviceplugin.diagnose.active.ptx import BURN, CHECK, FILL, STEPS_A_ROUND, module_text
+from deviceplugin.diagnose.active.ptx import (
+    BURN,
+    CHECK,
+    FILL,
+    STEPS_A_ROUND,
+    TENSOR,
+    TENSOR_FROM,
+    TENSOR_STEPS_A_ROUND,
+    module_text,
+    tensor_text,
+)
 
 THREADS = 256
 BLOCKS_A_PROCESSOR = 16
 _WORD = 16  # bytes that a thread moves at once
 _CHUNK = 1 << 30
+_WARP = 32  # threads that have a product of tensor cores together
 _SPARED = 256 << 20  # for the context, and for whoever looks at the GPU meanwhile
 _FULL = 0.95  # of what is free
 _PIECE_S = 0.1  # a launch is long enough for its start not to count, and soon over
@@ -30,12 +42,31 @@ Grid = tuple[int, int]
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """What was measured: GB/s or TFLOPS, results that were wrong, and the part of the memory."""
+    """What was measured: GB/s or TFLOPS, results that were wrong, and the part of the memory;
+    `tensor` is the TFLOPS of its tensor cores, None where it has none that are tested."""
 
     value: float | None
     wrong: int
     passes: int
     covered: float | None = None
+    tensor: float | None = None
+
+
+class Load(Struct):
+    """A kernel that computes: its rounds take so many of its steps in a thread each, `flops` is
+    what was done in `took_s` seconds."""
+
+    kernel: ctypes.c_void_p
+    steps: float
+    arguments: Sequence[ctypes.c_float] = ()
+    rounds: int = 0
+    flops: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def tflops(self) -> float | None:
+        """Over all of its launches."""
+        return self.flops / self.took_s / 1e12 if self.took_s else None
 
 
 class Bench:
@@ -43,7 +74,13 @@ class Bench:
 
     def __init__(self, cuda: Cuda, card: Card, goes_on: Callable[[], bool]) -> None:
         self._cuda, self._goes_on = cuda, goes_on
-        self._fill, self._check, self._burn = cuda.functions(module_text(), FILL, CHECK, BURN)
+        self._fill, self._check, burn = cuda.functions(module_text(), FILL, CHECK, BURN)
+        factors = [ctypes.c_float(number) for number in _FACTORS]
+        self._burn = Load(kernel=burn, steps=2 * STEPS_A_ROUND, arguments=factors)
+        self._tensor: Load | None = None
+        if card.capability >= TENSOR_FROM:
+            (tensor,) = cuda.functions(tensor_text(), TENSOR)
+            self._tensor = Load(kernel=tensor, steps=2 * TENSOR_STEPS_A_ROUND / _WARP)
         self._grid: Grid = (max(1, card.processors) * BLOCKS_A_PROCESSOR, THREADS)
         self._wrong = cuda.allocated(4)
 
@@ -93,26 +130,39 @@ class Bench:
         return took_s, self._cuda.counted(self._wrong)
 
     def burn(self) -> Found:
-        """Compute for as long as there is time, after launches that find out how much is enough."""
+        """Compute in single precision and on tensor cores by turns while there is time."""
+        loads = [self._burn, *([self._tensor] if self._tensor else [])]
+        found = self._computed(loads)
+        tensor = self._tensor.tflops if self._tensor else None
+        return replace(found, value=self._burn.tflops, tensor=tensor)
+
+    def heat(self) -> Found:
+        """Compute on what takes most power for as long as there is time."""
+        load = self._tensor or self._burn
+        return replace(self._computed([load]), value=load.tflops)
+
+    def _computed(self, loads: Sequence[Load]) -> Found:
         self._cuda.clear(self._wrong)
-        rounds = self._rounds()
-        steps = self._grid[0] * self._grid[1] * rounds * STEPS_A_ROUND
-        done, took_s, passes = 0, 0.0, 0
-        while not passes or self._goes_on():
-            took_s, done = took_s + self._burned(rounds), done + 2 * steps
+        for load in loads:
+            self._measure(load)
+        passes = 0
+        while passes < len(loads) or self._goes_on():
+            self._launch(loads[passes % len(loads)])
             passes += 1
-        wrong = self._cuda.counted(self._wrong)
-        return Found(value=done / took_s / 1e12 if took_s else None, wrong=wrong, passes=passes)
+        return Found(value=None, wrong=self._cuda.counted(self._wrong), passes=passes)
 
-    def _rounds(self) -> int:
-        """So many that a launch takes about as long as it should."""
-        rounds, took_s = 64, 0.0
-        while took_s < _PIECE_S / 4 and rounds < 1 << 24:
-            rounds *= 4
-            took_s = self._burned(rounds)
-        return rounds
+    def _measure(self, load: Load) -> None:
+        """So many rounds that a launch takes about as long as it should; they are not counted."""
+        load.rounds, took_s = 64, 0.0
+        while took_s < _PIECE_S / 4 and load.rounds < 1 << 24:
+            load.rounds *= 4
+            took_s = self._launched(load)
 
-    def _burned(self, rounds: int) -> float:
-        factors = [ctypes.c_float(number) for number in _FACTORS]
-        arguments = (ctypes.c_uint32(rounds), *factors, ctypes.c_uint64(self._wrong))
-        return self._cuda.timed(self._burn, self._grid, arguments)
+    def _launch(self, load: Load) -> None:
+        load.took_s += self._launched(load)
+        load.flops += self._grid[0] * self._grid[1] * load.rounds * load.steps
+
+    def _launched(self, load: Load) -> float:
+        """The seconds that it took."""
+        arguments = (ctypes.c_uint32(load.rounds), *load.arguments, ctypes.c_uint64(self._wrong))
+        return self._cuda.timed(load.kernel, self._grid, arguments)

@@ -12,7 +12,6 @@ from pathlib import Path
 from deviceplugin.files.reading import ForeignFileError, foreign_problem
 
 LOCK = "active-test.lock"
-MARK = "active test "  # how the reason of a test's cordon begins
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 

@@ -9,12 +9,14 @@ from msgspec import Struct
 from deviceplugin.diagnose.active.bench import outcome_of
 from deviceplugin.diagnose.active.driver import variables_for
 from deviceplugin.diagnose.active.process import HangsError, OutputError, Runner
+from deviceplugin.diagnose.active.room import lacking_room
 from deviceplugin.diagnose.active.tools import OUR_KERNELS
 from deviceplugin.diagnose.active.values import Outcome, Past, Wish
 from deviceplugin.diagnose.active.verdict import judged, result_of
 from deviceplugin.diagnose.model import Judged, Result, Verdict
 from deviceplugin.documents.diagnostics import COMPUTE_TEST, MEMORY_TEST
 from deviceplugin.errors import DevicePluginError
+from deviceplugin.host import Host
 from deviceplugin.model import DeviceID
 
 STARTING_S = 6.0  # of the driver, three times, and of what it compiles
@@ -41,6 +43,8 @@ def wishes_within(seconds: float) -> tuple[Wish, Wish]:
 
 async def preflight(library: str, seconds: float) -> Sequence[Result]:
     """The results of each GPU; raises DevicePluginError where none can be tested."""
+    if cramped := await asyncio.to_thread(lacking_room, Host()):
+        raise DevicePluginError(cramped)
     runner = Runner(variables=variables_for(library, ""), grace_s=GRACE_S)
     gpus = await _shown(runner, library)
     wishes = wishes_within(seconds)

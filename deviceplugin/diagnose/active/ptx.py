@@ -8,16 +8,26 @@ read before the next one.
 from collections.abc import Iterator
 
 FILL, CHECK, BURN = "deviceplugin_fill", "deviceplugin_check", "deviceplugin_burn"
+TENSOR = "deviceplugin_tensor"
 ACCUMULATORS = 16
 UNROLLED = 4
 # Of one round of the burning loop in a thread: each step is a multiplication and an addition.
 STEPS_A_ROUND = 2 * ACCUMULATORS * UNROLLED
+# Of one round of the tensor cores' loop in a warp: products of 16 x 16 and 16 x 8 numbers.
+TENSOR_STEPS_A_ROUND = 2 * 8 * 16 * 16 * 8
+TENSOR_FROM = (8, 0)  # the compute capability from which they take such products
 _HEAD = ".version 6.0\n.target sm_60\n.address_size 64\n"
+_TENSOR_HEAD = ".version 7.0\n.target sm_80\n.address_size 64\n"
 
 
 def module_text() -> str:
     """All kernels as one module."""
     return f"{_HEAD}\n{_fill()}\n{_check()}\n{_burn()}\n"
+
+
+def tensor_text() -> str:
+    """The kernel for tensor cores, which older GPUs cannot load, as a module of its own."""
+    return f"{_TENSOR_HEAD}\n{_tensor()}\n"
 
 
 def _fill() -> str:
@@ -87,6 +97,81 @@ def _steps() -> Iterator[str]:
 
 
 _FACTORS = ("up", "one", "down", "half")
+
+
+def _tensor() -> str:
+    """Products of half precision added up in single: what is added is taken away again by other
+    numbers with the same sum, all of them integers that are never rounded."""
+    tiles = range(_TILES)
+    return _kernel(
+        TENSOR,
+        (".u32 rounds", ".u64 wrong"),
+        (
+            *("ld.param.u32 %r20, [rounds];", "ld.param.u64 %rd9, [wrong];"),
+            *_thread(),
+            "and.b32 %r3, %r3, 4095;",
+            *_fragments(),
+            *(line for n in range(4 * _TILES) for line in _start(n, n)),
+            "BURN:",
+            *(_product(tile, "%r34, %r35") for tile in tiles),
+            *(_product(tile, "%r36, %r37") for tile in tiles),
+            *("sub.u32 %r20, %r20, 1;", "setp.ne.u32 %p1, %r20, 0;", "@%p1 bra BURN;"),
+            "mov.u32 %r16, 0;",
+            *(line for n in range(4 * _TILES) for line in _compared(n)),
+            *("setp.eq.u32 %p6, %r16, 0;", "@%p6 bra DONE;"),
+            *("atom.global.add.u32 %r17, [%rd9], %r16;", "DONE:"),
+        ),
+    )
+
+
+_TILES = 8
+# Of the 16 pairs of numbers that a product adds up, the first is k + 1 times a number of the row,
+# the second one of these times a number of the column: m, c of (m * k + c) mod 16 + 1. Both have
+# the sum 1,056; the second is subtracted.
+_ADDED, _TAKEN = (9, 11), (5, 5)
+
+
+def _fragments() -> Iterator[str]:
+    """A thread's part of the factors, as mma.m16n8k16 has it (PTX ISA, matrix fragments): of the
+    first the rows lane / 4 and 8 more, of the second the column lane / 4, and four k of each."""
+    yield from (
+        "and.b32 %r21, %r2, 31;",
+        "shr.u32 %r22, %r21, 2;",
+        "and.b32 %r23, %r21, 3;",
+        "shl.b32 %r23, %r23, 1;",
+        "and.b32 %r24, %r22, 3;",
+        "add.u32 %r24, %r24, 1;",  # of the row
+        "shr.u32 %r25, %r22, 1;",
+        "add.u32 %r25, %r25, 1;",  # of the row 8 further on
+    )
+    for register, row, k in ((30, 24, 0), (31, 25, 0), (32, 24, 8), (33, 25, 8)):
+        yield from _pair(register, row, (1, 0), k, "")
+    for first, (by, sign) in ((34, (_ADDED, "")), (36, (_TAKEN, "neg"))):
+        yield from _pair(first, 24, by, 0, sign)
+        yield from _pair(first + 1, 24, by, 8, sign)
+
+
+def _pair(register: int, factor: int, by: tuple[int, int], k: int, sign: str) -> Iterator[str]:
+    """Two numbers of half precision, for k and k + 1 of this thread."""
+    for half in range(2):
+        yield from (
+            f"add.u32 %r26, %r23, {k + half};",
+            f"mad.lo.u32 %r26, %r26, {by[0]}, {by[1]};",
+            "and.b32 %r26, %r26, 15;",
+            "add.u32 %r26, %r26, 1;",
+            f"mul.lo.u32 %r26, %r26, %r{factor};",
+            *(("neg.s32 %r26, %r26;",) if sign else ()),
+            f"cvt.rn.f16.s32 %h{half}, %r26;",
+        )
+    yield f"mov.b32 %r{register}, {{%h0, %h1}};"
+
+
+def _product(tile: int, second: str) -> str:
+    sums = ", ".join(f"%f{4 * tile + n}" for n in range(4))
+    return (
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        f"{{{sums}}}, {{%r30, %r31, %r32, %r33}}, {{{second}}}, {{{sums}}};"
+    )
 
 
 def _start(accumulator: int, register: int) -> tuple[str, str]:
@@ -162,4 +247,9 @@ def _kernel(name: str, parameters: tuple[str, ...], lines: tuple[str, ...]) -> s
     return f".visible .entry {name}({given})\n{{\n{body}\n  ret;\n}}\n"
 
 
-_REGISTERS = ("  .reg .b32 %r<24>;", "  .reg .b64 %rd<12>;", "  .reg .f32 %f<48>;")
+_REGISTERS = (
+    "  .reg .b32 %r<40>;",
+    "  .reg .b64 %rd<12>;",
+    "  .reg .f32 %f<48>;",
+    "  .reg .f16 %h<2>;",
+)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from deviceplugin.diagnose.active.lock import MARK
+from deviceplugin.health.records import UNDER_TEST
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Collector, Once, Operation, Part, Reply, Series
 from deviceplugin.schema import Section
@@ -130,4 +130,4 @@ class ActiveTestsPart(Part[ConfigT], Generic[ConfigT]):
 
 
 def _has_mark(records: "FaultRecords") -> bool:
-    return any(cordon.reason.startswith(MARK) for cordon in records.cordons.values())
+    return any(cordon.reason.startswith(UNDER_TEST) for cordon in records.cordons.values())

@@ -43,7 +43,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     the GPU has it and not what is around it, `stopped` where it was too hot or took too much power.
     `roof` is the most that the product can do, in the same unit, None where it is not told, `said`
     the verdict of a vendor's tool. `wrong` counts results that differ from what was written or
-    computed, `covered` is the part of the memory that was tested.
+    computed, `covered` is the part of the memory that was tested, `tensor` the TFLOPS of tensor
+    cores.
     """
 
     test: str
@@ -56,6 +57,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     said: bool | None = None
     wrong: int = 0
     covered: float | None = None
+    tensor: float | None = None
     hottest: float | None = None
     problem: str = ""
     broken: bool = False

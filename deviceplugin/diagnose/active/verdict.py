@@ -27,7 +27,7 @@ _COOL = "check air flow, fans, heat sink and power supply, and what its neighbou
 _SOURCES = MappingProxyType(
     {
         MEMORY_TEST: "patterns written and read back",
-        COMPUTE_TEST: "multiplications and additions in single precision, each result checked",
+        COMPUTE_TEST: "arithmetic in single precision and on tensor cores, each result checked",
         THERMAL_TEST: "the hottest sensor of the GPU while it computes",
     }
 )
@@ -151,6 +151,8 @@ def _measured(outcome: Outcome) -> str:
     text = f"{outcome.value:.4g} {outcome.unit}"
     if outcome.covered is not None:
         text += f" over {100 * outcome.covered:.0f} % of the memory"
+    if outcome.tensor is not None:
+        text += f" (tensor cores {outcome.tensor:.4g} {outcome.unit})"
     return text
 
 

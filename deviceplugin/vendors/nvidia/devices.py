@@ -32,6 +32,7 @@ CONTROL_NODES = (
     "/dev/nvidia-uvm-tools",
     "/dev/nvidiactl",
 )
+_SWITCH = {True: "enabled", False: "disabled", None: None}
 
 Found = tuple[tuple[Device, ...], tuple[Fault, ...]]
 
@@ -204,11 +205,12 @@ def _attributes(gpu: NvidiaGpu) -> Mapping[str, str]:
         "architecture": gpu.architecture,
         "compute_capability": gpu.compute_capability,
         "confidential_computing": gpu.confidential,
-        "ecc": None if gpu.ecc is None else ("enabled" if gpu.ecc else "disabled"),
+        "ecc": _SWITCH[gpu.ecc],
         "fabric_clique": gpu.fabric.clique if gpu.fabric else None,
-        "mig": None if gpu.mig is None else ("enabled" if gpu.mig else "disabled"),
+        "mig": _SWITCH[gpu.mig],
         "memory_bandwidth": None if gpu.bandwidth_gbs is None else f"{gpu.bandwidth_gbs} GB/s",
         "minor": str(gpu.minor),
+        "persistence": _SWITCH[gpu.persistence],
     }
     return frozen({key: value for key, value in known.items() if value is not None})
 

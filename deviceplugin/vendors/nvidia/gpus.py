@@ -62,6 +62,7 @@ class NvidiaGpu(Struct, frozen=True, kw_only=True):
     unknown: tuple[tuple[str, LibraryError], ...] = ()
     confidential: str | None = None
     bandwidth_gbs: int | None = None
+    persistence: bool | None = None
 
 
 def read_handle(nvml: Nvml, index: int) -> Any:
@@ -134,6 +135,11 @@ class _Reader(Struct, frozen=True):
         bits = self.maybe("nvmlDeviceGetMemoryBusWidth", self.handle)
         return round(2 * clock * bits / 8 / 1000) if clock and bits else None
 
+    def persistence(self) -> bool | None:
+        """Whether the driver keeps the GPU ready while nobody uses it."""
+        mode = self.maybe("nvmlDeviceGetPersistenceMode", self.handle)
+        return None if mode is None else bool(mode)
+
     def maybe(self, function: str, *arguments: Any) -> Any:
         """The answer to what nobody misses: None where it fails."""
         return _or_none(lambda: self.nvml.ask(function, *arguments))
@@ -190,7 +196,12 @@ def read_gpu(nvml: Nvml, index: int, handle: Any, pci_address: str) -> NvidiaGpu
     its UUID, its device number, its MIG mode and its MIG devices."""
     reader = _Reader(nvml, handle)
     gpu = _read_offered(reader, index, pci_address)
-    return replace(gpu, confidential=reader.confidential(), bandwidth_gbs=reader.bandwidth_gbs())
+    return replace(
+        gpu,
+        confidential=reader.confidential(),
+        bandwidth_gbs=reader.bandwidth_gbs(),
+        persistence=reader.persistence(),
+    )
 
 
 def _read_offered(reader: _Reader, index: int, pci_address: str) -> NvidiaGpu:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deviceplugin.diagnose.active.history import read_past
-from deviceplugin.diagnose.active.lock import MARK
+from deviceplugin.health.records import UNDER_TEST
 from deviceplugin.runtime.control import NoDaemonError, ask_daemon
 from tests.fakes.cuda import cuda_folder
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig, environment, two_a100
@@ -79,7 +79,9 @@ class Node:
         except NoDaemonError as error:
             return [str(error)]
         return [
-            fault["reason"].removeprefix("cordoned by an operator: ")
+            fault["reason"]
+            .removeprefix("cordoned for an ")
+            .removeprefix("cordoned by an operator: ")
             for device in shown["devices"]
             for fault in device["faults"]
             if fault["code"] == "cordon"
@@ -96,7 +98,7 @@ class Node:
             return bool(self.launched())
 
         await self.daemon.until(began)
-        await self.daemon.until(lambda: any(MARK in reason for reason in self.reasons()))
+        await self.daemon.until(lambda: any(UNDER_TEST in reason for reason in self.reasons()))
 
     async def free(self) -> None:
         await self.daemon.until(lambda: not self.reasons(), self.reasons)
@@ -121,7 +123,7 @@ async def test_every_gpu_is_tested_given_back_and_remembered(node: Node) -> None
     tests = ("memory_test", "compute_test", "thermal_test")
     assert verdicts(document) == {(test, gpu): "pass" for gpu in node.gpus for test in tests}
     kinds = {line.rpartition("_")[2] for line in node.launched()}
-    assert kinds == {"fill", "check", "burn"}
+    assert kinds == {"fill", "check", "burn", "tensor"}
     await node.free()
     assert len(read_past(node.rig.state_dir)) == 6
     ended = node.daemon.events("active_test_ended")
@@ -192,7 +194,7 @@ async def test_a_daemon_that_starts_again_keeps_the_gpu_of_a_test_that_runs(node
         await node.daemon.stop(signal.SIGKILL)
         node.start()
         await node.daemon.wait_event("metrics_served")
-        await node.daemon.until(lambda: any(MARK in reason for reason in node.reasons()))
+        await node.daemon.until(lambda: any(UNDER_TEST in reason for reason in node.reasons()))
         assert node.daemon.events("active_test_cut_off") == []
         process.send_signal(signal.SIGTERM)
     await node.free()

@@ -39,6 +39,7 @@ def test_gpus_that_are_well_let_the_job_start(tmp_path: Path) -> None:
     [
         ("wrong-memory", "memory_test of GPU 0000:07:00.0: "),
         ("wrong-sums", "compute_test of GPU 0000:07:00.0: "),
+        ("wrong-tensors", "compute_test of GPU 0000:07:00.0: "),
         ("broken", "CUDA_ERROR_ECC_UNCORRECTABLE"),
         ("crash", "it ended with signal 6"),
         ("slow", "of what the product usually reaches"),

@@ -4,22 +4,58 @@ NVIDIA's assembler takes it (tried by hand); this shows that it is right."""
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from deviceplugin.diagnose.active.kernels import PATTERNS
-from deviceplugin.diagnose.active.ptx import BURN, CHECK, FILL, module_text
+from deviceplugin.diagnose.active.ptx import BURN, CHECK, FILL, TENSOR, module_text, tensor_text
 
 _KERNEL = re.compile(r"\.entry (\w+)\((.*?)\)\n\{\n(.*?)\n\}", re.DOTALL)
-MASK = {"u32": (1 << 32) - 1, "b32": (1 << 32) - 1, "u64": (1 << 64) - 1, "b64": (1 << 64) - 1}
+MASK = {
+    "u32": (1 << 32) - 1,
+    "s32": (1 << 32) - 1,
+    "b32": (1 << 32) - 1,
+    "u64": (1 << 64) - 1,
+    "b64": (1 << 64) - 1,
+}
+EXACT_IN_HALF = 2048
 Number = int | float
-BLOCKS, THREADS = 2, 3
+Together = tuple[str, dict[str, Number]]
+BLOCKS, THREADS, WARP = 2, 3, 32
 
 
 def single(value: float) -> float:
     """Rounded to single precision."""
     return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def halves(packed: Number) -> tuple[float, float]:
+    """The two numbers of half precision in a register."""
+    first, second = struct.unpack("<2e", struct.pack("<I", int(packed)))
+    return first, second
+
+
+def product(warp: Sequence[Together]) -> None:
+    """mma.m16n8k16: the lanes' registers as the PTX ISA says, of the product the same."""
+    assert len(warp) == WARP
+    groups = [group.split(", ") for group in re.findall(r"\{(.*?)\}", warp[0][0])]
+    first, second = {}, {}
+    for lane, (_, registers) in enumerate(warp):
+        row, k = lane // 4, lane % 4 * 2
+        for register, (down, right) in zip(
+            groups[1], ((0, 0), (8, 0), (0, 8), (8, 8)), strict=True
+        ):
+            for half, number in enumerate(halves(registers[register])):
+                first[row + down, k + right + half] = number
+        for register, down in zip(groups[2], (0, 8), strict=True):
+            for half, number in enumerate(halves(registers[register])):
+                second[k + down + half, row] = number
+    for lane, (_, registers) in enumerate(warp):
+        for n, register in enumerate(groups[0]):
+            row, column = lane // 4 + 8 * (n // 2), lane % 4 * 2 + n % 2
+            added = sum(first[row, k] * second[k, column] for k in range(16))
+            registers[register] = single(registers[register] + added)
 
 
 class Machine:
@@ -29,16 +65,23 @@ class Machine:
         self.memory: dict[int, int] = {}
         self.kernels = {
             name: [line.strip().rstrip(";") for line in body.splitlines()]
-            for name, _, body in _KERNEL.findall(module_text())
+            for name, _, body in _KERNEL.findall(module_text() + tensor_text())
         }
 
-    def launch(self, kernel: str, given: Mapping[str, Number]) -> None:
+    def launch(self, kernel: str, given: Mapping[str, Number], threads: int = THREADS) -> None:
         for block in range(BLOCKS):
-            for thread in range(THREADS):
-                self._run(self.kernels[kernel], given, block, thread)
+            block_of = {"%ctaid.x": block, "%ntid.x": threads, "%nctaid.x": BLOCKS}
+            running = [
+                self._run(self.kernels[kernel], given, {**block_of, "%tid.x": thread})
+                for thread in range(threads)
+            ]
+            while together := [one for one in (next(thread, None) for thread in running) if one]:
+                product(together)
 
-    def _run(self, lines: list[str], given: Mapping[str, Number], block: int, thread: int) -> None:
-        special = {"%ctaid.x": block, "%tid.x": thread, "%ntid.x": THREADS, "%nctaid.x": BLOCKS}
+    def _run(
+        self, lines: list[str], given: Mapping[str, Number], special: Mapping[str, int]
+    ) -> Iterator[Together]:
+        """What a warp does together is yielded."""
         registers: dict[str, Number] = dict(special)
         labels = {line[:-1]: n for n, line in enumerate(lines) if line.endswith(":")}
         at = 0
@@ -54,6 +97,9 @@ class Machine:
                 return
             if line.startswith("bra"):
                 at = labels[line.split()[1]]
+                continue
+            if line.startswith("mma"):
+                yield line, registers
                 continue
             self._step(line, registers, given)
 
@@ -75,6 +121,9 @@ class Machine:
                     registers[register] = self.memory.get(start + 4 * n, 0)
                 else:
                     self.memory[start + 4 * n] = int(registers[register])
+        elif operation == "mov.b32" and words[1].startswith("{"):
+            low, high = (int(registers[one]) for one in words[1].strip("{}").split(", "))
+            registers[words[0]] = low | high << 16
         elif name == "atom":
             place = int(value(words[1].strip("[]")))
             self.memory[place] = self.memory.get(place, 0) + int(value(words[2]))
@@ -93,6 +142,10 @@ def _result(operation: str, kind: str, values: list[Number]) -> Number:
         return single(first * second + third)
     if operation == "cvt.rn.f32.u32":
         return single(values[0])
+    if operation == "cvt.rn.f16.s32":
+        number = values[0] - (1 << 32 if values[0] >= 1 << 31 else 0)
+        assert abs(number) <= EXACT_IN_HALF
+        return int.from_bytes(struct.pack("<e", number), "little")
     name, numbers = operation.split(".", maxsplit=1)[0], [int(one) for one in values]
     found = {
         "mov": lambda: numbers[0],
@@ -101,7 +154,9 @@ def _result(operation: str, kind: str, values: list[Number]) -> Number:
         "sub": lambda: numbers[0] - numbers[1],
         "mul": lambda: numbers[0] * numbers[1],
         "mad": lambda: numbers[0] * numbers[1] + numbers[2],
+        "neg": lambda: -numbers[0],
         "shl": lambda: numbers[0] << numbers[1],
+        "shr": lambda: numbers[0] >> numbers[1],
         "and": lambda: numbers[0] & numbers[1],
     }[name]()
     return found & (MASK["u32"] if operation == "cvt.u32.u64" else MASK[kind])
@@ -143,3 +198,14 @@ def test_arithmetic_comes_back_to_where_it_began_and_what_does_not_is_counted() 
     assert WRONG not in machine.memory
     machine.launch(BURN, {**right, "one": 1.5, "wrong": WRONG})
     assert machine.memory[WRONG] == BLOCKS * THREADS * 16
+
+
+def test_tensor_cores_come_back_to_where_they_began_and_a_wrong_product_is_counted() -> None:
+    machine = Machine()
+    machine.launch(TENSOR, {"rounds": 2, "wrong": WRONG}, WARP)
+    assert WRONG not in machine.memory
+    lines = machine.kernels[TENSOR]
+    taken = next(n for n, line in enumerate(lines) if line.startswith("mma") and "%r36" in line)
+    lines[taken] = lines[taken].replace("%r36, %r37", "%r37, %r36")
+    machine.launch(TENSOR, {"rounds": 1, "wrong": WRONG}, WARP)
+    assert machine.memory[WRONG] == BLOCKS * 16 * 8

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from deviceplugin.diagnose.active.holds import KEPT, Around, Holds
-from deviceplugin.diagnose.active.lock import MARK
+from deviceplugin.diagnose.active.holds import Around, Holds
 from deviceplugin.diagnose.active.order import RefusedError, run_tests
 from deviceplugin.diagnose.active.values import Outcome, Wish
 from deviceplugin.errors import AllocationError
 from deviceplugin.health.policy import FaultPolicy
+from deviceplugin.health.records import UNDER_TEST
 from deviceplugin.health.section import HealthSection
 from deviceplugin.health.tracker import FaultTracker
 from deviceplugin.inventory.store import InventoryStore
@@ -37,6 +37,7 @@ from deviceplugin.resources.forms import FormGuard
 from deviceplugin.resources.ids import Ids
 from deviceplugin.resources.ledger import Holder, Holding, Ledger, PodResourcesReply
 from deviceplugin.resources.plan import sharing_of
+from deviceplugin.resources.usage import TESTED
 from deviceplugin.runtime.control import ControlError
 
 NAME = ResourceName("nvidia.com/gpu")
@@ -237,19 +238,19 @@ async def test_a_held_gpu_is_never_tested_in_a_thousand_interleavings() -> None:
         tests, grants = tests + world.tests, grants + world.grants
         assert not world.tracker.records.value.cordons, seed
         usage = world.ledger.usage.value
-        assert KEPT not in {name for gpu in GPUS for name, _ in usage.of(gpu.id)}, seed
+        assert TESTED not in {name for gpu in GPUS for name, _ in usage.of(gpu.id)}, seed
     assert min(tests, grants) > SEEDS // 4  # both were possible, and often
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["a test runs", "it was killed"])
 async def test_a_cordon_of_before_our_time_is_kept_while_its_test_lives(*, alive: bool) -> None:
     world = World(1)
-    world.tracker.cordon(GPUS[0], f"{MARK}3f2a")
+    world.tracker.cordon(GPUS[0], f"{UNDER_TEST}3f2a")
     world.tracker.cordon(GPUS[1], "ticket 7")
     world.lock = object() if alive else None
     await world.holds.give_back_of_the_dead()
     cordons = {device: one.reason for device, one in world.tracker.records.value.cordons.items()}
-    kept = {GPUS[0].id: f"{MARK}3f2a"} if alive else {}
+    kept = {GPUS[0].id: f"{UNDER_TEST}3f2a"} if alive else {}
     assert cordons == {**kept, GPUS[1].id: "ticket 7"}
     assert bool(world.ledger.usage.value.of(GPUS[0].id)) is alive
 

@@ -2,7 +2,7 @@
  *
  * Memory is the process's own. A kernel is known by its name and does what our PTX says; how long
  * it takes is computed from what it does, so that a test measures the same on every machine.
- * FAKE_CUDA is a word for what is wrong: `wrong-memory` (one word reads back otherwise), `wrong-sums`,
+ * FAKE_CUDA is a word for what is wrong: `wrong-memory` (one word reads back otherwise), `wrong-sums`, `wrong-tensors`,
  * `hang` (a launch never ends), `slow` (a third of the speed), `no-device`, `broken` (a launch fails as by
  * an uncorrectable error), `crash`. FAKE_CUDA_COUNT names a file that gets a line for each launch. */
 #include <stdint.h>
@@ -21,7 +21,7 @@ static char addresses[MOST][32];
 static int gpus;
 static size_t used;
 static double now_ms;
-static char kernel_names[3][64];
+static char kernel_names[4][64];
 static int kernels;
 
 static int wrong(const char *what) {
@@ -134,6 +134,12 @@ static void burn(void **given, double threads) {
   now_ms += threads * rounds * 2 * 128 / FLOPS * 1e3;
 }
 
+/* Tensor cores, eight times as fast. */
+static void tensor(void **given, double threads) {
+  if (wrong("wrong-tensors")) *(uint32_t *)(uintptr_t)*(uint64_t *)given[1] += 2;
+  now_ms += threads / 32 * *(uint32_t *)given[0] * 2 * 32768 / (8 * FLOPS) * 1e3;
+}
+
 int cuLaunchKernel(void *function, unsigned blocks, unsigned y, unsigned z, unsigned threads, unsigned ty,
                    unsigned tz, unsigned shared, void *stream, void **given, void **extra) {
   (void)y, (void)z, (void)ty, (void)tz, (void)shared, (void)stream, (void)extra;
@@ -144,6 +150,7 @@ int cuLaunchKernel(void *function, unsigned blocks, unsigned y, unsigned z, unsi
   if (wrong("broken")) return UNCORRECTABLE;
   if (strstr(function, "_fill")) fill(given);
   else if (strstr(function, "_check")) check(given);
+  else if (strstr(function, "_tensor")) tensor(given, (double)blocks * threads);
   else burn(given, (double)blocks * threads);
   if (wrong("slow")) now_ms += 2 * (now_ms - before);
   return 0;
