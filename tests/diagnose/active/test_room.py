@@ -56,8 +56,8 @@ def test_a_test_is_begun_where_there_is_room(tmp_path: Path, files: dict[str, st
 def test_what_is_missing_is_said(tmp_path: Path, own: str, files: dict[str, str]) -> None:
     write_files(tmp_path, {"/proc/self/cgroup": own, **files})
     assert lacking_room(Host(tmp_path)) == (
-        "this container may have 92 MiB of memory more, a test needs 224:"
-        " raise resources.limits.memory by 132Mi"
+        "this container may have 92 MiB of memory more, a test needs 128:"
+        " raise resources.limits.memory by 36Mi"
     )
 
 

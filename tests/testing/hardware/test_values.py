@@ -74,8 +74,8 @@ def test_a_real_nvidia_smi_measures() -> None:
     text = (CAPTURES / "nvidia-h200-x1-580.159.04/nvidia-smi-q-x.txt").read_text()
     (values,) = of_nvidia_smi(text).values()
     assert values == {
-        "temperature": 39,
-        "power": 79.56,
+        "temperature": 34,
+        "power": 78.91,
         "memory used": 0,
         "utilisation": 0,
     }
