@@ -31,7 +31,7 @@ _CLASS = checked("`--node` tells which resources of the node satisfy the class")
 _BANDWIDTH = checked("held against the memory bandwidth of the GPU's data sheet")
 _THROUGHPUT = checked("held against the FP16 throughput of the GPU's data sheet")
 _LATENCY = elsewhere(
-    "the time of an allocation is measured by the daemon (deviceplugin_allocate_duration_seconds);"
+    "the time of an allocation is measured by the daemon (deviceplugin_rpc_duration_seconds);"
     " the time of a kernel is the workload's own"
 )
 _IN_WORKLOAD = "the workload's own framework decides it; a device plugin has no switch for it"

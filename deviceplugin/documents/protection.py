@@ -94,7 +94,9 @@ class Security(Told, frozen=True):
             "audit_logging": applied(
                 "the key audit.enabled, where it is not given; the API server audits what people do"
             ),
-            "compliance": elsewhere("auditors judge it; docs/security.md says what is kept apart"),
+            "compliance": elsewhere(
+                "auditors judge it; `deviceplugin compliance report` has what a node can evidence"
+            ),
         }
     )
 

@@ -7,6 +7,7 @@ from deviceplugin.learning.figures import median
 DAY_S = 86_400.0
 FEW = 20  # runs that ended in the last day: fewer say nothing
 MOST = 20_000
+_ROUNDED = 1e-9  # ln seconds: no more than sums of floats differ by
 
 
 class KillSwitch:
@@ -25,4 +26,5 @@ class KillSwitch:
             self._errors.popleft()
         if len(self._errors) < FEW:
             return False
-        return median([e for _, e, _ in self._errors]) > median([e for _, _, e in self._errors])
+        model = median([e for _, e, _ in self._errors])
+        return model > median([e for _, _, e in self._errors]) + _ROUNDED

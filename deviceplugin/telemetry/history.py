@@ -242,7 +242,16 @@ class History:
 def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
-    path.chmod(0o600)  # it names pods' resources
+    try:
+        path.chmod(0o600)  # it names pods' resources
+        _prepare(database, max_bytes)
+    except BaseException:
+        database.close()  # a damaged file, which is set aside
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection, max_bytes: int) -> None:
     database.execute("PRAGMA journal_mode = TRUNCATE")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute("PRAGMA cache_size = -512")  # KiB
@@ -252,7 +261,6 @@ def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
         database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
     elif version != _VERSION:
         raise sqlite3.DatabaseError(f"version {version}, which this program does not know")
-    return database
 
 
 def _read(path: Path) -> sqlite3.Connection:

@@ -135,6 +135,13 @@ def test_the_kill_switch_compares_the_last_day_with_the_rolling_median() -> None
     assert not switch.silent(2 * FEW + DAY_S)
 
 
+def test_a_model_that_is_as_good_as_the_rolling_median_may_speak() -> None:
+    switch = KillSwitch()
+    for number in range(FEW):
+        switch.ended(number, 8.9e-16, 0.0)
+    assert not switch.silent(FEW)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "owner"),
     [

@@ -62,7 +62,7 @@ class World:
         self.cluster.remove_pod(f"uid-{name}")
         self.advice.gone(f"uid-{name}")
 
-    def learn(self) -> None:
+    def learn(self, **weights: float) -> None:
         """A model by which all runs of an owner are as long as `LENGTHS` says."""
         runs = [
             Run(namespace="ml", owner=owner, start=1000.0 * number, seconds=seconds)
@@ -75,7 +75,9 @@ class World:
                 window=(0.0, self.now),
                 runs=len(runs),
                 judged=None,
-                weights=dict.fromkeys(FEATURES, 0.0) | {"namespace": -9.0, "agreement of both": 9},
+                weights=dict.fromkeys(FEATURES, 0.0)
+                | {"namespace": -9.0}
+                | (weights or {"agreement of both": 9}),
                 shift=0.0,
                 latest=runs,
             )
@@ -141,8 +143,7 @@ def test_a_model_older_than_two_intervals_is_silent(world: World) -> None:
 
 def test_a_model_that_was_worse_than_the_rolling_median_in_the_last_day_is_silent() -> None:
     world = World(interval_s=24 * HOUR)
-    world.learn()
-    # The prediction holds to what was for longer than the median of the latest ten does.
+    world.learn(length=9.0, bias=-6.0)  # it believes the long runs, which are over
     for number in range(20):
         assert world.advice.silence == ""
         world.put(owned(f"p{number}", "long", on="n0"))
