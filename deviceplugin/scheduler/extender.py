@@ -11,7 +11,6 @@ from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
-from deviceplugin.scheduler.groups import Groups, group_of
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
@@ -22,6 +21,7 @@ from deviceplugin.scheduler.wire import (
     asked_decoder,
     preempting_decoder,
 )
+from deviceplugin.scheduler.withheld import Withheld
 
 MAX_EXPLAINED = 1000
 MAX_REASONS = 20
@@ -57,8 +57,8 @@ class Extender:
         orders: Orders | None = None,
         keeping: Keeping | None = None,
     ) -> None:
-        self._cluster, self._fairness, self._decided = cluster, fairness, decided
-        self._groups, self._orders, self._keeping = Groups(cluster), orders, keeping
+        self._cluster, self._decided, self._orders = cluster, decided, orders
+        self._withheld = Withheld(cluster, fairness, keeping)
         self._explained: dict[str, Document] = {}
 
     @property
@@ -81,25 +81,18 @@ class Extender:
             demand, failed = Demand(), dict.fromkeys(names, str(error))
         fitting = [name for name in names if name not in failed]
         if not fitting:
-            if self._keeping is not None and len(names) > 1:
-                self._keeping.found_no_room(asked.pod, demand)
+            if len(names) > 1:
+                self._withheld.found_no_room(asked.pod, demand)
             self._explain(asked.pod, demand, Ordered(scores={}, costs={}), failed)
         return msgspec.json.encode(asked.answer(fitting, failed))
 
     def _failed(self, pod: Pod, demand: Demand, names: Sequence[str]) -> dict[str, str]:
         """The nodes that the pod may not have, with the reason."""
-        group = group_of(pod)
-        if self._fairness and (reason := self._fairness.refusal(pod, demand.total_milli)):
-            return dict.fromkeys(names, reason)
-        if group is not None:
-            node, reason = self._groups.place(pod, group, names)
-            reason = reason or f"its group {group.name} has a place for it on {node}"
-            return {name: reason for name in names if name != node}
-        reasons = {name: self._cluster.misfit(name, demand) for name in names}
-        if self._keeping is not None:
-            self._keeping.look()
-            for name in names:
-                reasons[name] = reasons[name] or self._keeping.refusal(name, pod, demand)
+        withheld = self._withheld.of(pod, demand, names)
+        held = self._cluster.held(pod.key)
+        if len(withheld) == len(names) or (held is not None and held.group):
+            return dict(withheld)
+        reasons = {n: self._cluster.misfit(n, demand) or withheld.get(n, "") for n in names}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def prioritize(self, body: bytes) -> bytes:

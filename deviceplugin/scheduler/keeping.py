@@ -28,6 +28,11 @@ class Keeping:
         self._cluster, self._after_s, self._now = cluster, after_s, now
         self._kept: _Kept | None = None
 
+    @property
+    def node(self) -> str:
+        """The node that is kept; empty if none is."""
+        return self._kept.node if self._kept else ""
+
     def refusal(self, node: str, pod: Pod, demand: Demand) -> str:
         """Why the pod may not have the node; empty if it may."""
         kept = self._kept

@@ -25,11 +25,14 @@ MAX_ASSUMED = 10_000
 
 
 class Cluster:
-    """Nodes with what is free on each; not thread-safe: it lives on the loop."""
+    """Nodes with what is free on each; not thread-safe: it lives on the loop. `cost_of` is for
+    simulations of other rules."""
 
-    def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
+    def __init__(
+        self, reading: Reading, now: Callable[[], float], cost_of: CostOf | None = None
+    ) -> None:
         self.reading, self._now = reading, now
-        self.board = Board([], Workload([]), _cost_by(reading))
+        self.board = Board([], Workload([]), cost_of or _cost_by(reading))
         self._facts: dict[str, NodeFacts] = {}
         self._shapes: dict[str, Shapes] = {}  # by model
         self._nodes: dict[str, Node] = {}

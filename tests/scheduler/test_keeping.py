@@ -1,5 +1,7 @@
 """A pod with many GPUs among small ones that come without end."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -30,8 +32,8 @@ class World:
     def put(self, one: Document) -> None:
         self.cluster.put_pod(msgspec.convert(one, Pod))
 
-    def fitting(self, one: Document) -> list[str]:
-        asked = msgspec.json.encode({"Pod": one, "NodeNames": NAMES})
+    def fitting(self, one: Document, names: Sequence[str] = NAMES) -> list[str]:
+        asked = msgspec.json.encode({"Pod": one, "NodeNames": names})
         found: list[str] = msgspec.json.decode(self.extender.filter(asked))["NodeNames"]
         return found
 
@@ -66,6 +68,8 @@ def test_the_others_are_told_for_whom_the_node_is_kept_and_have_the_other_nodes(
     world.cluster.remove_pod("uid-small-0")
     world.cluster.remove_pod("uid-small-4")
     assert world.fitting(pod("new", gpus=1)) == ["n1"]
+    assert world.fitting(pod("new", gpus=1), ["n1"]) == ["n1"]
+    assert world.fitting(pod("wide", gpus=2), ["n1"]) == []  # asked of it alone: too little room
     assert world.fitting(pod("alone")) == NAMES  # no GPUs
     urgent = pod("urgent", gpus=1)
     urgent["spec"]["priority"] = 10
