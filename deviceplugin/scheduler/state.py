@@ -17,8 +17,8 @@ from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.filling import empty, fill, is_divided, shapes_of
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of, labels_of
-from deviceplugin.scheduler.packing import NodeState, cost, misfit
-from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes
+from deviceplugin.scheduler.packing import NodeState, cost, given_milli, misfit
+from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes, milli_of
 
 ASSUMED_S = 30.0  # a binding that has not shown up by then was not made
 MAX_ASSUMED = 10_000
@@ -181,16 +181,35 @@ class Cluster:
         """Thousandths of GPUs: `capacity`, `free`, and of the free `fragment`, which the expected
         pods cannot use."""
         free = fragment = 0.0
+        workload = self.board.workload
         for node in list(self.board.nodes.values()):
             gpus = tuple(sorted(node.free, reverse=True))
-            free += sum(gpus)
-            fragment += self.board.workload.fragment(node.model, node.cpu_milli, gpus)
+            free += node.free_milli
+            fragment += workload.fragment(node.model, node.cpu_milli, gpus)
+            shapes = node.about.shapes if node.about else NO_SHAPES
+            fragment += sum(workload.parts.unusable(gpu, shapes) for gpu in node.cut.values())
         return {"capacity": WHOLE * self.gpus, "free": free, "fragment": fragment}
 
     @property
     def gpus(self) -> int:
-        """How many GPUs the nodes have."""
-        return sum(len(node.free) for node in list(self.board.nodes.values()))
+        """How many GPUs the nodes have, whole ones and those that are cut."""
+        return sum(len(node.free) or len(node.cut) for node in list(self.board.nodes.values()))
+
+    @property
+    def given_milli(self) -> int:
+        """Thousandths of GPUs that pods hold or could be given."""
+        return sum(given_milli(node) for node in list(self.board.nodes.values()))
+
+    def milli_of(self, demand: Demand, node: str = "") -> int:
+        """Thousandths of a GPU that a demand is in all; its parts by the model of the node, and
+        without one by the model of which they are most. Parts of which no daemon tells the size
+        count nothing."""
+        if not demand.parts:
+            return demand.total_milli
+        there = self.board.nodes.get(node)
+        models = [there.model] if there else [*self._shapes]
+        known = (milli_of(demand.parts, self._shapes.get(m, NO_SHAPES)) for m in models)
+        return demand.total_milli + max(known, default=0)
 
     @property
     def assumed(self) -> int:

@@ -24,7 +24,7 @@ class Withheld:
         """The nodes with the reason. Of a pod of a group all but one are, or all of them: the one
         is reserved for it. Raises AskingError."""
         group = group_of(pod)
-        if self._fairness and (reason := self._fairness.refusal(pod, demand.total_milli)):
+        if self._fairness and (reason := self._fairness.refusal(pod, demand)):
             return dict.fromkeys(names, reason)
         if group is not None:
             node, reason = self._groups.place(pod, group, names)

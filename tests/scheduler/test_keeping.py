@@ -10,6 +10,7 @@ from deviceplugin.scheduler.keeping import KEPT_S, Keeping
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
+from tests.scheduler.partitions import asking, told
 
 NAMES = ["n0", "n1"]
 
@@ -108,3 +109,24 @@ def test_no_node_is_kept_for_what_fits_on_none() -> None:
     assert world.fitting(huge) == []
     world.cluster.remove_pod("uid-small-0")
     assert world.fitting(pod("new", gpus=1)) == ["n0"]
+
+
+def test_a_node_is_kept_for_a_pod_that_asks_for_parts_alone() -> None:
+    world = World()
+    world.cluster.set_nodes(
+        msgspec.convert([told(name, ((), (0, 1))) for name in NAMES], list[Node])
+    )
+    for number in range(8):
+        world.cluster.remove_pod(f"uid-small-{number}")
+    for number in range(4):
+        world.put(asking(f"part-{number}", node=NAMES[number // 2], one=1))
+    large = asking("two", one=2)
+    large["metadata"]["creationTimestamp"] = "1970-01-01T00:00:00Z"
+    world.put(large)
+    world.now = 301
+    assert world.fitting(large) == []
+    world.cluster.remove_pod("uid-part-0")
+    world.cluster.remove_pod("uid-part-2")
+    assert world.fitting(asking("new", one=1)) == ["n1"]
+    world.cluster.remove_pod("uid-part-1")
+    assert world.fitting(large) == ["n0"]

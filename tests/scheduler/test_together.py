@@ -10,6 +10,7 @@ from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
+from tests.scheduler.partitions import asking, told
 
 
 class World:
@@ -152,6 +153,23 @@ def test_nobody_waits_for_ever_for_others() -> None:
     assert world.filter(of("big", "b2", 1))[0] == []
     world.now = made + 300
     assert world.filter(of("big", "b2", 1))[0] == ["b"]
+
+
+def test_parts_count_in_shares_as_so_much_of_a_gpu() -> None:
+    some, all_held = ((7,), (0, 1, 2, 3, 4, 5, 6)), ((), tuple(range(7)))
+    world = World(told("a", all_held, all_held, all_held, some), fair=FairShare())
+    there = asking("b1", node="a", one=28)
+    wanted, waiting = asking("b2", one=1), asking("s1", one=1)
+    for one, namespace in ((there, "big"), (wanted, "big"), (waiting, "small")):
+        one["metadata"] |= {"namespace": namespace, "creationTimestamp": "1970-01-01T00:16:00Z"}
+    world.put(there, waiting)
+    assert world.filter(wanted)[0] == ["a"]
+    full = asking("b3", node="a", three=4)
+    full["metadata"]["namespace"] = "big"
+    world.put(full)
+    world.now += 2
+    told_by = "the cluster is full and big holds 5.5 GPUs of its 2.8, while small waits"
+    assert world.filter(wanted) == ([], {told_by})
 
 
 def test_where_there_is_room_or_nobody_waits_all_are_let_through() -> None:
