@@ -60,6 +60,7 @@ class Extender:
         self._cluster, self._decided, self._orders = cluster, decided, orders
         self._withheld = Withheld(cluster, fairness, keeping)
         self._explained: dict[str, Document] = {}
+        self._refused: tuple[str, Mapping[str, str]] = ("", {})  # of the pod that was filtered last
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
@@ -84,6 +85,9 @@ class Extender:
             if len(names) > 1:
                 self._withheld.found_no_room(asked.pod, demand)
             self._explain(asked.pod, demand, Ordered(scores={}, costs={}), failed)
+        self._refused = (asked.pod.key, failed)
+        if len(fitting) == 1:  # kube-scheduler takes it and does not ask for scores
+            self._take(asked.pod, demand, fitting[0])
         return msgspec.json.encode(asked.answer(fitting, failed))
 
     def _failed(self, pod: Pod, demand: Demand, names: Sequence[str]) -> dict[str, str]:
@@ -100,17 +104,27 @@ class Extender:
         asked = asked_decoder.decode(body)
         names = list(asked.by_name())
         held = self._cluster.held(asked.pod.key)
-        if held is not None and held.group:
+        if held is not None and held.group:  # explained when it was filtered
             return msgspec.json.encode([Score(name, int(name == held.node)) for name in names])
         demand = self._demand(asked.pod)
         ordered = self._ordered(names, asked.pod, demand)
-        self._explain(asked.pod, demand, ordered, {})
+        key, failed = self._refused
+        self._explain(asked.pod, demand, ordered, failed if key == asked.pod.key else {})
         scores = {name: score + 1 for name, score in ordered.scores.items()}
         best = max(scores, key=scores.__getitem__, default="")
         if best in ordered.costs:
             taken = Held(best, demand, ordered.costs[best].chosen, pod=asked.pod)
             self._cluster.reserve(asked.pod.key, taken)
         return msgspec.json.encode([Score(name, scores.get(name, 0)) for name in names])
+
+    def _take(self, pod: Pod, demand: Demand, name: str) -> None:
+        """The only node that is left is the decision."""
+        price = self._cluster.cost_without(pod.key, name, demand)
+        if price is None:
+            return
+        self._explain(pod, demand, Ordered(scores={name: 1}, costs={name: price}), self._refused[1])
+        if self._cluster.held(pod.key) is None:
+            self._cluster.reserve(pod.key, Held(name, demand, price.chosen, pod=pod))
 
     def _ordered(self, names: Sequence[str], pod: Pod, demand: Demand) -> Ordered:
         if self._orders is not None:

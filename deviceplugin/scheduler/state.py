@@ -17,7 +17,7 @@ from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.filling import empty, fill, is_divided, shapes_of
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of, labels_of
-from deviceplugin.scheduler.packing import NodeState, cost, given_milli, misfit
+from deviceplugin.scheduler.packing import Cost, NodeState, cost, given_milli, misfit
 from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes, milli_of
 
 ASSUMED_S = 30.0  # a binding that has not shown up by then was not made
@@ -226,6 +226,15 @@ class Cluster:
             held = {k: h for k, h in self._on.get(name, {}).items() if k not in without}
             node = self._filled(self._nodes[name], held)
         return misfit(node, demand)
+
+    def cost_without(self, key: str, name: str, demand: Demand) -> Cost | None:
+        """What the demand costs on the node as it would be without a pod; None if it does not fit,
+        or the node is not known."""
+        node, held = self._nodes.get(name), self._on.get(name, {})
+        if node is None or key not in held:
+            return self.board.cost(name, demand)
+        state = self._filled(node, {k: one for k, one in held.items() if k != key})
+        return self.board.cost_of(state, demand)
 
     # The nodes' states
 

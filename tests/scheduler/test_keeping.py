@@ -36,6 +36,7 @@ class World:
     def fitting(self, one: Document, names: Sequence[str] = NAMES) -> list[str]:
         asked = msgspec.json.encode({"Pod": one, "NodeNames": names})
         found: list[str] = msgspec.json.decode(self.extender.filter(asked))["NodeNames"]
+        self.cluster.release(one["metadata"]["uid"])  # it is not bound
         return found
 
     def replaced(self, number: int, by: int) -> bool:

@@ -189,3 +189,37 @@ def test_an_explanation_says_what_the_runner_up_lacked_and_by_what_both_are_judg
     assert why is not None
     assert [one["by"] for one in why["best"]] == ["counts", "counts"]
     assert why["lacking"] != ""
+
+
+def test_the_only_node_that_is_left_is_the_decision() -> None:
+    """kube-scheduler takes it without asking for scores."""
+    world = World(node("a", 1), node("b", 4))
+    world.put(pod("there", gpus=3, node="b"))
+    world.put(pod("full", gpus=1, node="a"))
+    assert world.filter(pod("p", gpus=1))[0] == ["b"]
+    assert world.cluster.assumed == 1
+    assert world.filter(pod("q", gpus=1))[0] == []
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert (why["best"][0]["node"], why["fitting"]) == ("b", 1)
+    assert why["failed"] == [{"reason": "0 GPUs free, 1 requested", "nodes": 1}]
+
+
+def test_a_pod_of_a_group_is_explained_by_the_place_that_is_kept_for_it() -> None:
+    world = World(node("a", 1), node("b", 1))
+    members = [member(f"m{n}", 2) for n in range(2)]
+    world.put(*members)
+    world.schedule(members[0])
+    why = world.extender.explained("ml/m0")
+    assert why is not None
+    assert why["best"][0]["gpus"] == [0]
+    assert [one["reason"] for one in why["failed"]] == ["its group g has a place for it on a"]
+
+
+def test_an_explanation_says_why_the_other_nodes_were_not_among_those_that_fit() -> None:
+    world = World(node("a", 4), node("b", 8), node("c", 1))
+    world.schedule(pod("p", gpus=2))
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert (why["fitting"], len(why["best"])) == (2, 2)
+    assert why["failed"] == [{"reason": "1 GPUs free, 2 requested", "nodes": 1}]
