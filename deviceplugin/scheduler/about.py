@@ -128,8 +128,8 @@ def _between(about: About, chosen: Sequence[int]) -> int:
 
 
 def are_linked(about: About, chosen: Sequence[int]) -> bool:
-    """Whether each pair has a link of its own; so where nothing is known."""
-    if not about.gpus:
+    """Whether each pair has a link of its own; so where nothing is known of any."""
+    if not about.gpus or not about.links:
         return True
     return all(
         about.link(a, b) < FABRIC_BELOW for at, a in enumerate(chosen) for b in chosen[at + 1 :]

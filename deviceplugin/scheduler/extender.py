@@ -15,6 +15,7 @@ from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
+from deviceplugin.scheduler.preempting import is_hopeless, victims
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.wire import (
     Score,
@@ -75,11 +76,13 @@ class Extender:
         """Which nodes have room. One that is not known is left to kube-scheduler's own check."""
         asked = asked_decoder.decode(body)
         names = list(asked.by_name())
+        hopeless: Mapping[str, str] = {}
         try:
             demand = self._demand(asked.pod)
-            failed = self._failed(asked.pod, demand, names)
+            failed, hopeless = self._failed(asked.pod, demand, names)
         except AskingError as error:
             demand, failed = Demand(), dict.fromkeys(names, str(error))
+            hopeless = failed
         fitting = [name for name in names if name not in failed]
         if not fitting:
             if len(names) > 1:
@@ -88,16 +91,27 @@ class Extender:
         self._refused = (asked.pod.key, failed)
         if len(fitting) == 1:  # kube-scheduler takes it and does not ask for scores
             self._take(asked.pod, demand, fitting[0])
-        return msgspec.json.encode(asked.answer(fitting, failed))
+        others = {name: reason for name, reason in failed.items() if name not in hopeless}
+        return msgspec.json.encode(asked.answer(fitting, others, hopeless))
 
-    def _failed(self, pod: Pod, demand: Demand, names: Sequence[str]) -> dict[str, str]:
-        """The nodes that the pod may not have, with the reason."""
+    def _failed(
+        self, pod: Pod, demand: Demand, names: Sequence[str]
+    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """The nodes that the pod may not have, with the reason; and, where it may have none, those
+        of them where it would not help that other pods went."""
         withheld = self._withheld.of(pod, demand, names)
         held = self._cluster.held(pod.key)
         if len(withheld) == len(names) or (held is not None and held.group):
-            return dict(withheld)
+            return withheld, withheld
         reasons = {n: self._cluster.misfit(n, demand) or withheld.get(n, "") for n in names}
-        return {name: reason for name, reason in reasons.items() if reason}
+        failed = {name: reason for name, reason in reasons.items() if reason}
+        if len(failed) < len(names):
+            return failed, {}
+        nodes = self._cluster.board.nodes
+        hopeless = {
+            n: r for n, r in failed.items() if n in withheld or is_hopeless(nodes[n], demand)
+        }
+        return failed, hopeless
 
     def prioritize(self, body: bytes) -> bytes:
         """A score of its own for each node; the best one is assumed to be taken."""
@@ -136,11 +150,7 @@ class Extender:
         """Those of the nodes where the pod has room once the victims are gone."""
         asked = preempting_decoder.decode(body)
         demand = self._demand(asked.pod)
-        fitting = {
-            name: victims
-            for name, victims in asked.victims().items()
-            if not self._cluster.misfit(name, demand, [pod.uid for pod in victims.pods or []])
-        }
+        fitting = victims(self._cluster, asked.pod, demand, asked.victims())
         return msgspec.json.encode({"NodeNameToMetaVictims": fitting})
 
     def explained(self, pod: str) -> Document | None:

@@ -5,7 +5,7 @@ Which of a node's GPUs a pod holds its daemon tells, or the kubelet in the pod's
 neither does, it is the choice that packing would have made.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from msgspec import structs
@@ -216,7 +216,7 @@ class Cluster:
         """How many decisions wait for their pod."""
         return len(self._assumed)
 
-    def misfit(self, name: str, demand: Demand, without: Sequence[str] = ()) -> str | None:
+    def misfit(self, name: str, demand: Demand, without: Collection[str] = ()) -> str | None:
         """Why it does not fit, empty if it does, also `without` those pods; None if the node is
         not known."""
         node = self.board.nodes.get(name)

@@ -31,7 +31,8 @@ class World:
     def filter(self, one: Document) -> tuple[list[str], set[str]]:
         asked = {"Pod": one, "NodeNames": self.names}
         answer: Any = msgspec.json.decode(self.extender.filter(msgspec.json.encode(asked)))
-        return answer["NodeNames"], set(answer["FailedNodes"].values())
+        failed = {**answer["FailedNodes"], **answer["FailedAndUnresolvableNodes"]}
+        return answer["NodeNames"], set(failed.values())
 
     def schedule(self, one: Document) -> str:
         """Filter and prioritize; the pod is then bound."""
