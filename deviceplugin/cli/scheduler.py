@@ -1,7 +1,6 @@
 """The command `scheduler`: the extender of the cluster's kube-scheduler, and what it decided."""
 
 import asyncio
-import http.client
 import signal
 from typing import TYPE_CHECKING
 
@@ -9,9 +8,10 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.scheduler_explain import explain
 from deviceplugin.cli.store import access_of, who_options
 from deviceplugin.config.config import LOG_LEVELS, Setting, parse_address, parse_choice
-from deviceplugin.errors import ConfigError, DevicePluginError
+from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from deviceplugin.scheduler.service import Settings
 
 ADDRESS = "0.0.0.0:8890"
-_ASK_S = 10.0
 _MODEL_FORMS = ("json", "yaml")
 
 
@@ -237,23 +236,7 @@ def render(config: str, url: str, kubeconfig: str) -> None:
     click.echo(configuration_text(config, url, kubeconfig), nl=False)
 
 
-@scheduler_commands.command("explain", help="Show why NAMESPACE/POD was sent where it was.")
-@click.argument("pod", metavar="NAMESPACE/POD")
-@click.option("--address", metavar="HOST:PORT", default="127.0.0.1:8890", help="Of the extender.")
-def explain(pod: str, address: str) -> None:
-    host, port = _address(address)
-    connection = http.client.HTTPConnection(host, port, timeout=_ASK_S)
-    try:
-        connection.request("GET", f"/explain/{pod}")
-        answer = connection.getresponse()
-        text = answer.read(1 << 20).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise DevicePluginError(f"{address}: {error}") from error
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise DevicePluginError(f"{pod}: {text.strip()}")
-    click.echo(text, nl=False)
+scheduler_commands.add_command(explain)
 
 
 @scheduler_commands.command(

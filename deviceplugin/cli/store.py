@@ -32,8 +32,8 @@ def access_of(address: str, flag: str, flags: Mapping[str, Any]) -> "Access":
 
     access = Access(
         address=address,
-        token_file=_file(flags, "token_file"),
-        ca_file=_file(flags, "ca_file"),
+        token_file=file_of(flags, "token_file"),
+        ca_file=file_of(flags, "ca_file"),
         tenant=flags["tenant"] or "",
         flag=flag,
     )
@@ -41,7 +41,8 @@ def access_of(address: str, flag: str, flags: Mapping[str, Any]) -> "Access":
     return access
 
 
-def _file(flags: Mapping[str, Any], name: str) -> Path | None:
+def file_of(flags: Mapping[str, Any], name: str) -> Path | None:
+    """The file that a flag names, None without the flag; raises ConfigError."""
     if flags[name] is None:
         return None
     path = Path(flags[name])

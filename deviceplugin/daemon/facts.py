@@ -13,6 +13,7 @@ from deviceplugin.model import (
     FaultClass,
     Health,
     Inventory,
+    Isolation,
     Place,
     Resource,
     ResourceName,
@@ -107,9 +108,22 @@ def _cut(parts: Iterable[Device], listing: _Listing) -> _Cut:
             return _Cut()
         name, state = listing.of[device.id]
         one = found.get(name) or PartFacts(place.size, place.starts)
-        found[name] = structs.replace(one, **{state: (*getattr(one, state), place.start)})
+        found[name] = structs.replace(
+            one, **{state: (*getattr(one, state), place.start)}, **_least(one, device)
+        )
     slices = max(place.slices for _, place in placed if place)
     return _Cut(slices=slices, even=even, parts=dict(sorted(found.items())))
+
+
+def _least(one: PartFacts, device: Device) -> Mapping[str, object]:
+    """Memory and isolation of the parts so far and of this one: of each the least."""
+    had = Isolation(one.isolation) if one.isolation else device.isolation
+    memory_mib = None if device.memory_bytes is None else device.memory_bytes >> 20
+    known = [mib for mib in (one.memory_mib, memory_mib) if mib is not None]
+    return {
+        "memory_mib": min(known, default=None),
+        "isolation": min(had, device.isolation, key=lambda one: one.strength).value,
+    }
 
 
 def _listing(known: Known) -> _Listing:

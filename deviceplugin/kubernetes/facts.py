@@ -38,13 +38,16 @@ _SHORT = {
 
 class PartFacts(Struct, frozen=True, gc=False, array_like=True):
     """The parts of one resource on a GPU: how many slices each takes, where such parts can start,
-    and where those start that are free, held, and neither, as they are ill."""
+    and where those start that are free, held, and neither, as they are ill; what each has of memory
+    and promises of isolation (None is not known), of parts that differ the least."""
 
     size: int
     starts: tuple[int, ...]
     free: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
     ill: tuple[int, ...] = ()
+    memory_mib: int | None = None
+    isolation: str | None = None
 
     def is_within(self, slices: int) -> bool:
         """Whether it can be on a GPU of so many slices."""

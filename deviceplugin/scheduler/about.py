@@ -70,11 +70,30 @@ class About(Struct, frozen=True, kw_only=True):
         """Whether a GPU is what is wanted; what is not known does not stand in the way."""
         gpu = self.gpus[index] if index < len(self.gpus) else None
         memory = gpu.memory_mib if gpu and gpu.memory_mib is not None else self.memory_mib
-        if wants.memory_mib and memory is not None and memory < wants.memory_mib:
-            return False
-        if not wants.isolation or gpu is None or gpu.isolation is None:
+        return _is_enough(memory, gpu.isolation if gpu else None, wants)
+
+    def held_of(self, index: int, resource: str) -> int:
+        """How many parts of a resource on a GPU the daemon says are held."""
+        part = self.gpus[index].parts.get(resource) if index < len(self.gpus) else None
+        return len(part.held) if part else 0
+
+    def suits_part(self, index: int, resource: str, wants: Wants) -> bool:
+        """Whether the parts of a resource on a GPU are what is wanted; no part has more memory than
+        its GPU."""
+        gpu = self.gpus[index] if index < len(self.gpus) else None
+        part = gpu.parts.get(resource) if gpu else None
+        if gpu is None or part is None:
             return True
-        return _STRENGTH.get(gpu.isolation, 0) >= _STRENGTH.get(wants.isolation, 0)
+        memory = gpu.memory_mib if part.memory_mib is None else part.memory_mib
+        return _is_enough(memory, part.isolation or gpu.isolation, wants)
+
+
+def _is_enough(memory_mib: int | None, isolation: str | None, wants: Wants) -> bool:
+    if wants.memory_mib and memory_mib is not None and memory_mib < wants.memory_mib:
+        return False
+    if not wants.isolation or isolation is None:
+        return True
+    return _STRENGTH.get(isolation, 0) >= _STRENGTH.get(wants.isolation, 0)
 
 
 def lacking(about: About, wants: Wants) -> str:
@@ -109,8 +128,8 @@ def _between(about: About, chosen: Sequence[int]) -> int:
 
 
 def are_linked(about: About, chosen: Sequence[int]) -> bool:
-    """Whether each pair has a link of its own; so where nothing is known."""
-    if not about.gpus:
+    """Whether each pair has a link of its own; so where nothing is known of any."""
+    if not about.gpus or not about.links:
         return True
     return all(
         about.link(a, b) < FABRIC_BELOW for at, a in enumerate(chosen) for b in chosen[at + 1 :]

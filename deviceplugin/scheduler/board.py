@@ -41,6 +41,10 @@ class Board:
         """What the demand costs on the node; None if it does not fit, or there is no such node."""
         return self._cost((self._costs(demand), {}), name, demand)
 
+    def cost_of(self, node: NodeState, demand: Demand) -> Cost | None:
+        """What it costs on a node in a state that is not the board's."""
+        return self._cost_of(node, demand, self._workload)
+
     def costs(self, names: Iterable[str], demand: Demand) -> Mapping[str, Cost]:
         """The costs on those of the nodes on which the demand fits."""
         memory: Memory = (self._costs(demand), {})

@@ -11,17 +11,18 @@ from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
-from deviceplugin.scheduler.groups import Groups, group_of
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
+from deviceplugin.scheduler.preempting import is_hopeless, victims
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.wire import (
     Score,
     asked_decoder,
     preempting_decoder,
 )
+from deviceplugin.scheduler.withheld import Withheld
 
 MAX_EXPLAINED = 1000
 MAX_REASONS = 20
@@ -57,9 +58,10 @@ class Extender:
         orders: Orders | None = None,
         keeping: Keeping | None = None,
     ) -> None:
-        self._cluster, self._fairness, self._decided = cluster, fairness, decided
-        self._groups, self._orders, self._keeping = Groups(cluster), orders, keeping
+        self._cluster, self._decided, self._orders = cluster, decided, orders
+        self._withheld = Withheld(cluster, fairness, keeping)
         self._explained: dict[str, Document] = {}
+        self._refused: tuple[str, Mapping[str, str]] = ("", {})  # of the pod that was filtered last
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
@@ -74,50 +76,69 @@ class Extender:
         """Which nodes have room. One that is not known is left to kube-scheduler's own check."""
         asked = asked_decoder.decode(body)
         names = list(asked.by_name())
+        hopeless: Mapping[str, str] = {}
         try:
             demand = self._demand(asked.pod)
-            failed = self._failed(asked.pod, demand, names)
+            failed, hopeless = self._failed(asked.pod, demand, names)
         except AskingError as error:
             demand, failed = Demand(), dict.fromkeys(names, str(error))
+            hopeless = failed
         fitting = [name for name in names if name not in failed]
         if not fitting:
-            if self._keeping is not None and len(names) > 1:
-                self._keeping.found_no_room(asked.pod, demand)
+            if len(names) > 1:
+                self._withheld.found_no_room(asked.pod, demand)
             self._explain(asked.pod, demand, Ordered(scores={}, costs={}), failed)
-        return msgspec.json.encode(asked.answer(fitting, failed))
+        self._refused = (asked.pod.key, failed)
+        if len(fitting) == 1:  # kube-scheduler takes it and does not ask for scores
+            self._take(asked.pod, demand, fitting[0])
+        others = {name: reason for name, reason in failed.items() if name not in hopeless}
+        return msgspec.json.encode(asked.answer(fitting, others, hopeless))
 
-    def _failed(self, pod: Pod, demand: Demand, names: Sequence[str]) -> dict[str, str]:
-        """The nodes that the pod may not have, with the reason."""
-        group = group_of(pod)
-        if self._fairness and (reason := self._fairness.refusal(pod, demand.total_milli)):
-            return dict.fromkeys(names, reason)
-        if group is not None:
-            node, reason = self._groups.place(pod, group, names)
-            reason = reason or f"its group {group.name} has a place for it on {node}"
-            return {name: reason for name in names if name != node}
-        reasons = {name: self._cluster.misfit(name, demand) for name in names}
-        if self._keeping is not None:
-            self._keeping.look()
-            for name in names:
-                reasons[name] = reasons[name] or self._keeping.refusal(name, pod, demand)
-        return {name: reason for name, reason in reasons.items() if reason}
+    def _failed(
+        self, pod: Pod, demand: Demand, names: Sequence[str]
+    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """The nodes that the pod may not have, with the reason; and, where it may have none, those
+        of them where it would not help that other pods went."""
+        withheld = self._withheld.of(pod, demand, names)
+        held = self._cluster.held(pod.key)
+        if len(withheld) == len(names) or (held is not None and held.group):
+            return withheld, withheld
+        reasons = {n: self._cluster.misfit(n, demand) or withheld.get(n, "") for n in names}
+        failed = {name: reason for name, reason in reasons.items() if reason}
+        if len(failed) < len(names):
+            return failed, {}
+        nodes = self._cluster.board.nodes
+        hopeless = {
+            n: r for n, r in failed.items() if n in withheld or is_hopeless(nodes[n], demand)
+        }
+        return failed, hopeless
 
     def prioritize(self, body: bytes) -> bytes:
         """A score of its own for each node; the best one is assumed to be taken."""
         asked = asked_decoder.decode(body)
         names = list(asked.by_name())
         held = self._cluster.held(asked.pod.key)
-        if held is not None and held.group:
+        if held is not None and held.group:  # explained when it was filtered
             return msgspec.json.encode([Score(name, int(name == held.node)) for name in names])
         demand = self._demand(asked.pod)
         ordered = self._ordered(names, asked.pod, demand)
-        self._explain(asked.pod, demand, ordered, {})
+        key, failed = self._refused
+        self._explain(asked.pod, demand, ordered, failed if key == asked.pod.key else {})
         scores = {name: score + 1 for name, score in ordered.scores.items()}
         best = max(scores, key=scores.__getitem__, default="")
         if best in ordered.costs:
             taken = Held(best, demand, ordered.costs[best].chosen, pod=asked.pod)
             self._cluster.reserve(asked.pod.key, taken)
         return msgspec.json.encode([Score(name, scores.get(name, 0)) for name in names])
+
+    def _take(self, pod: Pod, demand: Demand, name: str) -> None:
+        """The only node that is left is the decision."""
+        price = self._cluster.cost_without(pod.key, name, demand)
+        if price is None:
+            return
+        self._explain(pod, demand, Ordered(scores={name: 1}, costs={name: price}), self._refused[1])
+        if self._cluster.held(pod.key) is None:
+            self._cluster.reserve(pod.key, Held(name, demand, price.chosen, pod=pod))
 
     def _ordered(self, names: Sequence[str], pod: Pod, demand: Demand) -> Ordered:
         if self._orders is not None:
@@ -129,11 +150,7 @@ class Extender:
         """Those of the nodes where the pod has room once the victims are gone."""
         asked = preempting_decoder.decode(body)
         demand = self._demand(asked.pod)
-        fitting = {
-            name: victims
-            for name, victims in asked.victims().items()
-            if not self._cluster.misfit(name, demand, [pod.uid for pod in victims.pods or []])
-        }
+        fitting = victims(self._cluster, asked.pod, demand, asked.victims())
         return msgspec.json.encode({"NodeNameToMetaVictims": fitting})
 
     def explained(self, pod: str) -> Document | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
-from deviceplugin.scheduler.demand import WHOLE
+from deviceplugin.scheduler.demand import WHOLE, Demand
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.state import Cluster
 
@@ -32,8 +32,9 @@ class Fairness:
         self._waiting: set[str] = set()
         self._capacity = 0
 
-    def refusal(self, pod: Pod, gpu_milli: int) -> str:
+    def refusal(self, pod: Pod, demand: Demand) -> str:
         """Why the pod has to let others go first; empty if it has not."""
+        gpu_milli = self._cluster.milli_of(demand)
         if not gpu_milli:
             return ""
         if self._now() >= self._due:
@@ -73,8 +74,9 @@ class Fairness:
         for held in self._cluster.everything_held():
             if held.pod is not None:
                 name = held.pod.metadata.namespace
-                self._held[name] = self._held.get(name, 0) + held.demand.total_milli
+                milli = self._cluster.milli_of(held.demand, held.node)
+                self._held[name] = self._held.get(name, 0) + milli
         for pod in self._cluster.pods():
             if not pod.spec.node_name and not pod.has_ended and self._cluster.asks_gpus(pod):
                 self._waiting.add(pod.metadata.namespace)
-        self._capacity = WHOLE * self._cluster.gpus
+        self._capacity = self._cluster.given_milli

@@ -28,10 +28,15 @@ class Keeping:
         self._cluster, self._after_s, self._now = cluster, after_s, now
         self._kept: _Kept | None = None
 
+    @property
+    def node(self) -> str:
+        """The node that is kept; empty if none is."""
+        return self._kept.node if self._kept else ""
+
     def refusal(self, node: str, pod: Pod, demand: Demand) -> str:
         """Why the pod may not have the node; empty if it may."""
         kept = self._kept
-        if kept is None or node != kept.node or not demand.gpus or pod.key == kept.pod.key:
+        if kept is None or node != kept.node or not demand.asks or pod.key == kept.pod.key:
             return ""
         meta = kept.pod.metadata
         if (pod.spec.priority or 0) > (kept.pod.spec.priority or 0):
@@ -50,7 +55,7 @@ class Keeping:
 
     def found_no_room(self, pod: Pod, demand: Demand) -> None:
         """Keep a node for the pod, if it is its turn."""
-        if self._kept is None and demand.gpus and self._waited(pod):
+        if self._kept is None and demand.asks and self._waited(pod):
             node = self._nearest(demand)
             if node:
                 self._kept = _Kept(node=node, pod=pod, since=self._now())
@@ -67,7 +72,9 @@ class Keeping:
 
         def room(name: str) -> tuple[int, int, str]:
             state = nodes[name]
-            return -len(fitting_gpus(state, demand)), -sum(state.free), name
+            gpus = len(fitting_gpus(state, demand)) if demand.gpus else 0
+            parts = sum(min(state.parts.get(part, 0), count) for part, count in demand.parts)
+            return -gpus - parts, -state.free_milli, name
 
         nodes = self._cluster.board.nodes
         for name in sorted(nodes, key=room):

@@ -33,7 +33,7 @@ class Notes:
     def decided(self, pod: Pod, why: Document) -> None:
         """Tell of a decision, if it asks for GPUs and was not told already."""
         demand = why["demand"]
-        if not (demand["gpus"] or demand["partitions"] or why["failed"]):
+        if why["best"] and not (demand["gpus"] or demand["partitions"]):
             return
         message = message_of(why)
         key = pod.key

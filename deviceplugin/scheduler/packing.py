@@ -9,16 +9,19 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from deviceplugin.scheduler.about import NOTHING, About, are_linked, lacking, nearest
+from deviceplugin.scheduler.about import NOTHING, About, Wants, are_linked, lacking, nearest
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.partitions import (
     NO_CUT,
     NOTHING_TAKEN,
     Choice,
     Cut,
+    Shapes,
     Taken,
     after,
     choose,
+    milli_of,
+    only,
 )
 from deviceplugin.scheduler.parts import WHOLE_FIT, Weights, affinity, balance
 from deviceplugin.scheduler.power import Power
@@ -64,6 +67,21 @@ class NodeState(Struct):
         self.version += 1
 
 
+def given_milli(node: NodeState) -> int:
+    """Thousandths of its GPUs that pods hold or could be given: not those that are ill, nor the
+    slices of one that is cut of which no part is made."""
+    if node.about is None or not node.about.gpus:
+        return WHOLE * len(node.free)
+    total = 0
+    for at, gpu in enumerate(node.about.gpus):
+        if at in node.cut:
+            parts = [(name, len(one.free) + len(one.held)) for name, one in gpu.parts.items()]
+            total += milli_of(parts, Shapes(of={n: s for n, (s, _) in node.cut[at].parts.items()}))
+        elif at < len(node.free) and gpu.healthy:
+            total += WHOLE
+    return total
+
+
 class Cost(Struct, frozen=True):
     """What a demand costs on a node: less is better; `key` orders nodes of any state.
 
@@ -105,7 +123,37 @@ def _lacking(node: NodeState, demand: Demand) -> str:
     for name, count in demand.parts:
         if (free := node.parts.get(name, count)) < count:
             return f"{free} {name} free, {count} requested"
-    return lacking(node.about, demand.wants) if node.about and demand.wants != NOTHING else ""
+    if node.about is None or demand.wants == NOTHING:
+        return ""
+    return _unsuitable(node, demand, node.about) or lacking(node.about, demand.wants)
+
+
+def _unsuitable(node: NodeState, demand: Demand, about: About) -> str:
+    """Which parts of GPUs are too few of what the pod wants."""
+    for name, count in demand.parts:
+        if name in node.parts and (free := _suiting(node, name, demand.wants, about)) < count:
+            return f"{free} {name} with {_asked(demand.wants)} free, {count} requested"
+    return ""
+
+
+def _suiting(node: NodeState, name: str, wants: Wants, about: About) -> int:
+    """How many parts of a resource are free and what is wanted. A part that a pod gives back counts
+    before the daemon tells which one it was."""
+    suiting = other = 0
+    for at, gpu in node.cut.items():
+        if name in gpu.parts:
+            free = len(gpu.parts[name][1])
+            if about.suits_part(at, name, wants):
+                suiting += free + about.held_of(at, name)
+            else:
+                other += free
+    cut = any(name in gpu.parts for gpu in node.cut.values())
+    return min(suiting, node.parts[name] - other) if cut else node.parts[name]
+
+
+def _asked(wants: Wants) -> str:
+    asked = [f"{wants.memory_mib} MiB"] * bool(wants.memory_mib)
+    return " and ".join(asked + [f"isolation {wants.isolation}"] * bool(wants.isolation))
 
 
 def _unwanted(node: NodeState, demand: Demand) -> str:
@@ -115,9 +163,7 @@ def _unwanted(node: NodeState, demand: Demand) -> str:
     about, wants = node.about, demand.wants
     suitable = fitting_gpus(node, demand)
     if len(suitable) < demand.gpus:
-        asked = [f"{wants.memory_mib} MiB"] * bool(wants.memory_mib)
-        asked += [f"isolation {wants.isolation}"] * bool(wants.isolation)
-        return f"{len(suitable)} GPUs with {' and '.join(asked)} free, {demand.gpus} requested"
+        return f"{len(suitable)} GPUs with {_asked(wants)} free, {demand.gpus} requested"
     if wants.linked and not are_linked(about, nearest(about, suitable, demand.gpus)):
         return f"no {demand.gpus} free GPUs with links between them"
     return ""
@@ -150,9 +196,13 @@ def cost(
 
 
 def _choice(node: NodeState, demand: Demand, workload: Workload) -> Choice:
-    if not demand.parts or not node.cut or node.about is None:
+    about = node.about
+    if not demand.parts or not node.cut or about is None:
         return NOTHING_TAKEN
-    return choose(node.cut, demand.parts, workload.parts, node.about.shapes)
+    cut = node.cut
+    if demand.wants != NOTHING:
+        cut = only(cut, lambda at, name: about.suits_part(at, name, demand.wants))
+    return choose(cut, demand.parts, workload.parts, about.shapes)
 
 
 def _places(node: NodeState, demand: Demand) -> Sequence[tuple[int, ...]]:

@@ -5,7 +5,7 @@ The measure is that of packing, with the places that a part can have in place of
 that are free and that the expected parts cannot use, wherever they would be made.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from types import MappingProxyType
 
@@ -176,6 +176,26 @@ def _priced(
             after = expected.unusable(gpu.without(resource, start), shapes)
             cost = round(after - before, 3)
             yield cost, gpu.free_milli, Taken(position, resource, start)
+
+
+def only(cut: Cut, suits: Callable[[int, str], bool]) -> Cut:
+    """The same with the free parts of those resources alone that suit, by position and resource."""
+    return {
+        at: CutGpu(
+            gpu.used,
+            {
+                name: (shape, free if suits(at, name) else ())
+                for name, (shape, free) in gpu.parts.items()
+            },
+        )
+        for at, gpu in cut.items()
+    }
+
+
+def milli_of(parts: Parts, shapes: Shapes) -> int:
+    """Thousandths of a GPU that parts are; one of which no shape is known counts nothing."""
+    known = [(shapes.of[name], count) for name, count in parts if name in shapes.of]
+    return sum(count * MILLI * shape.size // shape.slices for shape, count in known)
 
 
 def after(cut: Cut, taken: Sequence[Taken], sign: int = 1) -> Cut:

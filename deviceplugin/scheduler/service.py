@@ -5,11 +5,12 @@ import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deviceplugin.kubernetes.api import Api
 from deviceplugin.learning.settings import Learning
@@ -114,6 +115,7 @@ class Service:
     # On the loop
 
     def _decided(self, pod: Pod, why: Document) -> None:
+        why["decided_at"] = datetime.now(tz=UTC).isoformat(timespec="milliseconds")
         self.metrics.decisions.inc(why["best"][0]["by"] if why["best"] else "refused")
         if self._notes is not None:
             self._notes.decided(pod, why)
@@ -152,7 +154,8 @@ class Service:
             found = self._extender.explained(path.removeprefix("explain/"))
             if found:
                 return _json(found)
-            return _text("no decision about this pod is known\n", "404 Not Found")
+            text = "no decision about this pod is known"
+            return structs.replace(_json({"message": text}), status="404 Not Found")
         pages: Mapping[str, Callable[[], Answer]] = {
             "metrics": lambda: Answer(
                 self.metrics.registry.text().encode(), "200 OK", CONTENT_TYPE

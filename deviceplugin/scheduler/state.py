@@ -5,7 +5,7 @@ Which of a node's GPUs a pod holds its daemon tells, or the kubelet in the pod's
 neither does, it is the choice that packing would have made.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from msgspec import structs
@@ -17,19 +17,22 @@ from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.filling import empty, fill, is_divided, shapes_of
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of, labels_of
-from deviceplugin.scheduler.packing import NodeState, cost, misfit
-from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes
+from deviceplugin.scheduler.packing import Cost, NodeState, cost, given_milli, misfit
+from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes, milli_of
 
 ASSUMED_S = 30.0  # a binding that has not shown up by then was not made
 MAX_ASSUMED = 10_000
 
 
 class Cluster:
-    """Nodes with what is free on each; not thread-safe: it lives on the loop."""
+    """Nodes with what is free on each; not thread-safe: it lives on the loop. `cost_of` is for
+    simulations of other rules."""
 
-    def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
+    def __init__(
+        self, reading: Reading, now: Callable[[], float], cost_of: CostOf | None = None
+    ) -> None:
         self.reading, self._now = reading, now
-        self.board = Board([], Workload([]), _cost_by(reading))
+        self.board = Board([], Workload([]), cost_of or _cost_by(reading))
         self._facts: dict[str, NodeFacts] = {}
         self._shapes: dict[str, Shapes] = {}  # by model
         self._nodes: dict[str, Node] = {}
@@ -178,23 +181,42 @@ class Cluster:
         """Thousandths of GPUs: `capacity`, `free`, and of the free `fragment`, which the expected
         pods cannot use."""
         free = fragment = 0.0
+        workload = self.board.workload
         for node in list(self.board.nodes.values()):
             gpus = tuple(sorted(node.free, reverse=True))
-            free += sum(gpus)
-            fragment += self.board.workload.fragment(node.model, node.cpu_milli, gpus)
+            free += node.free_milli
+            fragment += workload.fragment(node.model, node.cpu_milli, gpus)
+            shapes = node.about.shapes if node.about else NO_SHAPES
+            fragment += sum(workload.parts.unusable(gpu, shapes) for gpu in node.cut.values())
         return {"capacity": WHOLE * self.gpus, "free": free, "fragment": fragment}
 
     @property
     def gpus(self) -> int:
-        """How many GPUs the nodes have."""
-        return sum(len(node.free) for node in list(self.board.nodes.values()))
+        """How many GPUs the nodes have, whole ones and those that are cut."""
+        return sum(len(node.free) or len(node.cut) for node in list(self.board.nodes.values()))
+
+    @property
+    def given_milli(self) -> int:
+        """Thousandths of GPUs that pods hold or could be given."""
+        return sum(given_milli(node) for node in list(self.board.nodes.values()))
+
+    def milli_of(self, demand: Demand, node: str = "") -> int:
+        """Thousandths of a GPU that a demand is in all; its parts by the model of the node, and
+        without one by the model of which they are most. Parts of which no daemon tells the size
+        count nothing."""
+        if not demand.parts:
+            return demand.total_milli
+        there = self.board.nodes.get(node)
+        models = [there.model] if there else [*self._shapes]
+        known = (milli_of(demand.parts, self._shapes.get(m, NO_SHAPES)) for m in models)
+        return demand.total_milli + max(known, default=0)
 
     @property
     def assumed(self) -> int:
         """How many decisions wait for their pod."""
         return len(self._assumed)
 
-    def misfit(self, name: str, demand: Demand, without: Sequence[str] = ()) -> str | None:
+    def misfit(self, name: str, demand: Demand, without: Collection[str] = ()) -> str | None:
         """Why it does not fit, empty if it does, also `without` those pods; None if the node is
         not known."""
         node = self.board.nodes.get(name)
@@ -204,6 +226,15 @@ class Cluster:
             held = {k: h for k, h in self._on.get(name, {}).items() if k not in without}
             node = self._filled(self._nodes[name], held)
         return misfit(node, demand)
+
+    def cost_without(self, key: str, name: str, demand: Demand) -> Cost | None:
+        """What the demand costs on the node as it would be without a pod; None if it does not fit,
+        or the node is not known."""
+        node, held = self._nodes.get(name), self._on.get(name, {})
+        if node is None or key not in held:
+            return self.board.cost(name, demand)
+        state = self._filled(node, {k: one for k, one in held.items() if k != key})
+        return self.board.cost_of(state, demand)
 
     # The nodes' states
 

@@ -30,15 +30,18 @@ class Asked(Struct, rename="pascal"):
         items = (self.nodes.items if self.nodes else None) or []
         return {_named.decode(item).metadata.name: item for item in items}
 
-    def answer(self, fitting: Sequence[str], failed: Mapping[str, str]) -> Mapping[str, Any]:
-        """The answer of filter, in the form of the question."""
+    def answer(
+        self, fitting: Sequence[str], failed: Mapping[str, str], hopeless: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        """The answer of filter, in the form of the question; on the nodes that are `hopeless` no
+        pod has to go for this one: it would not help."""
         given = self.by_name()
         names = self.node_names is not None
         return {
             "Nodes": None if names else {"items": [given[name] for name in fitting]},
             "NodeNames": list(fitting) if names else None,
             "FailedNodes": failed,
-            "FailedAndUnresolvableNodes": {},
+            "FailedAndUnresolvableNodes": hopeless,
             "Error": "",
         }
 
@@ -51,14 +54,16 @@ class _Name(Struct):
     name: str
 
 
-class _Uid(Struct, rename="upper"):
+class Uid(Struct, rename="upper"):
+    """A pod that would have to go."""
+
     uid: str = ""
 
 
 class MetaVictims(Struct, rename={"pods": "Pods", "violations": "NumPDBViolations"}):
     """Pods by uid that would have to go."""
 
-    pods: list[_Uid] | None = None
+    pods: list[Uid] | None = None
     violations: int = 0
 
 
@@ -70,7 +75,7 @@ class Victims(Struct, rename={"pods": "Pods", "violations": "NumPDBViolations"})
 
     def meta(self) -> MetaVictims:
         """The same by uid, as the answer has to be."""
-        return MetaVictims([_Uid(pod.metadata.uid) for pod in self.pods or []], self.violations)
+        return MetaVictims([Uid(pod.metadata.uid) for pod in self.pods or []], self.violations)
 
 
 class Preempting(Struct, rename="pascal"):

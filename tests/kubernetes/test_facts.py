@@ -35,6 +35,7 @@ from deviceplugin.model import (
     FaultClass,
     Health,
     Inventory,
+    Isolation,
     Link,
     Place,
     Resource,
@@ -129,6 +130,8 @@ def cut(places: dict[str, Place | None], profiles: str = "p", held: str = "") ->
             profile=profiles[number % len(profiles)],
             resource=ResourceName(f"nvidia.com/{name[0]}"),
             pci_address=whole.pci_address,
+            memory_bytes=(10 + number) << 30,
+            isolation=Isolation.MEMORY if number == 1 else Isolation.HARDWARE,
             place=place,
         )
         for number, (name, place) in enumerate(places.items())
@@ -169,8 +172,8 @@ def test_of_a_gpu_that_is_cut_it_is_told_where_its_parts_are_and_who_has_them() 
     facts = cut({"a0": small[0], "a1": small[1], "b0": large, "a2": small[2]}, held="a1")
     assert (facts.gpus[0].slices, facts.gpus[0].even) == (8, False)
     assert facts.gpus[0].parts == {
-        "nvidia.com/a": PartFacts(1, (0, 1, 2, 3, 4, 5, 6), free=(0,), held=(1,), ill=(2,)),
-        "nvidia.com/b": PartFacts(4, (0, 4), free=(4,)),
+        "nvidia.com/a": PartFacts(1, (0, 1, 2, 3, 4, 5, 6), (0,), (1,), (2,), 10 << 10, "memory"),
+        "nvidia.com/b": PartFacts(4, (0, 4), (4,), (), (), 12 << 10, "hardware"),
     }
 
 
@@ -178,7 +181,7 @@ def test_parts_without_places_divide_their_gpu_evenly() -> None:
     facts = cut({"a0": None, "a1": None, "a2": None}, held="a0")
     assert (facts.gpus[0].slices, facts.gpus[0].even) == (3, True)
     assert facts.gpus[0].parts == {
-        "nvidia.com/a": PartFacts(1, (0, 1, 2), free=(1,), held=(0,), ill=(2,))
+        "nvidia.com/a": PartFacts(1, (0, 1, 2), (1,), (0,), (2,), 10 << 10, "memory")
     }
 
 

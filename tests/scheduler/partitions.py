@@ -7,8 +7,15 @@ ONE, THREE, SEVEN = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb", "nvidia.
 NAMES = {"one": ONE, "three": THREE, "seven": SEVEN}
 
 
-def told(name: str, *gpus: tuple[tuple[int, ...], tuple[int, ...]], cpu: str = "64") -> Document:
-    """A node whose GPUs have such parts of 1g, free and held, and one of 3g that is free."""
+def told(
+    name: str,
+    *gpus: tuple[tuple[int, ...], tuple[int, ...]],
+    cpu: str = "64",
+    mib: int | None = None,
+    isolation: str | None = None,
+) -> Document:
+    """A node whose GPUs have such parts of 1g, free and held, of so much memory and isolation, and
+    one of 3g that is free."""
     starts = tuple(range(7))
     facts = NodeFacts(
         gpus=tuple(
@@ -16,7 +23,10 @@ def told(name: str, *gpus: tuple[tuple[int, ...], tuple[int, ...]], cpu: str = "
                 id=f"GPU-{n}",
                 offers={ONE: len(free) + len(held)},
                 slices=8,
-                parts={ONE: PartFacts(1, starts, free, held), THREE: PartFacts(4, (0, 4), (4,))},
+                parts={
+                    ONE: PartFacts(1, starts, free, held, (), mib, isolation),
+                    THREE: PartFacts(4, (0, 4), (4,)),
+                },
             )
             for n, (free, held) in enumerate(gpus)
         )

@@ -33,10 +33,13 @@ def test_the_deployment_runs_the_command_where_it_listens() -> None:
     assert spec["replicas"] == 2
     assert container["args"][0] in cli.commands
     assert container["ports"][0]["containerPort"] == PORT
-    assert load("service.yaml")["spec"]["ports"][0]["port"] == PORT
-    assert load("service.yaml")["spec"]["selector"].items() <= (
-        spec["template"]["metadata"]["labels"].items()
-    )
+    services = [load("service.yaml"), load("replicas.yaml")]
+    assert [one["spec"].get("clusterIP") for one in services] == [None, "None"]
+    for service in services:
+        assert service["spec"]["ports"][0]["port"] == PORT
+        assert service["spec"]["selector"].items() <= (
+            spec["template"]["metadata"]["labels"].items()
+        )
 
 
 def test_it_may_read_what_it_watches_and_write_events_and_nothing_else() -> None:

@@ -1,5 +1,7 @@
 """A pod with many GPUs among small ones that come without end."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -8,6 +10,7 @@ from deviceplugin.scheduler.keeping import KEPT_S, Keeping
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
+from tests.scheduler.partitions import asking, told
 
 NAMES = ["n0", "n1"]
 
@@ -30,9 +33,10 @@ class World:
     def put(self, one: Document) -> None:
         self.cluster.put_pod(msgspec.convert(one, Pod))
 
-    def fitting(self, one: Document) -> list[str]:
-        asked = msgspec.json.encode({"Pod": one, "NodeNames": NAMES})
+    def fitting(self, one: Document, names: Sequence[str] = NAMES) -> list[str]:
+        asked = msgspec.json.encode({"Pod": one, "NodeNames": names})
         found: list[str] = msgspec.json.decode(self.extender.filter(asked))["NodeNames"]
+        self.cluster.release(one["metadata"]["uid"])  # it is not bound
         return found
 
     def replaced(self, number: int, by: int) -> bool:
@@ -66,6 +70,8 @@ def test_the_others_are_told_for_whom_the_node_is_kept_and_have_the_other_nodes(
     world.cluster.remove_pod("uid-small-0")
     world.cluster.remove_pod("uid-small-4")
     assert world.fitting(pod("new", gpus=1)) == ["n1"]
+    assert world.fitting(pod("new", gpus=1), ["n1"]) == ["n1"]
+    assert world.fitting(pod("wide", gpus=2), ["n1"]) == []  # asked of it alone: too little room
     assert world.fitting(pod("alone")) == NAMES  # no GPUs
     urgent = pod("urgent", gpus=1)
     urgent["spec"]["priority"] = 10
@@ -104,3 +110,24 @@ def test_no_node_is_kept_for_what_fits_on_none() -> None:
     assert world.fitting(huge) == []
     world.cluster.remove_pod("uid-small-0")
     assert world.fitting(pod("new", gpus=1)) == ["n0"]
+
+
+def test_a_node_is_kept_for_a_pod_that_asks_for_parts_alone() -> None:
+    world = World()
+    world.cluster.set_nodes(
+        msgspec.convert([told(name, ((), (0, 1))) for name in NAMES], list[Node])
+    )
+    for number in range(8):
+        world.cluster.remove_pod(f"uid-small-{number}")
+    for number in range(4):
+        world.put(asking(f"part-{number}", node=NAMES[number // 2], one=1))
+    large = asking("two", one=2)
+    large["metadata"]["creationTimestamp"] = "1970-01-01T00:00:00Z"
+    world.put(large)
+    world.now = 301
+    assert world.fitting(large) == []
+    world.cluster.remove_pod("uid-part-0")
+    world.cluster.remove_pod("uid-part-2")
+    assert world.fitting(asking("new", one=1)) == ["n1"]
+    world.cluster.remove_pod("uid-part-1")
+    assert world.fitting(large) == ["n0"]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceplugin.kubernetes.facts import ANNOTATION, GpuFacts, NodeFacts, written
-from deviceplugin.scheduler.about import About
+from deviceplugin.kubernetes.facts import ANNOTATION, GpuFacts, NodeFacts, read, written
+from deviceplugin.scheduler.about import About, Wants
 from deviceplugin.scheduler.demand import Demand, Workload, as_document
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.packing import Cost, NodeState, cost
@@ -184,3 +184,55 @@ def test_a_demand_for_parts_and_gpus_takes_both(weights: dict[str, float]) -> No
     assert (state.free, state.parts, state.cut[1].used) == ([0], {ONE: 1}, 1)
     state.take(wanted, found.chosen, -1, found.taken)
     assert (state.free, state.parts, state.cut[1].used) == ([1000], {ONE: 2}, 0)
+
+
+WANTED = [
+    ({"deviceplugin/gpu-memory": "16GiB"}, "16384 MiB"),
+    ({"deviceplugin/isolation": "hardware"}, "isolation hardware"),
+]
+
+
+@pytest.mark.parametrize(("annotations", "asked"), WANTED, ids=["memory", "isolation"])
+def test_memory_and_isolation_are_looked_at_for_parts(
+    annotations: dict[str, str], asked: str
+) -> None:
+    little = told("a", ((0, 1), ()), mib=9_856, isolation="memory")
+    much = told("b", ((0,), ()), mib=19_968, isolation="hardware")
+    known = cluster(little, much, told("c", ((0, 1), ())))
+    wanted = asking("p", one=1)
+    wanted["metadata"]["annotations"] = annotations
+    found = demand(known, wanted)
+    assert known.misfit("a", found) == f"0 {ONE} with {asked} free, 1 requested"
+    assert (known.misfit("b", found), known.misfit("c", found)) == ("", "")  # c: not known
+    assert {"b", "c"} == known.board.costs(["a", "b", "c"], found).keys()
+
+
+def test_of_the_gpus_of_a_node_only_those_that_suit_give_parts() -> None:
+    document = told("a", ((0,), ()), ((1, 2), (3,)))
+    facts = read(document["metadata"]["annotations"][ANNOTATION])
+    assert facts is not None
+    sizes = (9_856, 19_968)
+    gpus = tuple(
+        msgspec.structs.replace(
+            gpu, parts={ONE: msgspec.structs.replace(gpu.parts[ONE], memory_mib=mib)}
+        )
+        for gpu, mib in zip(facts.gpus, sizes, strict=True)
+    )
+    document["metadata"]["annotations"][ANNOTATION] = written(NodeFacts(gpus=gpus))
+    known = cluster(document, pods=(asking("x", node="a", one=1),))
+    wanted = demand(known, asking("p", one=2))
+    wanted = msgspec.structs.replace(wanted, wants=Wants(memory_mib=16_000))
+    found = known.board.costs(["a"], wanted)["a"]
+    assert {one.gpu for one in found.taken} == {1}
+    more = msgspec.structs.replace(wanted, parts=((ONE, 3),))
+    assert known.misfit("a", more) == f"2 {ONE} with 16000 MiB free, 3 requested"
+    # The pod that holds one of them is about to go: the daemon does not tell of it yet.
+    assert known.misfit("a", more, ["uid-x"]) == ""
+
+
+def test_parts_count_among_the_gpus_of_the_cluster() -> None:
+    known = cluster(told("a", ((0, 1), (2,))), node("b", 2), pods=(asking("x", node="a", one=1),))
+    packed = known.packed()
+    assert (packed["capacity"], packed["free"]) == (3000, 2000 + 875)
+    held, free = demand(known, asking("p", one=2)), demand(known, asking("p", seven=1))
+    assert (known.milli_of(held, "a"), known.milli_of(held), known.milli_of(free)) == (250, 250, 0)

@@ -10,6 +10,7 @@ from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
+from tests.scheduler.partitions import asking, told
 
 
 class World:
@@ -30,7 +31,8 @@ class World:
     def filter(self, one: Document) -> tuple[list[str], set[str]]:
         asked = {"Pod": one, "NodeNames": self.names}
         answer: Any = msgspec.json.decode(self.extender.filter(msgspec.json.encode(asked)))
-        return answer["NodeNames"], set(answer["FailedNodes"].values())
+        failed = {**answer["FailedNodes"], **answer["FailedAndUnresolvableNodes"]}
+        return answer["NodeNames"], set(failed.values())
 
     def schedule(self, one: Document) -> str:
         """Filter and prioritize; the pod is then bound."""
@@ -154,6 +156,23 @@ def test_nobody_waits_for_ever_for_others() -> None:
     assert world.filter(of("big", "b2", 1))[0] == ["b"]
 
 
+def test_parts_count_in_shares_as_so_much_of_a_gpu() -> None:
+    some, all_held = ((7,), (0, 1, 2, 3, 4, 5, 6)), ((), tuple(range(7)))
+    world = World(told("a", all_held, all_held, all_held, some), fair=FairShare())
+    there = asking("b1", node="a", one=28)
+    wanted, waiting = asking("b2", one=1), asking("s1", one=1)
+    for one, namespace in ((there, "big"), (wanted, "big"), (waiting, "small")):
+        one["metadata"] |= {"namespace": namespace, "creationTimestamp": "1970-01-01T00:16:00Z"}
+    world.put(there, waiting)
+    assert world.filter(wanted)[0] == ["a"]
+    full = asking("b3", node="a", three=4)
+    full["metadata"]["namespace"] = "big"
+    world.put(full)
+    world.now += 2
+    told_by = "the cluster is full and big holds 5.5 GPUs of its 2.8, while small waits"
+    assert world.filter(wanted) == ([], {told_by})
+
+
 def test_where_there_is_room_or_nobody_waits_all_are_let_through() -> None:
     world = World(node("a", 40), fair=FairShare())
     world.put(of("big", "b1", 19, "a"), of("small", "s1", 1))
@@ -171,3 +190,37 @@ def test_an_explanation_says_what_the_runner_up_lacked_and_by_what_both_are_judg
     assert why is not None
     assert [one["by"] for one in why["best"]] == ["counts", "counts"]
     assert why["lacking"] != ""
+
+
+def test_the_only_node_that_is_left_is_the_decision() -> None:
+    """kube-scheduler takes it without asking for scores."""
+    world = World(node("a", 1), node("b", 4))
+    world.put(pod("there", gpus=3, node="b"))
+    world.put(pod("full", gpus=1, node="a"))
+    assert world.filter(pod("p", gpus=1))[0] == ["b"]
+    assert world.cluster.assumed == 1
+    assert world.filter(pod("q", gpus=1))[0] == []
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert (why["best"][0]["node"], why["fitting"]) == ("b", 1)
+    assert why["failed"] == [{"reason": "0 GPUs free, 1 requested", "nodes": 1}]
+
+
+def test_a_pod_of_a_group_is_explained_by_the_place_that_is_kept_for_it() -> None:
+    world = World(node("a", 1), node("b", 1))
+    members = [member(f"m{n}", 2) for n in range(2)]
+    world.put(*members)
+    world.schedule(members[0])
+    why = world.extender.explained("ml/m0")
+    assert why is not None
+    assert why["best"][0]["gpus"] == [0]
+    assert [one["reason"] for one in why["failed"]] == ["its group g has a place for it on a"]
+
+
+def test_an_explanation_says_why_the_other_nodes_were_not_among_those_that_fit() -> None:
+    world = World(node("a", 4), node("b", 8), node("c", 1))
+    world.schedule(pod("p", gpus=2))
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert (why["fitting"], len(why["best"])) == (2, 2)
+    assert why["failed"] == [{"reason": "1 GPUs free, 2 requested", "nodes": 1}]
