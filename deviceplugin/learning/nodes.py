@@ -1,15 +1,18 @@
 """Runs as a node's daemon gives them at `/runs`, and how whoever learns reads them; pure."""
 
+import heapq
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deviceplugin.learning.runs import Group, Run
 
 VERSION = 1
 MAX_RUNS = 5000  # of a node: 166 a day for 30 days
+MOST = 200_000  # of all nodes
 _LONGEST_S = 400 * 86_400.0
 _MOST_MIB = float(1 << 40)
 
@@ -75,6 +78,23 @@ def decode(content: bytes) -> tuple[str, list[Run]]:
     if document.version != VERSION:
         raise NodeRunsError(f"version {document.version}, {VERSION} is known here")
     return document.node, list(_runs(document))
+
+
+def merged(
+    given: Mapping[str, Sequence[Run]],
+    owners: Mapping[tuple[str, str], str],
+    watched: Iterable[Run],
+) -> list[Run]:
+    """The runs that nodes gave, with those that were watched on others, the latest MOST of all.
+
+    `owners` are those of pods that were seen, by namespace and the owner's name by the pod's name.
+    """
+    runs = [
+        replace(run, owner=owner) if (owner := owners.get((run.namespace, run.owner))) else run
+        for found in given.values()
+        for run in found
+    ]
+    return heapq.nlargest(MOST, [*runs, *watched], key=lambda run: run.end)
 
 
 def _runs(document: _Document) -> Iterator[Run]:
