@@ -1,45 +1,48 @@
 """The commands `scheduler train` and `scheduler model`: a model made by hand, and its figures."""
 
+import asyncio
 import csv
 import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from deviceplugin.cli.progress import progress
+from deviceplugin.cli.sources import sources_of
 from deviceplugin.errors import ConfigError, DevicePluginError
 from deviceplugin.learning.model import Model, ModelError
+from deviceplugin.learning.nodes import merged
 from deviceplugin.learning.prometheus import read_runs
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import FEW, Settings, train
 from deviceplugin.metrics.store import Access, Store
+from deviceplugin.scheduler.histories import Histories, daemons_of
 from deviceplugin.scheduler.learner import read_model, write_model
+from deviceplugin.scheduler.objects import Pod
+from deviceplugin.scheduler.watch import PAGE
+
+if TYPE_CHECKING:
+    from deviceplugin.kubernetes.api import Api
 
 Document = dict[str, Any]
 _COLUMNS = ("namespace", "owner", "start", "seconds")
 DAY_S = 86_400.0
 
 
-def _found(access: Access | None, runs: str | None, days: int) -> tuple[list[Run], float]:
-    """The runs, and the end of their time."""
-    now = time.time()
-    if access is not None:
-        return read_runs(Store(access).instant, now, days * DAY_S), now
-    found = list(_runs(Path(runs or "")))
-    return found, max((run.end for run in found), default=now)
-
-
-def train_once(access: Access | None, runs: str | None, model: str, days: int) -> Document:
-    """Make the model, write it, and tell of it; raises ConfigError and StoreError."""
-    if (access is None) == (runs is None):
-        given = access.address if access else None
-        raise ConfigError("--prometheus, --runs", given, "one of them")
-    with progress("reading runs") as told:
-        found, until = _found(access, runs, days)
-        told.what = f"learning from {len(found)} runs"
+def train_once(flags: Mapping[str, str | None], model: str, days: int) -> Document:
+    """Make the model of the runs that the flags name, write it, and tell of it; raises
+    ConfigError, StoreError, ApiError and DevicePluginError."""
+    given = [flags[name] for name in ("prometheus", "history", "runs") if flags[name]]
+    sources = sources_of(flags)
+    if len(given) != 1:
+        told = ", ".join(filter(None, given)) or None
+        raise ConfigError("--prometheus, --history, --runs", told, "one of them")
+    with progress("reading runs") as told_of:
+        found, until = _found(sources, flags["runs"], days)
+        told_of.what = f"learning from {len(found)} runs"
         made = train(found, until, Settings(retention_s=days * DAY_S))
     if made is None:
         raise DevicePluginError(
@@ -50,6 +53,46 @@ def train_once(access: Access | None, runs: str | None, model: str, days: int) -
     except OSError as error:
         raise ConfigError("--model", model, "a file to write", reason=str(error)) from error
     return _shown(made)
+
+
+def _found(
+    sources: Mapping[str, Access | None], file: str | None, days: int
+) -> tuple[list[Run], float]:
+    """The runs, and the end of their time."""
+    now = time.time()
+    if (store := sources["prometheus"]) is not None:
+        return read_runs(Store(store).instant, now, days * DAY_S), now
+    if (daemons := sources["histories"]) is not None:
+        return asyncio.run(_of_nodes(daemons)), now
+    found = list(_runs(Path(file or "")))
+    return found, max((run.end for run in found), default=now)
+
+
+async def _of_nodes(access: Access) -> list[Run]:
+    """What the daemons of this cluster give; raises ApiError, and DevicePluginError where none
+    gives any."""
+    from deviceplugin.kubernetes.api import Api, in_cluster  # noqa: PLC0415  # where it is asked
+
+    daemons = daemons_of(access)
+    pods = await asyncio.to_thread(_pods, Api(in_cluster()), daemons.namespace)
+    histories = Histories(access, lambda: daemons.places(pods))
+    runs = merged(await histories.collect(), {}, ())
+    if not runs:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in histories.outcomes.items())
+        raise DevicePluginError(f"{access.address}: no daemon gave runs: {told}")
+    return runs
+
+
+def _pods(api: "Api", namespace: str) -> list[Pod]:
+    """Raises ApiError."""
+    found, following = list[Pod](), ""
+    while True:
+        path = f"/api/v1/namespaces/{namespace}/pods?limit={PAGE}{following}"
+        page = api.request("GET", path)
+        found += msgspec.convert(page.get("items") or [], list[Pod])
+        if not (more := (page.get("metadata") or {}).get("continue")):
+            return found
+        following = f"&continue={more}"
 
 
 def shown_model(file: str) -> Document:

@@ -9,7 +9,7 @@ import click
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
 from deviceplugin.cli.scheduler_explain import explain
-from deviceplugin.cli.store import access_of, who_options
+from deviceplugin.cli.store import who_options
 from deviceplugin.config.config import LOG_LEVELS, Setting, parse_address, parse_choice
 from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.logs import configure_logs
@@ -79,6 +79,11 @@ _MODEL_FORMS = ("json", "yaml")
     metavar="URL",
     help="Where ai_scheduler learns from; by default from the pods that end while this runs.",
 )
+@click.option(
+    "--history",
+    metavar="URL",
+    help="Or from the nodes' daemons: http://NAME.NAMESPACE:PORT, both of their pods.",
+)
 @who_options
 @click.option("--model", metavar="FILE", help="Where the model of ai_scheduler is kept.")
 @click.option("--events", is_flag=True, help="Tell on each pod why it was sent where it was.")
@@ -140,11 +145,10 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
     )
 
 
-_LEARNING = ("prometheus", "model", "token_file", "ca_file", "tenant")
+_LEARNING = ("prometheus", "history", "model", "token_file", "ca_file", "tenant")
 
 
 def _learning(asked: "Learning | None", flags: dict[str, str | None]) -> "Learning | None":
-    prometheus = flags["prometheus"]
     if asked is None:
         for name in _LEARNING:
             if given := flags[name]:
@@ -153,8 +157,9 @@ def _learning(asked: "Learning | None", flags: dict[str, str | None]) -> "Learni
         return None
     from msgspec import structs  # noqa: PLC0415  # not a part of `run`
 
-    access = access_of(prometheus, "--prometheus", flags) if prometheus else None
-    return structs.replace(asked, prometheus=access, file=flags["model"] or "")
+    from deviceplugin.cli.sources import sources_of  # noqa: PLC0415  # as above
+
+    return structs.replace(asked, **sources_of(flags), file=flags["model"] or "")
 
 
 def _fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
@@ -245,6 +250,11 @@ scheduler_commands.add_command(explain)
     short_help="Make a model of runs that were.",
 )
 @click.option("--prometheus", metavar="URL", help="Take the runs from there.")
+@click.option(
+    "--history",
+    metavar="URL",
+    help="Take the runs from the nodes' daemons: http://NAME.NAMESPACE:PORT, of their pods.",
+)
 @who_options
 @click.option(
     "--runs",
@@ -255,20 +265,12 @@ scheduler_commands.add_command(explain)
 @click.option("--model", metavar="FILE", required=True, help="Write the model there.")
 @click.option("--retention", metavar="DAYS", default="30", help="Of runs. Default 30.")
 @format_option(_MODEL_FORMS)
-def train(
-    prometheus: str | None,
-    runs: str | None,
-    model: str,
-    retention: str,
-    form: str | None,
-    **who: str | None,
-) -> None:
+def train(model: str, retention: str, form: str | None, **flags: str | None) -> None:
     from deviceplugin.cli.learning import train_once  # noqa: PLC0415  # not a part of `run`
 
     form = parse_format(form, _MODEL_FORMS)
     days = parse_number(retention, "--retention")
-    access = access_of(prometheus, "--prometheus", who) if prometheus else None
-    click.echo(rendered(train_once(access, runs, model, days), form), nl=False)
+    click.echo(rendered(train_once(flags, model, days), form), nl=False)
 
 
 @scheduler_commands.command("model", help="Show what a model was made of, and how good it was.")

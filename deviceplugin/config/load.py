@@ -60,6 +60,7 @@ from deviceplugin.provision import section as partitions
 from deviceplugin.resources import section as sharing
 from deviceplugin.resources.methods import sharing_schema
 from deviceplugin.resources.plan import sharing_of
+from deviceplugin.runs import section as runs
 from deviceplugin.telemetry import section as telemetry
 from deviceplugin.vendor import Sections, VendorModule
 
@@ -278,7 +279,7 @@ CAPABILITIES: tuple[Mapping[str, Any], ...] = tuple(
     room.SECTIONS
     for room in (
         *(health, sharing, scheduling, kubernetes, page, alerts, metrics, telemetry, labels, dra),
-        *(enforcement, partitions, per_node, audit),
+        *(enforcement, partitions, per_node, audit, runs),
     )
 )
 CORE_SECTIONS: Mapping[str, Any] = sections_of(CAPABILITIES)

@@ -28,6 +28,8 @@ from deviceplugin.page.sources import Sources as PageSources
 from deviceplugin.per_node.service import PerNodePart
 from deviceplugin.profiling.service import ProfilingPart
 from deviceplugin.provision.service import PartitionsPart
+from deviceplugin.runs.service import Around as RunsAround
+from deviceplugin.runs.service import RunsPart
 from deviceplugin.runtime.part import Part
 
 if TYPE_CHECKING:
@@ -190,6 +192,11 @@ def _profiling(core: Core) -> Part[Config]:
     return ProfilingPart(core.start.config, core.telemetry.view, core.start.now)
 
 
+def _runs(core: Core) -> Part[Config]:
+    around = RunsAround(core.start.now, core.sharing.ledger, core.telemetry.view)
+    return RunsPart(core.start.config, around)
+
+
 def _labels(core: Core) -> Part[Config]:
     generations = core.generations
     sources = LabelSources(
@@ -288,5 +295,5 @@ async def _described(
 CAPABILITIES: tuple[Capability, ...] = (
     *(_audit, _kubernetes, _facts, _labels, _partitions, _dra, _telemetry, _enforcement),
     *(_alerts, _page, _unsupported, _per_node, _diagnosis, _active_tests, _compliance),
-    *(_bypass, _profiling, _maintenance),
+    *(_bypass, _profiling, _maintenance, _runs),
 )

@@ -10,8 +10,12 @@ from msgspec import Struct
 KEPT = 24  # finished runs of a group that are remembered, the latest
 MAX_GROUPS = 5000
 MAX_RUNNING = 20  # of a group: those that have run longest say least
+# What Kubernetes makes up for names has no vowels, and no 0, 1 and 3 (apimachinery, util/rand).
+_MADE_UP = "-[bcdfghjklmnpqrstvwxz2456789]{5}"
+_NUMBER = re.compile(rf"({_MADE_UP})?-?\d*$")
+_POD = re.compile(rf"{_MADE_UP}$")
 _HASH = re.compile(r"-[0-9a-f]{6,10}$")
-_NUMBER = re.compile(r"(-[0-9a-z]{5})?-?\d*$")
+_ORDINAL = re.compile(r"-\d+$")
 Group = tuple[str, ...]
 
 
@@ -56,6 +60,16 @@ def owner_name(kind: str, name: str) -> str:
     if kind == "Job":
         return _NUMBER.sub("", name) or name
     return name
+
+
+def owner_of_pod(name: str) -> str:
+    """The owner by a pod's name alone, where nobody says whose it is: as `owner_name` would have it
+    for pods of Deployments, Jobs, CronJobs, StatefulSets and DaemonSets."""
+    made = _POD.sub("", name)
+    if made == name:
+        return _ORDINAL.sub("", name) or name
+    replicas = _HASH.sub("", made)
+    return replicas if replicas != made else owner_name("Job", made)
 
 
 def log_of(seconds: float) -> float:

@@ -8,9 +8,10 @@ port-forward, ssh -L) is asked for by a name of loopback.
 
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from deviceplugin.metrics.door import PLAIN, PROBES, App, Door
+from deviceplugin.metrics.section import metrics_section, shows_pods
 from deviceplugin.runtime.part import Response
 
 MISDIRECTED = Response(
@@ -40,6 +41,14 @@ def asks_for_local(head: bytes) -> bool:
     lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
     names = [value.strip() for name, _, value in lines if name.strip().lower() == b"host"]
     return all(_LOCAL.fullmatch(name.decode("latin-1")) for name in names)
+
+
+def names_pods(sections: Mapping[str, object], address: tuple[str, int] | None) -> bool:
+    """Whether whoever reads a page at the address may know pods: as `metrics.pods` says for series,
+    and where it says nothing, those on this machine may, too."""
+    if metrics_section(sections).pods is None and is_local(address):
+        return True
+    return shows_pods(sections)
 
 
 def is_local(address: tuple[str, int] | None) -> bool:

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from deviceplugin.metrics.local import is_local
-from deviceplugin.metrics.section import metrics_section, shows_pods
+from deviceplugin.metrics.local import names_pods
 from deviceplugin.page.section import PageSection
 from deviceplugin.page.sources import Sources
 from deviceplugin.runtime.part import Operation, Page, Part, Reply, Response, Sectioned
@@ -43,7 +42,7 @@ class PagePart(Part[Shown]):
     def _take(self, config: Shown) -> None:
         self._section = section_of(config.sections, "page", PageSection)
         self._node = config.node_name
-        self._pods = names_pods(config)
+        self._pods = names_pods(config.sections, config.metrics_address)
 
     async def use(self, config: Shown) -> None:
         """Show what the configuration asks for from now on."""
@@ -76,11 +75,3 @@ class PagePart(Part[Shown]):
 
         text = MAKERS[what](self._sources, self._node, self._pods)
         return Response("200 OK", content_type, text)
-
-
-def names_pods(config: Shown) -> bool:
-    """Whether whoever reads the page may know pods: as `metrics.pods` says for series, and where
-    it says nothing, those on this machine may, too."""
-    if metrics_section(config.sections).pods is None and is_local(config.metrics_address):
-        return True
-    return shows_pods(config.sections)

@@ -3,7 +3,7 @@ that end. It lives on the loop."""
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct, structs
@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from deviceplugin.learning.killswitch import KillSwitch
 from deviceplugin.learning.model import Model
 from deviceplugin.learning.predict import Prediction, predict, rolling_median
-from deviceplugin.learning.runs import Group, History, Run, log_of, owner_name
+from deviceplugin.learning.runs import Group, History, Run, log_of, owner_name, owner_of_pod
 from deviceplugin.learning.settings import Learning
 from deviceplugin.learning.train import Upper
 from deviceplugin.scheduler.about import About, Wants
@@ -24,6 +24,7 @@ from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.watch import Kind
 
 MAX_RUNS = 20_000  # that ended and are remembered, to learn from without a Prometheus
+MAX_OWNERS = 20_000
 BUSY = 10  # tenths of load: more on one GPU is too much
 PATHS = ("model", "rule", "round_robin")
 
@@ -31,6 +32,7 @@ PATHS = ("model", "rule", "round_robin")
 class _Known(Struct):
     """A pod that runs, with what was predicted of it when it began."""
 
+    node: str
     group: Group
     start: float
     prediction: Prediction | None
@@ -50,7 +52,8 @@ class Advice:
         self._cluster, self._settings, self._now, self._clock = cluster, settings, now, clock
         self._history, self._upper, self._switch = History(), Upper(), KillSwitch()
         self._running: dict[str, _Known] = {}
-        self._ended: deque[Run] = deque(maxlen=MAX_RUNS)
+        self._ended: deque[tuple[str, Run]] = deque(maxlen=MAX_RUNS)
+        self.owners: dict[tuple[str, str], str] = {}  # as learning.nodes.merged takes them
         self._last = ""
         self.model: Model | None = None
         self.counted: Counter[str] = Counter(dict.fromkeys(PATHS, 0))
@@ -64,9 +67,9 @@ class Advice:
         for key, known in self._running.items():
             self._history.started(known.group, key, known.start)
 
-    def runs(self) -> list[Run]:
-        """The runs that ended while this process watched."""
-        return list(self._ended)
+    def runs(self, without: Container[str] = ()) -> list[Run]:
+        """The runs that ended while this process watched, `without` those of these nodes."""
+        return [run for node, run in self._ended if node not in without]
 
     def follow(self, kind: Kind, pods: Sequence[Pod]) -> None:
         """Pods are new, changed or gone; with SET they are all there are."""
@@ -85,10 +88,18 @@ class Advice:
             self.gone(pod.key)
         elif pod.holds and pod.key not in self._running and self._cluster.asks_gpus(pod):
             group, start = group_of(pod), _unix(pod.status.start_time) or self._now()
-            self._running[pod.key] = _Known(
-                group, start, self._predicted(group), rolling_median(self._history, group)
-            )
+            known = self._predicted(group), rolling_median(self._history, group)
+            self._running[pod.key] = _Known(pod.spec.node_name, group, start, *known)
+            self._called(pod, group)
             self._history.started(group, pod.key, start)
+
+    def _called(self, pod: Pod, group: Group) -> None:
+        """A node knows the owner by the name of the pod alone."""
+        by_name = pod.metadata.namespace, owner_of_pod(pod.metadata.name)
+        self.owners.pop(by_name, None)
+        self.owners[by_name] = group[1]
+        if len(self.owners) > MAX_OWNERS:
+            del self.owners[next(iter(self.owners))]
 
     def gone(self, key: str) -> None:
         """The pod runs no more."""
@@ -105,7 +116,7 @@ class Advice:
             seconds=max(1.0, now - known.start),
         )
         self._history.add(run)
-        self._ended.append(run)
+        self._ended.append((known.node, run))
         if known.prediction is not None:
             was = log_of(run.seconds)
             self._upper.learn(was, known.prediction.upper)
@@ -210,10 +221,8 @@ def _narrow(about: About, chosen: Iterable[int], found: Prediction) -> tuple[int
 
 
 def group_of(pod: Pod) -> Group:
-    """The runs that it is like: those of its namespace, owner, and the first container."""
-    containers = pod.spec.containers or []
-    name = containers[0].name if containers else ""
-    return (pod.metadata.namespace, owner_name(*pod.owner), name)
+    """The runs that it is like: those of its namespace, owner, and first container with GPUs."""
+    return (pod.metadata.namespace, owner_name(*pod.owner), pod.container)
 
 
 def _unix(text: str | None) -> float | None:

@@ -29,17 +29,34 @@ class Learns(Protocol):
         ...
 
 
+class Collects(Protocol):
+    """What the nodes' daemons were asked for."""
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Daemons by what came of asking them the last time; empty before the first."""
+        ...
+
+    @property
+    def runs(self) -> int:
+        """How many runs they gave."""
+        ...
+
+
 class Metrics:
     """What is counted of calls and decisions, and what is known of the cluster; `notes` are None
-    where no Events are written, `learns` where nothing is learned."""
+    where no Events are written, `learns` where nothing is learned, `collects` where daemons are not
+    asked for runs."""
 
     def __init__(
         self,
         cluster: Cluster,
         notes: Callable[[], Notes | None],
         learns: Learns | None = None,
+        collects: Collects | None = None,
     ) -> None:
         self._cluster, self._notes, self._learns = cluster, notes, learns
+        self._collects = collects
         self.requests = Counter(
             "deviceplugin_scheduler_requests_total",
             "calls of kube-scheduler by verb and outcome",
@@ -86,7 +103,8 @@ class Metrics:
         )
         for asked, count in self._cluster.bound.items():
             bound.add(["yes" if asked else "no"], count)
-        return [known, unreadable, bound, *self._packed(), *self._events(), *self._learned()]
+        found = (known, unreadable, bound, *self._packed(), *self._events())
+        return [*found, *self._learned(), *self._collected()]
 
     def _packed(self) -> Iterator[Family]:
         gpus = Family("deviceplugin_scheduler_gpus", "gauge", "GPUs of the cluster", ["kind"])
@@ -130,3 +148,18 @@ class Metrics:
         for kind, value in self._learns.judged().items():
             model.add([kind], value)
         yield from (orders, silent, model)
+
+    def _collected(self) -> Iterator[Family]:
+        if self._collects is None or not self._collects.outcomes:
+            return
+        daemons = Family(
+            "deviceplugin_scheduler_histories",
+            "gauge",
+            "daemons by what came of asking them for runs: given, off, refused, failed",
+            ["outcome"],
+        )
+        for outcome, count in self._collects.outcomes.items():
+            daemons.add([outcome], count)
+        runs = Family("deviceplugin_scheduler_history_runs", "gauge", "runs that they gave")
+        runs.add([], self._collects.runs)
+        yield from (daemons, runs)

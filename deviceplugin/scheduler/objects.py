@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import chain
 
 from msgspec import Struct, field
 
@@ -48,6 +49,11 @@ class _Container(Struct, rename="camel"):
     resources: _Resources = field(default_factory=_Resources)
     restart_policy: str | None = None
 
+    @property
+    def asked(self) -> Quantities:
+        """What is limited and not requested is requested by its limit."""
+        return {**(self.resources.limits or {}), **(self.resources.requests or {})}
+
 
 class _PodSpec(Struct, rename="camel"):
     containers: list[_Container] | None = None
@@ -72,6 +78,7 @@ class _ContainerStatus(Struct, rename="camel"):
 
 class _PodStatus(Struct, rename="camel"):
     phase: str = ""
+    pod_ip: str = field(default="", name="podIP")
     start_time: str | None = None
     container_statuses: list[_ContainerStatus] | None = None
 
@@ -100,6 +107,13 @@ class Pod(Struct):
         owners = self.metadata.owners or []
         made = [one for one in owners if one.controller] or owners
         return (made[0].kind, made[0].name) if made else ("Pod", self.metadata.name)
+
+    @property
+    def container(self) -> str:
+        """The first container that asks for GPUs, else the first."""
+        containers = self.spec.containers or []
+        using = (one for one in containers if any(_is_of_gpus(name) for name in one.asked))
+        return next(chain(using, containers), _Container()).name
 
     @property
     def ids(self) -> frozenset[str]:
@@ -183,9 +197,7 @@ class Reading(Struct, frozen=True, kw_only=True):
         return tuple(sorted((name, count) for name, count in found if count))
 
     def _is_part(self, name: str) -> bool:
-        ours = name.partition("/")[0] in VENDORS
-        ours = ours and not name.endswith("monitoring")
-        return ours and name not in self.gpus and name not in self.shares
+        return _is_of_gpus(name) and name not in self.gpus and name not in self.shares
 
     def parts_of(self, node: Node) -> dict[str, int]:
         """What the node has of such resources. Raises ValueError."""
@@ -230,23 +242,21 @@ def _asked(spec: _PodSpec) -> Mapping[str, Decimal]:
     inits = spec.init_containers or []
     running = [*(spec.containers or []), *(c for c in inits if c.restart_policy == "Always")]
     total: dict[str, Decimal] = {}
-    for quantities in (*map(_request, running), _read(spec.overhead or {})):
+    for quantities in (*(_read(one.asked) for one in running), _read(spec.overhead or {})):
         for name, amount in quantities.items():
             total[name] = total.get(name, Decimal()) + amount
     for container in inits:
-        for name, amount in _request(container).items():
+        for name, amount in _read(container.asked).items():
             total[name] = max(total.get(name, Decimal()), amount)
     return total
 
 
-def _request(container: _Container) -> Mapping[str, Decimal]:
-    """What is limited and not requested is requested by its limit."""
-    resources = container.resources
-    return _read({**(resources.limits or {}), **(resources.requests or {})})
-
-
 def _read(quantities: Quantities) -> Mapping[str, Decimal]:
     return {name: parse_quantity(text) for name, text in quantities.items()}
+
+
+def _is_of_gpus(name: str) -> bool:
+    return name.partition("/")[0] in VENDORS and not name.endswith("monitoring")
 
 
 def _integer(amounts: Mapping[str, Decimal], name: str) -> int:

@@ -28,7 +28,9 @@ from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.watch import Kind, Watch
 
 if TYPE_CHECKING:
+    from deviceplugin.learning.runs import Run
     from deviceplugin.scheduler.advice import Advice
+    from deviceplugin.scheduler.histories import Histories
 
 log = structlog.get_logger()
 
@@ -58,12 +60,14 @@ class Service:
         fair = settings.fair
         self._notes: Notes | None = None
         self._advice = _advice(self.cluster, settings.learning)
+        self._histories = _histories(self.cluster, settings.learning)
         fairness = Fairness(self.cluster, fair, time.time) if fair else None
         after_s = settings.keep_after_s
         keeping = Keeping(self.cluster, after_s, time.time) if after_s else None
         self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
-        self._missing = {"nodes", "pods"}
-        self.metrics = Metrics(self.cluster, lambda: self._notes, self._advice)
+        self._missing, self._listed = {"nodes", "pods"}, asyncio.Event()
+        learns = (self._advice, self._histories)
+        self.metrics = Metrics(self.cluster, lambda: self._notes, *learns)
 
     async def run(self, api: Api, listening: Callable[[int], None] = lambda _: None) -> None:
         """Serve until cancelled; raises OSError if the address cannot be had."""
@@ -107,10 +111,22 @@ class Service:
             advice.take(model)
 
         async def once() -> None:
-            if (found := await asyncio.to_thread(learner.learn, advice.runs())) is not None:
+            runs = await self._runs(advice)
+            if (found := await asyncio.to_thread(learner.learn, runs)) is not None:
                 advice.take(found)
 
         await keep("scheduler-learning", once, settings.interval_s)
+
+    async def _runs(self, advice: "Advice") -> "Sequence[Run]":
+        """Those that were watched; with histories those of the nodes, and of nodes that gave none
+        those that were watched."""
+        if self._histories is None:
+            return advice.runs()
+        await self._listed.wait()  # before it nobody knows where daemons are
+        from deviceplugin.learning.nodes import merged  # noqa: PLC0415  # only where it is on
+
+        given = await self._histories.collect()
+        return await asyncio.to_thread(merged, given, dict(advice.owners), advice.runs(given))
 
     # On the loop
 
@@ -136,6 +152,7 @@ class Service:
             if "pods" in self._missing:
                 self.cluster.expect_what_is_there()
             self._missing.discard("pods")
+            self._listed.set()
         for pod in pods if kind != "SET" else ():
             if kind == "DELETED":
                 self.cluster.remove_pod(pod.key)
@@ -196,6 +213,18 @@ def _advice(cluster: Cluster, learning: Learning | None) -> "Advice | None":
     from deviceplugin.scheduler.advice import Advice  # noqa: PLC0415  # only where it is on
 
     return Advice(cluster, learning)
+
+
+def _histories(cluster: Cluster, learning: Learning | None) -> "Histories | None":
+    if learning is None or learning.histories is None:
+        return None
+    from deviceplugin.scheduler.histories import (  # noqa: PLC0415  # only where it is on
+        Histories,
+        daemons_of,
+    )
+
+    daemons = daemons_of(learning.histories)
+    return Histories(learning.histories, lambda: daemons.places(cluster.pods()))
 
 
 def _on_loop(

@@ -210,6 +210,7 @@ CHANGES: Mapping[str, tuple[Document, Document]] = {
         "enforcement.excess.tolerance_percent": 7,
         "enforcement.excess.policy": "evict-request",
         "metrics.pods": True,
+        "runs.enabled": True,
         "telemetry.enabled": True,
         "telemetry.interval_s": 7.0,
         "telemetry.processes": True,

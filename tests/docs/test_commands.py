@@ -63,7 +63,8 @@ def write_files(directory: Path) -> None:
     (directory / "pods.json").write_text(listed(a_pod("train", gpus=1)))
     (directory / "pods.csv").write_text(PODS)
     (directory / "runs.csv").write_text(RUNS)
-    train_once(None, str(directory / "runs.csv"), str(directory / "model.json"), 30)
+    of = {"runs": str(directory / "runs.csv"), "prometheus": None, "history": None}
+    train_once(of, str(directory / "model.json"), 30)
 
 
 def variables_of(rig: Rig) -> dict[str, str]:

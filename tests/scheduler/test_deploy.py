@@ -12,6 +12,7 @@ from deviceplugin.cli import cli
 from deviceplugin.cli.scheduler import ADDRESS
 from deviceplugin.kubernetes.api import Access, Api
 from deviceplugin.learning.settings import Learning
+from deviceplugin.metrics.store import Access as StoreAccess
 from deviceplugin.scheduler.extender import Extender
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Reading
@@ -53,7 +54,10 @@ def test_it_may_read_what_it_watches_and_write_events_and_nothing_else() -> None
 
 
 def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
-    service = Service(Settings(address=("127.0.0.1", 0), events=True, learning=Learning()))
+    learning = Learning(histories=StoreAccess(address="http://deviceplugin.kube-system"))
+    service = Service(Settings(address=("127.0.0.1", 0), events=True, learning=learning))
+    assert service._histories is not None
+    service._histories.outcomes = {"given": 1}
     service._notes = Notes(Api(Access(host="127.0.0.1", port=1)))
     text = service.metrics.registry.text()
     there = set(re.findall(r"(?m)^# TYPE (\S+)", text))

@@ -186,7 +186,7 @@ def test_runs_that_are_none_or_too_few_are_told(tmp_path: Path, text: str, meant
 
 def test_what_is_asked_wrongly_is_told(tmp_path: Path) -> None:
     (tmp_path / "no.json").write_text("[]")
-    with pytest.raises(ConfigError, match=r"--prometheus, --runs.*one of them"):
+    with pytest.raises(ConfigError, match=r"--prometheus, --history, --runs.*one of them"):
         run("train", "--model", "m.json")
     with pytest.raises(ConfigError, match=r"no\.json"):
         run("model", str(tmp_path / "no.json"))
