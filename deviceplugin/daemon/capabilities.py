@@ -248,6 +248,7 @@ def dra_wiring(core: Core) -> "Wiring":
         partitionable=core.seat.gpus,
         ours=core.seat.is_ours,
         fit=core.seat.fit,
+        left=core.seat.is_left,
         claims=core.seat.follow,
         told=core.audit.claimed,
         limited=core.enforcement.claimed,

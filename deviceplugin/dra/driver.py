@@ -227,6 +227,7 @@ class Driver:
             gpus=wiring.partitionable,
             ours=wiring.ours,
             fit=wiring.fit,
+            left=wiring.left,
             edits=wiring.described,
             read_claim=lambda ref: read_claim(wiring.api, ref),
             know_holders=self._know_holders,

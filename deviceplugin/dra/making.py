@@ -4,7 +4,7 @@ The journal says first what has to be there, as it says first what is held: what
 between, the next look at the node sees what no claim has, and what one has and is not there.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -14,7 +14,7 @@ from deviceplugin.dra.partitions import place_of
 from deviceplugin.dra.surroundings import Node
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID
-from deviceplugin.provision.on_demand import Claimed
+from deviceplugin.provision.on_demand import Claimed, Fitted
 
 
 class Making:
@@ -35,14 +35,16 @@ class Making:
 
     async def unmake(self, entry: Entry) -> None:
         """Destroy what was made for a claim, which no longer counts for what claims ask; raises
-        ClaimError while it is there. What is not to be cut for claims any more is left as it is."""
-        places = [one for one in entry.devices if one.place is not None]
-        gpus = self._node.gpus()
-        told = await self._fit(entry, {one.place.gpu for one in places if one.place} & gpus.keys())
-        for one in places:
-            there = self._node.devices().get(one.device)
-            if there is not None and there.parent in gpus and place_of(there) == one.place:
-                raise ClaimError(f"claim {entry.ref.text}: {one.name} is there still: {told}")
+        ClaimError while the privileged process finds it there, or nobody says. What is not to be
+        cut for claims any more is left as it is."""
+        places = {one.name: one.place for one in entry.devices if one.place is not None}
+        cut = {place.gpu for place in places.values() if not self._node.left(place.gpu)}
+        fitted = await self._fit(entry, cut)
+        for name, place in places.items():
+            # What we know of the node is older: what a kill left may have been made again.
+            found = fitted.get(place.gpu)
+            if found is not None and (place.profile, place.start) in found.there:
+                raise ClaimError(f"claim {entry.ref.text}: {name} is there still: {found.told}")
 
     def is_there(self, entry: Entry) -> bool:
         """Whether all that a claim has is known and, where it was made, there."""
@@ -51,14 +53,14 @@ class Making:
             one.device and (one.place is None or one.device in devices) for one in entry.devices
         )
 
-    async def _fit(self, entry: Entry, gpus: Collection[DeviceID]) -> str:
-        told = []
+    async def _fit(self, entry: Entry, gpus: Collection[DeviceID]) -> Mapping[DeviceID, Fitted]:
+        fitted = {}
         for gpu in sorted(gpus):
             try:
-                told.append(await self._node.fit(gpu))
+                fitted[gpu] = await self._node.fit(gpu)
             except DevicePluginError as error:
                 raise ClaimError(f"claim {entry.ref.text}: {gpu}: {error}") from error
-        return "; ".join(filter(None, told))
+        return fitted
 
     def _filled(self, entry: Entry) -> Iterator[Prepared]:
         names = self._node.names()

@@ -9,6 +9,7 @@ from deviceplugin.dra.claims import ClaimRef, Told, nobody
 from deviceplugin.dra.partitions import Placement
 from deviceplugin.dra.shares import Shares
 from deviceplugin.model import ContainerEdits, Device, DeviceID
+from deviceplugin.provision.on_demand import Fitted
 from deviceplugin.vendor.partitions import PartitionedGpu
 
 # The claim's document, None where there is no such object; raises ClaimError where nobody says.
@@ -24,7 +25,7 @@ class Node(Struct, frozen=True, kw_only=True):
     """What claims are prepared with; `devices` are all of the node, `names` those of the driver,
     `shared` says how several claims can have one. `places` are what can be made on `gpus`, by the
     names of devices, `ours` says whether a partition was made so, and `fit` has a GPU cut as the
-    claims ask.
+    claims ask, by a process that says what is there then; one that is `left` nobody cuts for them.
 
     `limited` adds to the edits of a claim, by its uid, what holds its containers to its memory.
     `know_holders` raises ClaimError while nobody can say what pods have by the device plugin;
@@ -39,7 +40,8 @@ class Node(Struct, frozen=True, kw_only=True):
     places: Callable[[], Mapping[str, Placement]]
     gpus: Callable[[], Mapping[DeviceID, PartitionedGpu]]
     ours: Callable[[Device], bool]
-    fit: Callable[[DeviceID], Awaitable[str]]
+    fit: Callable[[DeviceID], Awaitable[Fitted]]
+    left: Callable[[DeviceID], bool]
     edits: Callable[[Device], Awaitable[tuple[Any, Any]]]
     read_claim: ReadClaim
     know_holders: Callable[[], Awaitable[None]]

@@ -13,7 +13,7 @@ from deviceplugin.dra.publisher import Requests
 from deviceplugin.dra.section import DraSection
 from deviceplugin.inventory.store import InventoryStore
 from deviceplugin.model import ContainerEdits, Device, DeviceID, Inventory
-from deviceplugin.provision.on_demand import Claims
+from deviceplugin.provision.on_demand import Claims, Fitted
 from deviceplugin.resources.ledger import Ledger, UsageSource
 from deviceplugin.resources.section import DRA, Offer
 from deviceplugin.runtime.keep import Keeper
@@ -28,7 +28,7 @@ Forms = Mapping[DeviceID, Sequence[Offer]]
 Limited = Callable[[str, str, ContainerEdits], Awaitable[ContainerEdits]]
 
 
-async def _nobody_fits(gpu: DeviceID) -> str:
+async def _nobody_fits(gpu: DeviceID) -> Fitted:
     raise ClaimError(f"no partitions are made of {gpu} here")
 
 
@@ -48,7 +48,8 @@ class Wiring(Struct, frozen=True, kw_only=True):
 
     `partitionable` are the GPUs that can be cut when a claim wants a part, `ours` says of a
     partition that is there whether we have made it. `fit` has a GPU cut as claims ask, as `claims`
-    is told at the start (None at the end) that they do; `wake` is called when other GPUs can be.
+    is told at the start (None at the end) that they do; a GPU that is `left` nobody cuts for them.
+    `wake` is called when other GPUs can be.
     """
 
     store: InventoryStore
@@ -62,7 +63,8 @@ class Wiring(Struct, frozen=True, kw_only=True):
     partitionable: Callable[[], Mapping[DeviceID, PartitionedGpu]] = lambda: _NONE
     now: Callable[[], float] = time.monotonic
     ours: Callable[[Device], bool] = lambda _: False
-    fit: Callable[[DeviceID], Awaitable[str]] = _nobody_fits
+    fit: Callable[[DeviceID], Awaitable[Fitted]] = _nobody_fits
+    left: Callable[[DeviceID], bool] = lambda _: True
     claims: Callable[[Claims | None, Callable[[], None]], None] = _nobody_follows
     told: Told = nobody
     limited: Limited = unlimited

@@ -132,7 +132,7 @@ class Follower:
     async def _rest(self) -> None:
         """Ask nobody until something is declared again."""
         self.table.keep_only(())
-        self.on_demand.see(())
+        self.on_demand.see(Answer())
         self._holds.drain(())
         self._silent = ""
         while self._wanted.is_off:
@@ -141,7 +141,7 @@ class Follower:
 
     async def _settle(self, answer: Answer, layouts: Sequence[Layout]) -> bool:
         self._drain(answer)
-        self.on_demand.see(() if answer.owners else answer.planned)
+        self.on_demand.see(answer)
         changed = False
         for one in answer.planned:
             self.table.set(Standing.of(one, answer.owners))

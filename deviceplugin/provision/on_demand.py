@@ -32,6 +32,14 @@ Claims = Callable[[DeviceID], Claimed]
 Recover = Callable[[Sequence[Step]], Awaitable[bool]]
 
 
+class Fitted(Struct, frozen=True, kw_only=True):
+    """How a GPU is as claims ask: the instances of ours that the privileged process found there,
+    and who has those that no claim asks for."""
+
+    there: frozenset[Place] = frozenset()
+    told: str = ""
+
+
 class NotFittedError(DevicePluginError):
     """A GPU is not as claims ask."""
 
@@ -47,6 +55,7 @@ class OnDemand:
         self.gpus: Mapping[DeviceID, PartitionedGpu] = {}
         self.lock = asyncio.Lock()
         self._made: dict[DeviceID, frozenset[Place]] = {}
+        self._unread: frozenset[str] | None = None  # vendors; None while no look counts
         self._claims: Claims | None = None
         self._changed: Callable[[], object] = lambda: None
 
@@ -61,8 +70,18 @@ class OnDemand:
             device.parent, frozenset()
         )
 
-    def see(self, planned: Sequence[Planned]) -> None:
-        """What a look has shown of all GPUs that a layout is for."""
+    def is_left(self, gpu: DeviceID) -> bool:
+        """Whether a look has shown that the GPU is not, or not any more, cut for claims."""
+        if self._unread is None or gpu in self.gpus:
+            return False
+        device = self._wiring.store.current.devices.get(gpu)
+        return device is None or device.vendor not in self._unread
+
+    def see(self, answer: Answer) -> None:
+        """What a look has shown of all GPUs that a layout is for; nothing while others partition
+        the node."""
+        self._unread = None if answer.owners else frozenset(answer.problems)
+        planned = () if answer.owners else answer.planned
         usable = [one for one in planned if one.on_demand and one.state == "as-wanted"]
         self._made = {DeviceID(one.gpu.id): frozenset(one.made) for one in usable}
         self._show({DeviceID(one.gpu.id): _bare(one.gpu) for one in usable})
@@ -79,9 +98,9 @@ class OnDemand:
         await self.fit(gpu)
         return True
 
-    async def fit(self, gpu: DeviceID) -> str:
-        """Have exactly what claims ask of a GPU, and who has what of ours no claim asks for;
-        DevicePluginError where that does not come within FIT_S."""
+    async def fit(self, gpu: DeviceID) -> Fitted:
+        """Have exactly what claims ask of a GPU; DevicePluginError where that does not come within
+        FIT_S."""
         until = self._wiring.monotonic() + FIT_S
         try:
             async with asyncio.timeout(FIT_S):
@@ -94,7 +113,7 @@ class OnDemand:
                 answer = await self._fitted(gpu, until)
         finally:
             self.lock.release()
-        return _checked(answer)
+        return _checked(answer, gpu)
 
     async def _fitted(self, gpu: DeviceID, until: float) -> Answer:
         while True:
@@ -164,13 +183,22 @@ def _bare(gpu: PartitionedGpu) -> PartitionedGpu:
     return replace(gpu, mig=mig, users=())
 
 
-def _checked(answer: Answer) -> str:
+def _checked(answer: Answer, gpu: DeviceID) -> Fitted:
     outcome = answer.outcome
     if outcome is not None and outcome.state != "done":
         raise NotFittedError(outcome.reason)
     if answer.error or answer.busy:
         raise NotFittedError(answer.error or "another change of partitions runs")
+    if any(gpu in step.gpus for step in answer.begun):  # its end may make again what is gone now
+        raise NotFittedError("a change of it that was cut off is not over")
     reasons = "; ".join(one.reason for one in answer.planned if one.reason)
     if any(one.state != "as-wanted" for one in answer.planned):
         raise NotFittedError(reasons or "it is not as claims ask")
-    return reasons
+    there = {place for one in answer.planned for place in _ours(one)}
+    return Fitted(there=frozenset(there), told=reasons)
+
+
+def _ours(planned: Planned) -> set[Place]:
+    """The instances of ours that are there."""
+    instances = planned.gpu.mig.instances if planned.gpu.mig else ()
+    return {(one.profile, one.start) for one in instances} & set(planned.made)

@@ -8,7 +8,7 @@ from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import Device, DeviceID
 
 if TYPE_CHECKING:  # for those who want it
-    from deviceplugin.provision.on_demand import Claims, OnDemand
+    from deviceplugin.provision.on_demand import Claims, Fitted, OnDemand
     from deviceplugin.vendor.partitions import PartitionedGpu
 
 _NONE: "Mapping[DeviceID, PartitionedGpu]" = MappingProxyType({})
@@ -45,7 +45,11 @@ class Seat:
         """Whether it was made for a claim."""
         return self._taken is not None and self._taken.is_ours(device)
 
-    async def fit(self, gpu: DeviceID) -> str:
+    def is_left(self, gpu: DeviceID) -> bool:
+        """As `OnDemand.is_left`; all are where no layout has on_demand."""
+        return self._taken is None or self._taken.is_left(gpu)
+
+    async def fit(self, gpu: DeviceID) -> "Fitted":
         """As `OnDemand.fit`; raises DevicePluginError."""
         if self._taken is None:
             raise NobodyCutsError("no layout has on_demand: true")

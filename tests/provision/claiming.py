@@ -150,6 +150,7 @@ class Life:
             partitionable=lambda: on_demand.gpus,
             ours=on_demand.is_ours,
             fit=on_demand.fit,
+            left=on_demand.is_left,
             claims=on_demand.follow,
             now=lambda: self.now_s,
         )

@@ -9,7 +9,7 @@ from deviceplugin.dra.claims import ClaimError
 from deviceplugin.model import AdvertisedID
 from deviceplugin.provision.section import Layout, Selector
 from deviceplugin.testing.apiserver import ApiServer
-from tests.provision.claiming import GPU, Cards, Life
+from tests.provision.claiming import GPU, Cards, Killed, Life
 
 ON_DEMAND = Layout(on_demand=True)
 SMALL, LARGE = "gpu-0-mig-1g18gb-19-6", "gpu-0-mig-4g71gb-5-0"
@@ -210,3 +210,70 @@ async def test_a_gpu_that_a_pod_has_is_not_cut(node: Life, cards: Cards, api: Ap
         await node.prepare("a")
     assert cards.places() == []
     assert "gpu-0-mig-1g18gb-19-6" not in node.published()
+
+
+def kill_at(cards: Cards, number: int) -> None:
+    """The privileged process ends at its point of this number."""
+    left = iter(range(number, 0, -1))
+
+    def pass_by() -> None:
+        if next(left, None) == 1:
+            raise Killed
+
+    cards.before = pass_by
+
+
+async def test_a_claim_that_ends_is_not_given_back_while_a_change_that_was_cut_off_is_not_over(
+    node: Life, cards: Cards, api: ApiServer
+) -> None:
+    claim(api, "a", SMALL)
+    await node.prepare("a")
+    kill_at(cards, 2)  # its instance is destroyed, and the journal does not say so yet
+    with pytest.raises(ClaimError, match="the connection ended"):
+        await node.unprepare("a")
+    node.follower._again_at["GPU-0"] = (node.now_s + 30.0, 30.0)  # nobody finishes it for a while
+    with pytest.raises(ClaimError, match="cut off is not over"):
+        await node.unprepare("a")
+    node.now_s += 31.0
+    await node.unprepare("a")
+    assert (cards.places(), node.held()) == ([], {})
+
+
+async def test_a_claim_that_ends_is_given_back_by_what_the_privileged_process_finds(
+    node: Life, cards: Cards, api: ApiServer
+) -> None:
+    claim(api, "a", SMALL)
+    await node.prepare("a")
+    made_again = "MIG-9"  # under an id that the daemon has not seen
+    cards.ids["GPU-0", "1g.18gb", 6] = made_again
+    cards.users["GPU-0", "1g.18gb", 6] = "process 7"
+    node.store.set_devices("nvidia", list(cards.devices()))
+    with pytest.raises(ClaimError, match="process 7"):
+        await node.unprepare("a")
+    cards.users.clear()
+    await node.unprepare("a")
+    assert cards.places() == []
+
+
+async def test_a_claim_that_ends_before_anybody_has_looked_keeps_its_instance_until_then(
+    tmp_path: Path, node: Life, cards: Cards, api: ApiServer
+) -> None:
+    claim(api, "a", SMALL)
+    await node.prepare("a")
+    again = life(tmp_path, cards, api)
+    with pytest.raises(ClaimError, match="not yet, a GPU of a layout"):
+        await again.unprepare("a")
+    await again.settle()
+    await again.unprepare("a")
+    assert (cards.places(), again.held()) == ([], {})
+
+
+async def test_a_claim_that_ends_where_its_gpu_is_cut_for_claims_no_more_leaves_its_instance(
+    tmp_path: Path, node: Life, cards: Cards, api: ApiServer
+) -> None:
+    claim(api, "a", SMALL)
+    await node.prepare("a")
+    again = life(tmp_path, cards, api, Layout(on_demand=True, select=Selector(index=(1,))))
+    await again.settle()
+    await again.unprepare("a")
+    assert (cards.places(), again.held()) == ([("1g.18gb", 6)], {})

@@ -145,10 +145,14 @@ class Node:
     async def unprepare(self, number: int) -> None:
         """When its containers have ended, as the kubelet does it."""
         self.have.pop(number, None)
+        entry = self.life.driver.claims.entries.get(f"u-c{number}")
         try:
             await self.life.unprepare(f"c{number}")
         except DevicePluginError:
             return
+        asked = {one.place for one in entry.devices if one.place} if entry else set()
+        gone = {(place.profile, place.start) for place in asked}
+        assert gone.isdisjoint(self.cards.places()), "the kubelet was told that it is given back"
 
     async def allocate(self, _: int) -> None:
         """As the guard of the device plugin decides it, for a GPU that is listed."""
