@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 
+from deviceplugin.cli.fleet_cost import read_costs
 from deviceplugin.config.load import load
 from tests.chart.files import CHART, DEPLOY, sources
 
@@ -179,6 +180,8 @@ def test_lint_finds_nothing() -> None:
         ({"image": {"digest": "sha256:abc"}}, "digest"),
         ({"fleet": {"report": {"store": "prometheus:9090"}}}, "store"),
         ({"fleet": {"report": {"schedule": "daily"}}}, "schedule"),
+        ({"fleet": {"plan": {"store": "prometheus:9090"}}}, "store"),
+        ({"fleet": {"budget": {"costs": {"costs.yaml": {}}}}}, "costs"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(
@@ -313,8 +316,50 @@ def test_a_report_of_the_fleet_is_the_manifest_s_with_what_is_asked_for(tmp_path
     assert container["image"].startswith("registry.example/gpu:")
 
 
+def test_a_plan_is_the_manifest_s_and_asks_the_report_s_store_by_default(tmp_path: Path) -> None:
+    plain_job = yaml.safe_load((DEPLOY / "fleet/cronjob-plan.yaml").read_text())
+    (default,) = cron_jobs(template(tmp_path, {"fleet": {"plan": {"enabled": True}}}))
+    assert plain(default) == plain(plain_job)
+    report = {"store": "https://thanos"}
+    plan = {"enabled": True, "schedule": "@daily", "args": ["--growth=10"]}
+    (asked,) = cron_jobs(template(tmp_path, {"fleet": {"report": report, "plan": plan}}))
+    assert asked["spec"]["schedule"] == "@daily"
+    assert args_of(asked) == ["fleet", "plan", "--store", "https://thanos", "--growth=10"]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_budgets_are_the_manifest_s_with_the_prices_of_the_values(
+    tmp_path: Path, *, as_text: bool
+) -> None:
+    plain_job = yaml.safe_load((DEPLOY / "fleet/cronjob-budget.yaml").read_text())
+    plain_map = yaml.safe_load((DEPLOY / "fleet/costs.yaml").read_text())
+    text = plain_map["data"]["costs.yaml"]
+    costs = text if as_text else yaml.safe_load(text)
+    budget = {"enabled": True, "costs": costs}
+    objects = template(tmp_path, {"fleet": {"budget": budget}})
+    (job,) = cron_jobs(objects)
+    assert plain(job) == plain(plain_job)
+    (prices,) = [one for one in objects if one["metadata"]["name"] == "deviceplugin-costs"]
+    assert plain(prices["metadata"]) == plain(plain_map["metadata"])
+    for name, content in (("given.yaml", text), ("rendered.yaml", prices["data"]["costs.yaml"])):
+        (tmp_path / name).write_text(content)
+    given, rendered = (str(tmp_path / name) for name in ("given.yaml", "rendered.yaml"))
+    assert read_costs(rendered) == read_costs(given)
+
+
+def test_budgets_without_prices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"fleet\.budget\.costs: budgets need prices"):
+        template(tmp_path, {"fleet": {"budget": {"enabled": True}}})
+
+
 def cron_jobs(objects: Iterable[Any]) -> list[Any]:
     return [one for one in objects if one["kind"] == "CronJob"]
+
+
+def args_of(job: Any) -> list[str]:
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    args: list[str] = container["args"]
+    return args
 
 
 def test_every_container_of_ours_has_the_release_s_image(tmp_path: Path) -> None:
