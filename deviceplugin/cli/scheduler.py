@@ -8,6 +8,7 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
+from deviceplugin.cli.reading import reading_of, reading_options
 from deviceplugin.cli.scheduler_explain import explain
 from deviceplugin.cli.store import who_options
 from deviceplugin.config.config import LOG_LEVELS, Setting, parse_address, parse_choice
@@ -38,13 +39,7 @@ _MODEL_FORMS = ("json", "yaml")
 @click.option("--address", metavar="HOST:PORT", default=ADDRESS, help=f"Default {ADDRESS}.")
 @click.option("--certificate", metavar="FILE", help="Serve HTTPS with this certificate (PEM).")
 @click.option("--key", metavar="FILE", help="Its key (PEM).")
-@click.option(
-    "--shares",
-    metavar="LIST",
-    default="",
-    help="RESOURCE=NUMBER, comma-separated: thousandths of a GPU that one of the resource is.",
-)
-@click.option("--model-label", metavar="NAME", help="The label of nodes with the GPU's model.")
+@reading_options
 @click.option(
     "--config",
     metavar="PATH",
@@ -123,17 +118,13 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
 
     from deviceplugin.cli.power import parse_power  # noqa: PLC0415
     from deviceplugin.cli.scheduler_config import asking_of_file  # noqa: PLC0415  # not for `run`
-    from deviceplugin.scheduler.objects import Reading  # noqa: PLC0415
     from deviceplugin.scheduler.service import Settings  # noqa: PLC0415
 
     asked = asking_of_file(flags["config"])
     power = parse_power(flags["power"], flags["power_weight"] or "")
     weights = structs.replace(asked.asking.weights, power=power)
-    reading = Reading(
-        shares=parse_shares(flags["shares"] or ""),
-        model_label=flags["model_label"] or Reading().model_label,
-        asking=structs.replace(asked.asking, weights=weights),
-    )
+    asking = structs.replace(asked.asking, weights=weights)
+    reading = structs.replace(reading_of(flags), asking=asking)
     return Settings(
         address=_address(flags["address"] or ""),
         reading=reading,
@@ -185,18 +176,6 @@ def _address(text: str) -> tuple[str, int]:
     if address is None:
         raise ConfigError("--address", text, "HOST:PORT")
     return address
-
-
-def parse_shares(text: str) -> dict[str, int]:
-    """Thousandths of a GPU by resource; raises ConfigError."""
-    shares = {}
-    for part in filter(None, text.split(",")):
-        name, _, number = part.strip().partition("=")
-        milli = parse_number(number, "--shares") if number.isdecimal() else 0
-        if not name or not 1 <= milli <= 1000:
-            raise ConfigError("--shares", part, "RESOURCE=NUMBER, the number from 1 to 1000")
-        shares[name] = milli
-    return shares
 
 
 def _tls(certificate: str | None, key: str | None) -> "ssl.SSLContext | None":

@@ -9,6 +9,7 @@ import click
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
 from deviceplugin.cli.progress import progress
+from deviceplugin.cli.reading import reading_of, reading_options
 from deviceplugin.cli.store import who_options
 from deviceplugin.errors import ConfigError
 
@@ -41,13 +42,7 @@ MOST_REPLAYS = 100
 @click.option("--prometheus", metavar="URL", help="Take what no file is given for from there.")
 @click.option("--days", metavar="NUMBER", default="7", help="Of pods, from there. Default 7.")
 @who_options
-@click.option(
-    "--shares",
-    metavar="LIST",
-    default="",
-    help="RESOURCE=NUMBER, comma-separated: thousandths of a GPU that one of the resource is.",
-)
-@click.option("--model-label", metavar="NAME", help="The label of nodes with the GPU's model.")
+@reading_options
 @click.option(
     "--policies",
     metavar="LIST",
@@ -112,15 +107,9 @@ def _outcomes(flags: Flags) -> "dict[str, list[Outcome]]":
 
 
 def _trace(flags: Flags) -> "tuple[Sequence[NodeState], Sequence[Demand]]":
-    from deviceplugin.cli.scheduler import parse_shares  # noqa: PLC0415
     from deviceplugin.cli.traces import read_trace  # noqa: PLC0415
-    from deviceplugin.scheduler.objects import Reading  # noqa: PLC0415
 
-    reading = Reading(
-        shares=parse_shares(flags["shares"] or ""),
-        model_label=flags["model_label"] or Reading().model_label,
-    )
-    return read_trace(flags, reading)
+    return read_trace(flags, reading_of(flags))
 
 
 def _named(text: str | None, known: Sequence[str]) -> Sequence[str]:

@@ -1,6 +1,5 @@
 """The process that writes reports, and the files that it leaves."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from deviceplugin.compliance.section import Wanted
 from deviceplugin.errors import DevicePluginError
+from deviceplugin.runtime.commands import printed
 
 LIMIT_S = 1800.0  # a log of seven years is read in minutes
 KEPT = 100  # of each standard
@@ -21,31 +21,16 @@ class NotReportedError(DevicePluginError):
 
 async def run(arguments: Sequence[str]) -> Found:
     """What the reports say; raises NotReportedError."""
-    pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
-        child = await asyncio.create_subprocess_exec(
-            *arguments, stdin=none, stdout=pipe, stderr=pipe
-        )
-    except OSError as error:
+        done = await printed(arguments, LIMIT_S)
+    except (OSError, DevicePluginError) as error:
         raise NotReportedError(str(error)) from error
     try:
-        async with asyncio.timeout(LIMIT_S):
-            out, said = await child.communicate()
-    except TimeoutError as error:
-        raise NotReportedError(f"it took more than {LIMIT_S:.0f} s") from error
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-    try:
-        answer = json.loads(out)
+        answer = json.loads(done.text)
         return {name: tuple(one["violations"]) for name, one in answer.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = " ".join(said.decode(errors="replace").split())
-        raise NotReportedError(
-            text[-_SAID:] or f"it ended with status {child.returncode}"
-        ) from error
+        text = done.said[-_SAID:] or f"it ended with status {done.status}"
+        raise NotReportedError(text) from error
 
 
 def due_in_s(directory: Path, asked: Wanted, now: float) -> float:

@@ -11,9 +11,10 @@ DEADLINE_S = 300.0
 
 async def look_ahead(config: Config) -> tuple[bytes, int]:
     """What the command printed, and its exit status; raises DevicePluginError, OSError."""
-    from deviceplugin.runtime.child import printed  # noqa: PLC0415  # where it is on
+    from deviceplugin.runtime.commands import printed  # noqa: PLC0415  # where it is on
 
-    return await printed(maintenance_command(config), DEADLINE_S)
+    done = await printed(maintenance_command(config), DEADLINE_S)
+    return done.text, done.status
 
 
 def maintenance_command(config: Config) -> Sequence[str]:

@@ -134,9 +134,10 @@ class DiagnosisPart(Part[ConfigT]):
         self.last.set(document)
 
     async def _made(self) -> Document:
-        from deviceplugin.runtime.child import printed  # noqa: PLC0415  # where it is on
+        from deviceplugin.runtime.commands import printed  # noqa: PLC0415  # where it is on
 
-        return _document(*await printed(self._command(self._config), self.deadline_s))
+        done = await printed(self._command(self._config), self.deadline_s)
+        return _document(done.text, done.status)
 
 
 def _document(text: bytes, status: int) -> Document:

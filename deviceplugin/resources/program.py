@@ -15,14 +15,14 @@ import structlog
 
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.resources.services import Wanted
-from deviceplugin.runtime.children import (
+from deviceplugin.runtime.files import trusted_directory
+from deviceplugin.runtime.programs import (
     adopt_orphans,
     bound_output,
     end_group,
     last_line,
     open_output,
 )
-from deviceplugin.runtime.files import trusted_directory
 from deviceplugin.vendor import Command
 
 T = TypeVar("T")

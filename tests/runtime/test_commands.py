@@ -6,18 +6,24 @@ import sys
 import pytest
 
 from deviceplugin.errors import DevicePluginError
-from deviceplugin.runtime.child import printed
+from deviceplugin.runtime.commands import Printed, printed
 from tests.rig import WAIT_S
 
 pytestmark = pytest.mark.slow  # each is a process
 
 
-async def run(code: str, deadline_s: float = WAIT_S) -> tuple[bytes, int]:
+async def run(code: str, deadline_s: float = WAIT_S) -> Printed:
     return await printed((sys.executable, "-S", "-c", code), deadline_s, most=1 << 20)
 
 
 async def test_what_is_printed_is_read_with_the_status() -> None:
-    assert await run("import sys; print('x'); sys.exit(3)") == (b"x\n", 3)
+    assert await run("import sys; print('x'); sys.exit(3)") == Printed(text=b"x\n", status=3)
+
+
+async def test_of_what_is_said_on_standard_error_the_end_is_read_as_one_line() -> None:
+    done = await run("import sys; sys.stderr.write('y ' * 100000 + '\\n why')")
+    assert (done.text, done.status, done.said[-5:]) == (b"", 0, "y why")
+    assert len(done.said) <= 4096
 
 
 async def test_a_command_that_hangs_is_killed() -> None:

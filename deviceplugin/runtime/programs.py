@@ -1,4 +1,6 @@
-"""Programs that run as our children: where their output goes, and what they leave behind.
+"""Programs that run beside us as our children: where their output goes, and what they leave behind.
+
+A command that prints something and ends is in `commands.py`.
 
 A program outlives us where we are killed, so its output goes to a file of its own: a pipe of ours
 would end it with the first line that it writes then.

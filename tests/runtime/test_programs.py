@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deviceplugin.runtime.children import (
+from deviceplugin.runtime.programs import (
     MAX_OUTPUT_BYTES,
     bound_output,
     end_group,
@@ -80,7 +80,7 @@ for deaf in (False, True):
 # In a process of its own: whoever adopts orphans adopts those of all its children.
 ADOPTS = f"""
 import asyncio, os, subprocess, sys
-from deviceplugin.runtime.children import adopt_orphans, end_group
+from deviceplugin.runtime.programs import adopt_orphans, end_group
 adopt_orphans()
 async def main():
     child = await asyncio.create_subprocess_exec(
