@@ -1,7 +1,6 @@
 """The watch for GPUs that are used unallocated, as a part of the daemon; off, it costs nothing."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +13,7 @@ from deviceplugin.metrics.section import shows_pods
 from deviceplugin.model import DeviceID, Inventory
 from deviceplugin.resources.ledger import Ledger
 from deviceplugin.runtime.part import Collector, Once, Part, Sectioned, Series
+from deviceplugin.runtime.waking import woken
 
 if TYPE_CHECKING:  # who does not watch does not pay for it
     from deviceplugin.bypass.judge import Bypass, Found, Held, Seen
@@ -89,16 +89,13 @@ class BypassPart(Part[OfHost]):
 
     async def _run(self) -> None:
         while True:
-            self._changed.clear()
             section = wanted(self._config.sections)
             wait_s: float | None = None
             if section is not None:
                 wait_s = await self._turn(section)
             else:
                 self._before, self._found, self.problem_text = frozenset(), None, ""
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
+            await woken(self._changed, wait_s)
 
     async def _turn(self, section: Wanted) -> float:
         """Look once; in how many seconds to look again."""

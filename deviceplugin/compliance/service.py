@@ -5,7 +5,6 @@ nothing of the daemon's memory, and what hangs there hangs nobody here.
 """
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import structlog
 
 from deviceplugin.metrics.registry import Family
 from deviceplugin.runtime.part import Collector, Once, Part, Sectioned
+from deviceplugin.runtime.waking import woken
 
 if TYPE_CHECKING:  # who asks for no reports does not pay for them
     from deviceplugin.compliance.runs import Found
@@ -116,11 +116,8 @@ class CompliancePart(Part[OfNode]):
 
     async def _run(self) -> None:
         while True:
-            self._changed.clear()
             wait_s = await self._turn() if "compliance" in self._config.sections else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
+            await woken(self._changed, wait_s)
 
     async def _turn(self) -> float | None:
         """Report where it is time; in how many seconds to look again."""

@@ -2,7 +2,6 @@
 driver that hangs or dies there takes nothing of the daemon with it."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -12,6 +11,7 @@ import structlog
 from deviceplugin.errors import DevicePluginError
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Collector, Once, Part, Sectioned, Series
+from deviceplugin.runtime.waking import woken
 
 FIRST_S = 60.0  # after the start: vendors have looked and pods are back
 DEADLINE_S = 300.0
@@ -109,10 +109,7 @@ class DiagnosisPart(Part[ConfigT]):
         """Each pause begins anew when another configuration is in force."""
         pause_s = self.first_s
         while True:
-            self._used.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if self._section is None else pause_s):
-                    await self._used.wait()
+            if await woken(self._used, None if self._section is None else pause_s):
                 continue
             await self._look()
             pause_s = self.first_s if self._section is None else self._section.interval_s

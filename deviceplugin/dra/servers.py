@@ -19,9 +19,9 @@ from deviceplugin.dra.claims import ClaimError, ClaimRef
 from deviceplugin.dra.prepare import Claims
 from deviceplugin.dra.surroundings import PreparedDevice
 from deviceplugin.errors import DevicePluginError, RegistrationError
-from deviceplugin.kubelet.limits import MIN_MESSAGE_BYTES, server_options
+from deviceplugin.kubelet.limits import MIN_MESSAGE_BYTES
 from deviceplugin.kubelet.socket import is_listening, read_identity
-from deviceplugin.kubelet.starting import remove, start
+from deviceplugin.kubelet.starting import Handler, remove, started
 from deviceplugin.names import one_line, short_digest, socket_path_problem
 from deviceplugin.pb import dra_health_v1alpha1_pb2 as healthapi
 from deviceplugin.pb import dra_v1_pb2 as draapi
@@ -42,7 +42,6 @@ _HEALTH = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
 SERVING = "dra.sock"
 DEADLINE_S = 40.0  # the kubelet waits for 45 s
 LOOK_S = 2.0
-Handler = Any  # grpc's own class is generic over messages that differ here
 HealthLists = Callable[[], AsyncIterator[healthapi.NodeWatchResourcesResponse]]
 
 
@@ -208,13 +207,7 @@ async def _serving(path: Path, handlers: Iterable[Handler]) -> AsyncIterator[Non
     _make_place(path)
     if is_listening(path):
         raise RegistrationError(f"{path}: another process serves this driver on the node")
-    server = grpc.aio.server(options=server_options(MIN_MESSAGE_BYTES))
-    server.add_generic_rpc_handlers(tuple(handlers))
-    try:
-        server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:
-        raise RegistrationError(f"{path}: {error}") from error
-    await start(server, path)
+    server = await started(path, handlers, MIN_MESSAGE_BYTES)
     own = read_identity(path)
     try:
         yield

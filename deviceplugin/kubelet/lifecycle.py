@@ -18,11 +18,10 @@ import structlog
 
 from deviceplugin.errors import RegistrationError
 from deviceplugin.kubelet.gate import Gate, inner_socket
-from deviceplugin.kubelet.limits import server_options
 from deviceplugin.kubelet.metrics import KubeletMetrics
 from deviceplugin.kubelet.plugin import OPTIONS, ResourcePlugin
 from deviceplugin.kubelet.socket import KubeletSocket, SocketIdentity, is_listening, read_identity
-from deviceplugin.kubelet.starting import remove, start
+from deviceplugin.kubelet.starting import remove, started
 from deviceplugin.kubelet.turns import Turns
 from deviceplugin.model import ResourceName
 from deviceplugin.names import short_digest, socket_path_problem
@@ -245,13 +244,7 @@ class Endpoint:
 
     @asynccontextmanager
     async def _grpc(self, path: Path, message_bytes: int) -> AsyncIterator[None]:
-        server = grpc.aio.server(options=server_options(message_bytes))
-        server.add_generic_rpc_handlers((self.plugin.handler(),))
-        try:
-            server.add_insecure_port(f"unix:{path}")
-        except RuntimeError as error:
-            raise RegistrationError(f"{path}: cannot be bound ({error})") from error
-        await start(server, path)
+        server = await started(path, [self.plugin.handler()], message_bytes)
         try:
             yield
         finally:

@@ -1,9 +1,29 @@
 """A gRPC server is started whole, or not at all."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
+
+from deviceplugin.errors import RegistrationError
+from deviceplugin.kubelet.limits import server_options
+
+Handler = Any  # grpc's own class is generic over messages that differ
+
+
+async def started(path: Path, handlers: Iterable[Handler], message_bytes: int) -> grpc.aio.Server:
+    """A server that answers on the socket; raises RegistrationError where it cannot be bound."""
+    server = grpc.aio.server(options=server_options(message_bytes))
+    server.add_generic_rpc_handlers(tuple(handlers))
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise RegistrationError(f"{path}: cannot be bound ({error})") from error
+    await start(server, path)
+    return server
 
 
 async def start(server: grpc.aio.Server, path: Path) -> None:

@@ -2,7 +2,6 @@
 process of its own, since a fleet's past is long and nothing of it is needed here."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +13,7 @@ from deviceplugin.errors import DevicePluginError
 from deviceplugin.model import DeviceID, Inventory
 from deviceplugin.runtime.latest import Latest
 from deviceplugin.runtime.part import Collector, Once, Operation, Part, Reply, Sectioned, Series
+from deviceplugin.runtime.waking import woken
 from deviceplugin.schema import Section
 
 if TYPE_CHECKING:  # who has no such section does not pay for it
@@ -140,10 +140,7 @@ class MaintenancePart(Part[ConfigT]):
         loop = asyncio.get_running_loop()
         at = loop.time() + self.first_s
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(None if self._section is None else at):
-                    await self._again.wait()
-                self._again.clear()
+            if await woken(self._again, None if self._section is None else at - loop.time()):
                 soon = loop.time() + self.first_s
                 at = soon if self.done_at is None else min(at, soon)
                 continue
