@@ -20,7 +20,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from deviceplugin.scheduler.alike import extension, preferred
+from deviceplugin.scheduler.alike import extension, leading
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.packing import Cost, NodeState
@@ -109,7 +109,7 @@ class Cluster:
         def tie(name: str) -> tuple[int, ...]:
             return (extension(end, max(self._ends[name].values(), default=pod.at)),)
 
-        ties = preferred(costs, tie)
+        ties = {name: tie(name) for name in leading(costs)}
         return min(ties, key=lambda name: (ties[name], costs[name].key))
 
     def _leave(self) -> None:

@@ -18,7 +18,8 @@ class ModelError(ValueError):
 class Model(Struct, frozen=True, kw_only=True):
     """`weights` by feature, `shift` in ln seconds is what the upper end is raised by; `window` is
     from when to when the runs were, and `judged` how the latest fifth of them was predicted by the
-    others (`null`: there were too few). `latest` are the runs that predictions start from."""
+    others (`null`: there were too few), `last_day` how those of them that ended in the day before
+    it was made. `latest` are the runs that predictions start from."""
 
     format: int = FORMAT
     name: str = "gpu-scheduler"
@@ -27,6 +28,7 @@ class Model(Struct, frozen=True, kw_only=True):
     window: tuple[float, float]
     runs: int
     judged: Figures | None
+    last_day: Figures | None = None
     weights: dict[str, float]
     shift: float
     latest: list[Run]

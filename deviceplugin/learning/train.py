@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from deviceplugin.learning.figures import Figures, Outcome, figures_of
+from deviceplugin.learning.killswitch import DAY_S
 from deviceplugin.learning.model import Model
 from deviceplugin.learning.predict import (
     FEATURES,
@@ -43,7 +44,7 @@ def train(runs: Iterable[Run], now: float, settings: Settings) -> Model | None:
     kept.sort(key=lambda run: run.start)
     cut = kept[int(len(kept) * (1 - HELD_BACK))].start
     weights = fit(run for run in kept if run.end <= cut)
-    judged, shift = judge(kept, weights, cut)
+    judged, last_day, shift = judge(kept, weights, (cut, now - DAY_S))
     if judged is not None:
         weights = fit(kept)
     return Model(
@@ -53,6 +54,7 @@ def train(runs: Iterable[Run], now: float, settings: Settings) -> Model | None:
         window=(min(run.start for run in kept), max(run.end for run in kept)),
         runs=len(kept),
         judged=judged,
+        last_day=last_day,
         weights=dict(zip(FEATURES, (round(w, 5) for w in weights), strict=True)),
         shift=round(shift, 4),
         latest=latest(kept),
@@ -121,22 +123,23 @@ class Upper:
 
 
 def judge(
-    runs: Iterable[Run], weights: Sequence[float], cut: float
-) -> tuple[Figures | None, float]:
-    """How the runs that began after `cut` would have been predicted, and the upper end's shift
-    after them."""
-    upper, outcomes, waiting = Upper(), list[Outcome](), list[tuple[float, float, float]]()
+    runs: Iterable[Run], weights: Sequence[float], since: tuple[float, float]
+) -> tuple[Figures | None, Figures | None, float]:
+    """How the runs that began after the first moment would have been predicted, and those of them
+    that ended after the second; and the upper end's shift after them."""
+    upper, waiting = Upper(), list[tuple[float, float, float]]()
+    outcomes, late = list[Outcome](), list[Outcome]()
     for run, history in replayed(runs):
         while waiting and waiting[0][0] <= run.start:
             _, was, above = heapq.heappop(waiting)
             upper.learn(was, above)
-        if run.start < cut:
+        if run.start < since[0]:
             continue
         found = predict(history, run.group, run.start, weights, upper.shift)
         if found is not None:
             was, rolling = log_of(run.seconds), rolling_median(history, run.group)
             heapq.heappush(waiting, (run.end, was, found.upper))
-            outcomes.append(
-                Outcome(was, found.log, found.upper, found.log if rolling is None else rolling)
-            )
-    return figures_of(outcomes), upper.shift
+            one = Outcome(was, found.log, found.upper, found.log if rolling is None else rolling)
+            outcomes.append(one)
+            late += [one] if run.end >= since[1] else []
+    return figures_of(outcomes), figures_of(late), upper.shift

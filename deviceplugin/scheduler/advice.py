@@ -15,7 +15,7 @@ from deviceplugin.learning.runs import Group, History, Run, log_of, owner_name, 
 from deviceplugin.learning.settings import Learning
 from deviceplugin.learning.train import Upper
 from deviceplugin.scheduler.about import About, Wants
-from deviceplugin.scheduler.alike import NO_TIES, extension, preferred, ranks
+from deviceplugin.scheduler.alike import NO_TIES, extension, leading, ranks
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.extender import Ordered
 from deviceplugin.scheduler.objects import Pod
@@ -131,25 +131,29 @@ class Advice:
             return "none"
         if self._now() - self.model.made > 2 * self._settings.interval_s:
             return "old"
-        return "worse" if self._switch.silent(self._now()) else ""
+        return "worse" if self._switch.silent(self._now(), self.model.last_day) else ""
 
     def judged(self) -> Mapping[str, float]:
         """The model's figures, and its age in seconds; empty without a model."""
         if self.model is None:
             return {}
         told: dict[str, float] = {"age_seconds": self._now() - self.model.made}
-        return told | (structs.asdict(self.model.judged) if self.model.judged else {})
+        told |= structs.asdict(self.model.judged) if self.model.judged else {}
+        if (day := self.model.last_day) is not None:
+            told |= {"last_day_factor": day.factor, "last_day_rolling_factor": day.rolling_factor}
+        return told
 
     # What is decided
 
     def order(self, names: Sequence[str], pod: Pod, demand: Demand) -> Ordered:
         """The model's order where it may speak, the rule's where not, and the nodes by turns where
         the rule was not done in time."""
-        costs = self._judged(names, demand)
+        end = self._clock() + self._settings.timeout_s
+        costs = self._judged(names, demand, end)
         if costs is None:
             ordered = self._by_turns(names, demand)
         else:
-            ties = self._ties(pod, costs) if demand.gpus else NO_TIES
+            ties = self._ties(pod, costs, end) if demand.gpus else NO_TIES
             by = "model" if ties else "rule"
             ordered = Ordered(scores=ranks(costs, ties), costs=costs, by=by)
         self.counted[ordered.by] += 1
@@ -157,8 +161,10 @@ class Advice:
             self._last = max(ordered.scores, key=ordered.scores.__getitem__)
         return ordered
 
-    def _judged(self, names: Sequence[str], demand: Demand) -> Mapping[str, Cost] | None:
-        end, costs = self._clock() + self._settings.timeout_s, dict[str, Cost]()
+    def _judged(
+        self, names: Sequence[str], demand: Demand, end: float
+    ) -> Mapping[str, Cost] | None:
+        costs = dict[str, Cost]()
         for start in range(0, len(names), self._settings.batch):
             if self._clock() > end:
                 return None
@@ -176,20 +182,21 @@ class Advice:
         costs = self._cluster.board.costs(turn[:1], demand)
         return Ordered(scores=scores, costs=costs, by="round_robin")
 
-    def _ties(self, pod: Pod, costs: Mapping[str, Cost]) -> Mapping[str, tuple[int, ...]]:
+    def _ties(
+        self, pod: Pod, costs: Mapping[str, Cost], end: float
+    ) -> Mapping[str, tuple[int, ...]]:
+        """What the model says of the leading nodes; nothing where it is not done in time."""
         found = None if self.silence else self._predicted(group_of(pod))
         if found is None:
             return NO_TIES
-        now = self._now()
-
-        def tie(name: str) -> tuple[int, ...]:
+        now, batch, ties = self._now(), self._settings.batch, dict[str, tuple[int, ...]]()
+        for number, name in enumerate(leading(costs)):
+            if number % batch == 0 and self._clock() > end:
+                return NO_TIES
             about, chosen = self._cluster.board.nodes[name].about or About(), costs[name].chosen
-            return (
-                *_narrow(about, chosen, found),
-                extension(now + found.seconds, self._free_at(name, now)),
-            )
-
-        return preferred(costs, tie)
+            longer = extension(now + found.seconds, self._free_at(name, now))
+            ties[name] = (*_narrow(about, chosen, found), longer)
+        return ties
 
     def _free_at(self, name: str, now: float) -> float:
         """When the last pod of the node is predicted to end. One of which nothing is known, or that

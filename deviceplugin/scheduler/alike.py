@@ -5,13 +5,12 @@ The rule's bands, and within a band the free GPU of the node, stay as they are: 
 is wrong can only choose among nodes of which the rule says the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from deviceplugin.scheduler.packing import Cost
 
 BAND = 1_001 * 1_000_000  # of a cost's key: what is below says less than the band and the free GPU
-Tie = Callable[[str], tuple[int, ...]]
 NO_TIES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
@@ -21,11 +20,6 @@ def leading(costs: Mapping[str, Cost]) -> list[str]:
         return []
     best = min(cost.key for cost in costs.values()) // BAND
     return [name for name, cost in costs.items() if cost.key // BAND == best]
-
-
-def preferred(costs: Mapping[str, Cost], tie: Tie) -> Mapping[str, tuple[int, ...]]:
-    """For each of the leading nodes what the prediction says of it, less is better."""
-    return {name: tie(name) for name in leading(costs)}
 
 
 def extension(pod_end: float, node_end: float) -> int:

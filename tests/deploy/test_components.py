@@ -125,7 +125,7 @@ def test_hardened_goes_with_each_vendor_in_the_order_of_the_kustomization(
 
 
 @kubectl
-def test_only_prometheus_reaches_the_daemon_by_default(built: Build) -> None:
+def test_only_prometheus_and_the_extender_reach_the_daemon_by_default(built: Build) -> None:
     objects = built()
     (policy,) = [one for one in objects if one["kind"] == "NetworkPolicy"]
     (daemonset,) = [one for one in objects if one["kind"] == "DaemonSet"]
@@ -135,8 +135,12 @@ def test_only_prometheus_reaches_the_daemon_by_default(built: Build) -> None:
     (rule,) = policy["spec"]["ingress"]
     (port,) = pod_of(objects)["containers"][0]["ports"]
     assert [one["port"] for one in rule["ports"]] == [port["name"]]
-    assert all(one.keys() == {"namespaceSelector"} for one in rule["from"])
-    assert all(one["namespaceSelector"]["matchLabels"] for one in rule["from"])
+    *namespaces, extender = rule["from"]
+    assert all(one.keys() == {"namespaceSelector"} for one in namespaces)
+    assert all(one["namespaceSelector"]["matchLabels"] for one in namespaces)
+    deployment = load("scheduler/deployment.yaml")
+    pods = deployment["spec"]["template"]["metadata"]["labels"]
+    assert extender == {"podSelector": {"matchLabels": pods}}
 
 
 def merged_metrics(*names: str) -> MetricsSection:

@@ -308,7 +308,7 @@ def test_kustomize_puts_everything_into_the_namespace_of_its_own(tmp_path: Path)
     assert daemonset["spec"]["template"]["spec"]["serviceAccountName"] == "deviceplugin"
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
     files = {"config.yaml", "dra.yaml", "kubernetes.yaml", "kubernetes-facts.yaml", "labels.yaml"}
-    files |= {"partitions.yaml"}
+    files |= {"partitions.yaml", "runs.yaml"}
     files |= {"metrics.yaml", "metrics-review.yaml", "per-node.yaml"}
     assert settings["data"].keys() == files
 

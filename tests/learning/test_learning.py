@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from deviceplugin.learning.figures import Outcome, figures_of
 from deviceplugin.learning.killswitch import DAY_S, FEW, KillSwitch
@@ -78,6 +79,28 @@ def test_a_file_that_is_no_model_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ModelError, match=meant):
         decode(msgspec.json.encode(msgspec.to_builtins(model) | change))
+
+
+def test_memory_and_utilisation_are_what_nine_of_ten_runs_stayed_below(model: Model) -> None:
+    history = History()
+    for number in range(1, 11):
+        one = run(number, 60)
+        history.add(replace(one, peak_mib=100.0 * number, busy_ratio=number / 10))
+    found = model.predict(history, ("ml", "a", ""), 100.0)
+    assert found is not None
+    assert (found.peak_mib, found.busy_ratio) == (900.0, 0.9)
+
+
+def test_a_model_tells_how_the_day_before_it_was_made_would_have_gone(model: Model) -> None:
+    assert model.last_day is not None
+    assert model.judged is not None
+    assert 0 < model.last_day.runs < model.judged.runs
+    later = train(jobs(600), model.made + DAY_S + 60, EVER)
+    assert later is not None
+    assert later.last_day is None
+    without = msgspec.to_builtins(model)
+    del without["last_day"]  # as models were before there was such a thing
+    assert decode(msgspec.json.encode(without)).last_day is None
 
 
 def test_too_few_runs_or_runs_that_are_too_old_make_no_model() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from deviceplugin.learning.nodes import decode
 from tests.fakes.nvml import NvmlDouble
 from tests.fakes.nvml.model import Gpu
 from tests.rig import GPU, WAIT_S, DaemonProcess, Rig
@@ -47,7 +48,8 @@ async def test_a_pod_that_ended_is_a_run_with_what_it_used_and_a_restart_costs_n
     await daemon.shows(r"^deviceplugin_runs_running 1")
     rig.stub.remove_pod("train-x7k2p")
     found = await runs_of(daemon)
-    assert found["node"] == "node-1"
+    node, (run,) = decode((await daemon.answers("/runs")).encode())
+    assert (node, run.group) == ("node-1", ("default", "train", "main"))
     assert found["groups"] == [["default", "train", "main"]]
     ((_, _, seconds, peak, mean, busy),) = found["runs"]
     assert seconds >= 1

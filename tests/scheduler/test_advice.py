@@ -1,18 +1,19 @@
 """Model, rule, round robin: who orders the nodes, and when the model has to be silent."""
 
 import random
-from itertools import count
 from typing import Any
 
 import msgspec
 import pytest
 
+from deviceplugin.learning.figures import Figures
+from deviceplugin.learning.killswitch import FEW
 from deviceplugin.learning.model import Model
 from deviceplugin.learning.predict import FEATURES
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.settings import Learning
 from deviceplugin.scheduler.advice import Advice, group_of
-from deviceplugin.scheduler.alike import BAND, extension, preferred, ranks
+from deviceplugin.scheduler.alike import BAND, extension, leading, ranks
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.extender import Extender
@@ -42,16 +43,20 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.now, self.took = 100_000.0, 0.0
-        clock = count()
+        self.looks = 0
         self.cluster = Cluster(Reading(), lambda: self.now)
         self.cluster.set_nodes(msgspec.convert([node(name) for name in NAMES], list[Node]))
         self.advice = Advice(
             self.cluster,
             Learning(**settings),
             lambda: self.now,
-            lambda: next(clock) * self.took,
+            self.clock,
         )
         self.extender = Extender(self.cluster, orders=self.advice)
+
+    def clock(self) -> float:
+        self.looks += 1
+        return (self.looks - 1) * self.took
 
     def put(self, one: Document) -> None:
         made = msgspec.convert(one, Pod)
@@ -166,6 +171,69 @@ def test_what_is_not_judged_in_time_gets_its_nodes_by_turns() -> None:
     assert world.cluster.held("uid-new") is not None
 
 
+def test_the_clock_is_looked_at_once_a_batch_of_nodes() -> None:
+    looks = []
+    for batch in (100, 2, 1):
+        world = World(batch=batch)
+        world.learn()
+        world.best(owned("new", "long"))
+        looks.append(world.looks)
+    # One to begin with, and of four nodes each batch for the rule and for the model.
+    assert looks == [1 + 1 + 1, 1 + 2 + 2, 1 + 4 + 4]
+
+
+def test_a_model_that_is_not_done_in_time_leaves_the_order_to_the_rule() -> None:
+    world = World(batch=2, timeout_s=5.0)
+    world.learn()
+    world.put(owned("one", "short", gpus=2, on="n1"))
+    world.put(owned("other", "long", gpus=2, on="n2"))
+    world.took = 2.0  # after three looks at the clock the time is over: two are the rule's
+    assert world.best(owned("new", "long")) == "n1"
+    assert world.advice.counted == {"model": 0, "rule": 1, "round_robin": 0}
+
+
+def test_each_path_is_counted_where_prometheus_sees_it() -> None:
+    service = Service(Settings(address=("127.0.0.1", 0), learning=Learning()))
+    assert service._advice is not None
+    service._advice.counted |= {"model": 3, "rule": 2, "round_robin": 1}
+    text = service.metrics.registry.text()
+    for by, count in (("model", 3), ("rule", 2), ("round_robin", 1)):
+        assert f'deviceplugin_scheduler_orders_total{{by="{by}"}} {count}' in text
+
+
+def test_an_extender_that_has_just_begun_is_silent_where_the_last_day_replayed_was_worse() -> None:
+    world = World(interval_s=24 * HOUR)
+    world.learn()
+    assert world.advice.model is not None
+    for factor, runs, silence in ((1.4, FEW, ""), (2.0, FEW - 1, ""), (2.0, FEW, "worse")):
+        day = Figures(
+            runs=runs, factor=factor, twice_percent=0, r2=0, covered_percent=0, rolling_factor=1.5
+        )
+        world.advice.take(msgspec.structs.replace(world.advice.model, last_day=day))
+        assert world.advice.silence == silence
+        assert world.advice.judged()["last_day_factor"] == factor
+    for number in range(FEW):  # what has ended since counts for more: it was as good as the median
+        assert world.advice.silence == "worse"
+        world.put(owned(f"p{number}", "long", on="n0"))
+        world.now += 60
+        world.remove(f"p{number}")
+    assert world.advice.silence == ""
+
+
+def test_what_a_node_knows_by_the_name_of_a_pod_is_known_by_its_owner_here(world: World) -> None:
+    worker = owned("train-worker-0", "train", on="n1")
+    worker["metadata"]["ownerReferences"][0]["kind"] = "PyTorchJob"
+    world.put(worker)
+    assert world.advice.owners["ml", "train-worker"] == "train"
+
+
+def test_of_watched_runs_those_of_nodes_that_gave_theirs_are_left_out(world: World) -> None:
+    world.remove("one")
+    world.remove("other")
+    assert [run.owner for run in world.advice.runs()] == ["short", "long"]
+    assert [run.owner for run in world.advice.runs({"n1": ()})] == ["long"]
+
+
 def test_a_pod_that_ends_or_is_gone_is_a_run_that_was(world: World) -> None:
     world.now += 50
     ended = owned("one", "short", gpus=2, on="n1")
@@ -212,6 +280,8 @@ def test_the_group_of_a_pod_is_its_owner_and_first_container() -> None:
     one = owned("new", "long")
     one["spec"]["containers"][0]["name"] = "main"
     assert group_of(msgspec.convert(one, Pod)) == ("ml", "long", "main")
+    one["spec"]["containers"].insert(0, {"name": "proxy"})
+    assert group_of(msgspec.convert(one, Pod)) == ("ml", "long", "main")
     assert group_of(msgspec.convert(pod("alone"), Pod)) == ("ml", "alone", "")
 
 
@@ -242,7 +312,7 @@ def test_whatever_is_predicted_the_node_is_one_that_the_rule_holds_for_the_best(
         costs = Board(states, Workload([demand])).costs([one.name for one in states], demand)
         if not costs:
             continue
-        wrong = preferred(costs, lambda _: (chance.randrange(9),))
+        wrong = {name: (chance.randrange(9),) for name in leading(costs)}
         best = max(scores := ranks(costs, wrong), key=scores.__getitem__)
         rules = max(scores := ranks(costs), key=scores.__getitem__)
         differed += best != rules

@@ -1,21 +1,26 @@
 """deploy/scheduler fits the command, and kube-scheduler's file fits the extender."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from deviceplugin.alerts.of_scheduler import SCHEDULER
 from deviceplugin.cli import cli
 from deviceplugin.cli.scheduler import ADDRESS
+from deviceplugin.cli.scheduler_config import asking_of_file
 from deviceplugin.kubernetes.api import Access, Api
 from deviceplugin.learning.settings import Learning
 from deviceplugin.metrics.store import Access as StoreAccess
 from deviceplugin.scheduler.extender import Extender
+from deviceplugin.scheduler.histories import PATH, Place, daemons_of
 from deviceplugin.scheduler.notes import Notes
-from deviceplugin.scheduler.objects import Reading
+from deviceplugin.scheduler.objects import Pod, Reading
 from deviceplugin.scheduler.service import Service, Settings
 from deviceplugin.scheduler.state import Cluster
 from tests.rig import run_command
@@ -51,6 +56,39 @@ def test_it_may_read_what_it_watches_and_write_events_and_nothing_else() -> None
     ]
     account = load("account.yaml")["metadata"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", **account}]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl to build with")
+@pytest.mark.slow
+def test_the_component_for_learning_asks_the_daemons_as_they_are_deployed(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "s")
+    with (tmp_path / "s/kustomization.yaml").open("a") as file:
+        file.write("components: [learning]\n")
+    command = ["kubectl", "kustomize", str(tmp_path / "s")]
+    objects = list(yaml.safe_load_all(subprocess.check_output(command, text=True)))
+    by_kind = {f"{one['kind']}/{one['metadata']['name']}": one for one in objects}
+    (container,) = by_kind["Deployment/deviceplugin-scheduler"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    command_word, events, *words = container["args"]
+    assert (command_word, events) == ("scheduler", "--events")
+    given = dict(word.removeprefix("--").split("=", 1) for word in words)
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {given["config"], str(Path(given["model"]).parent)} == mounts
+    (name, text), *_ = by_kind["ConfigMap/deviceplugin-scheduler"]["data"].items()
+    (tmp_path / name).write_text(text)
+    assert asking_of_file(str(tmp_path / name)).learning == Learning()
+    daemonset = yaml.safe_load((DEPLOY.parent / "daemonset.yaml").read_text())
+    (port,) = daemonset["spec"]["template"]["spec"]["containers"][0]["ports"]
+    pod = {**daemonset["spec"]["template"], "status": {"podIP": "10.0.0.1"}}
+    pod["metadata"] |= {"namespace": daemonset["metadata"]["namespace"]}
+    pod["spec"] = {"nodeName": "n1"}
+    access = StoreAccess(address=given["history"])
+    found = daemons_of(access).places([msgspec.convert(pod, Pod)])
+    assert found == [Place("n1", "10.0.0.1")]
+    assert access.parts().port == port["containerPort"]
+    role = by_kind["ClusterRole/deviceplugin-runs-reader"]
+    assert role["rules"] == [{"nonResourceURLs": [PATH], "verbs": ["get"]}]
 
 
 def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:

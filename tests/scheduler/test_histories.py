@@ -253,6 +253,16 @@ async def test_the_extender_finds_the_daemons_and_makes_its_model_of_what_they_g
     assert {run.peak_mib for run in model.latest} == {1000.0, 30_000.0}
 
 
+async def test_each_interval_the_daemons_that_are_there_then_are_asked() -> None:
+    with daemons(page_of("n1", recent())) as (port, (address,)), watch_stub() as api:
+        api.put("nodes", node("n1"))
+        access = Access(address=f"http://deviceplugin.kube-system:{port}", timeout_s=PATIENT_S)
+        async with extender(api, Learning(histories=access, interval_s=0.05)) as service:
+            await shown(service, 'deviceplugin_scheduler_histories{outcome="given"} 0')
+            api.put("pods", daemon_pod("n1", address))
+            await shown(service, 'deviceplugin_scheduler_model_silent{reason="none"} 0')
+
+
 async def test_without_runs_of_nodes_there_is_no_model_and_that_is_in_log_and_metrics() -> None:
     with watch_stub() as api, structlog.testing.capture_logs() as logs:
         api.put("nodes", node("n1"))

@@ -78,6 +78,13 @@ def test_a_prometheus_that_does_not_answer_is_told_once_and_leaves_the_model_as_
     assert [one["event"] for one in logs] == ["scheduler_learning_failed"]
 
 
+def test_runs_of_before_the_retention_are_not_learned_from() -> None:
+    learner = Learner(Learning(retention_s=86_400), lambda: NOW)
+    made = learner.learn(RUNS)
+    assert made is not None
+    assert made.runs == sum(run.end >= NOW - 86_400 for run in RUNS) < len(RUNS)
+
+
 def test_the_service_takes_the_stored_model_and_stays_with_it_while_there_are_few_runs(
     tmp_path: Path,
 ) -> None:
@@ -114,7 +121,9 @@ def test_the_section_says_how_often_from_what_and_how_long(tmp_path: Path) -> No
     file.write_text("ai_scheduler: {enabled: false}")
     assert asking_of_file(str(file)).learning is None
     file.write_text("ai_scheduler: {}")
-    assert asking_of_file(str(file)).learning == Learning()
+    assert asking_of_file(str(file)).learning == Learning(
+        interval_s=3600, retention_s=30 * 86_400, batch=100, timeout_s=5
+    )
 
 
 @pytest.mark.parametrize(
