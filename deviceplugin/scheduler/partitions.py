@@ -105,6 +105,11 @@ class Expected:
         self._shares = shares
         self._known: dict[tuple[object, ...], float] = {}
 
+    @property
+    def some(self) -> bool:
+        """Whether any are expected."""
+        return bool(self._shares)
+
     def unusable(self, gpu: CutGpu, shapes: Shapes) -> float:
         """Free slices that they cannot use, as thousandths of a GPU."""
         shape = gpu.shape

@@ -112,8 +112,11 @@ class Service:
             await asyncio.sleep(self._settings.linger_s)
             await server.finish()
         finally:
-            work.cancel()
-            ending.cancel()
+            for one in both:
+                one.cancel()
+            await asyncio.wait(both)
+            if not work.cancelled():
+                work.exception()  # it was raised, or comes too late to matter
 
     async def _count_workload(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         while True:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -302,3 +303,40 @@ def test_an_explanation_says_why_the_other_nodes_were_not_among_those_that_fit()
     assert why is not None
     assert (why["fitting"], len(why["best"])) == (2, 2)
     assert why["failed"] == [{"reason": "1 GPUs free, 2 requested", "nodes": 1}]
+
+
+@pytest.mark.parametrize(
+    ("held", "lacking"),
+    [
+        (("a", "a"), "it costs no more, but has more free GPU: 4, the best one 2"),
+        ((), "nothing: names decide"),
+    ],
+)
+def test_what_made_the_best_of_two_that_cost_the_same_is_told(
+    held: tuple[str, ...], lacking: str
+) -> None:
+    world = World(node("a", 4), node("b", 4))
+    for n, name in enumerate(held):
+        world.put(pod(f"there-{n}", gpus=1, node=name, cpu="0"))
+    world.schedule(pod("p"))
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert why["lacking"] == lacking
+
+
+def test_what_a_pod_asks_for_is_told_where_its_annotation_is_refused() -> None:
+    world = World(node("a", 4))
+    one = pod("p", gpus=2)
+    one["metadata"]["annotations"] = {"deviceplugin/gpu-memory": "lots"}
+    world.filter(one)
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert why["demand"]["gpus"] == 2
+
+
+def test_nothing_is_a_fragment_before_pods_are_expected() -> None:
+    world = World(node("a", 4))
+    assert world.cluster.packed() == {"capacity": 4000, "free": 4000}
+    world.put(pod("p", gpus=3, node="a"))
+    world.cluster.expect_what_is_there()
+    assert world.cluster.packed()["fragment"] == 1000
