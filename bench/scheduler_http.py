@@ -22,7 +22,7 @@ import msgspec
 from msgspec import structs
 
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.http import Answer, Request, serve
+from deviceplugin.scheduler.http import Answer, Request, Server
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.service import Service, Settings
@@ -121,8 +121,8 @@ async def measure(folder: Path, trace: str, seed: int, limits: tuple[int, int]) 
     service.cluster.board.expect(Workload(pods))
     service._missing.clear()
     clock = Clock(service)
-    server = await serve(clock.answer, ("127.0.0.1", 0), None)
-    caller = Caller(server.sockets[0].getsockname()[1], [n.name for n in nodes], seed)
+    port = await Server(clock.answer).listen(("127.0.0.1", 0), None)
+    caller = Caller(port, [n.name for n in nodes], seed)
     capacity, allocated = 1000 * sum(len(node.free) for node in nodes), 0
     for number, demand in enumerate(arrivals(pods, round(1.3 * capacity), seed)[:most]):
         pod = pod_of(demand, f"pod-{number}")

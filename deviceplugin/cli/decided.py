@@ -169,10 +169,8 @@ def latest(pod: str, replicas: Iterable[tuple[str, Ask]], say: Callable[[str], N
         raise DevicePluginError(f"{pod}: no replica of the extender was found")
     if failed:
         raise DevicePluginError("; ".join(failed))
-    count = f"{asked} replicas know" if asked > 1 else "it knows"
-    raise DevicePluginError(
-        f"{pod}: {count} of no decision about it: it was not asked, or long ago"
-    )
+    who = f"none of {asked} replicas knows" if asked > 1 else "the replica does not know"
+    raise DevicePluginError(f"{pod}: {who} of a decision about it: it was not asked, or long ago")
 
 
 _COLUMNS = (

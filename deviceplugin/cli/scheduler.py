@@ -105,9 +105,10 @@ def scheduler_commands(
 async def _serve(settings: "Settings", api: "Api") -> None:
     from deviceplugin.scheduler.service import Service  # noqa: PLC0415  # not a part of `run`
 
-    serving = asyncio.ensure_future(Service(settings).run(api))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    service, loop = Service(settings), asyncio.get_running_loop()
+    serving = asyncio.ensure_future(service.run(api))
+    loop.add_signal_handler(signal.SIGTERM, service.end)
+    loop.add_signal_handler(signal.SIGINT, serving.cancel)
     await asyncio.wait([serving])
     if not serving.cancelled():
         serving.result()

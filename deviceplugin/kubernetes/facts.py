@@ -18,6 +18,7 @@ VERSION = 1
 MAX_BYTES = 64 << 10  # all annotations of an object together may have 256 KiB
 MAX_GPUS = 256
 MAX_SLICES = 64
+MAX_PARTS = 4096  # of all GPUs: each is looked at for each part that a pod asks for
 
 _SHORT = {
     "id": "i",
@@ -130,6 +131,9 @@ def read(text: str) -> NodeFacts | None:
     if facts.version != VERSION or not 0 < count <= MAX_GPUS:
         return None
     sound = all(0 <= p < count for p in positions) and all(gpu.is_sound for gpu in facts.gpus)
+    sound = (
+        sound and sum(len(p.free) for gpu in facts.gpus for p in gpu.parts.values()) <= MAX_PARTS
+    )
     return facts if sound else None
 
 

@@ -10,7 +10,9 @@ from types import MappingProxyType
 
 from deviceplugin.scheduler.packing import Cost
 
-BAND = 1_001 * 1_000_000  # of a cost's key: what is below says less than the band and the free GPU
+GAPS = 1_000_000
+BANDS = 100_000  # thousandths of free GPU in a band
+BAND = 1_001 * GAPS  # of a cost's key: what is below says less than the band and the free GPU
 NO_TIES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
@@ -20,6 +22,22 @@ def leading(costs: Mapping[str, Cost]) -> list[str]:
         return []
     best = min(cost.key for cost in costs.values()) // BAND
     return [name for name, cost in costs.items() if cost.key // BAND == best]
+
+
+def difference(best: Cost, other: Cost) -> str:
+    """What made the best of two nodes that cost the same the better one."""
+    (more, mine), (less, yours) = divmod(other.key, BAND), divmod(best.key, BAND)
+    if more // BANDS != less // BANDS:
+        return "it costs more in all"
+    if more != less:
+        return f"it costs no more, but has more free GPU: {_gpus(more)}, the best one {_gpus(less)}"
+    if mine // GAPS != yours // GAPS:
+        return "it costs no more, but its GPU is used less"
+    return "it costs no more, but has more free CPU" if mine != yours else "nothing: names decide"
+
+
+def _gpus(free: int) -> str:
+    return f"{free % BANDS / 1000:g}"
 
 
 def extension(pod_end: float, node_end: float) -> int:

@@ -1,5 +1,6 @@
 """What pods may ask in annotations, and what the cluster's configuration says to it; pure."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +30,8 @@ CLASS, MEMORY, ISOLATION, LINKS, NIC, DOMAIN, BESIDE, NOT_BESIDE, GROUP, GROUP_S
     )
 )
 REALTIME = "realtime"
+MAX_NAMES = 16
+LABEL = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # a value of a label
 _MEMORY_LABEL = "nvidia.com/gpu.memory"  # MiB, as GFD and our labels have it
 _MAJOR, _MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 
@@ -65,8 +68,8 @@ class Asking(Struct, frozen=True, kw_only=True):
             idle=name == REALTIME,
             favoured=priority > 0,
             domain_required=_one_of(DOMAIN, annotations, ("required",)) == "required",
-            required=_names(annotations.get(BESIDE)),
-            forbidden=_names(annotations.get(NOT_BESIDE)),
+            required=_names(BESIDE, annotations),
+            forbidden=_names(NOT_BESIDE, annotations),
         )
         return wants if wants != NOTHING else NOTHING
 
@@ -89,8 +92,16 @@ def _one_of(
     return given
 
 
-def _names(text: str | None) -> frozenset[str]:
-    return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
+def _names(name: str, annotations: Mapping[str, str]) -> frozenset[str]:
+    """Bounded, as every node's reason has them."""
+    text = annotations.get(name, "")
+    found = frozenset(app.strip() for app in text.split(",", MAX_NAMES) if app.strip())
+    if len(found) > MAX_NAMES or not all(LABEL.fullmatch(app) for app in found):
+        raise AskingError(
+            f"{name}: {text[:60]!r}: at most {MAX_NAMES} names of apps, comma-separated, each as a"
+            " label has it"
+        )
+    return found
 
 
 def facts_of(annotations: Mapping[str, str]) -> NodeFacts | None:

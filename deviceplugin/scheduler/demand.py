@@ -64,6 +64,11 @@ class Workload:
         self.cpu_per_gpu = _cpu_per_gpu(demands)
         self._known: dict[tuple[str, int, Free], float] = {}
 
+    @property
+    def expects(self) -> bool:
+        """Whether pods with GPUs or parts of them are among the expected ones."""
+        return bool(self.cpu_per_gpu or self.parts.some)
+
     def fragment(self, model: str, cpu_milli: int, free: Free) -> float:
         """Free thousandths that the workload's pods are expected not to use (FGD, ATC 2023, 3).
 

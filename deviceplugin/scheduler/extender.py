@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct, structs
 
-from deviceplugin.scheduler.alike import ranks
+from deviceplugin.scheduler.alike import difference, ranks
 from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
@@ -81,7 +81,7 @@ class Extender:
             demand = self._demand(asked.pod)
             failed, hopeless = self._failed(asked.pod, demand, names)
         except AskingError as error:
-            demand, failed = Demand(), dict.fromkeys(names, str(error))
+            demand, failed = self._counts(asked.pod), dict.fromkeys(names, str(error))
             hopeless = failed
         fitting = [name for name in names if name not in failed]
         if not fitting:
@@ -161,6 +161,11 @@ class Extender:
         self._cluster.forget(pod.key)
         return self._cluster.reading.demand_of(pod)
 
+    def _counts(self, pod: Pod) -> Demand:
+        """What a pod asks for that wants what cannot be done."""
+        plain = structs.replace(pod, metadata=structs.replace(pod.metadata, annotations=None))
+        return self._cluster.reading.demand_of(plain)
+
     def _explain(self, pod: Pod, demand: Demand, found: Ordered, failed: Mapping[str, str]) -> None:
         name = f"{pod.metadata.namespace}/{pod.metadata.name}"
         self._explained.pop(name, None)
@@ -190,11 +195,11 @@ def _cost(node: str, cost: Cost) -> Document:
         "node": node,
         "gpus": list(cost.chosen),
         "partitions": [structs.asdict(one) for one in cost.taken],
-        "fragment_milli": round(cost.fragment, 1),
-        "waste_milli": round(cost.waste, 1),
-        "stranded_milli": round(cost.stranded, 1),
-        "affinity_milli": round(cost.affinity, 1),
-        "balance_milli": round(cost.balance, 1),
+        "fragment_milli": round(float(cost.fragment), 1),
+        "waste_milli": round(float(cost.waste), 1),
+        "stranded_milli": round(float(cost.stranded), 1),
+        "affinity_milli": round(float(cost.affinity), 1),
+        "balance_milli": round(float(cost.balance), 1),
         "added_watts": round(cost.watts, 1),
     }
 
@@ -217,7 +222,7 @@ def _lacking(by: str, best: Cost, other: Cost) -> str:
         return _PARTS[part]
     if by == "model":
         return "nothing that the rule knows: the model expects pods to end there less together"
-    return "nothing of note: the best node is fuller, or comes first by name"
+    return difference(best, other)
 
 
 def _counted(reasons: Sequence[str]) -> Sequence[Document]:

@@ -1,17 +1,21 @@
 """Pods that are let through together or not at all: all of a group have a place, or none."""
 
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 
 from msgspec import Struct, structs
 
-from deviceplugin.scheduler.asking import GROUP, GROUP_SIZE, AskingError
+from deviceplugin.scheduler.asking import GROUP, GROUP_SIZE, LABEL, AskingError
+from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Pod
+from deviceplugin.scheduler.packing import Cost
 from deviceplugin.scheduler.state import Cluster
 
 RESERVED_S = 120.0  # kube-scheduler asks for the members of a group one after the other
 MAX_SIZE = 4096
+MAX_REASON = 300
 
 
 class Group(Struct, frozen=True):
@@ -29,6 +33,10 @@ def group_of(pod: Pod) -> Group | None:
         return None
     text = pod.annotations.get(GROUP_SIZE, "")
     size = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+    if not LABEL.fullmatch(name):
+        raise AskingError(
+            f"{GROUP}: {name[:20]!r}: a name as a label has it, of 63 letters at most"
+        )
     if not 1 <= size <= MAX_SIZE:
         raise AskingError(f"{GROUP_SIZE}: {text[:20]!r}: a number of pods from 1 to {MAX_SIZE}")
     return Group(pod.metadata.namespace, name, size)
@@ -54,7 +62,12 @@ class Groups:
         for one in (pod, *waiting):
             self._cluster.release(one.key)
         wanted = (pod, *waiting[: max(0, group.size - len(there) - 1)])
-        return self._reserve(wanted, group, names)
+        return self._reserve(wanted, group, (self._domain_of(there), names))
+
+    def _domain_of(self, there: Iterable[Pod]) -> str:
+        """The link domain of those that have a node; empty where none has one that is known."""
+        nodes = (self._cluster.board.nodes.get(one.spec.node_name) for one in there)
+        return next((n.about.domain for n in nodes if n and n.about and n.about.domain), "")
 
     def _members(self, pod: Pod, group: Group) -> list[Pod]:
         found = (
@@ -67,51 +80,97 @@ class Groups:
         return sorted(found, key=lambda one: one.metadata.name)
 
     def _reserve(
-        self, wanted: Sequence[Pod], group: Group, names: Sequence[str]
+        self, wanted: Sequence[Pod], group: Group, where: tuple[str, Sequence[str]]
     ) -> tuple[str, str]:
-        demands = [self._cluster.reading.demand_of(one) for one in wanted]
+        (domain, names), demands = where, list[Demand]()
+        for one in wanted:
+            try:
+                demands.append(self._cluster.reading.demand_of(one))
+            except ValueError as error:
+                return "", f"pod {one.metadata.name} of the group {group.name}: {error}"[
+                    :MAX_REASON
+                ]
+        required = any(demand.wants.domain_required for demand in demands)
         most = 0
-        for domain in self._domains(demands):
-            placed = self._tried(wanted, [_in(domain, d) for d in demands], (group, names))
+        for tried in self._domains(domain) if required else [domain]:
+            placed = self._tried(wanted, demands, (group, tried, names))
             if len(placed) == len(wanted):
                 return placed[0], ""
             most = max(most, len(placed))
             for one in wanted[: len(placed)]:
                 self._cluster.release(one.key)
-        where = " in one link domain" if any(d.wants.domain_required for d in demands) else ""
-        return "", f"{most} of {len(wanted)} pods of the group {group.name} have room{where}"
+        inside = " in one link domain" if required else ""
+        return "", f"{most} of {len(wanted)} pods of the group {group.name} have room{inside}"
 
-    def _domains(self, demands: Iterable[Demand]) -> Sequence[str]:
-        """The link domains to be tried, those with most room first; one empty name where pods may
-        be in any."""
-        if not any(demand.wants.domain_required for demand in demands):
-            return [""]
+    def _domains(self, domain: str) -> Sequence[str]:
+        """The link domains to be tried: that of the pods that are there, else those with least room
+        first."""
+        if domain:
+            return [domain]
         room: dict[str, int] = {}
         for node in self._cluster.board.nodes.values():
             if node.about and node.about.domain:
                 domain = node.about.domain
-                room[domain] = room.get(domain, 0) + sum(node.free)
+                room[domain] = room.get(domain, 0) + node.free_milli
         return sorted(room, key=lambda domain: (room[domain], domain))
 
     def _tried(
-        self, wanted: Sequence[Pod], demands: Sequence[Demand], asked: tuple[Group, Sequence[str]]
+        self,
+        wanted: Sequence[Pod],
+        demands: Sequence[Demand],
+        where: tuple[Group, str, Sequence[str]],
     ) -> list[str]:
-        """The nodes of as many of the pods as have room; what is placed is reserved."""
-        group, names = asked
-        placed: list[str] = []
-        everywhere = tuple(self._cluster.board.nodes)
-        for one, demand in zip(wanted, demands, strict=True):
-            best = self._cluster.board.best(everywhere if placed else names, demand)
-            if best is None:
+        """The nodes of as many of the pods as have room, near each other; what is placed is
+        reserved. Those that are as the first one may have its nodes; of the others it is not known
+        what kube-scheduler would say."""
+        group, domain, names = where
+        board, placed, best = self._cluster.board, list[str](), dict[Demand, Best]()
+        for one, asked in zip(wanted, demands, strict=True):
+            demand = _in(domain, asked)
+            if demand not in best:
+                best[demand] = Best(board, names if asked == demands[0] else [*board.nodes], demand)
+            found = best[demand].found()
+            if found is None:
                 break
-            node, cost = best
+            node, cost = found
             reserved = Held(node, demand, cost.chosen, pod=one, group=group.name)
             self._cluster.reserve(one.key, reserved, RESERVED_S)
             placed.append(node)
+            about = board.nodes[node].about
+            domain = domain or (about.domain if about else "")
+            for other in best.values():
+                other.changed(node)
         return placed
 
 
+class Best:
+    """The cheapest of some nodes for a demand, found again quickly where a node has changed."""
+
+    def __init__(self, board: Board, names: Sequence[str], demand: Demand) -> None:
+        self._board, self._demand = board, demand
+        self._places = {name: place for place, name in enumerate(names)}
+        costs = board.costs(names, demand)
+        self._heap = [(cost.key, self._places[name], name) for name, cost in costs.items()]
+        heapify(self._heap)
+
+    def changed(self, name: str) -> None:
+        """The node is not what it was."""
+        cost = self._board.cost(name, self._demand) if name in self._places else None
+        if cost is not None:
+            heappush(self._heap, (cost.key, self._places[name], name))
+
+    def found(self) -> tuple[str, Cost] | None:
+        """The cheapest, the first of equal ones; None if none fits any longer."""
+        while self._heap:
+            key, _, name = self._heap[0]
+            cost = self._board.cost(name, self._demand)
+            if cost is not None and cost.key == key:
+                return name, cost
+            heappop(self._heap)  # as it was before it changed
+        return None
+
+
 def _in(domain: str, demand: Demand) -> Demand:
-    if not domain or not demand.wants.domain_required:
+    if not domain:
         return demand
     return structs.replace(demand, wants=structs.replace(demand.wants, domain=domain))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from msgspec import Struct, field
 
 MILLI = 1000  # thousandths of a GPU
+MAX_PARTS = 64  # of a pod that are looked for, each among all that are free; the others count alone
 Parts = Sequence[tuple[str, int]]  # resources and how many of each
 
 
@@ -104,6 +105,11 @@ class Expected:
         self._shares = shares
         self._known: dict[tuple[object, ...], float] = {}
 
+    @property
+    def some(self) -> bool:
+        """Whether any are expected."""
+        return bool(self._shares)
+
     def unusable(self, gpu: CutGpu, shapes: Shapes) -> float:
         """Free slices that they cannot use, as thousandths of a GPU."""
         shape = gpu.shape
@@ -161,9 +167,12 @@ def _each(cut: Cut, parts: Parts) -> Iterator[str]:
         known = (gpu.parts[name][0] for gpu in cut.values() if name in gpu.parts)
         return max((shape.size / shape.slices for shape in known), default=0.0)
 
+    left = MAX_PARTS
     for name, count in sorted(parts, key=lambda one: (-size(one[0]), one[0])):
         free = sum(len(gpu.parts[name][1]) for gpu in cut.values() if name in gpu.parts)
-        yield from repeat(name, min(count, free))
+        some = min(count, free, left)
+        left -= some
+        yield from repeat(name, some)
 
 
 def _priced(

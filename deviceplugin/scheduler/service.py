@@ -19,7 +19,7 @@ from deviceplugin.runtime.guard import start_guarded
 from deviceplugin.runtime.keep import keep
 from deviceplugin.scheduler.extender import Document, Extender
 from deviceplugin.scheduler.fairness import Fairness, FairShare
-from deviceplugin.scheduler.http import Answer, Request, serve
+from deviceplugin.scheduler.http import Answer, Request, Server
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.metrics import Metrics
 from deviceplugin.scheduler.notes import Notes
@@ -39,8 +39,9 @@ WORKLOAD_S = 600.0  # how often the expected pods are counted anew
 
 class Settings(Struct, frozen=True, kw_only=True):
     """Where the extender listens, with which certificate, how GPUs are asked for, by which shares
-    of namespaces, whether it writes Events on pods, whether and how it learns, and after how long
-    a pod that finds no room gets a node kept for it (0: never)."""
+    of namespaces, whether it writes Events on pods, whether and how it learns, after how long a pod
+    that finds no room gets a node kept for it (0: never), and for how long it answers once it ends:
+    a Service goes on sending requests for a while."""
 
     address: tuple[str, int]
     reading: Reading = Reading()
@@ -49,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     events: bool = False
     learning: Learning | None = None
     keep_after_s: float = 0.0
+    linger_s: float = 5.0
 
 
 class Service:
@@ -66,13 +68,14 @@ class Service:
         keeping = Keeping(self.cluster, after_s, time.time) if after_s else None
         self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
         self._missing, self._listed = {"nodes", "pods"}, asyncio.Event()
+        self._ending = asyncio.Event()
         learns = (self._advice, self._histories)
         self.metrics = Metrics(self.cluster, lambda: self._notes, *learns)
 
     async def run(self, api: Api, listening: Callable[[int], None] = lambda _: None) -> None:
         """Serve until cancelled; raises OSError if the address cannot be had."""
-        server = await serve(self.answer, self._settings.address, self._settings.tls)
-        port = server.sockets[0].getsockname()[1]
+        server = Server(self.answer)
+        port = await server.listen(self._settings.address, self._settings.tls)
         log.info("scheduler_listening", address=self._settings.address[0], port=port)
         listening(port)
         loop = asyncio.get_running_loop()
@@ -86,13 +89,34 @@ class Service:
             self._notes = Notes(api)
             start_guarded("scheduler-events", self._notes.run)
         try:
-            await asyncio.gather(self._count_workload(asyncio.sleep), self._learn())
+            await self._until_the_end(server)
         finally:
-            server.close()  # waiting for it would be for connections that last
+            server.close()
             for watch in watches:
                 watch.stop.set()
             if self._notes is not None:
                 self._notes.stop()
+
+    def end(self) -> None:
+        """Be ready no longer, answer for `linger_s` who does not know it yet, and end `run`."""
+        self._ending.set()
+
+    async def _until_the_end(self, server: Server) -> None:
+        work = asyncio.gather(self._count_workload(asyncio.sleep), self._learn())
+        ending = asyncio.ensure_future(self._ending.wait())
+        both: tuple[asyncio.Future[Any], ...] = (work, ending)
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                await work  # raises
+            await asyncio.sleep(self._settings.linger_s)
+            await server.finish()
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.wait(both)
+            if not work.cancelled():
+                work.exception()  # it was raised, or comes too late to matter
 
     async def _count_workload(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         while True:
@@ -187,6 +211,8 @@ class Service:
         )
 
     def _ready(self) -> Answer:
+        if self._ending.is_set():
+            return _text("it ends\n", "503 Service Unavailable")
         if self._missing:
             waiting = f"waiting for the list of {' and '.join(sorted(self._missing))}\n"
             return _text(waiting, "503 Service Unavailable")

@@ -179,7 +179,7 @@ class Cluster:
 
     def packed(self) -> Mapping[str, float]:
         """Thousandths of GPUs: `capacity`, `free`, and of the free `fragment`, which the expected
-        pods cannot use."""
+        pods cannot use, where any are expected."""
         free = fragment = 0.0
         workload = self.board.workload
         for node in list(self.board.nodes.values()):
@@ -188,7 +188,8 @@ class Cluster:
             fragment += workload.fragment(node.model, node.cpu_milli, gpus)
             shapes = node.about.shapes if node.about else NO_SHAPES
             fragment += sum(workload.parts.unusable(gpu, shapes) for gpu in node.cut.values())
-        return {"capacity": WHOLE * self.gpus, "free": free, "fragment": fragment}
+        packed = {"capacity": WHOLE * self.gpus, "free": free}
+        return packed | ({"fragment": fragment} if workload.expects else {})
 
     @property
     def gpus(self) -> int:

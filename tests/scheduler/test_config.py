@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from deviceplugin.cli.scheduler import scheduler_commands
 from deviceplugin.cli.scheduler_config import asking_of_file, configuration_text
 from deviceplugin.errors import ConfigError
+from deviceplugin.learning.settings import Learning
 from deviceplugin.scheduler.about import Wants
 from deviceplugin.scheduler.parts import Weights
 
@@ -134,3 +135,38 @@ def test_a_flag_that_is_wrong_is_told(flags: list[str], meant: str) -> None:
     ran = CliRunner().invoke(scheduler_commands, flags)
     assert ran.exit_code != 0
     assert meant in str(ran.exception)
+
+
+# The reference's own documents, as they stand there.
+BLOCKS = Path(__file__).parents[1] / "reference/blocks"
+SCHEDULING = ("1.2.1", "5.1.1", "5.1.2", "6.2.1", "6.3.1", "7.1.1")
+
+
+def test_the_documents_of_the_reference_are_taken_as_they_stand(tmp_path: Path) -> None:
+    for name in SCHEDULING:
+        (tmp_path / f"{name}.yaml").write_text((BLOCKS / f"{name}.yaml").read_text())
+    asked = asking_of_file(str(tmp_path))
+    asking = asked.asking
+    assert asking.weights == Weights(fit=50, affinity=30, balance=20)
+    assert asking.policies == {"gpu-node-1": "fair_share", "gpu-node-2": "priority"}
+    assert asking.classes == {
+        "training": Wants(memory_mib=32 << 10, capability=80),
+        "inference": Wants(memory_mib=8 << 10, capability=70),
+        "edge_inference": Wants(memory_mib=4 << 10, capability=60),
+    }
+    assert (asking.realtime, asking.near_nic) == (True, True)
+    assert asked.learning == Learning(
+        interval_s=3600.0,
+        retention_s=30 * 86_400.0,
+        timeout_s=5.0,
+        batch=100,
+        name="gpu-scheduler-v2",
+        version="v2.1",
+    )
+    found = yaml.safe_load(configuration_text(str(tmp_path), "http://x", "/k"))
+    assert found["profiles"] == [{"schedulerName": "gpu-scheduler"}]
+
+
+@pytest.mark.parametrize("name", SCHEDULING)
+def test_each_document_of_the_reference_is_taken_alone(name: str) -> None:
+    asking_of_file(str(BLOCKS / f"{name}.yaml"))

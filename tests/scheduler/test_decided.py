@@ -157,7 +157,7 @@ def test_all_pods_of_the_extender_are_asked_through_the_api_server(tmp_path: Pat
         assert json.loads(ran.stdout)["replica"] == "s-1"
         gone = explain("ml/q", "--kubeconfig", str(path))
         assert str(gone.exception) == (
-            "ml/q: 2 replicas know of no decision about it: it was not asked, or long ago"
+            "ml/q: none of 2 replicas knows of a decision about it: it was not asked, or long ago"
         )
         none = explain("ml/p", "--kubeconfig", str(path), "--namespace", "gpu")
     assert none.exit_code == 1

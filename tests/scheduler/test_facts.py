@@ -186,8 +186,15 @@ def test_an_annotation_wins_over_the_class() -> None:
         ("gpu-memory", "lots", "a size such as 32GiB"),
         ("isolation", "high", "one of none, memory, process, hardware"),
         ("links", "yes", "one of required"),
+        ("beside", "a b", "at most 16 names of apps"),
+        ("not-beside", "x" * 64, "at most 16 names of apps"),
+        ("beside", ",".join(f"a{n}" for n in range(17)), "at most 16 names of apps"),
+        ("gpu-memory", "9" * 100_000, "a size such as 32GiB"),
+        ("gpu-memory", "1e999GiB", "a size such as 32GiB"),
+        ("isolation", "x" * 200_000, "one of none"),
     ],
 )
 def test_an_annotation_that_says_nothing_is_told(name: str, value: str, meant: str) -> None:
-    with pytest.raises(AskingError, match=meant):
+    with pytest.raises(AskingError, match=meant) as raised:
         ASKING.wants_of({f"deviceplugin/{name}": value}, 0)
+    assert len(str(raised.value)) < 300  # it is the reason on each of thousands of nodes

@@ -11,6 +11,7 @@ from deviceplugin.scheduler.demand import Demand, Workload, as_document
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.packing import Cost, NodeState, cost
 from deviceplugin.scheduler.partitions import (
+    MAX_PARTS,
     CutGpu,
     Expected,
     Shape,
@@ -236,3 +237,9 @@ def test_parts_count_among_the_gpus_of_the_cluster() -> None:
     assert (packed["capacity"], packed["free"]) == (3000, 2000 + 875)
     held, free = demand(known, asking("p", one=2)), demand(known, asking("p", seven=1))
     assert (known.milli_of(held, "a"), known.milli_of(held), known.milli_of(free)) == (250, 250, 0)
+
+
+def test_a_pod_that_asks_for_very_many_parts_is_judged_by_some_of_them() -> None:
+    gpus = dict(enumerate(mig(one=tuple(range(7))) for _ in range(20)))
+    found = choose(gpus, ((ONE, 10**9),), Expected({ONE: 1.0}), SHAPES)
+    assert len(found.taken) == MAX_PARTS

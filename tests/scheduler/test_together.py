@@ -4,10 +4,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from deviceplugin.scheduler.board import Board
+from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.extender import Extender
 from deviceplugin.scheduler.fairness import Fairness, FairShare
+from deviceplugin.scheduler.groups import Best
 from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
 from tests.scheduler.partitions import asking, told
@@ -110,6 +117,78 @@ def test_a_group_stays_in_one_link_domain() -> None:
     world.put(*more)
     told = {"1 of 2 pods of the group h have room in one link domain"}
     assert world.filter(more[0]) == ([], told)
+
+
+def racks(count: int, gpus: int = 2) -> list[Document]:
+    """Nodes of two link domains, by turns."""
+    nodes = [node(f"n{n}", gpus) for n in range(count)]
+    for n, one in enumerate(nodes):
+        one["metadata"]["labels"]["deviceplugin/link-domain"] = f"rack-{n % 2}"
+    return nodes
+
+
+def test_a_group_that_may_be_anywhere_stays_in_one_link_domain_where_it_can() -> None:
+    world = World(*racks(4))
+    world.put(pod("there", gpus=1, node="n1"))
+    members = [member(f"m{n}", 3) for n in range(3)]
+    world.put(*members)
+    assert [world.schedule(one) for one in members] == ["n1", "n3", "n3"]
+
+
+def test_after_a_restart_the_rest_of_a_group_goes_where_the_others_are() -> None:
+    before = World(*racks(4))
+    members = [member(f"m{n}", 3, gpus=2, domain=True) for n in range(3)]
+    before.put(*members[:2], {**members[2], "spec": {**members[2]["spec"], "nodeName": "n1"}})
+    assert before.filter(members[0])[0] == []  # three do not fit into one domain, one is there
+    again = World(*racks(6))
+    again.put(*members[1:], {**members[0], "spec": {**members[0]["spec"], "nodeName": "n3"}})
+    assert [again.schedule(one) for one in members[1:]] == ["n1", "n5"]
+
+
+def test_nodes_that_kube_scheduler_does_not_offer_count_for_no_pod_that_is_alike() -> None:
+    world = World(node("a", 1), node("b", 1))
+    members = [member(f"m{n}", 2) for n in range(2)]
+    world.put(*members)
+    world.names = ["a"]  # the other one is cordoned
+    assert world.filter(members[0]) == ([], {"1 of 2 pods of the group g have room"})
+    assert world.cluster.assumed == 0
+
+
+def test_a_member_that_cannot_be_read_is_named() -> None:
+    world = World(node("a", 4))
+    one, other = member("one", 2), member("other", 2)
+    other["metadata"]["annotations"]["deviceplugin/gpu-memory"] = "lots"
+    world.put(one, other)
+    meant = "pod other of the group g: deviceplugin/gpu-memory: 'lots': a size such as 32GiB"
+    assert world.filter(one) == ([], {meant})
+
+
+def test_a_name_of_a_group_that_no_label_has_is_told() -> None:
+    world = World(node("a", 2))
+    one = member("m", 1)
+    one["metadata"]["annotations"]["deviceplugin/pod-group"] = "x" * 100_000
+    (told_by,) = world.filter(one)[1]
+    assert told_by.startswith("deviceplugin/pod-group: 'xxx")
+    assert len(told_by) < 150
+
+
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=30), st.integers(1, 4))
+def test_the_cheapest_node_is_found_again_after_each_that_changed(
+    shares: list[int], count: int
+) -> None:
+    nodes = [NodeState(f"n{n}", "H100", 64_000, 500_000, [1000] * 4) for n in range(count)]
+    demands = [Demand(cpu_milli=100, gpus=1, gpu_milli=100 * share) for share in shares]
+    board = Board(nodes, Workload(demands))
+    names = [*board.nodes]
+    best = {demand: Best(board, names, demand) for demand in demands}
+    for demand in demands:
+        found = best[demand].found()
+        assert found == board.best(names, demand)
+        if found is None:
+            continue
+        board.place(found[0], demand, found[1].chosen)
+        for one in best.values():
+            one.changed(found[0])
 
 
 def test_a_size_that_is_no_number_is_told_on_each_node() -> None:
@@ -224,3 +303,40 @@ def test_an_explanation_says_why_the_other_nodes_were_not_among_those_that_fit()
     assert why is not None
     assert (why["fitting"], len(why["best"])) == (2, 2)
     assert why["failed"] == [{"reason": "1 GPUs free, 2 requested", "nodes": 1}]
+
+
+@pytest.mark.parametrize(
+    ("held", "lacking"),
+    [
+        (("a", "a"), "it costs no more, but has more free GPU: 4, the best one 2"),
+        ((), "nothing: names decide"),
+    ],
+)
+def test_what_made_the_best_of_two_that_cost_the_same_is_told(
+    held: tuple[str, ...], lacking: str
+) -> None:
+    world = World(node("a", 4), node("b", 4))
+    for n, name in enumerate(held):
+        world.put(pod(f"there-{n}", gpus=1, node=name, cpu="0"))
+    world.schedule(pod("p"))
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert why["lacking"] == lacking
+
+
+def test_what_a_pod_asks_for_is_told_where_its_annotation_is_refused() -> None:
+    world = World(node("a", 4))
+    one = pod("p", gpus=2)
+    one["metadata"]["annotations"] = {"deviceplugin/gpu-memory": "lots"}
+    world.filter(one)
+    why = world.extender.explained("ml/p")
+    assert why is not None
+    assert why["demand"]["gpus"] == 2
+
+
+def test_nothing_is_a_fragment_before_pods_are_expected() -> None:
+    world = World(node("a", 4))
+    assert world.cluster.packed() == {"capacity": 4000, "free": 4000}
+    world.put(pod("p", gpus=3, node="a"))
+    world.cluster.expect_what_is_there()
+    assert world.cluster.packed()["fragment"] == 1000
