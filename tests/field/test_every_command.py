@@ -31,7 +31,6 @@ _NO_FORMS = {
     "render rbac": "manifests, as kubectl takes them",
     "run": "serves",
     "runtime": "the runtime's own configuration",
-    "scheduler explain": "the extender's own words",
     "scheduler render": "kube-scheduler's own configuration",
     "schema": "JSON Schema",
     "support-bundle": "writes an archive",

@@ -23,7 +23,7 @@ from deviceplugin.errors import (
     VendorError,
 )
 from deviceplugin.host import Host
-from deviceplugin.vendors.nvidia.child.session import VARIABLES, ProcessSession
+from deviceplugin.vendors.nvidia.child.session import MODULE, VARIABLES, ProcessSession
 from deviceplugin.vendors.nvidia.child.wire import MAX_BYTES, Answer, Channel, Failed
 from tests.fakes.nvml import NvmlDouble
 from tests.rig import WAIT_S
@@ -34,6 +34,18 @@ pytestmark = pytest.mark.slow
 
 CHILD = {"library_process": True}
 NO_MESSAGE = (EOFError, OSError, msgspec.MsgspecError)
+
+
+def libraries() -> list[psutil.Process]:
+    """Our children that have the library: other tests of this process may have left others."""
+    return [child for child in psutil.Process().children() if MODULE in _command(child)]
+
+
+def _command(child: psutil.Process) -> list[str]:
+    try:
+        return child.cmdline()
+    except psutil.Error:  # it ends just now
+        return []
 
 
 class Clock:
@@ -125,7 +137,7 @@ def test_the_child_has_no_capability_no_secret_and_gets_none(
     monkeypatch.setenv("DEVICEPLUGIN_SECRET", "x")
     monkeypatch.setenv("PYTHONPATH", "/tmp")
     session.snapshot()
-    (child,) = psutil.Process().children()
+    (child,) = libraries()
     lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert status["NoNewPrivs"] == "1"
@@ -144,12 +156,12 @@ def test_a_crash_in_a_look_that_is_not_repeated_costs_no_device(
     node.hang("nvmlDeviceGetName")
     with ThreadPoolExecutor(1) as pool:
         seen = pool.submit(session.snapshot)
-        while not (children := psutil.Process().children()):
+        while not (children := libraries()):
             assert not seen.done()
         children[0].kill()
         node.unhang()
         assert len(seen.result(WAIT_S).scan.gpus) == 4
-    assert [child.pid for child in psutil.Process().children()] != [children[0].pid]
+    assert [child.pid for child in libraries()] != [children[0].pid]
 
 
 def test_a_library_that_keeps_crashing_is_tried_less_and_less_often(
