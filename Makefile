@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-# What needs no daemon and no other process: under a minute on two cores.
+# What needs no daemon and no other process: two to three minutes on two cores.
 test-quick: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 

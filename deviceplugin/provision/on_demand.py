@@ -78,9 +78,10 @@ class OnDemand:
         return device is None or device.vendor not in self._unread
 
     def see(self, answer: Answer) -> None:
-        """What a look has shown of all GPUs that a layout is for; nothing while others partition
-        the node."""
-        self._unread = None if answer.owners else frozenset(answer.problems)
+        """What a look has shown of all GPUs that a layout is for; nothing where it failed, or while
+        others partition the node."""
+        failed = bool(answer.owners or answer.error)
+        self._unread = None if failed else frozenset(answer.problems)
         planned = () if answer.owners else answer.planned
         usable = [one for one in planned if one.on_demand and one.state == "as-wanted"]
         self._made = {DeviceID(one.gpu.id): frozenset(one.made) for one in usable}

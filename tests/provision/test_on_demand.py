@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from deviceplugin.dra.claims import ClaimError
 from deviceplugin.model import AdvertisedID
+from deviceplugin.provision.protocol import Answer
 from deviceplugin.provision.section import Layout, Selector
 from deviceplugin.testing.apiserver import ApiServer
 from tests.provision.claiming import GPU, Cards, Killed, Life
@@ -266,6 +267,19 @@ async def test_a_claim_that_ends_before_anybody_has_looked_keeps_its_instance_un
     await again.settle()
     await again.unprepare("a")
     assert (cards.places(), again.held()) == ([], {})
+
+
+async def test_a_claim_that_ends_after_a_look_that_failed_keeps_its_instance(
+    node: Life, cards: Cards, api: ApiServer
+) -> None:
+    claim(api, "a", SMALL)
+    await node.prepare("a")
+    node.follower.on_demand.see(Answer(error="the journal cannot be read"))
+    with pytest.raises(ClaimError, match="not yet, a GPU of a layout"):
+        await node.unprepare("a")
+    await node.settle()
+    await node.unprepare("a")
+    assert cards.places() == []
 
 
 async def test_a_claim_that_ends_where_its_gpu_is_cut_for_claims_no_more_leaves_its_instance(
