@@ -81,7 +81,8 @@ class Extender:
             demand = self._demand(asked.pod)
             failed, hopeless = self._failed(asked.pod, demand, names)
         except AskingError as error:
-            demand, failed = self._counts(asked.pod), dict.fromkeys(names, str(error))
+            demand = self._cluster.reading.counts_of(asked.pod)
+            failed = dict.fromkeys(names, str(error))
             hopeless = failed
         fitting = [name for name in names if name not in failed]
         if not fitting:
@@ -160,11 +161,6 @@ class Extender:
     def _demand(self, pod: Pod) -> Demand:
         self._cluster.forget(pod.key)
         return self._cluster.reading.demand_of(pod)
-
-    def _counts(self, pod: Pod) -> Demand:
-        """What a pod asks for that wants what cannot be done."""
-        plain = structs.replace(pod, metadata=structs.replace(pod.metadata, annotations=None))
-        return self._cluster.reading.demand_of(plain)
 
     def _explain(self, pod: Pod, demand: Demand, found: Ordered, failed: Mapping[str, str]) -> None:
         name = f"{pod.metadata.namespace}/{pod.metadata.name}"

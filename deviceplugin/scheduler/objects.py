@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import chain
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from deviceplugin.scheduler.about import NOTHING
-from deviceplugin.scheduler.asking import Asking
+from deviceplugin.scheduler.asking import Asking, AskingError
 from deviceplugin.scheduler.demand import WHOLE, Demand
 
 _SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -190,6 +190,19 @@ class Reading(Struct, frozen=True, kw_only=True):
             if gpus or parts
             else NOTHING,
         )
+
+    def counts_of(self, pod: Pod) -> Demand:
+        """The same without what it wants beyond counts, whatever its annotations say. Raises
+        ValueError for a quantity that is none."""
+        plain = structs.replace(pod, metadata=structs.replace(pod.metadata, annotations=None))
+        return self.demand_of(plain)
+
+    def held_by(self, pod: Pod) -> Demand:
+        """What a pod holds that has a node: with annotations that say nothing its counts."""
+        try:
+            return self.demand_of(pod)
+        except AskingError:
+            return self.counts_of(pod)
 
     def _parts_of(self, amounts: Mapping[str, Decimal]) -> tuple[tuple[str, int], ...]:
         """The other resources of the vendors of GPUs, and how many of each."""

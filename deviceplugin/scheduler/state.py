@@ -107,7 +107,7 @@ class Cluster:
                 self._refill(held.node)
             return
         try:
-            demand = self.reading.demand_of(pod)
+            demand = self.reading.held_by(pod)
         except ValueError:
             self.unreadable += 1
             return
@@ -169,7 +169,7 @@ class Cluster:
     def asks_gpus(self, pod: Pod) -> bool:
         """Whether it asks for any."""
         try:
-            return self.reading.demand_of(pod).asks
+            return self.reading.held_by(pod).asks
         except ValueError:
             return False
 

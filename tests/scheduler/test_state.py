@@ -168,6 +168,15 @@ def test_a_quantity_that_is_none_costs_its_object_alone() -> None:
     assert known.unreadable == 2
 
 
+def test_a_pod_whose_annotation_says_nothing_holds_what_it_counts() -> None:
+    known = cluster(node("a", 2))
+    running = pod("p", gpus=1, node="a")
+    running["metadata"]["annotations"] = {"deviceplugin/gpu-memory": "lots"}
+    known.put_pod(as_pod(running))
+    assert known.misfit("a", Demand(gpus=2)) == "1 GPUs free, 2 requested"
+    assert (known.asks_gpus(as_pod(running)), known.unreadable) == (True, 0)
+
+
 def test_pods_that_get_a_node_are_counted_by_whether_we_were_asked() -> None:
     known = cluster(node("a", 4))
     for name in ("asked", "unasked"):
