@@ -11,7 +11,7 @@ from deviceplugin.scheduler.alike import difference, ranks
 from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
-from deviceplugin.scheduler.held import Held
+from deviceplugin.scheduler.held import Held, counts_of
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
@@ -81,7 +81,7 @@ class Extender:
             demand = self._demand(asked.pod)
             failed, hopeless = self._failed(asked.pod, demand, names)
         except AskingError as error:
-            demand = self._cluster.reading.counts_of(asked.pod)
+            demand = counts_of(self._cluster.reading, asked.pod)
             failed = dict.fromkeys(names, str(error))
             hopeless = failed
         fitting = [name for name in names if name not in failed]

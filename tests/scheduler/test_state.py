@@ -82,6 +82,31 @@ def test_a_selector_of_the_model_is_a_demand_for_it() -> None:
     assert READING.demand_of(as_pod(document)).models == frozenset({"A100"})
 
 
+@pytest.mark.parametrize(
+    ("terms", "models"),
+    [
+        ([["A100", "H100"]], {"A100", "H100"}),
+        ([["A100"], ["H100"]], {"A100", "H100"}),
+        ([["A100"], None], set()),
+        ([[f"m{n}" for n in range(17)]], set()),
+        ([], set()),
+    ],
+    ids=["several", "terms", "any", "very many", "none"],
+)
+def test_so_is_a_node_affinity_with_several(
+    terms: list[list[str] | None], models: set[str]
+) -> None:
+    document = pod("p", gpus=1)
+    label = {"key": "nvidia.com/gpu.product", "operator": "In"}
+    expressions: list[Document] = [
+        {"matchExpressions": [{**label, "values": values}] if values else [{"key": "x"}]}
+        for values in terms
+    ]
+    name = "requiredDuringSchedulingIgnoredDuringExecution"
+    document["spec"]["affinity"] = {"nodeAffinity": {name: {"nodeSelectorTerms": expressions}}}
+    assert READING.demand_of(as_pod(document)).models == models
+
+
 def test_pods_hold_until_they_end_or_are_gone() -> None:
     known, one = cluster(node("n", 2)), Demand(gpus=2)
     running = pod("p", gpus=1, node="n")
