@@ -11,7 +11,7 @@ from deviceplugin.scheduler.alike import difference, ranks
 from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
-from deviceplugin.scheduler.held import Held
+from deviceplugin.scheduler.held import Held, counts_of
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
@@ -81,7 +81,8 @@ class Extender:
             demand = self._demand(asked.pod)
             failed, hopeless = self._failed(asked.pod, demand, names)
         except AskingError as error:
-            demand, failed = self._counts(asked.pod), dict.fromkeys(names, str(error))
+            demand = counts_of(self._cluster.reading, asked.pod)
+            failed = dict.fromkeys(names, str(error))
             hopeless = failed
         fitting = [name for name in names if name not in failed]
         if not fitting:
@@ -160,11 +161,6 @@ class Extender:
     def _demand(self, pod: Pod) -> Demand:
         self._cluster.forget(pod.key)
         return self._cluster.reading.demand_of(pod)
-
-    def _counts(self, pod: Pod) -> Demand:
-        """What a pod asks for that wants what cannot be done."""
-        plain = structs.replace(pod, metadata=structs.replace(pod.metadata, annotations=None))
-        return self._cluster.reading.demand_of(plain)
 
     def _explain(self, pod: Pod, demand: Demand, found: Ordered, failed: Mapping[str, str]) -> None:
         name = f"{pod.metadata.namespace}/{pod.metadata.name}"

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deviceplugin.kubernetes.facts import GpuFacts, NodeFacts, pod_hash
+from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand
-from deviceplugin.scheduler.objects import Pod
+from deviceplugin.scheduler.objects import Pod, Reading
 from deviceplugin.scheduler.packing import NodeState
 
 
@@ -20,6 +21,21 @@ class Held(Struct):
     until: float | None = None
     pod: Pod | None = None
     group: str = ""
+
+
+def counts_of(reading: Reading, pod: Pod) -> Demand:
+    """What it asks for without what it wants beyond counts, whatever its annotations say. Raises
+    ValueError for a quantity that is none."""
+    plain = structs.replace(pod, metadata=structs.replace(pod.metadata, annotations=None))
+    return reading.demand_of(plain)
+
+
+def held_by(reading: Reading, pod: Pod) -> Demand:
+    """What a pod holds that has a node: with annotations that say nothing its counts."""
+    try:
+        return reading.demand_of(pod)
+    except AskingError:
+        return counts_of(reading, pod)
 
 
 def told_of(held: Held, facts: NodeFacts | None, state: NodeState) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from deviceplugin.scheduler.about import NOTHING
 from deviceplugin.scheduler.asking import Asking
 from deviceplugin.scheduler.demand import WHOLE, Demand
+from deviceplugin.scheduler.typed import Affinity, models_of
 
 _SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60}
@@ -62,6 +63,7 @@ class _PodSpec(Struct, rename="camel"):
     node_selector: dict[str, str] | None = None
     overhead: dict[str, str | int | float] | None = None
     priority: int | None = None
+    affinity: Affinity | None = None
 
 
 class _Given(Struct, rename={"id": "resourceID"}):
@@ -178,13 +180,12 @@ class Reading(Struct, frozen=True, kw_only=True):
         whole = sum(_integer(asked, name) for name in self.gpus)
         shared = sum(_integer(asked, name) * milli for name, milli in self.shares.items())
         gpus, milli = gpus_of(whole, shared)
-        model = (pod.spec.node_selector or {}).get(self.model_label)
         return Demand(
             cpu_milli=math.ceil(asked.get("cpu", 0) * 1000),
             memory_mib=math.ceil(asked.get("memory", 0) / (1 << 20)),
             gpus=gpus,
             gpu_milli=milli,
-            models=frozenset([model] if model and gpus else []),
+            models=models_of(pod.spec, self.model_label) if gpus else frozenset(),
             parts=(parts := self._parts_of(asked)),
             wants=self.asking.wants_of(pod.annotations, pod.spec.priority or 0)
             if gpus or parts

@@ -225,7 +225,7 @@ class Service:
             return self._ready()
         try:
             answer = Answer(self._extender.verbs[verb](body))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.metrics.requests.inc(verb, "bad_request")
             return _text(f"{error}\n", "400 Bad Request")
         self.metrics.requests.inc(verb, "ok")

@@ -15,7 +15,7 @@ from deviceplugin.scheduler.asking import about_of, facts_of
 from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.filling import empty, fill, is_divided, shapes_of
-from deviceplugin.scheduler.held import Held
+from deviceplugin.scheduler.held import Held, held_by
 from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of, labels_of
 from deviceplugin.scheduler.packing import Cost, NodeState, cost, given_milli, misfit
 from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes, milli_of
@@ -107,7 +107,7 @@ class Cluster:
                 self._refill(held.node)
             return
         try:
-            demand = self.reading.demand_of(pod)
+            demand = held_by(self.reading, pod)
         except ValueError:
             self.unreadable += 1
             return
@@ -169,7 +169,7 @@ class Cluster:
     def asks_gpus(self, pod: Pod) -> bool:
         """Whether it asks for any."""
         try:
-            return self.reading.demand_of(pod).asks
+            return held_by(self.reading, pod).asks
         except ValueError:
             return False
 

@@ -224,13 +224,21 @@ async def test_a_decision_can_be_explained(api: WatchStub) -> None:
 async def test_what_is_no_question_is_told_and_the_next_one_is_answered(api: WatchStub) -> None:
     api.put("nodes", node("a", 4))
     async with extender(api) as running:
-        for body in (b"", b"{", b"[]", b'{"Pod": 3}', b'{"Pod": {}, "Nodes": {"items": [{}]}}'):
+        deep = b'{"Pod": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+        for body in (
+            b"",
+            b"{",
+            b"[]",
+            b'{"Pod": 3}',
+            b'{"Pod": {}, "Nodes": {"items": [{}]}}',
+            deep,
+        ):
             assert (await running.ask("POST", "/filter", body))[0] == 400
         assert (await running.ask("POST", "/filter", {"Pod": pod("p", cpu="many")}))[0] == 400
         assert (await running.ask("GET", "/filter"))[0] == 404
         assert (await running.filter(pod("p", gpus=1), "a"))["NodeNames"] == ["a"]
         _, text = await running.ask("GET", "/metrics")
-        assert 'requests_total{outcome="bad_request",verb="filter"} 6.0' in text
+        assert 'requests_total{outcome="bad_request",verb="filter"} 7.0' in text
         assert 'requests_total{outcome="ok",verb="filter"} 1.0' in text
         assert 'deviceplugin_scheduler_objects{kind="node"} 1.0' in text
 

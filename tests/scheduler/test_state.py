@@ -82,6 +82,31 @@ def test_a_selector_of_the_model_is_a_demand_for_it() -> None:
     assert READING.demand_of(as_pod(document)).models == frozenset({"A100"})
 
 
+@pytest.mark.parametrize(
+    ("terms", "models"),
+    [
+        ([["A100", "H100"]], {"A100", "H100"}),
+        ([["A100"], ["H100"]], {"A100", "H100"}),
+        ([["A100"], None], set()),
+        ([[f"m{n}" for n in range(17)]], set()),
+        ([], set()),
+    ],
+    ids=["several", "terms", "any", "very many", "none"],
+)
+def test_so_is_a_node_affinity_with_several(
+    terms: list[list[str] | None], models: set[str]
+) -> None:
+    document = pod("p", gpus=1)
+    label = {"key": "nvidia.com/gpu.product", "operator": "In"}
+    expressions: list[Document] = [
+        {"matchExpressions": [{**label, "values": values}] if values else [{"key": "x"}]}
+        for values in terms
+    ]
+    name = "requiredDuringSchedulingIgnoredDuringExecution"
+    document["spec"]["affinity"] = {"nodeAffinity": {name: {"nodeSelectorTerms": expressions}}}
+    assert READING.demand_of(as_pod(document)).models == models
+
+
 def test_pods_hold_until_they_end_or_are_gone() -> None:
     known, one = cluster(node("n", 2)), Demand(gpus=2)
     running = pod("p", gpus=1, node="n")
@@ -166,6 +191,15 @@ def test_a_quantity_that_is_none_costs_its_object_alone() -> None:
     assert known.misfit("a", Demand(gpus=1)) == ""
     assert known.misfit("broken", Demand(gpus=1)) == "0 GPUs free, 1 requested"
     assert known.unreadable == 2
+
+
+def test_a_pod_whose_annotation_says_nothing_holds_what_it_counts() -> None:
+    known = cluster(node("a", 2))
+    running = pod("p", gpus=1, node="a")
+    running["metadata"]["annotations"] = {"deviceplugin/gpu-memory": "lots"}
+    known.put_pod(as_pod(running))
+    assert known.misfit("a", Demand(gpus=2)) == "1 GPUs free, 2 requested"
+    assert (known.asks_gpus(as_pod(running)), known.unreadable) == (True, 0)
 
 
 def test_pods_that_get_a_node_are_counted_by_whether_we_were_asked() -> None:
