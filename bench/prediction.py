@@ -43,7 +43,7 @@ def main() -> None:
     cut = datetime.fromisoformat(given.cut).replace(tzinfo=UTC).timestamp()
     runs = read(given.file)
     weights = fit(run for run in runs if run.end < cut)
-    figures, _, shift = judge(runs, weights, (cut, cut))
+    figures, _, shift = judge(runs, weights, (cut, cut), len(runs))
     print(msgspec.json.encode({"figures": figures, "shift": round(shift, 3)}).decode())
     print(*(f"{weight:+.2f}" for weight in weights))
 

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from deviceplugin.files.text import one_line
 from deviceplugin.learning.figures import Figures
 from deviceplugin.learning.predict import FEATURES, Prediction, predict
 from deviceplugin.learning.runs import Group, History, Run
@@ -59,10 +60,11 @@ def decode(content: bytes) -> Model:
     """The model; raises ModelError."""
     try:
         model = msgspec.json.decode(content, type=Model)
-    except msgspec.MsgspecError as error:
-        raise ModelError(str(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(one_line(str(error))) from error
     if model.format != FORMAT:
         raise ModelError(f"format {model.format}, {FORMAT} is known here")
     if unknown := sorted(model.weights.keys() - {*FEATURES}):
-        raise ModelError(f"weights of {', '.join(unknown)[:200]}, which are no features here")
+        named = one_line(", ".join(unknown), 200)
+        raise ModelError(f"weights of {named}, which are no features here")
     return model

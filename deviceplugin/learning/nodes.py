@@ -8,12 +8,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from deviceplugin.files.text import one_line
 from deviceplugin.learning.runs import Group, Run
 
 VERSION = 1
 MAX_RUNS = 5000  # of a node: 166 a day for 30 days
 MOST = 200_000  # of all nodes
 _LONGEST_S = 400 * 86_400.0
+_LONGEST_NAME = 253  # of Kubernetes, for names of objects
 _MOST_MIB = float(1 << 40)
 
 
@@ -73,8 +75,8 @@ def decode(content: bytes) -> tuple[str, list[Run]]:
     """The node and its runs; raises NodeRunsError."""
     try:
         document = msgspec.json.decode(content, type=_Document)
-    except msgspec.MsgspecError as error:
-        raise NodeRunsError(str(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NodeRunsError(one_line(str(error))) from error
     if document.version != VERSION:
         raise NodeRunsError(f"version {document.version}, {VERSION} is known here")
     return document.node, list(_runs(document))
@@ -98,6 +100,8 @@ def merged(
 
 
 def _runs(document: _Document) -> Iterator[Run]:
+    if any(len(name) > _LONGEST_NAME for group in document.groups for name in group):
+        raise NodeRunsError(f"a name of more than {_LONGEST_NAME} characters")
     for row in document.runs[:MAX_RUNS]:
         if not 0 <= row.group < len(document.groups) or not _is_possible(row):
             raise NodeRunsError("a run that cannot be")

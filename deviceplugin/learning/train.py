@@ -21,6 +21,7 @@ from deviceplugin.learning.runs import KEPT, History, Run, log_of
 
 FEW = 30  # runs: below it there is nothing to learn from
 LEARNED = 4000  # runs that weights are fitted on, spread evenly over the window
+JUDGED = 4000  # runs that a model is judged by, spread as evenly
 OF_EACH = 10  # candidates of each of them, by chance
 ROUNDS, STEP, DECAY = 4, 0.15, 1e-4
 HELD_BACK = 0.2
@@ -123,17 +124,18 @@ class Upper:
 
 
 def judge(
-    runs: Iterable[Run], weights: Sequence[float], since: tuple[float, float]
+    runs: Sequence[Run], weights: Sequence[float], since: tuple[float, float], most: int = JUDGED
 ) -> tuple[Figures | None, Figures | None, float]:
     """How the runs that began after the first moment would have been predicted, and those of them
-    that ended after the second; and the upper end's shift after them."""
+    that ended after the second; and the upper end's shift after them. About `most` are asked."""
+    every = max(1, sum(run.start >= since[0] for run in runs) // most)
     upper, waiting = Upper(), list[tuple[float, float, float]]()
     outcomes, late = list[Outcome](), list[Outcome]()
-    for run, history in replayed(runs):
+    for number, (run, history) in enumerate(replayed(runs)):
         while waiting and waiting[0][0] <= run.start:
             _, was, above = heapq.heappop(waiting)
             upper.learn(was, above)
-        if run.start < since[0]:
+        if run.start < since[0] or number % every:
             continue
         found = predict(history, run.group, run.start, weights, upper.shift)
         if found is not None:

@@ -6,6 +6,7 @@ from tests.fuzz import (
     calls,
     conditions,
     configuration,
+    learned,
     nodes,
     nvml,
     outputs,
@@ -16,7 +17,21 @@ from tests.fuzz import (
 )
 from tests.fuzz.surface import Surface
 
-MODULES = (*(texts, nodes, nvml, configuration, conditions, state, peers, scrapes, calls, outputs),)
+MODULES = (
+    *(
+        texts,
+        nodes,
+        nvml,
+        configuration,
+        conditions,
+        state,
+        peers,
+        scrapes,
+        calls,
+        outputs,
+        learned,
+    ),
+)
 
 SURFACES: Mapping[str, Surface] = {
     name: surface for module in MODULES for name, surface in module.SURFACES.items()

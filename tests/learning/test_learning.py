@@ -12,7 +12,7 @@ from deviceplugin.learning.killswitch import DAY_S, FEW, KillSwitch
 from deviceplugin.learning.model import Model, ModelError, decode, encode
 from deviceplugin.learning.predict import rolling_median
 from deviceplugin.learning.runs import KEPT, MAX_GROUPS, History, Run, owner_name
-from deviceplugin.learning.train import Settings, Upper, latest, replayed, train
+from deviceplugin.learning.train import Settings, Upper, judge, latest, replayed, train
 from tests.learning.jobs import HOUR, jobs
 
 EVER = Settings(retention_s=1e9, name="gpu-scheduler-v2", version="v2.1")
@@ -101,6 +101,15 @@ def test_a_model_tells_how_the_day_before_it_was_made_would_have_gone(model: Mod
     without = msgspec.to_builtins(model)
     del without["last_day"]  # as models were before there was such a thing
     assert decode(msgspec.json.encode(without)).last_day is None
+
+
+def test_a_model_of_many_runs_is_judged_by_an_even_part_of_them(model: Model) -> None:
+    found = list(jobs(600))
+    whole, _, _ = judge(found, model.ordered, (found[300].start, 0.0))
+    part, _, _ = judge(found, model.ordered, (found[300].start, 0.0), most=100)
+    assert whole is not None
+    assert part is not None
+    assert (whole.runs, part.runs) == (300, 100)
 
 
 def test_too_few_runs_or_runs_that_are_too_old_make_no_model() -> None:

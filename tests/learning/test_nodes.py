@@ -44,12 +44,21 @@ def test_names_stand_there_once_and_what_is_not_known_is_null() -> None:
         ({"runs": [[0, 1, 1, None, None, 1.5]]}, "a run that cannot be"),
         ({"runs": [[0, 1, 1]]}, "length"),
         ({"groups": [["ml"]]}, "length"),
+        ({"groups": [["ml", "x" * 254, "main"]]}, "a name of more than 253 characters"),
         ({"runs": "many"}, "array"),
     ],
 )
 def test_what_no_daemon_writes_is_refused(change: dict[str, Any], meant: str) -> None:
     with pytest.raises(NodeRunsError, match=meant):
         decode(json.dumps(json.loads(TEXT) | change).encode())
+
+
+@pytest.mark.parametrize(
+    "content", [TEXT.encode().replace(b"ml", b"\x80"), b'{"x":' + b"[" * 200_000, b"", b"\xff"]
+)
+def test_bytes_that_are_no_document_are_refused(content: bytes) -> None:
+    with pytest.raises(NodeRunsError):
+        decode(content)
 
 
 def test_of_more_than_a_node_keeps_the_latest_are_taken() -> None:
