@@ -41,7 +41,8 @@ def _shapes(gpu: GpuFacts) -> Mapping[str, Shape]:
     return {name: Shape(slices, one.size, one.starts, gpu.even) for name, one in gpu.parts.items()}
 
 
-def _cut(gpu: GpuFacts) -> CutGpu:
+def cut_of(gpu: GpuFacts) -> CutGpu:
+    """The GPU's parts, as its daemon tells of them."""
     shapes, used = _shapes(gpu), 0
     for name, one in gpu.parts.items():
         used |= used_of(shapes[name], (*one.held, *one.ill))
@@ -68,7 +69,7 @@ def empty(node: Node, facts: NodeFacts | None, reading: Reading) -> NodeState:
         if gpus:
             given = {*reading.gpus, *reading.shares}
             state.free = [WHOLE * is_given(gpu, given) for gpu in facts.gpus]
-        state.cut = {at: _cut(gpu) for at, gpu in enumerate(facts.gpus) if gpu.parts}
+        state.cut = {at: cut_of(gpu) for at, gpu in enumerate(facts.gpus) if gpu.parts}
     return state
 
 
