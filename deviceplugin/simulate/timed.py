@@ -78,8 +78,7 @@ class TimedReplay:
 
     def run(self, coming: Sequence[Coming]) -> None:
         """Until nothing happens any more; `waits` and `timeline` then have what came of it."""
-        times = [one.at for one in coming] or [0.0]
-        self.timeline = Timeline(min(times), max(times))
+        self.timeline = self.line(coming)
         self._events = [(one.at, COMES, one.order, one) for one in coming]
         heapq.heapify(self._events)
         while self._events:
@@ -90,6 +89,11 @@ class TimedReplay:
         self.timeline.until(self.timeline.end)
         for queue in self._waiting.values():
             self.waits += [Wait(one, self._clock.now - one.at, "") for _, one in queue]
+
+    def line(self, coming: Sequence[Coming]) -> Timeline:
+        """The time that counts: from the first arrival to the last."""
+        times = [one.at for one in coming] or [0.0]
+        return Timeline(min(times), max(times))
 
     @property
     def last(self) -> float:
@@ -117,11 +121,15 @@ class TimedReplay:
         self._places.came(one)
         if self._tried(one):
             return True
+        self.refused(one)
+        return False
+
+    def refused(self, one: Coming) -> None:
+        """A pod that came has no room: it waits."""
         heapq.heappush(self._waiting.setdefault(_kind(one), []), (one.order, one))
         self._count(one, 1)
         for seconds in self._again_s:
             heapq.heappush(self._events, (one.at + seconds, AGAIN, one.order, one))
-        return False
 
     def _retry(self) -> None:
         """All who wait, until none of them gets a node."""
