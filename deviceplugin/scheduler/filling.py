@@ -15,10 +15,8 @@ from deviceplugin.scheduler.objects import Node, Reading
 from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import (
     NO_SHAPES,
-    Cut,
     CutGpu,
     Shape,
-    Taken,
     after,
     choose,
     used_of,
@@ -47,16 +45,6 @@ def cut_of(gpu: GpuFacts) -> CutGpu:
     for name, one in gpu.parts.items():
         used |= used_of(shapes[name], (*one.held, *one.ill))
     return CutGpu(used, {name: (shapes[name], one.free) for name, one in gpu.parts.items()})
-
-
-def used_parts(cut: Cut, facts: NodeFacts) -> list[Taken]:
-    """The parts that the daemon says are held."""
-    return [
-        Taken(at, name, start)
-        for at in cut
-        for name, one in facts.gpus[at].parts.items()
-        for start in one.held
-    ]
 
 
 def empty(node: Node, facts: NodeFacts | None, reading: Reading) -> NodeState:

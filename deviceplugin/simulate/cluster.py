@@ -9,11 +9,12 @@ from msgspec import Struct, structs
 
 from deviceplugin.scheduler.asking import about_of, facts_of
 from deviceplugin.scheduler.demand import Demand
-from deviceplugin.scheduler.filling import empty, is_divided, shapes_of, used_parts
+from deviceplugin.scheduler.filling import empty, is_divided, shapes_of
 from deviceplugin.scheduler.objects import Node, Pod, Reading, labels_of
 from deviceplugin.scheduler.packing import NodeState
-from deviceplugin.scheduler.partitions import Shapes, after
+from deviceplugin.scheduler.partitions import Shapes
 from deviceplugin.simulate.coming import Coming, timestamp
+from deviceplugin.simulate.daemons import emptied
 
 # What is on a node because of the node: it is nobody's to place.
 _BOUND = ("DaemonSet", "Node")
@@ -35,6 +36,7 @@ def cluster_nodes(items: Sequence[Any], reading: Reading) -> Sequence[NodeState]
 
 
 def _node(node: Node, reading: Reading, shapes: dict[str, Shapes]) -> NodeState:
+    node = emptied(node)
     labels, facts = labels_of(node), facts_of(node.metadata.annotations or {})
     if facts is not None and is_divided(facts, reading.gpus):
         facts = None
@@ -42,7 +44,6 @@ def _node(node: Node, reading: Reading, shapes: dict[str, Shapes]) -> NodeState:
     known = shapes.setdefault(state.model, Shapes(model=state.model))
     if facts is not None:
         known.of.update(shapes_of(facts))
-        state.cut = after(state.cut, used_parts(state.cut, facts), -1)
     about = about_of(state.name, labels, facts, reading.asking)
     state.about = structs.replace(about, shapes=known)
     return state

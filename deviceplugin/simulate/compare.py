@@ -1,12 +1,12 @@
 """One policy on a trace with times: a cluster as the extender has it, and what came of it; pure."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from msgspec import Struct, structs
 
 from deviceplugin.scheduler.board import CostOf
-from deviceplugin.scheduler.demand import Workload
+from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.keeping import KEPT_S, Keeping
 from deviceplugin.scheduler.objects import Node, Reading
@@ -37,8 +37,9 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class TimedOutcome(Struct, frozen=True, kw_only=True):
-    """What came of a replay. Pods are those that ask for GPUs, but for `pods`, and `waits` has the
-    seconds of each in ascending order: of one that never got a node until the end. `levels` are
+    """What came of a replay. Pods are those that ask for GPUs, but for `pods`. Those that
+    `fit_nowhere`, even on empty nodes, count nowhere else. `waits` has the seconds of each in
+    ascending order: of one that never got a node until the end. `levels` are
     means from the first arrival to the last, in percent of the GPUs and in pods, `points` the same
     of parts of that time; `seconds` is from the first arrival until nobody is left, None where pods
     never leave."""
@@ -91,9 +92,17 @@ def replayed(
     nodes = cluster.board.nodes
     capacity, sizes = sum(n.free_milli for n in nodes.values()), sizes_of(nodes.values())
     placing = Placing(cluster, withheld_of(cluster, rules, clock), Daemons(trace.nodes))
-    replay = TimedReplay(placing, clock, lambda one: asked_milli(one, sizes), rules.again_s)
+    asking = {one.demand for one in trace.coming if one.demand.asks}
+    fitting = {demand for demand in asking if placing.fits_empty(demand)}
+    replay = TimedReplay(
+        placing,
+        clock,
+        lambda demand: asked_milli(demand, sizes),
+        rules.again_s,
+        fitting.__contains__,
+    )
     replay.run(trace.coming)
-    return _outcome(replay, placing, capacity)
+    return _outcome(replay, fitting, capacity)
 
 
 def withheld_of(cluster: Cluster, rules: Rules, clock: Clock) -> Withheld:
@@ -103,17 +112,15 @@ def withheld_of(cluster: Cluster, rules: Rules, clock: Clock) -> Withheld:
     return Withheld(cluster, fairness, keeping)
 
 
-def _outcome(replay: TimedReplay, placing: Placing, capacity: int) -> TimedOutcome:
-    asking = [wait for wait in replay.waits if wait.one.demand.asks]
-    never = [wait.one for wait in asking if not wait.node]
-    nowhere = {one.demand for one in never if not placing.fits_empty(one.demand)}
+def _outcome(replay: TimedReplay, fitting: Set[Demand], capacity: int) -> TimedOutcome:
+    asking = [wait for wait in replay.waits if wait.one.demand in fitting]
     line = replay.timeline
     return TimedOutcome(
         pods=len(replay.waits),
         waits=tuple(sorted(wait.seconds for wait in asking)),
         waited=sum(bool(wait.node) and wait.seconds > 0 for wait in asking),
-        never=len(never),
-        fit_nowhere=sum(one.demand in nowhere for one in never),
+        never=sum(not wait.node for wait in asking),
+        fit_nowhere=sum(wait.one.demand.asks for wait in replay.waits) - len(asking),
         most_waiting=replay.most,
         levels=_percent(line.means(), capacity),
         points=tuple((at, _percent(levels, capacity)) for at, levels in line.points()),

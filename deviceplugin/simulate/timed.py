@@ -58,8 +58,9 @@ class Wait(Struct, frozen=True):
 
 
 class TimedReplay:
-    """`again_s` are times after which a pod that waits is tried again though nothing changed, and
-    `size` what a pod asks for in thousandths of a GPU."""
+    """`again_s` are times after which a pod that waits is tried again though nothing changed,
+    `size` is what a pod asks for in thousandths of a GPU, and `counted` whether it counts among
+    those that wait."""
 
     def __init__(
         self,
@@ -67,8 +68,10 @@ class TimedReplay:
         clock: Clock,
         size: Callable[[Demand], int],
         again_s: Sequence[float] = (),
+        counted: Callable[[Demand], bool] = lambda demand: demand.asks,
     ) -> None:
         self._places, self._clock, self._size = places, clock, size
+        self._counted = counted
         self._again_s = again_s
         self._events: list[tuple[float, int, Order, Coming]] = []
         self._waiting: dict[Kind, list[tuple[Order, Coming]]] = {}
@@ -171,7 +174,7 @@ class TimedReplay:
         return True
 
     def _count(self, one: Coming, sign: int) -> None:
-        if one.demand.asks:
+        if self._counted(one.demand):
             self.timeline.now.waiting += sign * self._size(one.demand)
             self.timeline.now.pods += sign
             self.most = max(self.most, round(self.timeline.now.pods))

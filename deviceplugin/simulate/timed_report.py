@@ -9,17 +9,8 @@ from deviceplugin.simulate.report import COLOURS, Document, escaped, mean
 from deviceplugin.simulate.timeline import quantile
 
 Outcomes = Mapping[str, Sequence[TimedOutcome]]
-COLUMNS = (
-    "POLICY",
-    "ALLOCATED",
-    "FRAGMENTED",
-    "WAITED",
-    "MEDIAN",
-    "P90",
-    "P99",
-    "LONGEST",
-    "NEVER",
-)
+COLUMNS = ("POLICY", "ALLOCATED", "FRAGMENTED", "WAITING", "WAITED")
+LAST = ("MEDIAN", "P90", "P99", "LONGEST", "NEVER", "MAKESPAN")
 QUANTILES = {"median_s": 0.5, "p90_s": 0.9, "p99_s": 0.99, "longest_s": 1.0}
 WIDTH, HIGH, LEFT, TOP, GAP = 640, 180, 56, 28, 40
 HEIGHT = 2 * HIGH + GAP + TOP + 40
@@ -32,6 +23,7 @@ def timed_document(outcomes: Outcomes, load: int) -> Document:
         "load_percent": load,
         "pods": first.pods,
         "pods_with_gpus": len(first.waits),
+        "fit_nowhere": first.fit_nowhere,
         "policies": [_policy(name, found) for name, found in outcomes.items()],
     }
 
@@ -51,7 +43,6 @@ def _policy(name: str, found: Sequence[TimedOutcome]) -> Document:
         "waited": round(mean([one.waited for one in found])),
         **{key: _quantile(found, part) for key, part in QUANTILES.items()},
         "never_placed": round(mean([one.never for one in found])),
-        "fit_nowhere": round(mean([one.fit_nowhere for one in found])),
         "makespan_s": _makespan(found),
         "points": list(_points(found[0])),
     }
@@ -86,6 +77,7 @@ def timed_text(document: Document) -> str:
             one["policy"],
             f"{one['allocated_percent']:.2f} %",
             f"{one['fragmented_percent']:.2f} %",
+            f"{one['waiting_percent']:.2f} %",
             str(one["waited"]),
             *(span(one[key]) for key in QUANTILES),
             str(one["never_placed"]),
@@ -93,9 +85,13 @@ def timed_text(document: Document) -> str:
         )
         for one in document["policies"]
     ]
-    told = table((*COLUMNS, "MAKESPAN"), rows)
-    nowhere = max(one["fit_nowhere"] for one in document["policies"])
-    note = f"Pods that fit on no node, even on empty ones: {nowhere}.\n" if nowhere else ""
+    told = table((*COLUMNS, *LAST), rows)
+    nowhere = document["fit_nowhere"]
+    note = (
+        f"Pods that fit on no node, even on empty ones, and that do not count: {nowhere}.\n"
+        if nowhere
+        else ""
+    )
     asked = f"{document['pods_with_gpus']} pods with GPUs at {document['load_percent']} % load"
     return f"{told}\n\n{asked}.\n{note}"
 
