@@ -21,11 +21,6 @@ class Withheld:
         self._groups = Groups(cluster)
 
     @property
-    def by_time(self) -> bool:
-        """Whether what is withheld may be given later though nobody left: a pod that starves."""
-        return self._fairness is not None
-
-    @property
     def may_keep(self) -> bool:
         """Whether a node would be kept for the next pod that has waited for long enough."""
         return self._keeping is not None and self._keeping.is_free

@@ -1,6 +1,6 @@
 """Decisions of a replay with times, by the extender's own state and rules, without its messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from msgspec import structs
 
@@ -8,7 +8,7 @@ from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Pod
-from deviceplugin.scheduler.packing import NodeState, misfit
+from deviceplugin.scheduler.packing import Cost, NodeState, misfit
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.withheld import Withheld
 from deviceplugin.simulate.coming import Coming
@@ -30,7 +30,6 @@ class Placing:
         self._order = {name: place for place, name in enumerate(self._names)}
         # Where there may be room for what had none anywhere.
         self._room: dict[Demand, set[str]] = {}
-        self._stuck: set[str] = set()  # groups
         self._fragments: dict[str, float] = {}
         self.fragmented = 0.0
         for name in self._names:
@@ -39,22 +38,21 @@ class Placing:
     def came(self, one: Coming) -> None:
         """The pod is there, and has no node."""
         self._cluster.put_pod(one.pod)
-        self._stuck.discard(one.group)
 
     def place(self, one: Coming) -> str:
         """The node that the pod has from now on; empty if there is none."""
         self._cluster.forget(one.pod.key)
-        found = None if one.group in self._stuck else self._found(one)
+        found = self._found(one)
         if found is not None:
             self._bind(one, found)
             return found.node
-        if one.group and not one.demand.wants.required and not self._withheld.by_time:
-            self._stuck.add(one.group)
         self._withheld.found_no_room(one.pod, one.demand)
         return ""
 
     def _found(self, one: Coming) -> Held | None:
         pod, demand = one.pod, one.demand
+        if one.group and not self._is_reserved(one) and self._best(demand, {}) is None:
+            return None  # without a place for the pod itself its group has none
         try:
             withheld = self._withheld.of(pod, demand, self._names)
         except AskingError:
@@ -64,24 +62,28 @@ class Placing:
             return held
         if len(withheld) == len(self._names):
             return None
-        names = [n for n in self._worth(demand) if n not in withheld]
-        best = self._cluster.board.best(names, demand)
-        if best is not None:
-            return Held(best[0], demand, best[1].chosen, pod=pod)
-        if not withheld and not demand.wants.required:
-            self._room[demand] = set()
-        return None
+        best = self._best(demand, withheld)
+        return None if best is None else Held(best[0], demand, best[1].chosen, pod=pod)
 
-    def _worth(self, demand: Demand) -> Sequence[str]:
-        """The nodes that are worth a look, in their order."""
-        found = self._room.get(demand)
-        return self._names if found is None else sorted(found, key=self._order.__getitem__)
+    def _best(self, demand: Demand, withheld: Mapping[str, str]) -> tuple[str, Cost] | None:
+        """Among the nodes that are worth a look, in their order."""
+        worth = self._room.get(demand)
+        names = self._names if worth is None else sorted(worth, key=self._order.__getitem__)
+        best = self._cluster.board.best((n for n in names if n not in withheld), demand)
+        if best is None and not withheld and not demand.wants.required:
+            self._room[demand] = set()
+        return best
+
+    def _is_reserved(self, one: Coming) -> bool:
+        """Whether the pod's group has a place for it."""
+        held = self._cluster.held(one.pod.key)
+        return held is not None and bool(held.group)
 
     def is_settled(self, one: Coming) -> bool:
         """Whether the pod has no room before another one leaves."""
-        if self._withheld.may_keep:
+        if self._room.get(one.demand) != set() or self._withheld.may_keep:
             return False
-        return one.group in self._stuck if one.group else self._room.get(one.demand) == set()
+        return not self._is_reserved(one)
 
     def _bind(self, one: Coming, held: Held) -> None:
         self._cluster.reserve(one.pod.key, held)
@@ -104,7 +106,6 @@ class Placing:
         if (node := self._daemons.left(one.pod.key, held.node)) is not None:
             self._cluster.put_node(node)
         self._measure(held.node)
-        self._stuck.clear()
         state = self._cluster.board.nodes[held.node]
         for demand, names in self._room.items():
             if demand.cpu_milli <= state.cpu_milli and not misfit(state, demand):

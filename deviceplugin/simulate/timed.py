@@ -12,8 +12,9 @@ from deviceplugin.simulate.coming import Coming, Order
 from deviceplugin.simulate.timeline import Timeline
 
 LEAVES, AGAIN, COMES = range(3)  # of what happens at the same time
-# What is refused to the first of a kind in the queue is refused to all of it: demand, namespace,
-# priority and group are all that decides, and the first has waited longest.
+# What is refused to the first of a kind in the queue is refused to all of it: demand, namespace and
+# priority are all that decides, and the first has waited longest. A pod of a group is a kind of its
+# own: who asks first of them is placed first.
 Kind = tuple[Demand, str, int, str]
 
 
@@ -182,7 +183,8 @@ class TimedReplay:
 
 def _kind(one: Coming) -> Kind:
     pod = one.pod
-    return one.demand, pod.metadata.namespace, pod.spec.priority or 0, one.group
+    alone = pod.key if one.group else ""
+    return one.demand, pod.metadata.namespace, pod.spec.priority or 0, alone
 
 
 def _insert(first: list[tuple[Order, Kind]], one: tuple[Order, Kind]) -> None:

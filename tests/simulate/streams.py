@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from deviceplugin.kubernetes.facts import ANNOTATION, GpuFacts, NodeFacts, written
 from deviceplugin.scheduler.asking import GROUP, GROUP_SIZE
@@ -42,7 +43,8 @@ def coming(document: Document, at: float, seconds: float | None) -> Coming:
 
 
 def stream(count: int, seed: int) -> Timed:
-    """More than the nodes have room for: shares, several GPUs, parts, groups, priorities, links."""
+    """More than the nodes have room for: shares, several GPUs, parts, groups, priorities, links,
+    neighbours."""
     chance = random.Random(seed)
     nodes = [node("a"), node("b", 2, model="A30"), linked("c"), told("d", ((0, 1, 2), ()))]
     pods: list[Coming] = []
@@ -53,13 +55,17 @@ def stream(count: int, seed: int) -> Timed:
         for place in range(chance.choice([1, 1, 1, 1, 1, 3])):
             one = _random(chance, f"p{number}-{place}")
             pods.append(coming(one, at + place, length))
-        size = len([one for one in pods if one.at >= at])
-        if size == 3:
-            for its in pods[-3:]:
-                meta = its.pod.metadata
-                meta.annotations = {GROUP: f"g{number}", GROUP_SIZE: "3"}
-                meta.namespace = pods[-1].pod.metadata.namespace
+        if len(members := [one for one in pods if one.at >= at]) == 3:
+            pods[-3:] = [_grouped(one, f"g{number}") for one in members]
     return Timed(nodes=msgspec.convert(nodes, list[Node]), staying=(), coming=pods)
+
+
+def _grouped(one: Coming, group: str) -> Coming:
+    meta = one.pod.metadata
+    annotations = {**(meta.annotations or {}), GROUP: group, GROUP_SIZE: "3"}
+    meta = structs.replace(meta, annotations=annotations, namespace="ml")
+    found = structs.replace(one.pod, metadata=meta)
+    return structs.replace(one, pod=found, demand=READING.demand_of(found))
 
 
 def _random(chance: random.Random, name: str) -> Document:
@@ -70,6 +76,10 @@ def _random(chance: random.Random, name: str) -> Document:
         one["spec"]["containers"][0]["resources"]["limits"][NAMES["one"]] = "1"
     one["metadata"]["namespace"] = chance.choice(["ml", "dev"])
     one["spec"]["priority"] = chance.choice([0, 0, 0, 10])
+    one["metadata"]["labels"] = {"app": chance.choice(["web", "batch"])}
+    if chance.random() < 0.2:
+        beside = chance.choice(["deviceplugin/beside", "deviceplugin/not-beside"])
+        one["metadata"]["annotations"] = {beside: "web"}
     if chance.random() < 0.2:
         one["spec"]["nodeSelector"] = {READING.model_label: "H100"}
     return one
