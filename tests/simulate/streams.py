@@ -12,7 +12,7 @@ from msgspec import structs
 
 from deviceplugin.kubernetes.facts import ANNOTATION, GpuFacts, NodeFacts, written
 from deviceplugin.scheduler.asking import GROUP, GROUP_SIZE
-from deviceplugin.scheduler.http import serve
+from deviceplugin.scheduler.http import Server
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.service import Service, Settings
 from deviceplugin.simulate.coming import Coming, Timed, timestamp
@@ -100,10 +100,12 @@ class Asking:
 
     def place(self, one: Coming) -> str:
         names = self._ask("filter", one, self._names)["NodeNames"]
-        scores = self._ask("prioritize", one, names) if names else []
-        if not scores:
+        if not names:
             return ""
-        found = str(max(scores, key=lambda score: score["Score"])["Host"])
+        found = str(names[0])
+        if len(names) > 1:  # of a single one no scores are asked for
+            scores = self._ask("prioritize", one, names)
+            found = str(max(scores, key=lambda score: score["Score"])["Host"])
         self.service._pods("PUT", [bound(one.pod, found)])
         board = self.service.cluster.board
         about = board.nodes[found].about
@@ -157,8 +159,8 @@ async def extender(trace: Timed, rules: Rules, clock: Clock) -> AsyncIterator[As
 @asynccontextmanager
 async def _serving(service: Service) -> AsyncIterator[int]:
     mine = asyncio.all_tasks()
-    server = await serve(service.answer, ("127.0.0.1", 0), None)
-    yield server.sockets[0].getsockname()[1]
+    server = Server(service.answer)
+    yield await server.listen(("127.0.0.1", 0), None)
     server.close()
     if peers := asyncio.all_tasks() - mine:  # whose connection is closed
         await asyncio.wait(peers)
