@@ -12,18 +12,18 @@ is the percentage of GPUs allocated, as a mean over the time after the first thi
 
 import argparse
 import csv
-import heapq
 import random
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from msgspec import Struct
 
 from deviceplugin.scheduler.alike import extension, leading
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
 from deviceplugin.scheduler.packing import Cost, NodeState
+from deviceplugin.simulate.coming import Coming, pending
+from deviceplugin.simulate.timed import Clock, TimedReplay
+from deviceplugin.simulate.timeline import Timeline
 from deviceplugin.simulate.trace import read_nodes, read_pods
 
 ARRIVALS = 9000
@@ -31,13 +31,7 @@ WARM = 1 / 3
 LONGEST_S = 86_400.0
 
 
-class Coming(Struct, frozen=True):
-    """A pod: when it comes, for how long, and for how long it is predicted to stay."""
-
-    at: float
-    demand: Demand
-    seconds: float
-    predicted: float
+Pods = tuple[Sequence[Coming], Mapping[str, float]]  # and when each is predicted to end
 
 
 def lengths(path: Path) -> list[float]:
@@ -50,73 +44,93 @@ def lengths(path: Path) -> list[float]:
 
 def coming(
     pods: Sequence[tuple[Demand, float]], asked_milli: float, wrong: float, seed: int
-) -> Iterator[Coming]:
+) -> Pods:
     """Pods that ask for so much at a time, a part of them predicted wrongly."""
     chance = random.Random(seed)  # repeated by its seed
     mean = statistics.fmean(demand.total_milli * seconds for demand, seconds in pods)
-    at = 0.0
-    for _ in range(ARRIVALS):
+    at, found, ends = 0.0, [], {}
+    for number in range(ARRIVALS):
         at += chance.expovariate(asked_milli / mean)
         demand, seconds = chance.choice(pods)
         other, is_wrong = chance.choice(pods)[1], chance.random() < wrong
-        yield Coming(at, demand, seconds, other if is_wrong else seconds)
+        pod = pending(("trace", f"pod-{number}"), at)
+        found.append(Coming(at=at, pod=pod, demand=demand, seconds=seconds))
+        ends[pod.key] = at + (other if is_wrong else seconds)
+    return found, ends
 
 
-class Cluster:
-    """Nodes on which pods come and go."""
+class Learned:
+    """Places pods by the rule, and among nodes that it holds for alike by predicted `ends`, where
+    there are any."""
 
-    def __init__(self, nodes: Sequence[NodeState], pods: Sequence[Demand], seed: int) -> None:
+    fragmented = 0.0
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeState],
+        pods: Sequence[Demand],
+        ends: Mapping[str, float],
+        seed: int,
+    ) -> None:
         self.board = Board([_empty(node) for node in nodes], Workload(pods))
-        self.names = list(self.board.nodes)
-        random.Random(seed).shuffle(self.names)  # kube-scheduler breaks ties at random
-        self.capacity = sum(len(node.free) for node in nodes) * WHOLE
-        self.allocated = 0
-        self._ends: dict[str, dict[int, float]] = {name: {} for name in self.names}
-        self._leaving: list[tuple[float, int, str, Demand, tuple[int, ...]]] = []
-        self._number = 0
+        self._names = list(self.board.nodes)
+        random.Random(seed).shuffle(self._names)  # kube-scheduler breaks ties at random
+        self._ends = ends
+        self._here: dict[str, dict[str, float]] = {name: {} for name in self._names}
+        self._held: dict[str, tuple[str, tuple[int, ...]]] = {}
 
-    def run(self, pods: Sequence[Coming], *, learned: bool) -> float:
-        """Percent of the GPUs allocated."""
-        start, before, area = pods[int(len(pods) * WARM)].at, 0.0, 0.0
-        for pod in pods:
-            while self._leaving and self._leaving[0][0] <= pod.at:
-                leaves = self._leaving[0][0]
-                area += self.allocated * max(0.0, leaves - max(before, start))
-                before = max(before, leaves)
-                self._leave()
-            area += self.allocated * max(0.0, pod.at - max(before, start))
-            before = pod.at
-            self._come(pod, learned=learned)
-        return 100 * area / (pods[-1].at - start) / self.capacity
+    def came(self, one: Coming) -> None:
+        """Nothing is to be done."""
 
-    def _come(self, pod: Coming, *, learned: bool) -> None:
-        costs = self.board.costs(self.names, pod.demand)
+    def is_settled(self, one: Coming) -> bool:
+        """Nobody waits."""
+        return False
+
+    def place(self, one: Coming) -> str:
+        """The node that it has; empty if it has no room."""
+        costs = self.board.costs(self._names, one.demand)
         if not costs:
-            return
-        name = self._best(costs, pod) if learned else min(costs, key=lambda one: costs[one].key)
+            return ""
+        name = self._best(costs, one) if self._ends else min(costs, key=lambda n: costs[n].key)
         chosen = costs[name].chosen
-        self.board.place(name, pod.demand, chosen)
-        self.allocated += pod.demand.total_milli
-        self._number += 1
-        self._ends[name][self._number] = pod.at + pod.predicted
-        heapq.heappush(
-            self._leaving, (pod.at + pod.seconds, self._number, name, pod.demand, chosen)
-        )
+        self.board.place(name, one.demand, chosen)
+        self._held[one.pod.key] = (name, chosen)
+        self._here[name][one.pod.key] = self._ends.get(one.pod.key, one.at)
+        return name
 
-    def _best(self, costs: Mapping[str, Cost], pod: Coming) -> str:
-        end = pod.at + pod.predicted
+    def _best(self, costs: Mapping[str, Cost], one: Coming) -> str:
+        end = self._ends[one.pod.key]
 
         def tie(name: str) -> tuple[int, ...]:
-            return (extension(end, max(self._ends[name].values(), default=pod.at)),)
+            return (extension(end, max(self._here[name].values(), default=one.at)),)
 
         ties = {name: tie(name) for name in leading(costs)}
         return min(ties, key=lambda name: (ties[name], costs[name].key))
 
-    def _leave(self) -> None:
-        _, number, name, demand, chosen = heapq.heappop(self._leaving)
-        self.board.free(name, demand, chosen)
-        self.allocated -= demand.total_milli
-        del self._ends[name][number]
+    def left(self, one: Coming) -> None:
+        """Its GPUs are free again."""
+        name, chosen = self._held.pop(one.pod.key)
+        self.board.free(name, one.demand, chosen)
+        del self._here[name][one.pod.key]
+
+
+class Dropping(TimedReplay):
+    """A replay in which nobody waits, of which the first third does not count."""
+
+    def refused(self, one: Coming) -> None:
+        """It is dropped."""
+
+    def line(self, coming: Sequence[Coming]) -> Timeline:
+        """The time after the first third of the pods."""
+        return Timeline(coming[int(len(coming) * WARM)].at, coming[-1].at)
+
+
+def allocated(places: Learned, pods: Sequence[Coming]) -> float:
+    """Percent of the GPUs, as a mean over time."""
+    replay = Dropping(places, Clock(), lambda demand: demand.total_milli)
+    capacity = sum(len(node.free) for node in places.board.nodes.values()) * WHOLE
+    replay.run(pods)
+    return 100 * replay.timeline.means().allocated / capacity
 
 
 def _empty(node: NodeState) -> NodeState:
@@ -143,12 +157,13 @@ def main() -> None:
     nodes = read_nodes(given.folder / "openb_node_list_gpu_node.csv")[:: given.every]
     path = given.folder / f"openb_pod_list_{given.trace}.csv"
     pods = list(zip(demands := read_pods(path), lengths(path), strict=True))
+    capacity = sum(len(node.free) for node in nodes) * WHOLE
     found: dict[str, list[float]] = {name: [] for name in CASES}
     for seed in range(42, 42 + given.seeds):
         for name, (learned, wrong) in CASES.items():
-            cluster = Cluster(nodes, demands, seed)
-            arriving = list(coming(pods, cluster.capacity * given.load / 100, wrong, seed))
-            found[name].append(cluster.run(arriving, learned=learned))
+            arriving, ends = coming(pods, capacity * given.load / 100, wrong, seed)
+            places = Learned(nodes, demands, ends if learned else {}, seed)
+            found[name].append(allocated(places, arriving))
     for name, values in found.items():
         over = [value - rule for value, rule in zip(values, found["rule"], strict=True)]
         print(

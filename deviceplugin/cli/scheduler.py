@@ -130,7 +130,7 @@ def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
         address=_address(flags["address"] or ""),
         reading=reading,
         tls=_tls(flags["certificate"], flags["key"]),
-        fair=_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
+        fair=parse_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
         events=events,
         keep_after_s=parse_number(flags["keep_after"] or "0", "--keep-after"),
         learning=_learning(asked.learning, flags),
@@ -154,7 +154,8 @@ def _learning(asked: "Learning | None", flags: dict[str, str | None]) -> "Learni
     return structs.replace(asked, **sources_of(flags), file=flags["model"] or "")
 
 
-def _fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
+def parse_fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
+    """Shares of namespaces, None for none; raises ConfigError."""
     from deviceplugin.scheduler.fairness import FairShare  # noqa: PLC0415  # not for `run`
 
     seconds = parse_number(starving, "--starving-after")

@@ -15,10 +15,8 @@ from deviceplugin.scheduler.objects import Node, Reading
 from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import (
     NO_SHAPES,
-    Cut,
     CutGpu,
     Shape,
-    Taken,
     after,
     choose,
     used_of,
@@ -41,21 +39,12 @@ def _shapes(gpu: GpuFacts) -> Mapping[str, Shape]:
     return {name: Shape(slices, one.size, one.starts, gpu.even) for name, one in gpu.parts.items()}
 
 
-def _cut(gpu: GpuFacts) -> CutGpu:
+def cut_of(gpu: GpuFacts) -> CutGpu:
+    """The GPU's parts, as its daemon tells of them."""
     shapes, used = _shapes(gpu), 0
     for name, one in gpu.parts.items():
         used |= used_of(shapes[name], (*one.held, *one.ill))
     return CutGpu(used, {name: (shapes[name], one.free) for name, one in gpu.parts.items()})
-
-
-def used_parts(cut: Cut, facts: NodeFacts) -> list[Taken]:
-    """The parts that the daemon says are held."""
-    return [
-        Taken(at, name, start)
-        for at in cut
-        for name, one in facts.gpus[at].parts.items()
-        for start in one.held
-    ]
 
 
 def empty(node: Node, facts: NodeFacts | None, reading: Reading) -> NodeState:
@@ -68,7 +57,7 @@ def empty(node: Node, facts: NodeFacts | None, reading: Reading) -> NodeState:
         if gpus:
             given = {*reading.gpus, *reading.shares}
             state.free = [WHOLE * is_given(gpu, given) for gpu in facts.gpus]
-        state.cut = {at: _cut(gpu) for at, gpu in enumerate(facts.gpus) if gpu.parts}
+        state.cut = {at: cut_of(gpu) for at, gpu in enumerate(facts.gpus) if gpu.parts}
     return state
 
 

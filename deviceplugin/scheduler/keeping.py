@@ -43,14 +43,20 @@ class Keeping:
             return ""
         return f"it is kept for {meta.namespace}/{meta.name}, which has waited for too long"
 
-    def look(self) -> None:
-        """Keep nothing any longer for a pod that got a node, is gone, or had its time."""
+    @property
+    def is_free(self) -> bool:
+        """Whether a pod may have a node kept for it: none is, or for a pod that got a node, is
+        gone, or had its time."""
         kept = self._kept
         if kept is None:
-            return
+            return True
         pod = self._cluster.pod(kept.pod.key)
         over = self._now() - kept.since > KEPT_S
-        if over or pod is None or pod.spec.node_name or pod.has_ended:
+        return over or pod is None or bool(pod.spec.node_name) or pod.has_ended
+
+    def look(self) -> None:
+        """Keep nothing any longer for a pod that does not need it."""
+        if self.is_free:
             self._kept = None
 
     def found_no_room(self, pod: Pod, demand: Demand) -> None:

@@ -54,18 +54,23 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Service:
-    """Puts the extender's parts together."""
+    """Puts the extender's parts together; `wall` gives Unix seconds."""
 
-    def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
         self.cluster = Cluster(settings.reading, now)
         fair = settings.fair
         self._notes: Notes | None = None
         self._advice = _advice(self.cluster, settings.learning)
         self._histories = _histories(self.cluster, settings.learning)
-        fairness = Fairness(self.cluster, fair, time.time) if fair else None
+        fairness = Fairness(self.cluster, fair, wall) if fair else None
         after_s = settings.keep_after_s
-        keeping = Keeping(self.cluster, after_s, time.time) if after_s else None
+        keeping = Keeping(self.cluster, after_s, wall) if after_s else None
         self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
         self._missing, self._listed = {"nodes", "pods"}, asyncio.Event()
         self._ending = asyncio.Event()

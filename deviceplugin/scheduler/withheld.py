@@ -20,6 +20,11 @@ class Withheld:
         self._fairness, self._keeping = fairness, keeping
         self._groups = Groups(cluster)
 
+    @property
+    def may_keep(self) -> bool:
+        """Whether a node would be kept for the next pod that has waited for long enough."""
+        return self._keeping is not None and self._keeping.is_free
+
     def of(self, pod: Pod, demand: Demand, names: Sequence[str]) -> Mapping[str, str]:
         """The nodes with the reason. Of a pod of a group all but one are, or all of them: the one
         is reserved for it. Raises AskingError."""

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from functools import partial
 
+from msgspec import structs
+
 from deviceplugin.scheduler.board import CostOf
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import Cost, NodeState, cost, misfit
+from deviceplugin.scheduler.packing import DEFAULT, Cost, NodeState, cost, misfit
 from deviceplugin.scheduler.parts import Weights
 from deviceplugin.scheduler.power import Power
 
@@ -48,8 +50,11 @@ POLICIES: Mapping[str, CostOf] = {
 }
 
 
-def policies(power: Power) -> Mapping[str, CostOf]:
-    """All of them; `power` among them where it is known what GPUs draw."""
+def policies(power: Power, weights: Weights = DEFAULT) -> Mapping[str, CostOf]:
+    """All of them, packing with these weights of its parts; `power` among them where it is known
+    what GPUs draw."""
+    ours = cost if weights == DEFAULT else partial(cost, weights=weights)
+    found = {**POLICIES, "packing": ours}
     if not power.draws:
-        return POLICIES
-    return {**POLICIES, "power": partial(cost, weights=Weights(power=power))}
+        return found
+    return {**found, "power": partial(cost, weights=structs.replace(weights, power=power))}

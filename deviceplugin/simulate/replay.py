@@ -1,33 +1,37 @@
 """One replay: pods arrive one at a time, nothing leaves, what does not fit is dropped; pure."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
 
 from deviceplugin.scheduler.board import Board, CostOf
-from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.packing import NodeState
-from deviceplugin.scheduler.partitions import NO_SHAPES
 from deviceplugin.scheduler.power import NO_POWER, Power
+from deviceplugin.simulate.measure import asked_milli, fragment_of, sizes_of
 
 
 class Point(Struct, frozen=True, kw_only=True):
     """How the cluster stands when `arrived` percent of its GPUs were requested, in percent of its
-    GPUs; `watts` is what its GPUs of the models that are known draw, None where none is."""
+    GPUs; `refused` counts pods that found no room by then, `watts` is what its GPUs of the models
+    that are known draw, None where none is."""
 
     arrived: int
     allocated: float
     fragmented: float
+    refused: int = 0
     watts: float | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of a replay; `refused` counts pods."""
+    """What came of a replay; `refused` counts pods, of which the first came when `full` percent of
+    the GPUs were requested, None where there was none."""
 
     points: tuple[Point, ...]
     placed: int
     refused: int
+    full: float | None = None
 
     @property
     def allocated(self) -> float:
@@ -48,35 +52,32 @@ class Replay:
         copies = [structs.replace(n, free=list(n.free), parts=dict(n.parts)) for n in nodes]
         self.board = Board(copies, Workload(pods), cost_of)
         self.capacity_milli = sum(node.free_milli for node in copies)
-        self._sizes = {
-            name: shape.size * WHOLE // shape.slices
-            for node in copies
-            for gpu in node.cut.values()
-            for name, (shape, _) in gpu.parts.items()
-        }
+        self._sizes = sizes_of(copies)
         self._allocated, self._power = 0, power
 
     def run(self, arriving: Iterable[Demand], seed: int, step: int = 5) -> Outcome:
         """Let the pods arrive; a point each `step` percent, and one at the end."""
         names = list(self.board.nodes)
         random.Random(seed).shuffle(names)  # noqa: S311  # kube-scheduler breaks ties at random
+        whole = self.capacity_milli or 1
+        full: float | None = None
         points, placed, refused, arrived, due = [], 0, 0, 0, 0
         for demand in arriving:
             arrived += self.asked_milli(demand)
             if self._submit(names, demand):
                 placed += 1
             else:
+                full = 100 * arrived / whole if full is None else full
                 refused += 1
             if arrived * 100 >= due * self.capacity_milli:
-                points.append(self._point(arrived))
+                points.append(self._point(arrived, refused))
                 due = points[-1].arrived + step
-        points.append(self._point(arrived))
-        return Outcome(points=tuple(points), placed=placed, refused=refused)
+        points.append(self._point(arrived, refused))
+        return Outcome(points=tuple(points), placed=placed, refused=refused, full=full)
 
     def asked_milli(self, demand: Demand) -> int:
         """Thousandths of GPUs, with parts whose size is known."""
-        parts = sum(self._sizes.get(name, 0) * count for name, count in demand.parts)
-        return demand.total_milli + parts
+        return asked_milli(demand, self._sizes)
 
     def _submit(self, names: Iterable[str], demand: Demand) -> bool:
         best = self.board.best(names, demand)
@@ -87,12 +88,15 @@ class Replay:
         self._allocated += self.asked_milli(demand)
         return True
 
-    def _point(self, arrived: int) -> Point:
+    def _point(self, arrived: int, refused: int) -> Point:
         whole = self.capacity_milli or 1
+        board = self.board
+        fragments = (fragment_of(node, board.workload) for node in board.nodes.values())
         return Point(
             arrived=round(100 * arrived / whole),
             allocated=100 * self._allocated / whole,
-            fragmented=100 * sum(self._fragments()) / whole,
+            fragmented=100 * sum(fragments) / whole,
+            refused=refused,
             watts=self._watts(),
         )
 
@@ -100,11 +104,3 @@ class Replay:
         if not self._power.draws:
             return None
         return sum(self._power.drawn(one.model, one.free) for one in self.board.nodes.values())
-
-    def _fragments(self) -> Iterator[float]:
-        for node in self.board.nodes.values():
-            free = tuple(sorted(node.free, reverse=True))
-            yield self.board.workload.fragment(node.model, node.cpu_milli, free)
-            shapes = node.about.shapes if node.about else NO_SHAPES
-            for gpu in node.cut.values():
-                yield self.board.workload.parts.unusable(gpu, shapes)

@@ -9,7 +9,7 @@ from deviceplugin.simulate.replay import Outcome, Point
 
 Document = dict[str, Any]
 Outcomes = Mapping[str, Sequence[Outcome]]
-COLUMNS = ("POLICY", "REPLAYS", "ALLOCATED", "DEVIATION", "FRAGMENTED", "PLACED", "REFUSED")
+COLUMNS = ("POLICY", "REPLAYS", "ALLOCATED", "DEVIATION", "FRAGMENTED", "PLACED", "REFUSED", "FROM")
 WIDTH, HEIGHT, LEFT, TOP = 640, 400, 56, 24
 COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed", "#64748b")
 
@@ -21,16 +21,17 @@ def document_of(outcomes: Outcomes) -> Document:
 
 def _policy(name: str, found: Sequence[Outcome]) -> Document:
     ends = [outcome.points[-1] for outcome in found]
-    allocated = _mean([end.allocated for end in ends])
+    allocated = mean([end.allocated for end in ends])
     return {
         "policy": name,
         "replays": len(found),
         "allocated_percent": round(allocated, 2),
-        "deviation": round(math.sqrt(_mean([(e.allocated - allocated) ** 2 for e in ends])), 2),
-        "fragmented_percent": round(_mean([end.fragmented for end in ends]), 2),
+        "deviation": round(math.sqrt(mean([(e.allocated - allocated) ** 2 for e in ends])), 2),
+        "fragmented_percent": round(mean([end.fragmented for end in ends]), 2),
         **_watts(ends),
-        "placed": round(_mean([outcome.placed for outcome in found])),
-        "refused": round(_mean([outcome.refused for outcome in found])),
+        "placed": round(mean([outcome.placed for outcome in found])),
+        "refused": round(mean([outcome.refused for outcome in found])),
+        "first_refused_at_percent": _first(found),
         "points": [point for outcome in found[:1] for point in _points(outcome)],
     }
 
@@ -42,17 +43,25 @@ def _points(outcome: Outcome) -> Iterator[Document]:
             "requested_percent": point.arrived,
             "allocated_percent": round(point.allocated, 2),
             "fragmented_percent": round(point.fragmented, 2),
+            "refused": point.refused,
             **_watts([point]),
         }
+
+
+def _first(found: Sequence[Outcome]) -> float | None:
+    """Of the replays in which a pod was refused."""
+    known = [one.full for one in found if one.full is not None]
+    return round(mean(known), 1) if known else None
 
 
 def _watts(points: Sequence[Point]) -> Document:
     """The mean; nothing where it is not known."""
     known = [point.watts for point in points if point.watts is not None]
-    return {"drawn_watts": round(_mean(known))} if known else {}
+    return {"drawn_watts": round(mean(known))} if known else {}
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Of one value at least."""
     return math.fsum(values) / len(values)
 
 
@@ -71,6 +80,7 @@ def simulation_text(document: Document) -> str:
                     f"{one['fragmented_percent']:.2f} %",
                     str(one["placed"]),
                     str(one["refused"]),
+                    _percent(one["first_refused_at_percent"]),
                     *[str(one.get("drawn_watts"))] * drawn,
                 )
                 for one in document["policies"]
@@ -78,6 +88,10 @@ def simulation_text(document: Document) -> str:
         )
         + "\n"
     )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
 
 
 def plot(document: Document) -> str:
@@ -114,7 +128,7 @@ def _line(one: Document, colour: str, place: tuple[int, float]) -> Iterator[str]
     yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
     end = f"{one['policy']} {one['allocated_percent']:.2f} %"
     y = HEIGHT - 60 - 18 * number
-    yield f'<text x="{WIDTH - 24}" y="{y}" text-anchor="end" fill="{colour}">{_escaped(end)}</text>'
+    yield f'<text x="{WIDTH - 24}" y="{y}" text-anchor="end" fill="{colour}">{escaped(end)}</text>'
 
 
 def _at(requested: float, allocated: float, most: float) -> tuple[float, float]:
@@ -125,5 +139,6 @@ def _at(requested: float, allocated: float, most: float) -> tuple[float, float]:
     )
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """For SVG."""
     return text.replace("&", "&amp;").replace("<", "&lt;")

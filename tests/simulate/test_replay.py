@@ -111,6 +111,20 @@ def test_a_report_has_a_row_and_a_line_for_each_policy(trace: Path) -> None:
     assert plot(document).count("<polyline") == 4
 
 
+def test_a_report_says_from_when_on_pods_were_refused(trace: Path) -> None:
+    nodes = read_nodes(trace / "nodes.csv")
+    pods = [Demand(cpu_milli=1000, gpus=1)] * 8
+    (one,) = document_of({"packing": [Replay(nodes, pods, POLICIES["packing"]).run(pods, 1)]})[
+        "policies"
+    ]
+    assert (one["refused"], one["first_refused_at_percent"]) == (2, 116.7)
+    assert [point["refused"] for point in one["points"]][-3:] == [1, 2, 2]
+    (free,) = document_of({"packing": [Replay(nodes, pods, POLICIES["packing"]).run(pods[:3], 1)]})[
+        "policies"
+    ]
+    assert free["first_refused_at_percent"] is None
+
+
 @pytest.mark.slow
 def test_the_command_prints_figures_and_writes_a_plot(trace: Path) -> None:
     files = ("--nodes", str(trace / "nodes.csv"), "--pods", str(trace / "pods.csv"))
