@@ -23,7 +23,8 @@ from msgspec import Struct
 from deviceplugin.scheduler.alike import extension, leading
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.packing import Cost, NodeState
+from deviceplugin.scheduler.packing import Cost
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.trace import read_nodes, read_pods
 
 ARRIVALS = 9000

@@ -15,7 +15,7 @@ from deviceplugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from deviceplugin.scheduler.demand import Demand
-    from deviceplugin.scheduler.packing import NodeState
+    from deviceplugin.scheduler.room import NodeState
     from deviceplugin.simulate.replay import Outcome
 
 MOST_PERCENT = 1000

@@ -17,7 +17,7 @@ from deviceplugin.simulate.trace import read_nodes, read_pods
 
 if TYPE_CHECKING:
     from deviceplugin.scheduler.demand import Demand
-    from deviceplugin.scheduler.packing import NodeState
+    from deviceplugin.scheduler.room import NodeState
 
 MAX_BYTES = 1 << 30
 T = TypeVar("T")

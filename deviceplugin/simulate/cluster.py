@@ -10,8 +10,8 @@ from deviceplugin.scheduler.asking import about_of, facts_of
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.filling import empty, is_divided, shapes_of, used_parts
 from deviceplugin.scheduler.objects import Node, Pod, Reading, labels_of
-from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import Shapes, after
+from deviceplugin.scheduler.room import NodeState
 
 # What is on a node because of the node: it is nobody's to place.
 _BOUND = ("DaemonSet", "Node")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from deviceplugin.metrics.reply import Sample, StoreError, parse_instant, parse_range
 from deviceplugin.scheduler.demand import WHOLE, Demand
 from deviceplugin.scheduler.objects import Reading, gpus_of
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 
 NODES = "max_over_time(kube_node_status_allocatable[{w}])"
 PODS = "max_over_time(kube_pod_container_resource_requests[{w}])"

@@ -5,9 +5,10 @@ from functools import partial
 
 from deviceplugin.scheduler.board import CostOf
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import Cost, NodeState, cost, misfit
+from deviceplugin.scheduler.packing import Cost, cost
 from deviceplugin.scheduler.parts import Weights
 from deviceplugin.scheduler.power import Power
+from deviceplugin.scheduler.room import NodeState, misfit
 
 
 def best_fit(node: NodeState, demand: Demand, workload: Workload) -> Cost | None:

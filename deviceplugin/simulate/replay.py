@@ -7,9 +7,9 @@ from msgspec import Struct, structs
 
 from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import NO_SHAPES
 from deviceplugin.scheduler.power import NO_POWER, Power
+from deviceplugin.scheduler.room import NodeState
 
 
 class Point(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.scheduler.demand import WHOLE, Demand, models_of
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 
 MAX_GPUS = 64  # of a node or a pod
 MAX_NUMBER = 10**9
