@@ -20,7 +20,8 @@ from pathlib import Path
 from deviceplugin.scheduler.alike import extension, leading
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.packing import Cost, NodeState
+from deviceplugin.scheduler.packing import Cost
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.coming import Coming, pending
 from deviceplugin.simulate.timed import Clock, TimedReplay
 from deviceplugin.simulate.timeline import Timeline

@@ -12,7 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from deviceplugin.errors import ConfigError, DevicePluginError
-from deviceplugin.scheduler.objects import parse_quantity
+from deviceplugin.scheduler.published import Kind
+from deviceplugin.scheduler.quantities import parse_quantity
+from deviceplugin.scheduler.selectors import Judge
 
 Document = dict[str, Any]
 MAX_EXPRESSION = 10 << 10
@@ -50,6 +52,24 @@ class Expression:
         if not isinstance(found.value(), bool):
             raise CelError(f"it gives {found.type()} {found.plain_value()}, not true or false")
         return bool(found.value())
+
+
+def judge_of(text: str) -> Judge | None:
+    """What the scheduler's extender asks of a selector that is no comparison; None for one that is
+    no CEL, and without the package. Nothing of a device that ends it with an error is allocated."""
+    try:
+        expression = Expression(text)
+    except ConfigError:
+        return None
+
+    def judged(kind: Kind) -> bool:
+        known = {"attributes": kind.attributes, "capacity": kind.capacity, "several": kind.several}
+        try:
+            return expression.matches(kind.driver, known)
+        except (CelError, ValueError):
+            return False
+
+    return judged
 
 
 def celled(driver: str, device: Document, domains: set[str]) -> Document:

@@ -8,7 +8,7 @@ import click
 
 from deviceplugin.cli.frame import format_option, parse_format, parse_number
 from deviceplugin.cli.output import rendered
-from deviceplugin.cli.reading import reading_of, reading_options
+from deviceplugin.cli.reading import reading_options
 from deviceplugin.cli.scheduler_explain import explain
 from deviceplugin.cli.store import who_options
 from deviceplugin.config.config import LOG_LEVELS, Setting, parse_address, parse_choice
@@ -16,11 +16,7 @@ from deviceplugin.errors import ConfigError
 from deviceplugin.runtime.logs import configure_logs
 
 if TYPE_CHECKING:
-    import ssl
-
     from deviceplugin.kubernetes.api import Api
-    from deviceplugin.learning.settings import Learning
-    from deviceplugin.scheduler.fairness import FairShare
     from deviceplugin.scheduler.service import Settings
 
 ADDRESS = "0.0.0.0:8890"
@@ -40,6 +36,12 @@ _MODEL_FORMS = ("json", "yaml")
 @click.option("--certificate", metavar="FILE", help="Serve HTTPS with this certificate (PEM).")
 @click.option("--key", metavar="FILE", help="Its key (PEM).")
 @reading_options
+@click.option(
+    "--dra-drivers",
+    metavar="LIST",
+    default="",
+    help="DRA drivers beside those of the vendors whose ResourceSlices have GPUs, comma-separated.",
+)
 @click.option(
     "--config",
     metavar="PATH",
@@ -89,7 +91,9 @@ def scheduler_commands(
 ) -> None:
     if ctx.invoked_subcommand is not None:
         return
-    settings = _settings(flags, events=events)
+    from deviceplugin.cli.scheduler_settings import settings_of  # noqa: PLC0415  # not for `run`
+
+    settings = settings_of(flags, address_of(flags["address"] or ""), events=events)
     configure_logs(parse_choice(Setting(log_level, "--log-level"), LOG_LEVELS), "json")
     from deviceplugin.kubernetes.api import Api, in_cluster  # noqa: PLC0415  # not a part of `run`
 
@@ -103,9 +107,10 @@ def scheduler_commands(
 
 
 async def _serve(settings: "Settings", api: "Api") -> None:
+    from deviceplugin.runtime.garbage import settle  # noqa: PLC0415
     from deviceplugin.scheduler.service import Service  # noqa: PLC0415  # not a part of `run`
 
-    service, loop = Service(settings), asyncio.get_running_loop()
+    service, loop = Service(settings, settle=settle), asyncio.get_running_loop()
     serving = asyncio.ensure_future(service.run(api))
     loop.add_signal_handler(signal.SIGTERM, service.end)
     loop.add_signal_handler(signal.SIGINT, serving.cancel)
@@ -114,90 +119,12 @@ async def _serve(settings: "Settings", api: "Api") -> None:
         serving.result()
 
 
-def _settings(flags: dict[str, str | None], *, events: bool) -> "Settings":
-    from msgspec import structs  # noqa: PLC0415
-
-    from deviceplugin.cli.power import parse_power  # noqa: PLC0415
-    from deviceplugin.cli.scheduler_config import asking_of_file  # noqa: PLC0415  # not for `run`
-    from deviceplugin.scheduler.service import Settings  # noqa: PLC0415
-
-    asked = asking_of_file(flags["config"])
-    power = parse_power(flags["power"], flags["power_weight"] or "")
-    weights = structs.replace(asked.asking.weights, power=power)
-    asking = structs.replace(asked.asking, weights=weights)
-    reading = structs.replace(reading_of(flags), asking=asking)
-    return Settings(
-        address=_address(flags["address"] or ""),
-        reading=reading,
-        tls=_tls(flags["certificate"], flags["key"]),
-        fair=parse_fair(flags["fair_share"], flags["starving_after"] or "", always=asked.fair),
-        events=events,
-        keep_after_s=parse_number(flags["keep_after"] or "0", "--keep-after"),
-        learning=_learning(asked.learning, flags),
-    )
-
-
-_LEARNING = ("prometheus", "history", "model", "token_file", "ca_file", "tenant")
-
-
-def _learning(asked: "Learning | None", flags: dict[str, str | None]) -> "Learning | None":
-    if asked is None:
-        for name in _LEARNING:
-            if given := flags[name]:
-                meant = "--config with a section ai_scheduler, or without the flag"
-                raise ConfigError(f"--{name.replace('_', '-')}", given, meant)
-        return None
-    from msgspec import structs  # noqa: PLC0415  # not a part of `run`
-
-    from deviceplugin.cli.sources import sources_of  # noqa: PLC0415  # as above
-
-    return structs.replace(asked, **sources_of(flags), file=flags["model"] or "")
-
-
-def parse_fair(text: str | None, starving: str, *, always: bool) -> "FairShare | None":
-    """Shares of namespaces, None for none; raises ConfigError."""
-    from deviceplugin.scheduler.fairness import FairShare  # noqa: PLC0415  # not for `run`
-
-    seconds = parse_number(starving, "--starving-after")
-    if text is None:
-        return FairShare(starving_s=seconds) if always else None
-    weights = {}
-    for part in filter(None, text.split(",") if text != "all" else ()):
-        name, _, number = part.strip().partition("=")
-        weight = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
-        if not name or not weight:
-            raise ConfigError(
-                "--fair-share", part, "NAMESPACE=WEIGHT, the weight from 1 to 99999, or `all`"
-            )
-        weights[name] = weight
-    return FairShare(weights=weights, starving_s=seconds)
-
-
-def _address(text: str) -> tuple[str, int]:
+def address_of(text: str) -> tuple[str, int]:
+    """Raises ConfigError."""
     address = parse_address(Setting(text, "--address"))
     if address is None:
         raise ConfigError("--address", text, "HOST:PORT")
     return address
-
-
-def _tls(certificate: str | None, key: str | None) -> "ssl.SSLContext | None":
-    if not certificate and not key:
-        return None
-    if not certificate or not key:
-        raise ConfigError(
-            "--certificate", certificate or "", "both --certificate and --key, or none"
-        )
-    import ssl  # noqa: PLC0415  # OpenSSL is 4 MiB
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key, lambda: "")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "--certificate", certificate, "a certificate and its key", reason=str(error)
-        ) from error
-    return context
 
 
 @scheduler_commands.command(

@@ -1,6 +1,7 @@
 """The configuration of the command `scheduler`: sections and documents that are written for the
 cluster, and what of them its own kube-scheduler takes."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 import yaml
 from msgspec import Struct, structs
 
+from deviceplugin.cli.frame import parse_number
 from deviceplugin.config.files import read_pieces
 from deviceplugin.config.load import load
 from deviceplugin.errors import ConfigError
 from deviceplugin.learning.settings import Learning
 from deviceplugin.scheduler.asking import Asking, asking_of
+from deviceplugin.scheduler.fairness import FairShare
 from deviceplugin.scheduler.parts import Weights
+from deviceplugin.scheduler.published import DRIVERS
 
 KIND = "KubeSchedulerConfiguration"
 # The plugins of the configuration are parts of the extender.
@@ -23,6 +27,7 @@ PLUGINS: Mapping[str, str] = {
     "GPULoadBalancing": "balance",
 }
 MAX_WEIGHT = 10_000
+_DRIVER = re.compile(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 Document = dict[str, Any]
 
 
@@ -174,3 +179,29 @@ def _without_ours(profile: Document) -> Document:
             plugins[point] = kept
     kept_profile = {key: value for key, value in profile.items() if key != "plugins"}
     return kept_profile | ({"plugins": plugins} if plugins else {})
+
+
+def parse_drivers(text: str) -> frozenset[str]:
+    """The DRA drivers whose slices have GPUs: the vendors' own and these; raises ConfigError."""
+    found = frozenset(one.strip() for one in text.split(",") if one.strip())
+    for one in sorted(found):
+        if not _DRIVER.fullmatch(one):
+            raise ConfigError("--dra-drivers", one, "names of drivers such as gpu.example.com")
+    return DRIVERS | found
+
+
+def parse_fair_share(text: str | None, starving: str, *, always: bool) -> FairShare | None:
+    """The shares of namespaces, None for none; raises ConfigError."""
+    seconds = parse_number(starving, "--starving-after")
+    if text is None:
+        return FairShare(starving_s=seconds) if always else None
+    weights = {}
+    for part in filter(None, text.split(",") if text != "all" else ()):
+        name, _, number = part.strip().partition("=")
+        weight = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
+        if not name or not weight:
+            raise ConfigError(
+                "--fair-share", part, "NAMESPACE=WEIGHT, the weight from 1 to 99999, or `all`"
+            )
+        weights[name] = weight
+    return FairShare(weights=weights, starving_s=seconds)

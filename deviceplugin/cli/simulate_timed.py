@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from deviceplugin.cli.frame import parse_number
 from deviceplugin.cli.progress import progress
-from deviceplugin.cli.scheduler import parse_fair
-from deviceplugin.cli.scheduler_config import asking_of_file
+from deviceplugin.cli.scheduler_config import asking_of_file, parse_fair_share
 from deviceplugin.cli.simulate import (
     MOST_REPLAYS,
     Flags,
@@ -55,6 +54,6 @@ def _rules(flags: Flags) -> Rules:
     asked = asking_of_file(flags["config"])
     starving, keep = flags["starving_after"] or "300", flags["keep_after"] or "0"
     return Rules(
-        fair=parse_fair(flags["fair_share"], starving, always=asked.fair),
+        fair=parse_fair_share(flags["fair_share"], starving, always=asked.fair),
         keep_after_s=parse_number(keep, "--keep-after"),
     )

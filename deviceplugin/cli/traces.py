@@ -34,7 +34,7 @@ from deviceplugin.simulate.trace import as_objects, read_coming, read_nodes, rea
 
 if TYPE_CHECKING:
     from deviceplugin.scheduler.demand import Demand
-    from deviceplugin.scheduler.packing import NodeState
+    from deviceplugin.scheduler.room import NodeState
     from deviceplugin.simulate.coming import Coming
 
 MAX_BYTES = 1 << 30

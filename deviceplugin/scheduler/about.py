@@ -41,14 +41,18 @@ NOTHING = Wants()
 
 
 class About(Struct, frozen=True, kw_only=True):
-    """A node beyond its counts; without `gpus` its daemon tells nothing.
+    """A node beyond its counts; without `gpus` nothing is told of them.
 
+    `measured` is that what changes is told too: load, temperature, warnings; `fabric` that it is
+    told which GPUs have links beyond PCIe.
     `shapes` are the parts that there can be of GPUs of its model, `memory_mib` and `capability`
     what its labels say of a GPU, `domain` its link domain, `apps` whose pods are there, `policy`
     how `gpu_nodes` wants it to be used.
     """
 
     gpus: tuple[GpuFacts, ...] = ()
+    measured: bool = True
+    fabric: bool = True
     links: Mapping[tuple[int, int], int] = field(default_factory=lambda: MappingProxyType({}))
     shapes: Shapes = NO_SHAPES
     memory_mib: int | None = None
@@ -60,7 +64,7 @@ class About(Struct, frozen=True, kw_only=True):
     @property
     def is_plain(self) -> bool:
         """Whether it adds nothing to the cost of a pod that wants nothing."""
-        return not self.gpus and not self.policy
+        return not (self.gpus and self.measured) and not self.policy
 
     def link(self, one: int, other: int) -> int:
         """The cost of a pair of GPUs."""
@@ -129,7 +133,7 @@ def _between(about: About, chosen: Sequence[int]) -> int:
 
 def are_linked(about: About, chosen: Sequence[int]) -> bool:
     """Whether each pair has a link of its own; so where nothing is known of any."""
-    if not about.gpus or not about.links:
+    if not about.gpus or not about.links or not about.fabric:
         return True
     return all(
         about.link(a, b) < FABRIC_BELOW for at, a in enumerate(chosen) for b in chosen[at + 1 :]

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from deviceplugin.scheduler.about import NOTHING
-from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import Cost, NodeState, cost
-from deviceplugin.scheduler.partitions import Taken
+from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
+from deviceplugin.scheduler.packing import Cost, cost
+from deviceplugin.scheduler.partitions import NO_SHAPES, Taken
+from deviceplugin.scheduler.room import NodeState, given_milli
 
 # Kinds of pods whose costs are remembered: some 100 bytes for each node.
 MAX_KNOWN = 256
-State = tuple[str, int, int, tuple[int, ...], tuple[tuple[str, int], ...]]
+State = tuple[object, ...]
 Alike = dict[State, Cost | None]
 Known = dict[str, tuple[NodeState, int, Cost | None]]
 Memory = tuple[Known, Alike]
@@ -81,6 +82,26 @@ class Board:
         """The demand no longer holds them."""
         self.nodes[name].take(demand, chosen, -1, taken)
 
+    def packed(self) -> Mapping[str, float]:
+        """Thousandths of GPUs: `capacity`, `free`, and of the free `fragment`, which the expected
+        pods cannot use, where any are expected."""
+        free = fragment = 0.0
+        capacity, workload = 0, self._workload
+        for node in list(self.nodes.values()):
+            gpus = tuple(sorted(node.free, reverse=True))
+            capacity += WHOLE * (len(node.free) or len(node.cut))
+            free += node.free_milli
+            fragment += workload.fragment(node.model, node.cpu_milli, gpus)
+            shapes = node.about.shapes if node.about else NO_SHAPES
+            fragment += sum(workload.parts.unusable(gpu, shapes) for gpu in node.cut.values())
+        packed = {"capacity": capacity, "free": free}
+        return packed | ({"fragment": fragment} if workload.expects else {})
+
+    @property
+    def given_milli(self) -> int:
+        """Thousandths of GPUs that pods hold or could be given."""
+        return sum(given_milli(node) for node in list(self.nodes.values()))
+
     def _costs(self, demand: Demand) -> Known:
         known = self._known.pop(demand, None)
         if known is None:
@@ -106,7 +127,10 @@ class Board:
         if demand.wants != NOTHING or (node.about and not node.about.is_plain):
             return self._cost_of(node, demand, self._workload)
         parts = tuple(node.parts.items()) if demand.parts else ()
-        state = (node.model, node.cpu_milli, node.memory_mib, tuple(node.free), parts)
+        free = tuple(node.free)
+        state: State = (node.model, node.cpu_milli, node.memory_mib, free, parts, node.like)
+        if demand.claims and node.claimed is not None:
+            state += (node.claimed.taken, node.by_pods)
         if state not in alike:
             alike[state] = self._cost_of(node, demand, self._workload)
         return alike[state]

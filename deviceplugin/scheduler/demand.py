@@ -3,11 +3,13 @@
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
 from deviceplugin.scheduler.about import NOTHING, Wants
+from deviceplugin.scheduler.asks import ClaimAsk
 from deviceplugin.scheduler.partitions import MILLI, Expected
 
 WHOLE = MILLI  # thousandths of a GPU
@@ -15,11 +17,13 @@ COVERED = 0.95  # of all pods: the commonest kinds that the workload is made of
 # How choosy an open GPU is between the pods that would fit, in thousandths of final waste.
 SOFTNESS = 100.0
 Free = tuple[int, ...]
+Asker = TypeVar("Asker")
 
 
 class Demand(Struct, frozen=True, kw_only=True):
     """A pod's request: `gpu_milli` thousandths on each of `gpus` GPUs of one of `models` (none:
-    any), `parts` of GPUs by resource and count, and what it `wants` beyond counts."""
+    any), `parts` of GPUs by resource and count, what its `claims` ask for, and what it `wants`
+    beyond counts."""
 
     cpu_milli: int = 0
     memory_mib: int = 0
@@ -28,16 +32,28 @@ class Demand(Struct, frozen=True, kw_only=True):
     models: frozenset[str] = frozenset()
     parts: tuple[tuple[str, int], ...] = ()
     wants: Wants = NOTHING
+    claims: tuple[ClaimAsk, ...] = ()
 
     @property
     def asks(self) -> bool:
         """Whether it asks for GPUs or parts of them."""
-        return bool(self.gpus or self.parts)
+        return bool(self.gpus or self.parts or self.claims)
 
     @property
     def total_milli(self) -> int:
-        """Thousandths of a GPU in all, without parts."""
-        return self.gpus * self.gpu_milli
+        """Thousandths of a GPU in all, without parts that are resources."""
+        own = self.gpus * self.gpu_milli
+        return own + sum(one.gpus * one.milli for one in self.claims) if self.claims else own
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """A number of GPUs, and thousandths of each, with what its claims ask for."""
+        if not self.claims:
+            return self.gpus, self.gpu_milli
+        sizes = {one.milli for one in self.claims} | ({self.gpu_milli} if self.gpus else set())
+        if len(sizes) == 1:
+            return self.gpus + sum(one.gpus for one in self.claims), sizes.pop()
+        return math.ceil(self.total_milli / WHOLE), WHOLE
 
 
 class Kind(Struct, frozen=True):
@@ -108,7 +124,7 @@ class Workload:
 def _commonest(demands: Sequence[Demand]) -> Sequence[tuple[Demand, float]]:
     """The commonest kinds that together are COVERED of all pods, with their shares."""
     counted = Counter(
-        Demand(cpu_milli=d.cpu_milli, gpus=d.gpus, gpu_milli=d.gpu_milli, models=d.models)
+        Demand(cpu_milli=d.cpu_milli, gpus=d.size[0], gpu_milli=d.size[1], models=d.models)
         for d in demands
     )
     chosen, total = [], 0
@@ -152,7 +168,7 @@ def _final_waste(demands: Iterable[Demand]) -> Sequence[float]:
     A gap in which nothing fits is lost. Any other takes one of the pods that fit, each as often as
     it comes, and rather those that leave less in the end.
     """
-    sizes = Counter(d.gpu_milli for d in demands if d.gpus == 1 and d.gpu_milli < WHOLE)
+    sizes = Counter(d.size[1] for d in demands if d.size[0] == 1 and d.size[1] < WHOLE)
     waste: list[float] = []
     for gap in range(WHOLE + 1):
         fitting = [(size, count) for size, count in sizes.items() if size <= gap]
@@ -172,8 +188,8 @@ def _cpu_per_gpu(demands: Iterable[Demand]) -> Sequence[float]:
     with_gpu = without = gpu = 0
     for demand in demands:
         gpu += demand.total_milli
-        with_gpu += demand.cpu_milli if demand.gpus else 0
-        without += 0 if demand.gpus else demand.cpu_milli
+        with_gpu += demand.cpu_milli if demand.total_milli else 0
+        without += 0 if demand.total_milli else demand.cpu_milli
     return (with_gpu / gpu, (with_gpu + without) / gpu) if gpu else ()
 
 
@@ -191,4 +207,16 @@ def as_document(demand: Demand) -> Mapping[str, object]:
         "gpu_milli": demand.gpu_milli,
         "models": sorted(demand.models),
         "partitions": dict(demand.parts),
+        "claims": [{"gpus": one.gpus, "gpu_milli": one.milli} for one in demand.claims],
     }
+
+
+def demands_of(demand_of: Callable[[Asker], Demand], pods: Iterable[Asker]) -> list[Demand]:
+    """The demands of those of the pods that can be read."""
+    demands = []
+    for pod in pods:
+        try:
+            demands.append(demand_of(pod))
+        except ValueError:
+            continue
+    return demands

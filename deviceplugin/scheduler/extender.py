@@ -11,7 +11,7 @@ from deviceplugin.scheduler.alike import difference, ranks
 from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand, as_document
 from deviceplugin.scheduler.fairness import Fairness
-from deviceplugin.scheduler.held import Held, counts_of
+from deviceplugin.scheduler.held import counts_of
 from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
@@ -128,8 +128,7 @@ class Extender:
         scores = {name: score + 1 for name, score in ordered.scores.items()}
         best = max(scores, key=scores.__getitem__, default="")
         if best in ordered.costs:
-            taken = Held(best, demand, ordered.costs[best].chosen, pod=asked.pod)
-            self._cluster.reserve(asked.pod.key, taken)
+            self._reserve(asked.pod, best, ordered.costs[best])
         return msgspec.json.encode([Score(name, scores.get(name, 0)) for name in names])
 
     def _take(self, pod: Pod, demand: Demand, name: str) -> None:
@@ -139,7 +138,12 @@ class Extender:
             return
         self._explain(pod, demand, Ordered(scores={name: 1}, costs={name: price}), self._refused[1])
         if self._cluster.held(pod.key) is None:
-            self._cluster.reserve(pod.key, Held(name, demand, price.chosen, pod=pod))
+            self._reserve(pod, name, price)
+
+    def _reserve(self, pod: Pod, node: str, price: Cost) -> None:
+        held = self._cluster.holding(pod, node)
+        held.chosen = price.chosen
+        self._cluster.reserve(pod.key, held)
 
     def _ordered(self, names: Sequence[str], pod: Pod, demand: Demand) -> Ordered:
         if self._orders is not None:
@@ -160,7 +164,7 @@ class Extender:
 
     def _demand(self, pod: Pod) -> Demand:
         self._cluster.forget(pod.key)
-        return self._cluster.reading.demand_of(pod)
+        return self._cluster.demand_of(pod)
 
     def _explain(self, pod: Pod, demand: Demand, found: Ordered, failed: Mapping[str, str]) -> None:
         name = f"{pod.metadata.namespace}/{pod.metadata.name}"
@@ -169,9 +173,7 @@ class Extender:
             del self._explained[next(iter(self._explained))]
         costs, scores = found.costs, found.scores
         ordered = sorted(costs, key=lambda node: -scores[node])[:2]
-        best = [
-            {**_cost(node, costs[node]), "by": self._cluster.judged_by(node)} for node in ordered
-        ]
+        best = [self._told(node, costs[node], demand) for node in ordered]
         self._explained[name] = {
             "pod": name,
             "demand": as_document(demand),
@@ -184,6 +186,13 @@ class Extender:
             "failed": _counted(list(failed.values())),
         }
         self._decided(pod, self._explained[name])
+
+    def _told(self, node: str, cost: Cost, demand: Demand) -> Document:
+        return {
+            **_cost(node, cost),
+            "devices": self._cluster.board.nodes[node].names_of(cost.got),
+            "by": self._cluster.nodes.judged_by(node, demand),
+        }
 
 
 def _cost(node: str, cost: Cost) -> Document:

@@ -79,4 +79,4 @@ class Fairness:
         for pod in self._cluster.pods():
             if not pod.spec.node_name and not pod.has_ended and self._cluster.asks_gpus(pod):
                 self._waiting.add(pod.metadata.namespace)
-        self._capacity = self._cluster.given_milli
+        self._capacity = self._cluster.board.given_milli

@@ -2,7 +2,7 @@
 its counts where not; pure."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 
 from msgspec import structs
 
@@ -10,9 +10,9 @@ from deviceplugin.kubernetes.facts import GpuFacts, NodeFacts
 from deviceplugin.scheduler.about import NOTHING
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.held import Held, is_given, still, told_of
+from deviceplugin.scheduler.firstfit import first_fit
+from deviceplugin.scheduler.held import Held, beside, is_given, pending, still, told_of
 from deviceplugin.scheduler.objects import Node, Reading
-from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import (
     NO_SHAPES,
     CutGpu,
@@ -21,6 +21,7 @@ from deviceplugin.scheduler.partitions import (
     choose,
     used_of,
 )
+from deviceplugin.scheduler.room import NodeState
 
 
 def is_divided(facts: NodeFacts, gpus: Collection[str]) -> bool:
@@ -62,15 +63,28 @@ def empty(node: Node, facts: NodeFacts | None, reading: Reading) -> NodeState:
 
 
 def fill(
-    state: NodeState, held: Mapping[str, Held], facts: NodeFacts | None, workload: Workload
+    state: NodeState,
+    held: Mapping[str, Held],
+    facts: NodeFacts | None,
+    workload: Workload,
+    allocated: Container[str] = (),
 ) -> None:
-    """Take what is held; those whose GPUs are known come first, so that no guess takes theirs."""
+    """Take what is held; those whose GPUs are known come first, so that no guess takes theirs.
+    What claims have that are `allocated` is in the state already."""
     told = {key: told_of(one, facts, state) for key, one in held.items()}
     for key in sorted(held, key=lambda key: not told[key]):
         one = held[key]
-        one.chosen = told[key] or still(state, one) or _chosen(state, one.demand, workload)
-        state.take(one.demand, one.chosen)
+        demand = beside(one, allocated)
+        one.chosen = told[key] or still(state, one) or _chosen(state, demand, workload)
+        if not demand.gpus:
+            one.chosen = ()
+        state.take(demand, one.chosen)
         state.free[:] = [max(0, milli) for milli in state.free]
+    if state.claimed is not None:
+        state.by_pods = frozenset(index for one in held.values() for index in one.chosen)
+        for one in held.values():
+            if asks := pending(one, allocated):
+                state.claim(first_fit(state.claimed, asks, state.free) or ())
     if state.cut and facts is not None:
         _take_parts(state, held, facts, workload)
 
@@ -100,9 +114,10 @@ def _chosen(state: NodeState, demand: Demand, workload: Workload) -> tuple[int, 
     free = structs.replace(
         state, cpu_milli=cpu_milli, memory_mib=demand.memory_mib, free=list(state.free)
     )
-    anywhere = structs.replace(demand, models=frozenset(), parts=(), wants=NOTHING)
+    anywhere = structs.replace(demand, models=frozenset(), parts=(), wants=NOTHING, claims=())
     found = Board([free], workload).cost(state.name, anywhere)
     if found is not None:
         return found.chosen
-    freest = sorted(range(len(state.free)), key=lambda index: -state.free[index])
+    others = [index for index in range(len(state.free)) if index not in state.reserved]
+    freest = sorted(others, key=lambda index: -state.free[index])
     return tuple(freest[: demand.gpus])

@@ -8,7 +8,6 @@ from msgspec import Struct, structs
 from deviceplugin.scheduler.asking import GROUP, GROUP_SIZE, LABEL, AskingError
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand
-from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Pod
 from deviceplugin.scheduler.packing import Cost
 from deviceplugin.scheduler.state import Cluster
@@ -85,7 +84,7 @@ class Groups:
         (domain, names), demands = where, list[Demand]()
         for one in wanted:
             try:
-                demands.append(self._cluster.reading.demand_of(one))
+                demands.append(self._cluster.demand_of(one))
             except ValueError as error:
                 return "", f"pod {one.metadata.name} of the group {group.name}: {error}"[
                     :MAX_REASON
@@ -133,8 +132,10 @@ class Groups:
             if found is None:
                 break
             node, cost = found
-            reserved = Held(node, demand, cost.chosen, pod=one, group=group.name)
-            self._cluster.reserve(one.key, reserved, RESERVED_S)
+            held = self._cluster.holding(one, node)
+            held.demand = structs.replace(held.demand, wants=demand.wants)
+            held.chosen, held.group = cost.chosen, group.name
+            self._cluster.reserve(one.key, held, RESERVED_S)
             placed.append(node)
             about = board.nodes[node].about
             domain = domain or (about.domain if about else "")

@@ -1,19 +1,20 @@
 """What a pod holds of a node, and which of its GPUs; pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 
 from msgspec import Struct, structs
 
 from deviceplugin.kubernetes.facts import GpuFacts, NodeFacts, pod_hash
 from deviceplugin.scheduler.asking import AskingError
+from deviceplugin.scheduler.asks import ClaimAsk
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.objects import Pod, Reading
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 
 
 class Held(Struct):
     """What a pod holds: a demand on a node; `until` is set for an assumption, and `group` for one
-    that was made for a whole group."""
+    that was made for a whole group. `claims` are the names of the demand's claims."""
 
     node: str
     demand: Demand
@@ -21,6 +22,21 @@ class Held(Struct):
     until: float | None = None
     pod: Pod | None = None
     group: str = ""
+    claims: tuple[str, ...] = ()
+
+
+def pending(held: Held, allocated: Container[str]) -> tuple[ClaimAsk, ...]:
+    """What those of its claims ask for that have no devices yet."""
+    pairs = zip(held.claims, held.demand.claims, strict=True)
+    return tuple(ask for name, ask in pairs if name not in allocated)
+
+
+def beside(held: Held, allocated: Container[str]) -> Demand:
+    """The demand without GPUs that kube-scheduler has given by a claim of its own making."""
+    made = held.pod.claim_of_resources if held.pod else ""
+    if made and made in allocated:
+        return structs.replace(held.demand, gpus=0)
+    return held.demand
 
 
 def counts_of(reading: Reading, pod: Pod) -> Demand:

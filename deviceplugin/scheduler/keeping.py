@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.objects import Pod
-from deviceplugin.scheduler.packing import fitting_gpus
+from deviceplugin.scheduler.room import fitting_gpus
 from deviceplugin.scheduler.state import Cluster
 
 KEPT_S = 3600.0  # then another pod that waits may have its turn

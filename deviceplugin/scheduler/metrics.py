@@ -70,7 +70,7 @@ class Metrics:
         )
         self.decisions = Counter(
             "deviceplugin_scheduler_decisions_total",
-            "decisions about pods: by the facts of the node's daemon, by counts, or refused",
+            "decisions about pods: by the facts of a node's daemon, slices, counts, or refused",
             ["path"],
         )
         parts = (self.requests, self.seconds, self.decisions, self)
@@ -85,7 +85,8 @@ class Metrics:
         known = Family("deviceplugin_scheduler_objects", "gauge", "what is known", ["kind"])
         counts = {
             "node": nodes,
-            "node_with_facts": self._cluster.with_facts,
+            "node_with_facts": self._cluster.nodes.with_facts,
+            "node_with_slices": len(self._cluster.dynamic.nodes),
             "pod": pods,
             "assumption": self._cluster.assumed,
         }
@@ -108,7 +109,7 @@ class Metrics:
 
     def _packed(self) -> Iterator[Family]:
         gpus = Family("deviceplugin_scheduler_gpus", "gauge", "GPUs of the cluster", ["kind"])
-        for kind, milli in self._cluster.packed().items():
+        for kind, milli in self._cluster.board.packed().items():
             gpus.add([kind], milli / WHOLE)
         yield gpus
 

@@ -33,7 +33,8 @@ class Notes:
     def decided(self, pod: Pod, why: Document) -> None:
         """Tell of a decision, if it asks for GPUs and was not told already."""
         demand = why["demand"]
-        if why["best"] and not (demand["gpus"] or demand["partitions"]):
+        asks = demand["gpus"] or demand["partitions"] or demand["claims"]
+        if why["best"] and not asks:
             return
         message = message_of(why)
         key = pod.key

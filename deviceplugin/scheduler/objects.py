@@ -1,8 +1,7 @@
 """Kubernetes' pods and nodes as the values that are packed; pure."""
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import chain
 
@@ -11,13 +10,9 @@ from msgspec import Struct, field
 from deviceplugin.scheduler.about import NOTHING
 from deviceplugin.scheduler.asking import Asking
 from deviceplugin.scheduler.demand import WHOLE, Demand
+from deviceplugin.scheduler.quantities import parse_quantity
 from deviceplugin.scheduler.typed import Affinity, models_of
 
-_SUFFIXES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60}
-_QUANTITY = re.compile(
-    r"([0-9]{0,20}(?:\.[0-9]{0,20})?)(?:([eE][+-]?[0-9]{1,2})|([KMGTPE]i|[numkMGTPE]?))"
-)
 _ENDED = ("Succeeded", "Failed")
 # Whose resources that are no whole GPUs are parts of them.
 VENDORS = ("nvidia.com", "amd.com", "intel.com", "gpu.intel.com")
@@ -30,7 +25,9 @@ class _Owner(Struct):
     controller: bool | None = None
 
 
-class _Meta(Struct):
+class Meta(Struct):
+    """What all objects have."""
+
     name: str = ""
     namespace: str = ""
     uid: str = ""
@@ -56,6 +53,15 @@ class _Container(Struct, rename="camel"):
         return {**(self.resources.limits or {}), **(self.resources.requests or {})}
 
 
+class _PodClaim(Struct, rename="camel"):
+    name: str = ""
+    resource_claim_name: str | None = None
+
+
+class _ClaimsOfStatus(Struct, rename="camel"):
+    resource_claim_name: str = ""
+
+
 class _PodSpec(Struct, rename="camel"):
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
@@ -64,6 +70,7 @@ class _PodSpec(Struct, rename="camel"):
     overhead: dict[str, str | int | float] | None = None
     priority: int | None = None
     affinity: Affinity | None = None
+    resource_claims: list[_PodClaim] | None = None
 
 
 class _Given(Struct, rename={"id": "resourceID"}):
@@ -83,12 +90,14 @@ class _PodStatus(Struct, rename="camel"):
     pod_ip: str = field(default="", name="podIP")
     start_time: str | None = None
     container_statuses: list[_ContainerStatus] | None = None
+    resource_claim_statuses: list[_PodClaim] | None = None
+    extended_resource_claim_status: _ClaimsOfStatus | None = None
 
 
 class Pod(Struct):
     """A pod, as far as it is about where it runs and what it holds there."""
 
-    metadata: _Meta = field(default_factory=_Meta)
+    metadata: Meta = field(default_factory=Meta)
     spec: _PodSpec = field(default_factory=_PodSpec)
     status: _PodStatus = field(default_factory=_PodStatus)
 
@@ -129,6 +138,28 @@ class Pod(Struct):
         )
 
     @property
+    def claims(self) -> tuple[str, ...]:
+        """Namespace and name of its ResourceClaims, as far as they are made."""
+        made = {
+            one.name: one.resource_claim_name for one in self.status.resource_claim_statuses or []
+        }
+        named = (
+            one.resource_claim_name or made.get(one.name) for one in self.spec.resource_claims or []
+        )
+        return tuple(f"{self.metadata.namespace}/{name}" for name in named if name)
+
+    @property
+    def given(self) -> tuple[object, ...]:
+        """What its status says it was given."""
+        return self.ids, self.claim_of_resources
+
+    @property
+    def claim_of_resources(self) -> str:
+        """The claim that kube-scheduler made of the resources that it asks for; empty if none."""
+        status = self.status.extended_resource_claim_status
+        return f"{self.metadata.namespace}/{status.resource_claim_name}" if status else ""
+
+    @property
     def key(self) -> str:
         """The pod's uid; a static pod has another one on the API server, which is the one here."""
         return self.metadata.uid or f"{self.metadata.namespace}/{self.metadata.name}"
@@ -151,7 +182,7 @@ class _NodeStatus(Struct):
 class Node(Struct):
     """A node: its name, its labels, and what it has to give."""
 
-    metadata: _Meta = field(default_factory=_Meta)
+    metadata: Meta = field(default_factory=Meta)
     status: _NodeStatus = field(default_factory=_NodeStatus)
 
 
@@ -262,29 +293,3 @@ def _is_of_gpus(name: str) -> bool:
 
 def _integer(amounts: Mapping[str, Decimal], name: str) -> int:
     return int(amounts.get(name, 0))
-
-
-def parse_quantity(text: str | float) -> Decimal:
-    """Kubernetes' quantity, such as `4`, `500m` or `16Gi`; raises ValueError."""
-    if isinstance(text, int | float):
-        return Decimal(str(text))
-    found = _QUANTITY.fullmatch(text.strip().removeprefix("+"))
-    if found is None or not any(c.isdecimal() for c in found[1]):
-        raise ValueError(f"not a quantity: {text[:40]!r}")
-    number, exponent, suffix = Decimal(found[1]), found[2], found[3] or ""
-    if exponent:
-        return number.scaleb(int(exponent[1:]))
-    if suffix in _BINARY:
-        return number * _BINARY[suffix]
-    return number.scaleb(_SUFFIXES[suffix])
-
-
-def demands_of(reading: Reading, pods: Iterable[Pod]) -> list[Demand]:
-    """The demands of those of the pods that can be read."""
-    demands = []
-    for pod in pods:
-        try:
-            demands.append(reading.demand_of(pod))
-        except ValueError:
-            continue
-    return demands

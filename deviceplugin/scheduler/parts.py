@@ -30,7 +30,7 @@ WHOLE_FIT = 50  # packing counts as it is with this weight
 def affinity(about: About, wants: Wants, chosen: Sequence[int]) -> float:
     """From 0, as near as can be, to some thousands. What is not known costs nothing."""
     cost = 0.0
-    if about.gpus and len(chosen) > 1:
+    if about.gpus and len(chosen) > 1 and (about.links or about.measured):
         pairs = [about.link(a, b) for a, b in combinations(chosen, 2)]
         cost += 1000 * min(1.0, sum(pairs) / len(pairs) / FARTHEST)
     if wants.near_nic or about.policy == "proximity":

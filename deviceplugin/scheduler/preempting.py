@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from deviceplugin.scheduler.about import NOTHING, About, are_linked, nearest
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.objects import Pod
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.wire import MetaVictims, Uid
 
@@ -70,6 +70,7 @@ def is_hopeless(node: NodeState, demand: Demand) -> bool:
     gpus = [
         at
         for at in range(len(node.free))
+        if at not in node.reserved
         if (at >= len(about.gpus) or about.gpus[at].healthy) and about.suits(at, demand.wants)
     ]
     if len(gpus) < demand.gpus:

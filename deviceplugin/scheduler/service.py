@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ from deviceplugin.scheduler.keeping import Keeping
 from deviceplugin.scheduler.metrics import Metrics
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.published import DRIVERS
+from deviceplugin.scheduler.selectors import Others, not_known
 from deviceplugin.scheduler.state import Cluster
-from deviceplugin.scheduler.watch import Kind, Watch
+from deviceplugin.scheduler.watch import Changed, Kind, Watch, Watched, dra_kinds
 
 if TYPE_CHECKING:
     from deviceplugin.learning.runs import Run
@@ -40,8 +42,9 @@ WORKLOAD_S = 600.0  # how often the expected pods are counted anew
 class Settings(Struct, frozen=True, kw_only=True):
     """Where the extender listens, with which certificate, how GPUs are asked for, by which shares
     of namespaces, whether it writes Events on pods, whether and how it learns, after how long a pod
-    that finds no room gets a node kept for it (0: never), and for how long it answers once it ends:
-    a Service goes on sending requests for a while."""
+    that finds no room gets a node kept for it (0: never), for how long it answers once it ends (a
+    Service goes on sending requests for a while), whose ResourceSlices count, and who judges
+    selectors that are no comparisons."""
 
     address: tuple[str, int]
     reading: Reading = Reading()
@@ -51,29 +54,31 @@ class Settings(Struct, frozen=True, kw_only=True):
     learning: Learning | None = None
     keep_after_s: float = 0.0
     linger_s: float = 5.0
+    drivers: frozenset[str] = DRIVERS
+    selectors: Others = not_known
 
 
 class Service:
-    """Puts the extender's parts together; `wall` gives Unix seconds."""
+    """Puts the extender's parts together; `wall` is Unix seconds, `settle` for when all is quiet."""
 
     def __init__(
         self,
         settings: Settings,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings = settings
-        self.cluster = Cluster(settings.reading, now)
-        fair = settings.fair
+        self._settings, self._settle = settings, settle
+        self.cluster = Cluster(settings.reading, now, others=settings.selectors)
+        fair, after_s = settings.fair, settings.keep_after_s
         self._notes: Notes | None = None
         self._advice = _advice(self.cluster, settings.learning)
         self._histories = _histories(self.cluster, settings.learning)
         fairness = Fairness(self.cluster, fair, wall) if fair else None
-        after_s = settings.keep_after_s
         keeping = Keeping(self.cluster, after_s, wall) if after_s else None
         self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
-        self._missing, self._listed = {"nodes", "pods"}, asyncio.Event()
-        self._ending = asyncio.Event()
+        self._missing, self._pods_listed = {"nodes", "pods"}, asyncio.Event()
+        self._ending, self._listed_once = asyncio.Event(), set[str]()
         learns = (self._advice, self._histories)
         self.metrics = Metrics(self.cluster, lambda: self._notes, *learns)
 
@@ -84,10 +89,10 @@ class Service:
         log.info("scheduler_listening", address=self._settings.address[0], port=port)
         listening(port)
         loop = asyncio.get_running_loop()
-        watches = (
-            Watch(api, "/api/v1/nodes", Node, partial(_on_loop, loop, self._nodes)),
-            Watch(api, "/api/v1/pods", Pod, partial(_on_loop, loop, self._pods)),
-        )
+        watches = [
+            Watch(api, watched, partial(_on_loop, loop, changed))
+            for watched, changed in self._watched()
+        ]
         for watch in watches:
             start_guarded("scheduler-watch", watch.run)
         if self._settings.events:
@@ -123,10 +128,18 @@ class Service:
             if not work.cancelled():
                 work.exception()  # it was raised, or comes too late to matter
 
+    def _watched(self) -> Iterator[tuple[Watched, Changed]]:
+        yield Watched(path="/api/v1/nodes", kind=Node), self._nodes
+        yield Watched(path="/api/v1/pods", kind=Pod), self._pods
+        of, kinds = self.cluster, dra_kinds(self._settings.drivers)
+        changes: list[Changed] = [of.put_slices, of.put_claims, of.put_classes]
+        yield from ((k, partial(self._dra, k.path, c)) for k, c in zip(kinds, changes, strict=True))
+
     async def _count_workload(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         while True:
             await sleep(WORKLOAD_S)
             self.cluster.expect_what_is_there()
+            self._settle()
 
     async def _learn(self) -> None:
         """Make the model anew each interval, on a thread."""
@@ -151,7 +164,7 @@ class Service:
         those that were watched."""
         if self._histories is None:
             return advice.runs()
-        await self._listed.wait()  # before it nobody knows where daemons are
+        await self._pods_listed.wait()  # before it nobody knows where daemons are
         from deviceplugin.learning.nodes import merged  # noqa: PLC0415  # only where it is on
 
         given = await self._histories.collect()
@@ -168,7 +181,7 @@ class Service:
     def _nodes(self, kind: Kind, nodes: Sequence[Node]) -> None:
         if kind == "SET":
             self.cluster.set_nodes(nodes)
-            self._missing.discard("nodes")
+            self._listed("nodes")
         for node in nodes if kind != "SET" else ():
             if kind == "DELETED":
                 self.cluster.remove_node(node.metadata.name)
@@ -178,10 +191,8 @@ class Service:
     def _pods(self, kind: Kind, pods: Sequence[Pod]) -> None:
         if kind == "SET":
             self.cluster.set_pods(pods)
-            if "pods" in self._missing:
-                self.cluster.expect_what_is_there()
-            self._missing.discard("pods")
-            self._listed.set()
+            self._listed("pods")
+            self._pods_listed.set()
         for pod in pods if kind != "SET" else ():
             if kind == "DELETED":
                 self.cluster.remove_pod(pod.key)
@@ -189,6 +200,19 @@ class Service:
                 self.cluster.put_pod(pod)
         if self._advice is not None:
             self._advice.follow(kind, pods)
+
+    def _dra(self, name: str, changed: Changed, kind: Kind, found: Sequence[Any]) -> None:
+        changed(kind, found)
+        if kind == "SET":
+            self._listed(name)
+
+    def _listed(self, name: str) -> None:
+        """All of a kind are known; with the first list of each the expected pods are others."""
+        self._missing.discard(name)
+        if "pods" not in self._missing and name not in self._listed_once:
+            self.cluster.expect_what_is_there()
+        self._listed_once.add(name)
+        self._settle()
 
     def answer(self, request: Request) -> Answer:
         """The answer to a call of kube-scheduler, or a page."""
@@ -260,7 +284,7 @@ def _histories(cluster: Cluster, learning: Learning | None) -> "Histories | None
 
 def _on_loop(
     loop: asyncio.AbstractEventLoop,
-    changed: Callable[[Kind, Sequence[Any]], None],  # Any: nodes or pods
+    changed: Changed,
     kind: Kind,
     objects: Sequence[Any],
 ) -> None:

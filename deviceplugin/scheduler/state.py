@@ -5,20 +5,23 @@ Which of a node's GPUs a pod holds its daemon tells, or the kubelet in the pod's
 neither does, it is the choice that packing would have made.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from msgspec import structs
 
-from deviceplugin.kubernetes.facts import ANNOTATION, NodeFacts
-from deviceplugin.scheduler.asking import about_of, facts_of
 from deviceplugin.scheduler.board import Board, CostOf
-from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.filling import empty, fill, is_divided, shapes_of
+from deviceplugin.scheduler.claims import Claim, DeviceClass
+from deviceplugin.scheduler.demand import Demand, Workload, demands_of
+from deviceplugin.scheduler.dynamic import Change, Dynamic
 from deviceplugin.scheduler.held import Held, held_by
-from deviceplugin.scheduler.objects import Node, Pod, Reading, demands_of, labels_of
-from deviceplugin.scheduler.packing import Cost, NodeState, cost, given_milli, misfit
-from deviceplugin.scheduler.partitions import NO_SHAPES, Shapes, milli_of
+from deviceplugin.scheduler.nodes import Nodes
+from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.packing import Cost, cost
+from deviceplugin.scheduler.partitions import NO_SHAPES, milli_of
+from deviceplugin.scheduler.published import Slice
+from deviceplugin.scheduler.room import NodeState, misfit
+from deviceplugin.scheduler.selectors import Others, not_known
 
 ASSUMED_S = 30.0  # a binding that has not shown up by then was not made
 MAX_ASSUMED = 10_000
@@ -29,58 +32,55 @@ class Cluster:
     simulations of other rules."""
 
     def __init__(
-        self, reading: Reading, now: Callable[[], float], cost_of: CostOf | None = None
+        self,
+        reading: Reading,
+        now: Callable[[], float],
+        cost_of: CostOf | None = None,
+        others: Others = not_known,
     ) -> None:
         self.reading, self._now = reading, now
-        self.board = Board([], Workload([]), cost_of or _cost_by(reading))
-        self._facts: dict[str, NodeFacts] = {}
-        self._shapes: dict[str, Shapes] = {}  # by model
-        self._nodes: dict[str, Node] = {}
+        self.dynamic = Dynamic(others)
+        self.nodes = Nodes(reading, self.dynamic)
+        by_weights = partial(cost, weights=reading.asking.weights)
+        self.board = Board([], Workload([]), cost_of or by_weights)
         self._held: dict[str, Held] = {}
         self._on: dict[str, dict[str, Held]] = {}  # by node, then by pod
+        self._waiting: dict[str, set[str]] = {}  # pods that hold by a claim, by claim
         self._pods: dict[str, Pod] = {}
+        self._read = 0  # the version of what selectors take by which claims were read
         self._assumed: dict[str, Held] = {}  # those of _held that have an end, oldest first
-        self.unreadable = 0
+        self._unreadable = 0
         self.bound = {True: 0, False: 0}  # pods with GPUs, by whether this process was asked
 
     @property
-    def with_facts(self) -> int:
-        """How many nodes have a daemon that tells of their GPUs."""
-        return len(self._facts)
+    def unreadable(self) -> int:
+        """How many quantities were none."""
+        return self._unreadable + self.nodes.unreadable
 
     @property
     def size(self) -> tuple[int, int]:
         """How many nodes and pods there are."""
-        return len(self._nodes), len(self._pods)
+        return len(self.nodes.known), len(self._pods)
 
     # What is watched
 
     def set_nodes(self, nodes: Iterable[Node]) -> None:
         """All nodes there are."""
         found = {node.metadata.name: node for node in nodes}
-        for name in [*self._nodes.keys() - found.keys()]:
+        for name in [*self.nodes.known.keys() - found.keys()]:
             self.remove_node(name)
         for node in found.values():
             self.put_node(node)
 
     def put_node(self, node: Node) -> None:
         """The node is new or changed."""
-        name, before = node.metadata.name, self._nodes.get(node.metadata.name)
-        self._nodes[name] = node
-        if before is None or _told(before) != _told(node):
-            facts = facts_of(node.metadata.annotations or {})
-            self._facts.pop(name, None)
-            if facts is not None and not is_divided(facts, self.reading.gpus):
-                self._facts[name] = facts
-                model = labels_of(node).get(self.reading.model_label, "")
-                known = self._shapes.setdefault(model, Shapes(model=model))
-                known.of.update(shapes_of(facts))
-            self._refill(name)
+        if self.nodes.put(node):
+            self._refill(node.metadata.name)
 
     def remove_node(self, name: str) -> None:
         """The node is gone."""
-        for known in (self._nodes, self._facts, self.board.nodes):
-            known.pop(name, None)
+        self.nodes.remove(name)
+        self.board.nodes.pop(name, None)
 
     def set_pods(self, pods: Iterable[Pod]) -> None:
         """All pods there are."""
@@ -103,15 +103,15 @@ class Cluster:
         if held is not None and held.node == pod.spec.node_name:
             held.until, held.pod = None, pod
             self._assumed.pop(pod.key, None)
-            if before is None or before.ids != pod.ids:
+            if before is None or before.given != pod.given:
                 self._refill(held.node)
             return
         try:
-            demand = held_by(self.reading, pod)
+            held = self.holding(pod, pod.spec.node_name)
         except ValueError:
-            self.unreadable += 1
+            self._unreadable += 1
             return
-        self._hold(pod.key, Held(pod.spec.node_name, demand, pod=pod))
+        self._hold(pod.key, held)
 
     def remove_pod(self, key: str) -> None:
         """The pod is gone."""
@@ -120,9 +120,43 @@ class Cluster:
 
     def expect_what_is_there(self) -> None:
         """Make the workload anew of the pods that are there now."""
-        self.board.expect(Workload(demands_of(self.reading, self._pods.values())))
+        demands = demands_of(lambda pod: self.holding(pod, "").demand, self._pods.values())
+        self.board.expect(Workload(demands))
+
+    def put_slices(self, change: Change, found: Sequence[Slice]) -> None:
+        """Slices are new, changed or gone."""
+        self._refill_all(self.dynamic.put_slices(change, found))
+
+    def put_claims(self, change: Change, found: Sequence[Claim]) -> None:
+        """Claims are new, changed or gone; pods that wait for one are read anew."""
+        nodes = self.dynamic.put_claims(change, found)
+        keys = self._waiting if change == "SET" else [one.key for one in found]
+        pods = {pod for key in keys for pod in self._waiting.get(key, ())}
+        self._refill_all(nodes | {self._held[pod].node for pod in pods})
+
+    def put_classes(self, change: Change, found: Sequence[DeviceClass]) -> None:
+        """Device classes are new, changed or gone."""
+        self._refill_all(self.dynamic.put_classes(change, found))
 
     # Decisions
+
+    def demand_of(self, pod: Pod) -> Demand:
+        """What the pod asks for that it has not got. Raises ValueError."""
+        return self._asking(pod, self.reading.demand_of(pod), allocated=False)[0]
+
+    def holding(self, pod: Pod, node: str) -> Held:
+        """What the pod holds there, whatever its annotations say. Raises ValueError."""
+        demand, claims = self._asking(pod, held_by(self.reading, pod), allocated=True)
+        return Held(node, demand, pod=pod, claims=claims)
+
+    def _asking(
+        self, pod: Pod, demand: Demand, *, allocated: bool
+    ) -> tuple[Demand, tuple[str, ...]]:
+        if not pod.spec.resource_claims:
+            return demand, ()
+        asked = self.dynamic.asked(pod, allocated=allocated)
+        claims = tuple(ask for _, ask in asked)
+        return structs.replace(demand, claims=claims), tuple(key for key, _ in asked)
 
     def reserve(self, key: str, held: Held, seconds: float = ASSUMED_S) -> None:
         """Hold it until the pod shows up, so long at most."""
@@ -169,47 +203,18 @@ class Cluster:
     def asks_gpus(self, pod: Pod) -> bool:
         """Whether it asks for any."""
         try:
-            return held_by(self.reading, pod).asks
+            return self.holding(pod, "").demand.asks
         except ValueError:
             return False
 
-    def judged_by(self, name: str) -> str:
-        """By what a node is judged: the facts of its daemon, or its counts."""
-        return "facts" if name in self._facts else "counts"
-
-    def packed(self) -> Mapping[str, float]:
-        """Thousandths of GPUs: `capacity`, `free`, and of the free `fragment`, which the expected
-        pods cannot use, where any are expected."""
-        free = fragment = 0.0
-        workload = self.board.workload
-        for node in list(self.board.nodes.values()):
-            gpus = tuple(sorted(node.free, reverse=True))
-            free += node.free_milli
-            fragment += workload.fragment(node.model, node.cpu_milli, gpus)
-            shapes = node.about.shapes if node.about else NO_SHAPES
-            fragment += sum(workload.parts.unusable(gpu, shapes) for gpu in node.cut.values())
-        packed = {"capacity": WHOLE * self.gpus, "free": free}
-        return packed | ({"fragment": fragment} if workload.expects else {})
-
-    @property
-    def gpus(self) -> int:
-        """How many GPUs the nodes have, whole ones and those that are cut."""
-        return sum(len(node.free) or len(node.cut) for node in list(self.board.nodes.values()))
-
-    @property
-    def given_milli(self) -> int:
-        """Thousandths of GPUs that pods hold or could be given."""
-        return sum(given_milli(node) for node in list(self.board.nodes.values()))
-
     def milli_of(self, demand: Demand, node: str = "") -> int:
-        """Thousandths of a GPU that a demand is in all; its parts by the model of the node, and
-        without one by the model of which they are most. Parts of which no daemon tells the size
-        count nothing."""
+        """Thousandths of a GPU that a demand is in all; its parts by the node's model, without one
+        by the model of which they are most. Parts of unknown size count nothing."""
         if not demand.parts:
             return demand.total_milli
         there = self.board.nodes.get(node)
-        models = [there.model] if there else [*self._shapes]
-        known = (milli_of(demand.parts, self._shapes.get(m, NO_SHAPES)) for m in models)
+        models = [there.model] if there else [*self.nodes.shapes]
+        known = (milli_of(demand.parts, self.nodes.shapes.get(m, NO_SHAPES)) for m in models)
         return demand.total_milli + max(known, default=0)
 
     @property
@@ -225,16 +230,16 @@ class Cluster:
             return None
         if without:
             held = {k: h for k, h in self._on.get(name, {}).items() if k not in without}
-            node = self._filled(self._nodes[name], held)
+            node = self._filled(name, held)
         return misfit(node, demand)
 
     def cost_without(self, key: str, name: str, demand: Demand) -> Cost | None:
         """What the demand costs on the node as it would be without a pod; None if it does not fit,
         or the node is not known."""
-        node, held = self._nodes.get(name), self._on.get(name, {})
-        if node is None or key not in held:
+        held = self._on.get(name, {})
+        if name not in self.nodes.known or key not in held:
             return self.board.cost(name, demand)
-        state = self._filled(node, {k: one for k, one in held.items() if k != key})
+        state = self._filled(name, {k: one for k, one in held.items() if k != key})
         return self.board.cost_of(state, demand)
 
     # The nodes' states
@@ -245,6 +250,8 @@ class Cluster:
         if held.until is not None:
             self._assumed[key] = held
         self._on.setdefault(held.node, {})[key] = held
+        for claim in held.claims:
+            self._waiting.setdefault(claim, set()).add(key)
         self._refill(held.node)
 
     def _release(self, key: str) -> None:
@@ -252,39 +259,42 @@ class Cluster:
         if held is None:
             return
         self._assumed.pop(key, None)
+        for claim in held.claims:
+            self._waiting[claim].discard(key)
+            if not self._waiting[claim]:
+                del self._waiting[claim]
         pods = self._on[held.node]
         del pods[key]
         if not pods:
             del self._on[held.node]
         self._refill(held.node)
 
+    def _refill_all(self, names: Collection[str]) -> None:
+        """Where selectors may take others now, what pods with claims hold is read anew first."""
+        again = {*names}
+        if self._read != self.dynamic.version:
+            self._read = self.dynamic.version
+            for key, held in list(self._held.items()):
+                if held.pod is not None and held.pod.spec.resource_claims:
+                    self._reread(key, held, held.pod)
+                    again.add(held.node)
+        for name in again:
+            self._refill(name)
+
+    def _reread(self, key: str, held: Held, pod: Pod) -> None:
+        for claim in held.claims:
+            self._waiting[claim].discard(key)
+        found = self.holding(pod, held.node)
+        held.demand, held.claims = found.demand, found.claims
+        for claim in held.claims:
+            self._waiting.setdefault(claim, set()).add(key)
+
     def _refill(self, name: str) -> None:
         """Make the node's state anew: no sum of changes can drift."""
-        node = self._nodes.get(name)
-        if node is not None:
-            self.board.nodes[name] = self._filled(node, self._on.get(name, {}))
+        if name in self.nodes.known:
+            self.board.nodes[name] = self._filled(name, self._on.get(name, {}))
 
-    def _filled(self, node: Node, held: Mapping[str, Held]) -> NodeState:
-        name = node.metadata.name
-        facts = self._facts.get(name)
-        try:
-            state = empty(node, facts, self.reading)
-        except ValueError:
-            self.unreadable += 1
-            state = NodeState(name, "", 0, 0, [])
+    def _filled(self, name: str, held: Mapping[str, Held]) -> NodeState:
         pods = self._on.get(name, {}).values()
         apps = frozenset(one.pod.app for one in pods if one.pod and one.pod.app)
-        about = about_of(name, labels_of(node), facts, self.reading.asking)
-        shapes = self._shapes.get(state.model, NO_SHAPES)
-        state.about = structs.replace(about, apps=apps, shapes=shapes)
-        fill(state, held, facts, self.board.workload)
-        return state
-
-
-def _cost_by(reading: Reading) -> CostOf:
-    return partial(cost, weights=reading.asking.weights)
-
-
-def _told(node: Node) -> tuple[object, ...]:
-    annotations = node.metadata.annotations or {}
-    return node.status, labels_of(node), annotations.get(ANNOTATION)
+        return self.nodes.filled(name, held, self.board.workload, apps)

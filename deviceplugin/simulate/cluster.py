@@ -11,8 +11,8 @@ from deviceplugin.scheduler.asking import about_of, facts_of
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.filling import empty, is_divided, shapes_of
 from deviceplugin.scheduler.objects import Node, Pod, Reading, labels_of
-from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import Shapes
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.coming import Coming, timestamp
 from deviceplugin.simulate.daemons import emptied
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from deviceplugin.metrics.reply import Sample, Series, StoreError, parse_instant, parse_range
 from deviceplugin.scheduler.demand import WHOLE, Demand
 from deviceplugin.scheduler.objects import Reading, gpus_of
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.coming import Coming, pending
 
 NODES = "max_over_time(kube_node_status_allocatable[{w}])"

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from deviceplugin.scheduler.demand import WHOLE, Demand, Workload
-from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.partitions import NO_SHAPES
+from deviceplugin.scheduler.room import NodeState
 
 Sizes = Mapping[str, int]
 

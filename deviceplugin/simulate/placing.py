@@ -8,7 +8,8 @@ from deviceplugin.scheduler.asking import AskingError
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.held import Held
 from deviceplugin.scheduler.objects import Pod
-from deviceplugin.scheduler.packing import Cost, NodeState, misfit
+from deviceplugin.scheduler.packing import Cost
+from deviceplugin.scheduler.room import NodeState, misfit
 from deviceplugin.scheduler.state import Cluster
 from deviceplugin.scheduler.withheld import Withheld
 from deviceplugin.simulate.coming import Coming

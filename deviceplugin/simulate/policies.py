@@ -7,9 +7,10 @@ from msgspec import structs
 
 from deviceplugin.scheduler.board import CostOf
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import DEFAULT, Cost, NodeState, cost, misfit
+from deviceplugin.scheduler.packing import DEFAULT, Cost, cost
 from deviceplugin.scheduler.parts import Weights
 from deviceplugin.scheduler.power import Power
+from deviceplugin.scheduler.room import NodeState, misfit
 
 
 def best_fit(node: NodeState, demand: Demand, workload: Workload) -> Cost | None:

@@ -7,8 +7,8 @@ from msgspec import Struct, structs
 
 from deviceplugin.scheduler.board import Board, CostOf
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import NodeState
 from deviceplugin.scheduler.power import NO_POWER, Power
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.measure import asked_milli, fragment_of, sizes_of
 
 

@@ -12,7 +12,7 @@ import msgspec
 from deviceplugin.errors import ConfigError
 from deviceplugin.scheduler.demand import WHOLE, Demand, models_of
 from deviceplugin.scheduler.objects import Node, Reading
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.coming import Coming, pending
 
 MAX_GPUS = 64  # of a node or a pod

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,12 @@ sys.argv = ["deviceplugin", *sys.argv[1:]]
 atexit.register(lambda: print(gc.isenabled(), flush=True))
 __main__.main()
 """
+
+
+class Thing:
+    """What holds itself."""
+
+    itself: object = None
 
 
 @pytest.fixture
@@ -59,6 +66,17 @@ def test_a_collector_that_was_not_paused_is_left_alone() -> None:
     garbage.resume()
     assert gc.isenabled()
     assert gc.get_freeze_count() == frozen
+
+
+def test_what_is_settled_is_walked_once_and_then_no_more(paused: None) -> None:
+    gone = weakref.finalize(thing := Thing(), lambda: None)
+    thing.itself = thing
+    gc.freeze()
+    del thing
+    assert gone.alive
+    garbage.settle()
+    assert not gone.alive
+    assert gc.get_freeze_count() > 10_000
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.objects import Reading
-from deviceplugin.scheduler.packing import NodeState, cost
+from deviceplugin.scheduler.packing import cost
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.scheduler.service import Service, Settings
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]

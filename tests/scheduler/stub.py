@@ -14,14 +14,17 @@ from tests.kubernetes.stub import ACCOUNT, TOKEN
 
 Document = dict[str, Any]
 WAIT_S = 60.0
+KINDS = ("nodes", "pods", "resourceslices", "resourceclaims", "deviceclasses")
 
 
 class WatchStub:
-    """What there is, and what has happened, by kind (`nodes`, `pods`)."""
+    """What there is, and what has happened, by kind (`nodes`, `pods`, and of DRA). `absent` kinds
+    are not found."""
 
     def __init__(self) -> None:
         self.access = Access(host="127.0.0.1", port=0, account=ACCOUNT)
-        self.objects: dict[str, dict[str, Document]] = {"nodes": {}, "pods": {}}
+        self.objects: dict[str, dict[str, Document]] = {kind: {} for kind in KINDS}
+        self.absent: frozenset[str] = frozenset()
         self.events: list[tuple[int, str, str, Document]] = []  # version, kind, type, object
         self.compacted = 0  # watches from before this version are GONE
         self.ended = 0  # watches that were open when this rose are ended
@@ -93,6 +96,9 @@ def _handler(stub: WatchStub) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             query, kind = parse_qs(parts.query), parts.path.rpartition("/")[2]
             assert self.headers["Authorization"] == f"Bearer {TOKEN}"
+            if kind in stub.absent:
+                self.send_error(404)
+                return
             self.send_response(200)
             self.end_headers()
             if "watch" in query:

@@ -18,7 +18,7 @@ from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.extender import Extender
 from deviceplugin.scheduler.objects import Node, Pod, Reading
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.scheduler.service import Service, Settings
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod

@@ -70,5 +70,5 @@ def test_a_day_of_churn_leaves_memory_flat_and_the_cluster_empty() -> None:
         day.cluster.remove_pod(key)
     day.now += 31
     day.cluster.forget("nobody")
-    assert day.cluster.packed()["free"] == NODES * 8000
+    assert day.cluster.board.packed()["free"] == NODES * 8000
     assert day.cluster.assumed == 0

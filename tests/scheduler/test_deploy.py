@@ -52,6 +52,11 @@ def test_it_may_read_what_it_watches_and_write_events_and_nothing_else() -> None
     role, binding = yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"]},
+        {
+            "apiGroups": ["resource.k8s.io"],
+            "resources": ["resourceslices", "resourceclaims", "deviceclasses"],
+            "verbs": ["list", "watch"],
+        },
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
     account = load("account.yaml")["metadata"]
@@ -128,11 +133,12 @@ def test_kube_scheduler_is_told_of_verbs_that_are_there() -> None:
         (("--address", ""), "--address: '' is not valid, expected HOST:PORT"),
         (("--shares", "a.b/c"), "RESOURCE=NUMBER, the number from 1 to 1000"),
         (("--shares", "a.b/c=1001"), "RESOURCE=NUMBER, the number from 1 to 1000"),
+        (("--dra-drivers", "GPU"), "--dra-drivers: 'GPU' is not valid, expected names of drivers"),
         (("--key", "key.pem"), "both --certificate and --key, or none"),
         (("--certificate", "/no/file", "--key", "/no/file"), "--certificate: '/no/file'"),
         (("--log-level", "loud"), "--log-level: 'loud' is not valid, expected one of debug"),
     ],
-    ids=["address", "nothing", "share", "large share", "key", "no file", "level"],
+    ids=["address", "nothing", "share", "large share", "driver", "key", "no file", "level"],
 )
 def test_a_flag_that_is_none_is_told(flags: tuple[str, ...], told: str) -> None:
     done = run_command("scheduler", *flags)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from deviceplugin.kubernetes.api import Access, Api, ApiError
 from deviceplugin.scheduler.objects import Reading
@@ -18,7 +19,8 @@ from deviceplugin.scheduler.service import Service, Settings
 from tests.kubernetes.stub import ACCOUNT
 from tests.scheduler.objects import Document, node, pod
 from tests.scheduler.partitions import ONE, asking, told
-from tests.scheduler.stub import WatchStub, watch_stub
+from tests.scheduler.slices import CLASSES, bare, claim, claiming, device, slice_of
+from tests.scheduler.stub import KINDS, WatchStub, watch_stub
 
 pytestmark = pytest.mark.slow
 CALLERS = 16
@@ -141,6 +143,65 @@ async def test_pods_that_ask_for_parts_go_where_the_others_lose_least(api: Watch
         _, why = await running.ask("GET", "/explain/ml/p")
         assert why["demand"]["partitions"] == {ONE: 2}
         assert [one["start"] for one in why["best"][0]["partitions"]] == [1, 2]
+
+
+async def test_nodes_are_judged_by_their_slices_and_pods_by_their_claims(api: WatchStub) -> None:
+    for name in ("a", "b"):
+        api.put("nodes", bare(name))
+        api.put("resourceslices", slice_of(name, [device(n, of=name) for n in range(4)]))
+    for one in CLASSES:
+        api.put("deviceclasses", one)
+    api.put("resourceclaims", claim("there", count=2, got=[("b", "gpu-0"), ("b", "gpu-1")]))
+    for name in ("c", "d"):
+        api.put("resourceclaims", claim(name, count=2))
+    async with extender(api) as running:
+        board = running.service.cluster.board
+        await running.until(lambda: len(running.service._listed_once) == len(KINDS))
+        answer = await running.filter(pod("p", gpus=1), "a", "b")
+        assert set(answer["FailedAndUnresolvableNodes"].values()) == {"0 GPUs free, 1 requested"}
+        answer = await running.filter(claiming("q", "c"), "a", "b")
+        assert answer["NodeNames"] == ["a", "b"]
+        assert await running.prioritize(claiming("q", "c"), "a", "b") == {"b": 2, "a": 1}
+        assert board.nodes["b"].free == [0, 0, 0, 0]  # assumed
+        assert await running.prioritize(claiming("r", "d"), "a", "b") == {"a": 1, "b": 0}
+        _, why = await running.ask("GET", "/explain/ml/q")
+        best = why["best"][0]
+        assert (best["by"], best["devices"]) == ("slices", ["gpu-2", "gpu-3"])
+        assert why["demand"]["claims"] == [{"gpus": 2, "gpu_milli": 1000}]
+        _, text = await running.ask("GET", "/metrics")
+        assert 'deviceplugin_scheduler_objects{kind="node_with_slices"} 2.0' in text
+        assert 'deviceplugin_scheduler_decisions_total{path="slices"} 2.0' in text
+        api.put("resourceclaims", claim("c", count=2, got=[("a", "gpu-0"), ("a", "gpu-1")]))
+        await running.until(lambda: board.nodes["b"].free == [0, 0, 1000, 1000])
+        api.delete("resourceslices", "00000-gpu.nvidia.com-a")
+        await running.until(lambda: board.nodes["a"].free == [])
+
+
+@pytest.mark.parametrize("absent", [(*KINDS[2:],), KINDS[2:3], KINDS[3:]])
+async def test_without_slices_or_the_right_to_them_the_rest_goes_on(
+    api: WatchStub, absent: tuple[str, ...]
+) -> None:
+    api.absent = frozenset(absent)
+    api.put("nodes", node("a", 4))
+    with structlog.testing.capture_logs() as logs:
+        async with extender(api) as running:
+            answer = await running.filter(claiming("q", "c", gpus=2), "a")
+            assert answer["NodeNames"] == ["a"]
+            failed = "scheduler_watch_failed"
+            await running.until(lambda: sum(e["event"] == failed for e in logs) == len(absent))
+
+
+async def test_what_is_listed_settles(api: WatchStub) -> None:
+    settled: list[int] = []
+    service = Service(
+        Settings(address=("127.0.0.1", 0), reading=READING), settle=lambda: settled.append(1)
+    )
+    serving = asyncio.ensure_future(service.run(Api(api.access)))
+    async with asyncio.timeout(120):
+        while len(settled) < len(KINDS):  # noqa: ASYNC110  # threads bring it about
+            await asyncio.sleep(0.01)
+    serving.cancel()
+    await asyncio.wait([serving])
 
 
 async def test_what_happens_in_the_cluster_is_followed(api: WatchStub) -> None:

@@ -8,8 +8,9 @@ from deviceplugin.scheduler.about import About, Wants
 from deviceplugin.scheduler.asking import Asking, AskingError
 from deviceplugin.scheduler.demand import Demand, Workload
 from deviceplugin.scheduler.objects import Node, Pod, Reading
-from deviceplugin.scheduler.packing import Cost, NodeState, cost, misfit
+from deviceplugin.scheduler.packing import Cost, cost
 from deviceplugin.scheduler.parts import Weights
+from deviceplugin.scheduler.room import NodeState, misfit
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
 
@@ -127,7 +128,7 @@ def test_an_ill_gpu_is_not_counted() -> None:
     facts = NodeFacts(gpus=(*gpus(3), GpuFacts(id="GPU-3", healthy=False)))
     known = cluster(told(facts))
     assert known.misfit("a", Demand(gpus=4)) == "3 GPUs free, 4 requested"
-    assert (known.with_facts, known.judged_by("a")) == (1, "facts")
+    assert (known.nodes.with_facts, known.nodes.judged_by("a", Demand())) == (1, "facts")
 
 
 def test_a_pod_has_the_gpu_that_the_daemon_says() -> None:
@@ -155,7 +156,7 @@ def test_facts_that_cannot_be_read_leave_the_counts(text: str) -> None:
     document["metadata"]["annotations"] = {ANNOTATION: text}
     known = cluster(document)
     assert known.misfit("a", Demand(gpus=4)) == ""
-    assert (known.with_facts, known.judged_by("a")) == (0, "counts")
+    assert (known.nodes.with_facts, known.nodes.judged_by("a", Demand())) == (0, "counts")
 
 
 def test_new_facts_replace_the_old_ones() -> None:

@@ -16,7 +16,7 @@ from tests.scheduler.objects import pod
 
 pytestmark = pytest.mark.slow
 CHOSEN: dict[str, Any] = {
-    "demand": {"gpus": 1, "partitions": {}},
+    "demand": {"gpus": 1, "partitions": {}, "claims": []},
     "fitting": 3,
     "best": [{"node": "a", "by": "facts"}, {"node": "b", "by": "counts"}],
     "lacking": "its GPUs are busier, hotter or have faults",
@@ -81,7 +81,7 @@ def test_the_same_is_told_once(api: ApiStub) -> None:
 
 def test_a_pod_without_gpus_is_not_told_where_it_goes(api: ApiStub) -> None:
     with notes(api) as written:
-        written.decided(a_pod(), {**CHOSEN, "demand": {"gpus": 0, "partitions": {}}})
+        written.decided(a_pod(), {**CHOSEN, "demand": {"gpus": 0, "partitions": {}, "claims": []}})
     assert written.written == 0
 
 

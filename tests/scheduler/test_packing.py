@@ -5,7 +5,8 @@ import pytest
 from deviceplugin.scheduler.alike import ranks
 from deviceplugin.scheduler.board import Board
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import NodeState, cost, misfit
+from deviceplugin.scheduler.packing import cost
+from deviceplugin.scheduler.room import NodeState, misfit
 
 SHARED = Demand(cpu_milli=4000, gpus=1, gpu_milli=500)
 WHOLE = Demand(cpu_milli=8000, gpus=1)

@@ -9,7 +9,7 @@ from deviceplugin.kubernetes.facts import ANNOTATION, GpuFacts, NodeFacts, read,
 from deviceplugin.scheduler.about import About, Wants
 from deviceplugin.scheduler.demand import Demand, Workload, as_document
 from deviceplugin.scheduler.objects import Node, Pod, Reading
-from deviceplugin.scheduler.packing import Cost, NodeState, cost
+from deviceplugin.scheduler.packing import Cost, cost
 from deviceplugin.scheduler.partitions import (
     MAX_PARTS,
     CutGpu,
@@ -21,6 +21,7 @@ from deviceplugin.scheduler.partitions import (
     choose,
     unusable,
 )
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
 from tests.scheduler.partitions import NAMES, ONE, SEVEN, THREE, asking, told
@@ -161,7 +162,7 @@ def test_a_resource_that_is_several_of_each_gpu_is_judged_by_counts() -> None:
     facts = NodeFacts(gpus=tuple(GpuFacts(id=f"G{n}", offers={"nvidia.com/gpu": 4}) for n in "01"))
     shared["metadata"]["annotations"] = {ANNOTATION: written(facts)}
     known = cluster(shared)
-    assert known.judged_by("a") == "counts"
+    assert known.nodes.judged_by("a", Demand()) == "counts"
     assert known.misfit("a", Demand(gpus=8)) == ""
 
 
@@ -233,7 +234,7 @@ def test_of_the_gpus_of_a_node_only_those_that_suit_give_parts() -> None:
 
 def test_parts_count_among_the_gpus_of_the_cluster() -> None:
     known = cluster(told("a", ((0, 1), (2,))), node("b", 2), pods=(asking("x", node="a", one=1),))
-    packed = known.packed()
+    packed = known.board.packed()
     assert (packed["capacity"], packed["free"]) == (3000, 2000 + 875)
     held, free = demand(known, asking("p", one=2)), demand(known, asking("p", seven=1))
     assert (known.milli_of(held, "a"), known.milli_of(held), known.milli_of(free)) == (250, 250, 0)

@@ -6,10 +6,11 @@ from deviceplugin.cli.power import parse_power
 from deviceplugin.errors import ConfigError
 from deviceplugin.scheduler.about import About
 from deviceplugin.scheduler.demand import Demand, Workload
-from deviceplugin.scheduler.packing import Cost, NodeState, cost
+from deviceplugin.scheduler.packing import Cost, cost
 from deviceplugin.scheduler.partitions import CutGpu, Shape
 from deviceplugin.scheduler.parts import Weights
 from deviceplugin.scheduler.power import Draw, Power
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.policies import POLICIES, policies
 from deviceplugin.simulate.replay import Replay
 from deviceplugin.simulate.report import document_of, simulation_text

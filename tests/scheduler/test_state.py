@@ -5,7 +5,8 @@ import pytest
 
 from deviceplugin.scheduler.demand import Demand
 from deviceplugin.scheduler.held import Held
-from deviceplugin.scheduler.objects import Node, Pod, Reading, parse_quantity
+from deviceplugin.scheduler.objects import Node, Pod, Reading
+from deviceplugin.scheduler.quantities import parse_quantity
 from deviceplugin.scheduler.state import ASSUMED_S, Cluster
 from tests.scheduler.objects import Document, node, pod
 

@@ -14,7 +14,7 @@ from deviceplugin.scheduler.extender import Extender
 from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.groups import Best
 from deviceplugin.scheduler.objects import Node, Pod, Reading
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.scheduler.state import Cluster
 from tests.scheduler.objects import Document, node, pod
 from tests.scheduler.partitions import asking, told
@@ -336,7 +336,7 @@ def test_what_a_pod_asks_for_is_told_where_its_annotation_is_refused() -> None:
 
 def test_nothing_is_a_fragment_before_pods_are_expected() -> None:
     world = World(node("a", 4))
-    assert world.cluster.packed() == {"capacity": 4000, "free": 4000}
+    assert world.cluster.board.packed() == {"capacity": 4000, "free": 4000}
     world.put(pod("p", gpus=3, node="a"))
     world.cluster.expect_what_is_there()
-    assert world.cluster.packed()["fragment"] == 1000
+    assert world.cluster.board.packed()["fragment"] == 1000

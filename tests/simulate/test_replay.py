@@ -8,7 +8,7 @@ import pytest
 
 from deviceplugin.errors import ConfigError
 from deviceplugin.scheduler.demand import Demand
-from deviceplugin.scheduler.packing import NodeState
+from deviceplugin.scheduler.room import NodeState
 from deviceplugin.simulate.policies import POLICIES
 from deviceplugin.simulate.replay import Replay
 from deviceplugin.simulate.report import document_of, plot, simulation_text
