@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from deviceplugin.learning.expected import MEANS
+from deviceplugin.learning.predict import FEATURES
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import fit, judge
 
@@ -39,13 +41,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--cut", default=CUT)
+    parser.add_argument("--until", default="9999-01-01", help="jobs from here on do not exist")
     given = parser.parse_args()
-    cut = datetime.fromisoformat(given.cut).replace(tzinfo=UTC).timestamp()
-    runs = read(given.file)
-    weights = fit(run for run in runs if run.end < cut)
-    figures, _, shift = judge(runs, weights, (cut, cut))
+    cut, until = (
+        datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+        for day in (given.cut, given.until)
+    )
+    runs = [run for run in read(given.file) if run.start < until]
+    learned = fit(run for run in runs if run.end < cut)
+    figures, _, shift = judge(runs, learned, (cut, cut))
     print(msgspec.json.encode({"figures": figures, "shift": round(shift, 3)}).decode())
-    print(*(f"{weight:+.2f}" for weight in weights))
+    print(*(f"{name}: {w:+.3f}" for name, w in zip(FEATURES, learned.votes, strict=True)), sep="\n")
+    for name, one in zip(MEANS, learned.means, strict=True):
+        print(f"{name}: {one.weight:+.3f} from {one.low:.3g} to {one.high:.3g}")
 
 
 if __name__ == "__main__":
