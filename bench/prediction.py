@@ -14,12 +14,19 @@ from pathlib import Path
 
 import msgspec
 
+from bench.targets import Target
 from deviceplugin.learning.expected import MEANS
 from deviceplugin.learning.predict import FEATURES
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import fit, judge
 
 CUT = "2017-11-13"
+MEANT = {
+    "factor": Target("median factor", most=1.40),
+    "twice_percent": Target("percent within a factor of two", least=66),
+    "r2": Target("R2 of the logarithm", least=0.5),
+    "covered_percent": Target("percent below the upper end for 90 %", least=87, most=93),
+}
 
 
 def read(path: Path) -> list[Run]:
@@ -51,6 +58,8 @@ def main() -> None:
     learned = fit(run for run in runs if run.end < cut)
     figures, _, shift = judge(runs, learned, (cut, cut))
     print(msgspec.json.encode({"figures": figures, "shift": round(shift, 3)}).decode())
+    if figures is not None:
+        print(*(target.told(getattr(figures, name)) for name, target in MEANT.items()), sep="\n")
     print(*(f"{name}: {w:+.3f}" for name, w in zip(FEATURES, learned.votes, strict=True)), sep="\n")
     for name, one in zip(MEANS, learned.means, strict=True):
         print(f"{name}: {one.weight:+.3f} from {one.low:.3g} to {one.high:.3g}")

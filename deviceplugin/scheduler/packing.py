@@ -111,7 +111,8 @@ def misfit(node: NodeState, demand: Demand) -> str:
         return _lacking(node, demand)
     if demand.models and node.model not in demand.models:
         return f"GPU model {node.model}, {' or '.join(sorted(demand.models))} requested"
-    fitting = sum(milli >= demand.gpu_milli for milli in node.free)
+    asked = demand.gpu_milli
+    fitting = len([milli for milli in node.free if milli >= asked])
     if fitting < demand.gpus:
         size = "free" if demand.gpu_milli == WHOLE else f"with {demand.gpu_milli / 10:g} % free"
         return f"{fitting} GPUs {size}, {demand.gpus} requested"
