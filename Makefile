@@ -201,11 +201,20 @@ bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m bench.scale --json scale.json
 	$(VENV)-bench/bin/python -m bench.limits
 
-# The published packing experiment, 170 replays; TRACE is the folder data/csv of
-# hkust-adsl/kubernetes-scheduler-simulator. What the results have already is not repeated.
+# Which node, each figure beside what was meant: the published packing experiment, 170 replays, of
+# which those that the results have are not repeated; departures; parts of GPUs; time; and, where
+# JOBS is, lengths. TRACE is the folder data/csv of hkust-adsl/kubernetes-scheduler-simulator, JOBS
+# pollux/pollux_simulator/traces/philly.csv of pkusys/ElasticFlow.
 TRACE ?= openb
+JOBS ?= philly.csv
 bench-scheduler: $(VENV)/.installed
 	$(BIN)/python -m bench.scheduler $(TRACE) scheduler.jsonl $(BENCH_FLAGS)
+	$(BIN)/python -m bench.departures $(TRACE)
+	$(BIN)/python -m bench.mig_packing
+	$(BIN)/python -m bench.mig_packing --load 120 --orders 5
+	$(BIN)/python -m bench.scheduler_http $(TRACE) default 42 2500
+	$(BIN)/python -m bench.scheduler_http $(TRACE) default 42 1000 5000
+	if [ -f $(JOBS) ]; then $(BIN)/python -m bench.prediction $(JOBS); else echo "$(JOBS): not there"; fi
 
 # The same calls and the same rest on each of these Pythons that is installed.
 BENCH_PYTHONS ?= python3.11 python3.12 python3.13 python3.14

@@ -14,10 +14,19 @@ from pathlib import Path
 
 import msgspec
 
+from bench.targets import Target
+from deviceplugin.learning.expected import MEANS
+from deviceplugin.learning.predict import FEATURES
 from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import fit, judge
 
 CUT = "2017-11-13"
+MEANT = {
+    "factor": Target("median factor", most=1.40),
+    "twice_percent": Target("percent within a factor of two", least=66),
+    "r2": Target("R2 of the logarithm", least=0.5),
+    "covered_percent": Target("percent below the upper end for 90 %", least=87, most=93),
+}
 
 
 def read(path: Path) -> list[Run]:
@@ -39,13 +48,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--cut", default=CUT)
+    parser.add_argument("--until", default="9999-01-01", help="jobs from here on do not exist")
     given = parser.parse_args()
-    cut = datetime.fromisoformat(given.cut).replace(tzinfo=UTC).timestamp()
-    runs = read(given.file)
-    weights = fit(run for run in runs if run.end < cut)
-    figures, _, shift = judge(runs, weights, (cut, cut), len(runs))
+    cut, until = (
+        datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+        for day in (given.cut, given.until)
+    )
+    runs = [run for run in read(given.file) if run.start < until]
+    learned = fit(run for run in runs if run.end < cut)
+    figures, _, shift = judge(runs, learned, (cut, cut), len(runs))
     print(msgspec.json.encode({"figures": figures, "shift": round(shift, 3)}).decode())
-    print(*(f"{weight:+.2f}" for weight in weights))
+    if figures is not None:
+        print(*(target.told(getattr(figures, name)) for name, target in MEANT.items()), sep="\n")
+    print(*(f"{name}: {w:+.3f}" for name, w in zip(FEATURES, learned.votes, strict=True)), sep="\n")
+    for name, one in zip(MEANS, learned.means, strict=True):
+        print(f"{name}: {one.weight:+.3f} from {one.low:.3g} to {one.high:.3g}")
 
 
 if __name__ == "__main__":

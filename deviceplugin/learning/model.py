@@ -4,12 +4,14 @@ import msgspec
 from msgspec import Struct
 
 from deviceplugin.files.text import one_line
+from deviceplugin.learning.expected import MEANS, Weight
 from deviceplugin.learning.figures import Figures
-from deviceplugin.learning.predict import FEATURES, Prediction, predict
+from deviceplugin.learning.predict import FEATURES, Learned, Prediction, predict
 from deviceplugin.learning.runs import Group, History, Run
 
 FORMAT = 1
 MAX_BYTES = 64 << 20
+NOTHING = Weight(0.0, 0.0, 0.0)
 
 
 class ModelError(ValueError):
@@ -17,8 +19,10 @@ class ModelError(ValueError):
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """`weights` by feature, `shift` in ln seconds is what the upper end is raised by; `window` is
-    from when to when the runs were, and `judged` how the latest fifth of them was predicted by the
+    """`weights` by feature of what runs are alike, `mean` of how long they are expected to be, and
+    `usual` lengths as ln seconds (a file without both is one of an earlier version, and predicts
+    by likeness alone); `shift` in ln seconds is what the upper end is raised by; `window` is from
+    when to when the runs were, and `judged` how the latest fifth of them was predicted by the
     others (`null`: there were too few), `last_day` how those of them that ended in the day before
     it was made. `latest` are the runs that predictions start from."""
 
@@ -31,6 +35,8 @@ class Model(Struct, frozen=True, kw_only=True):
     judged: Figures | None
     last_day: Figures | None = None
     weights: dict[str, float]
+    mean: dict[str, Weight] = {}
+    usual: list[float] = []
     shift: float
     latest: list[Run]
 
@@ -43,12 +49,16 @@ class Model(Struct, frozen=True, kw_only=True):
 
     def predict(self, history: History, group: Group, now: float) -> Prediction | None:
         """What a run of the group that begins now will be; None where nothing is known."""
-        return predict(history, group, now, self.ordered, self.shift)
+        return predict(history, group, now, self.learned, self.shift)
 
     @property
-    def ordered(self) -> list[float]:
+    def learned(self) -> Learned:
         """The weights in the order of the features."""
-        return [self.weights.get(name, 0.0) for name in FEATURES]
+        return Learned(
+            votes=[self.weights.get(name, 0.0) for name in FEATURES],
+            means=[self.mean.get(name, NOTHING) for name in MEANS],
+            usual=self.usual,
+        )
 
 
 def encode(model: Model) -> bytes:
@@ -64,7 +74,8 @@ def decode(content: bytes) -> Model:
         raise ModelError(one_line(str(error))) from error
     if model.format != FORMAT:
         raise ModelError(f"format {model.format}, {FORMAT} is known here")
-    if unknown := sorted(model.weights.keys() - {*FEATURES}):
+    unknown = sorted((model.weights.keys() - {*FEATURES}) | (model.mean.keys() - {*MEANS}))
+    if unknown:
         named = one_line(", ".join(unknown), 200)
         raise ModelError(f"weights of {named}, which are no features here")
     return model

@@ -2,8 +2,9 @@
 
 A run's length is rarely near the mean of those before it, but often near one of them. So each of
 the latest runs of the group and of the namespace gets a probability that the new one is within a
-factor of two of it, by a logistic function of few features, and the length that most of them agree
-on is the prediction.
+factor of two of it, by a logistic function of few features, and the prediction is near the length
+that most of them agree on. How far from the expected mean that may be is what a miss is worth: the
+square of the distance counts PULL against the part that agrees.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from deviceplugin.learning import expected
 from deviceplugin.learning.runs import Group, History, Past
 
 TWICE = math.log(2)
@@ -36,7 +38,19 @@ POWER = 4  # how much the likeliest count for more
 WIDTH = 1.2  # in ln seconds: how near lengths agree
 VOTERS = 20  # the likeliest of the candidates
 UPPER = 0.9
+PULL = 0.15  # per ln second squared; chosen on jobs before those that it is judged by
+NEAR = 24  # runs of the group, and of the namespace, that are asked
 _LATEST = 4
+_FEW = 0.05  # agreement below it is none
+
+
+class Learned(Struct, frozen=True, kw_only=True):
+    """What is fitted: weights of the votes and of the mean, in the order of FEATURES and of
+    expected.MEANS, and the usual lengths. Without these there are votes alone."""
+
+    votes: Sequence[float]
+    means: Sequence[expected.Weight] = ()
+    usual: Sequence[float] = ()
 
 
 class Candidate(Struct, frozen=True):
@@ -64,7 +78,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
 
 def candidates(history: History, group: Group, now: float) -> list[Candidate]:
     """The runs that the new one may be like."""
-    own, near = history.past(group), history.past(group[:1])
+    own, near = history.past(group)[:NEAR], history.past(group[:1])[:NEAR]
     running = [now - start for start in history.running(group)]
     longest, count = max(running, default=0.0), math.log1p(len(running))
     logs = [sorted(one.log for one in own), sorted(one.log for one in near)]
@@ -120,15 +134,20 @@ def likelihood(weights: Sequence[float], features: Sequence[float]) -> float:
 
 
 def predict(
-    history: History, group: Group, now: float, weights: Sequence[float], shift: float
+    history: History, group: Group, now: float, learned: Learned, shift: float
 ) -> Prediction | None:
     """What a run of the group that begins now will be; None without any run of its namespace."""
+    weights = learned.votes
     voters = [(likelihood(weights, c.features), c.past) for c in candidates(history, group, now)]
     if not voters:
         return None
-    own = history.past(group)
+    own = history.past(group)[:NEAR]
     upper = _quantile([(one.log, chance) for chance, one in voters], UPPER)
-    log = _agreed(sorted(voters, key=lambda voter: -voter[0])[:VOTERS])
+    likeliest = sorted(voters, key=lambda voter: -voter[0])[:VOTERS]
+    mean = None
+    if learned.usual:
+        mean = expected.mean(learned.means, expected.features(history, group, now, learned.usual))
+    log = _agreed(likeliest, mean)
     return Prediction(
         log=log,
         upper=max(log, upper + shift),
@@ -138,16 +157,22 @@ def predict(
     )
 
 
-def _agreed(voters: Sequence[tuple[float, Past]]) -> float:
-    """The length around which most of the voters' weight is."""
-    weighed = [(chance**POWER, one.log) for chance, one in voters]
-    best, at = -1.0, 0.0
-    for _, log in weighed:
-        near = [(w * max(0.0, 1 - abs(other - log) / WIDTH), other) for w, other in weighed]
-        total = sum(w for w, _ in near)
-        if total > best:
-            best, at = total, sum(w * other for w, other in near) / total
-    return at
+def _agreed(voters: Sequence[tuple[float, Past]], mean: float | None) -> float:
+    """The length around which most of the voters' weight is, not too far from the mean."""
+    total = math.fsum(chance**POWER for chance, _ in voters)
+    weighed = [(chance**POWER / total, one.log) for chance, one in voters] if total else []
+    lengths = [log for _, log in weighed] + ([] if mean is None else [mean])
+    best, at, near = -math.inf, 0.0, 0.0
+    for log in lengths:
+        agree = [(w * max(0.0, 1 - abs(other - log) / WIDTH), other) for w, other in weighed]
+        part = math.fsum(w for w, _ in agree)
+        worth = part if mean is None else part - PULL * (log - mean) ** 2
+        if worth > best:
+            centre = math.fsum(w * other for w, other in agree) / part if part > _FEW else log
+            best, at, near = worth, centre, part
+    if mean is None or near <= _FEW:
+        return at
+    return (near * at + PULL * mean) / (near + PULL)
 
 
 def _quantile(weighed: Sequence[tuple[float, float]], level: float) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-KEPT = 24  # finished runs of a group that are remembered, the latest
+KEPT = 48  # finished runs of a group that are remembered, the latest
 MAX_GROUPS = 5000
-MAX_RUNNING = 20  # of a group: those that have run longest say least
+MAX_RUNNING = 60  # of a group, the latest
 # What Kubernetes makes up for names has no vowels, and no 0, 1 and 3 (apimachinery, util/rand).
 _MADE_UP = "-[bcdfghjklmnpqrstvwxz2456789]{5}"
 _NUMBER = re.compile(rf"({_MADE_UP})?-?\d*$")
@@ -50,6 +50,15 @@ class Past(Struct, frozen=True):
     log: float
     peak_mib: float | None = None
     busy_ratio: float | None = None
+
+
+class Begun(Struct, frozen=True):
+    """A run that began: when, ln of the seconds that it lasted or has lasted so far, and whether it
+    has ended."""
+
+    start: float
+    log: float
+    has_ended: bool
 
 
 def owner_name(kind: str, name: str) -> str:
@@ -98,14 +107,16 @@ class History:
 
     def started(self, group: Group, key: str, start: float) -> None:
         """A run of the group has begun."""
-        self._running.setdefault(group, {})[key] = start
+        for scope in (group, group[:1]):
+            self._running.setdefault(scope, {})[key] = start
 
     def ended(self, group: Group, key: str) -> None:
         """It runs no more."""
-        running = self._running.get(group, {})
-        running.pop(key, None)
-        if not running:
-            self._running.pop(group, None)
+        for scope in (group, group[:1]):
+            running = self._running.get(scope, {})
+            running.pop(key, None)
+            if not running:
+                self._running.pop(scope, None)
 
     def past(self, group: Group) -> list[Past]:
         """The latest runs of the group, the latest first."""
@@ -114,6 +125,12 @@ class History:
     def running(self, group: Group) -> list[float]:
         """When those that run now began."""
         return list(self._running.get(group, {}).values())[-MAX_RUNNING:]
+
+    def begun(self, group: Group, now: float) -> list[Begun]:
+        """The latest runs of the group, those that go on among them, the latest begun first."""
+        ended = [Begun(one.start, one.log, has_ended=True) for one in self._past.get(group, ())]
+        going = [Begun(at, log_of(now - at), has_ended=False) for at in self.running(group)]
+        return sorted([*ended, *going], key=lambda one: -one.start)
 
     def groups(self) -> Iterator[tuple[Group, Iterable[Past]]]:
         """All groups, without the namespaces."""

@@ -6,17 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
+from deviceplugin.learning import expected
 from deviceplugin.learning.figures import Figures, Outcome, figures_of
 from deviceplugin.learning.killswitch import DAY_S
 from deviceplugin.learning.model import Model
 from deviceplugin.learning.predict import (
     FEATURES,
     TWICE,
+    Learned,
     candidates,
     likelihood,
     predict,
     rolling_median,
 )
+from deviceplugin.learning.ridge import Row, ridge
 from deviceplugin.learning.runs import KEPT, History, Run, log_of
 
 FEW = 30  # runs: below it there is nothing to learn from
@@ -26,6 +29,7 @@ OF_EACH = 10  # candidates of each of them, by chance
 ROUNDS, STEP, DECAY = 4, 0.15, 1e-4
 HELD_BACK = 0.2
 PATIENCE = 0.03  # by how much the upper end moves with each run that ends
+SHRINK = 15.0  # runs, of those that weights are fitted on
 Pair = tuple[Sequence[float], bool]
 
 
@@ -44,10 +48,10 @@ def train(runs: Iterable[Run], now: float, settings: Settings) -> Model | None:
         return None
     kept.sort(key=lambda run: run.start)
     cut = kept[int(len(kept) * (1 - HELD_BACK))].start
-    weights = fit(run for run in kept if run.end <= cut)
-    judged, last_day, shift = judge(kept, weights, (cut, now - DAY_S))
+    learned = fit(run for run in kept if run.end <= cut)
+    judged, last_day, shift = judge(kept, learned, (cut, now - DAY_S))
     if judged is not None:
-        weights = fit(kept)
+        learned = fit(kept)
     return Model(
         name=settings.name,
         version=settings.version,
@@ -56,7 +60,9 @@ def train(runs: Iterable[Run], now: float, settings: Settings) -> Model | None:
         runs=len(kept),
         judged=judged,
         last_day=last_day,
-        weights=dict(zip(FEATURES, (round(w, 5) for w in weights), strict=True)),
+        weights=dict(zip(FEATURES, (round(w, 5) for w in learned.votes), strict=True)),
+        mean=dict(zip(expected.MEANS, learned.means, strict=True)),
+        usual=[round(log, 4) for log in learned.usual],
         shift=round(shift, 4),
         latest=latest(kept),
     )
@@ -84,11 +90,37 @@ def replayed(runs: Iterable[Run]) -> Iterator[tuple[Run, History]]:
         heapq.heappush(ending, (run.end, number, run))
 
 
-def fit(runs: Iterable[Run]) -> list[float]:
-    """The weights: logistic regression of whether a candidate is within a factor of two, by
-    gradient steps that grow smaller for each weight with what it was moved (Adagrad)."""
+def fit(runs: Iterable[Run]) -> Learned:
+    """The weights of the votes and of the mean."""
+    known = list(runs)
+    usual = expected.usual([log_of(run.seconds) for run in known])
     chance = random.Random(1)  # noqa: S311  # the same runs make the same model
-    pairs = list(_pairs(list(runs), chance))
+    pairs, rows = list[Pair](), list[Row]()
+    every = max(1, len(known) // LEARNED)
+    for number, (run, history) in enumerate(replayed(known)):
+        if number % every == 0:
+            pairs.extend(_pairs(run, history, chance))
+            found = expected.features(history, run.group, run.start, usual)
+            rows.append((found, log_of(run.seconds)))
+    return Learned(votes=_votes(pairs, chance), means=_means(rows), usual=usual)
+
+
+def _means(rows: Sequence[Row]) -> list[expected.Weight]:
+    """Ridge regression of ln seconds."""
+    known = expected.ranges([found for found, _ in rows])
+    within = [
+        ([min(high, max(low, x)) for x, (low, high) in zip(found, known, strict=True)], was)
+        for found, was in rows
+    ]
+    return [
+        expected.Weight(round(weight, 5), round(low, 5), round(high, 5))
+        for weight, (low, high) in zip(ridge(within, SHRINK), known, strict=True)
+    ]
+
+
+def _votes(pairs: list[Pair], chance: random.Random) -> list[float]:
+    """Logistic regression of whether a candidate is within a factor of two, by gradient steps that
+    grow smaller for each weight with what it was moved (Adagrad)."""
     weights, moved = [0.0] * len(FEATURES), [1e-6] * len(FEATURES)
     for _ in range(ROUNDS):
         chance.shuffle(pairs)
@@ -101,14 +133,10 @@ def fit(runs: Iterable[Run]) -> list[float]:
     return weights
 
 
-def _pairs(runs: Sequence[Run], chance: random.Random) -> Iterator[Pair]:
-    every = max(1, len(runs) // LEARNED)
-    for number, (run, history) in enumerate(replayed(runs)):
-        if number % every:
-            continue
-        found = candidates(history, run.group, run.start)
-        for one in chance.sample(found, min(OF_EACH, len(found))):
-            yield one.features, abs(one.past.log - log_of(run.seconds)) < TWICE
+def _pairs(run: Run, history: History, chance: random.Random) -> Iterator[Pair]:
+    found = candidates(history, run.group, run.start)
+    for one in chance.sample(found, min(OF_EACH, len(found))):
+        yield one.features, abs(one.past.log - log_of(run.seconds)) < TWICE
 
 
 class Upper:
@@ -124,7 +152,7 @@ class Upper:
 
 
 def judge(
-    runs: Sequence[Run], weights: Sequence[float], since: tuple[float, float], most: int = JUDGED
+    runs: Sequence[Run], learned: Learned, since: tuple[float, float], most: int = JUDGED
 ) -> tuple[Figures | None, Figures | None, float]:
     """How the runs that began after the first moment would have been predicted, and those of them
     that ended after the second; and the upper end's shift after them. About `most` are asked."""
@@ -137,7 +165,7 @@ def judge(
             upper.learn(was, above)
         if run.start < since[0] or number % every:
             continue
-        found = predict(history, run.group, run.start, weights, upper.shift)
+        found = predict(history, run.group, run.start, learned, upper.shift)
         if found is not None:
             was, rolling = log_of(run.seconds), rolling_median(history, run.group)
             heapq.heappush(waiting, (run.end, was, found.upper))

@@ -213,8 +213,8 @@ class Advice:
     def _predicted(self, group: Group) -> Prediction | None:
         if self.model is None:
             return None
-        weights, shift = self.model.ordered, self._upper.shift
-        return predict(self._history, group, self._now(), weights, shift)
+        learned, shift = self.model.learned, self._upper.shift
+        return predict(self._history, group, self._now(), learned, shift)
 
 
 def _narrow(about: About, chosen: Iterable[int], found: Prediction) -> tuple[int, int]:

@@ -58,5 +58,9 @@ def ranks(
         key = costs[name].key
         return key // BAND, ties.get(name, ()), key, name
 
-    worst_first = sorted(costs, key=order, reverse=True)
+    if ties:
+        worst_first = sorted(costs, key=order, reverse=True)
+    else:
+        by_key = sorted(((cost.key, name) for name, cost in costs.items()), reverse=True)
+        worst_first = [name for _, name in by_key]
     return {name: score for score, name in enumerate(worst_first)}

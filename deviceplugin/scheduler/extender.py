@@ -2,6 +2,7 @@
 
 from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
+from heapq import nlargest
 from typing import Any, Protocol
 
 import msgspec
@@ -172,7 +173,7 @@ class Extender:
         if len(self._explained) >= MAX_EXPLAINED:
             del self._explained[next(iter(self._explained))]
         costs, scores = found.costs, found.scores
-        ordered = sorted(costs, key=lambda node: -scores[node])[:2]
+        ordered = nlargest(2, costs, key=scores.__getitem__)
         best = [self._told(node, costs[node], demand) for node in ordered]
         self._explained[name] = {
             "pod": name,

@@ -99,7 +99,8 @@ def misfit(node: NodeState, demand: Demand) -> str:
         return _lacking(node, demand)
     if demand.models and node.model not in demand.models:
         return f"GPU model {node.model}, {' or '.join(sorted(demand.models))} requested"
-    fitting = sum(milli >= demand.gpu_milli for milli in node.free)
+    asked = demand.gpu_milli
+    fitting = len([milli for milli in node.free if milli >= asked])
     if node.reserved:
         fitting -= sum(node.free[index] >= demand.gpu_milli for index in node.reserved)
     if fitting < demand.gpus:

@@ -59,7 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Service:
-    """Puts the extender's parts together; `wall` is Unix seconds, `settle` for when all is quiet."""
+    """Puts the extender's parts together; `wall` is Unix seconds, `settle` for when it is quiet."""
 
     def __init__(
         self,

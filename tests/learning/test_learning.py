@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from deviceplugin.learning.figures import Outcome, figures_of
 from deviceplugin.learning.killswitch import DAY_S, FEW, KillSwitch
 from deviceplugin.learning.model import Model, ModelError, decode, encode
-from deviceplugin.learning.predict import rolling_median
+from deviceplugin.learning.predict import NEAR, rolling_median
 from deviceplugin.learning.runs import KEPT, MAX_GROUPS, History, Run, owner_name
 from deviceplugin.learning.train import Settings, Upper, judge, latest, replayed, train
 from tests.learning.jobs import HOUR, jobs
 
+_EARLIER = ["made", "window", "runs", "judged", "weights", "shift", "latest"]
 EVER = Settings(retention_s=1e9, name="gpu-scheduler-v2", version="v2.1")
 
 
@@ -35,7 +36,7 @@ def test_an_owner_with_a_length_of_its_own_gets_it_predicted(model: Model) -> No
     assert found is not None
     assert 400 < found.seconds < 900
     assert found.upper >= found.log
-    assert (found.peak_mib, found.busy_ratio, found.runs) == (1000.0, 0.2, KEPT)
+    assert (found.peak_mib, found.busy_ratio, found.runs) == (1000.0, 0.2, NEAR)
 
 
 def test_of_two_lengths_one_is_predicted_and_not_what_lies_between(model: Model) -> None:
@@ -71,6 +72,7 @@ def test_a_model_tells_its_window_and_the_error_that_it_was_judged_by(model: Mod
         ({"format": 2}, "format 2, 1 is known here"),
         ({"weights": {"moon": 1.0}}, "weights of moon"),
         ({"weights": {"bias": "much"}}, "float"),
+        ({"mean": {"sun": {"weight": 1.0, "low": 0.0, "high": 1.0}}}, "weights of sun"),
         ({"latest": 3}, "array"),
     ],
 )
@@ -105,11 +107,19 @@ def test_a_model_tells_how_the_day_before_it_was_made_would_have_gone(model: Mod
 
 def test_a_model_of_many_runs_is_judged_by_an_even_part_of_them(model: Model) -> None:
     found = list(jobs(600))
-    whole, _, _ = judge(found, model.ordered, (found[300].start, 0.0))
-    part, _, _ = judge(found, model.ordered, (found[300].start, 0.0), most=100)
+    whole, _, _ = judge(found, model.learned, (found[300].start, 0.0))
+    part, _, _ = judge(found, model.learned, (found[300].start, 0.0), most=100)
     assert whole is not None
     assert part is not None
     assert (whole.runs, part.runs) == (300, 100)
+
+
+def test_a_file_of_an_earlier_version_predicts_by_likeness_alone(model: Model) -> None:
+    told = msgspec.to_builtins(model)
+    earlier = decode(msgspec.json.encode({k: v for k, v in told.items() if k in _EARLIER}))
+    found = earlier.predict(earlier.history(), ("ml", "infer", "main"), model.made)
+    assert found is not None
+    assert 400 < found.seconds < 900
 
 
 def test_too_few_runs_or_runs_that_are_too_old_make_no_model() -> None:
