@@ -60,7 +60,9 @@ def write_files(directory: Path) -> None:
     (directory / "layouts.yaml").write_text(LAYOUTS)
     (directory / "nodes.csv").write_text(NODES)
     (directory / "nodes.json").write_text(listed(of_kubectl("node-1")))
-    (directory / "pods.json").write_text(listed(a_pod("train", gpus=1)))
+    made = a_pod("train", gpus=1)
+    made["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    (directory / "pods.json").write_text(listed(made))
     (directory / "pods.csv").write_text(PODS)
     (directory / "runs.csv").write_text(RUNS)
     of = {"runs": str(directory / "runs.csv"), "prometheus": None, "history": None}
