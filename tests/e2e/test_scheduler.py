@@ -31,7 +31,9 @@ from deviceplugin.scheduler.room import NodeState
 from deviceplugin.scheduler.service import Service, Settings
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
-GPU, SHARE = "nvidia.com/gpu", "example.com/milli"
+GPU, DRIVER, CLASS = "nvidia.com/gpu", "gpu.nvidia.com", "e2e-gpu.nvidia.com"
+DRA = "/apis/resource.k8s.io/v1"
+PODS_AT, CLAIMS = "/api/v1/namespaces/default/pods", f"{DRA}/namespaces/default/resourceclaims"
 NODES, PODS, WAIT_S = 40, 60, 240.0
 NAMED = ("E2E_API", "E2E_CA", "E2E_TOKEN", "E2E_KUBE_SCHEDULER")
 # As it stands in the reference: plugins that no kube-scheduler has.
@@ -86,18 +88,58 @@ class Plane:
         )
 
     def add_pod(self, name: str, gpus: int, cpu: int = 1) -> None:
-        limits = {"cpu": str(cpu), "memory": "1Gi", GPU: str(gpus)}
+        self._add(name, {"cpu": str(cpu), "memory": "1Gi", GPU: str(gpus)})
+
+    def _add(self, name: str, limits: Object, **spec: object) -> None:
         container = {"name": "main", "image": "none", "resources": {"limits": limits}}
-        spec = {"schedulerName": "gpu-scheduler", "containers": [container]}
-        body = {"metadata": {"name": name}, "spec": spec}
+        whole = {"schedulerName": "gpu-scheduler", "containers": [container], **spec}
+        body = {"metadata": {"name": name}, "spec": whole}
         self.api.request("POST", "/api/v1/namespaces/default/pods", body)
+
+    def add_class(self) -> None:
+        """As NVIDIA's driver brings it."""
+        chosen = f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'gpu'"
+        spec = {"selectors": [{"cel": {"expression": chosen}}]}
+        self.api.request(
+            "POST", f"{DRA}/deviceclasses", {"metadata": {"name": CLASS}, "spec": spec}
+        )
+
+    def add_slice(self, node: str, gpus: int) -> None:
+        spec = {
+            "driver": DRIVER,
+            "nodeName": node,
+            "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
+            "devices": [
+                {
+                    "name": f"gpu-{number}",
+                    "attributes": {
+                        "type": {"string": "gpu"},
+                        "uuid": {"string": f"GPU-{node}-{number}"},
+                    },
+                    "capacity": {"memory": {"value": "80Gi"}},
+                }
+                for number in range(gpus)
+            ],
+        }
+        self.api.request(
+            "POST", f"{DRA}/resourceslices", {"metadata": {"name": node}, "spec": spec}
+        )
+
+    def add_claimant(self, name: str, gpus: int) -> None:
+        """A pod with a claim of so many GPUs."""
+        asked = {"deviceClassName": CLASS, "allocationMode": "ExactCount", "count": gpus}
+        spec = {"devices": {"requests": [{"name": "gpus", "exactly": asked}]}}
+        self.api.request("POST", CLAIMS, {"metadata": {"name": name}, "spec": spec})
+        claims = [{"name": "gpus", "resourceClaimName": name}]
+        self._add(name, {"cpu": "1", "memory": "1Gi"}, resourceClaims=claims)
 
     def node_of(self, name: str) -> str:
         found = self.api.request("GET", f"/api/v1/namespaces/default/pods/{name}")
         return str(found["spec"].get("nodeName", ""))
 
     def clear(self) -> None:
-        for kind in ("/api/v1/namespaces/default/pods", "/api/v1/nodes"):
+        kinds = ("resourceslices", "deviceclasses")
+        for kind in (PODS_AT, CLAIMS, "/api/v1/nodes", *(f"{DRA}/{kind}" for kind in kinds)):
             for one in self.api.request("GET", f"{kind}?limit=500").get("items", ()):
                 name = one["metadata"]["name"]
                 if name.startswith("e2e-"):
@@ -238,6 +280,24 @@ def test_pods_land_where_the_simulation_says_and_go_on_without_the_extender(plan
         plane.add_node(name, gpus)
     with extender_of(plane) as extender, extender_of(plane) as watching:
         _land(plane, rooms, (extender, watching))
+
+
+def test_pods_with_claims_land_where_the_same_rule_puts_them(plane: Plane) -> None:
+    rooms = {f"e2e-n{n:02}": (8, 4, 2)[n % 3] for n in range(NODES // 2)}
+    plane.add_class()
+    for name, gpus in rooms.items():
+        plane.add_node(name, 0)
+        plane.add_slice(name, gpus)
+    sizes = [(1, 2, 1, 4)[n % 4] for n in range(PODS // 2)]
+    with extender_of(plane) as extender, plane.kube_scheduler(extender.port):
+        landed = []
+        for number, gpus in enumerate(sizes):
+            name = f"e2e-p{number}"
+            plane.add_claimant(name, gpus)
+            until(partial(plane.node_of, name), f"{name} is scheduled")
+            landed.append(plane.node_of(name))
+        assert landed == simulated(sizes, rooms)
+        assert f'decisions_total{{path="slices"}} {len(sizes)}.0' in extender.metrics()
 
 
 def _land(plane: Plane, rooms: Mapping[str, int], extenders: tuple[Extender, Extender]) -> None:
