@@ -9,12 +9,12 @@ wins, equal ones at random. Models of a pod are left out: a trace with several f
 said by a node selector.
 """
 
+import argparse
 import asyncio
 import http.client
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -234,10 +234,16 @@ async def measure(folder: Path, trace: str, seed: int, limits: tuple[int, int, s
 
 def main() -> None:
     """Read the arguments."""
-    folder, *rest = sys.argv[1:]
-    defaults = ("default", "42", "1000000", "0", "counts")
-    trace, seed, most, nodes, how = [*rest, *defaults[len(rest) :]]
-    asyncio.run(measure(Path(folder), trace, int(seed), (int(most), int(nodes), how)))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("trace", nargs="?", default="default")
+    parser.add_argument("seed", nargs="?", type=int, default=42)
+    parser.add_argument("pods", nargs="?", type=int, default=1_000_000, help="so many at most")
+    parser.add_argument("nodes", nargs="?", type=int, default=0, help="0: those of the trace")
+    parser.add_argument("how", nargs="?", choices=("counts", "slices", "claims"), default="counts")
+    given = parser.parse_args()
+    limits = given.pods, given.nodes, given.how
+    asyncio.run(measure(given.folder, given.trace, given.seed, limits))
 
 
 if __name__ == "__main__":
