@@ -61,7 +61,7 @@ def variables_of(pod: Any) -> dict[str, str]:
 def test_the_kustomization_names_every_component() -> None:
     text = (DEPLOY / "kustomization.yaml").read_text()
     named = set(re.findall(r"(?m)^(?:# )?  - components/(\S+)$", text))
-    assert named == set(COMPONENTS) - {"account"}  # brought by events
+    assert named == set(COMPONENTS)
 
 
 def test_every_file_of_a_component_is_used() -> None:
