@@ -67,4 +67,9 @@ SCHEDULER: Sequence[Panel] = (
         unit="short",
         queries=(_whole(f"objects{{{_OF}}}", "{{kind}}"),),
     ),
+    Panel(
+        title="Since the API server was last heard, of the replica that hears least",
+        unit="s",
+        queries=(_whole(f"watch_age_seconds{{{_OF}}}", "{{kind}}"),),
+    ),
 )

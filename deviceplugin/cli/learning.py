@@ -20,9 +20,9 @@ from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import FEW, Settings, train
 from deviceplugin.metrics.store import Access, Store
 from deviceplugin.scheduler.histories import Histories, daemons_of
+from deviceplugin.scheduler.kinds import PAGE
 from deviceplugin.scheduler.learner import read_model, write_model
 from deviceplugin.scheduler.objects import Pod
-from deviceplugin.scheduler.watch import PAGE
 
 if TYPE_CHECKING:
     from deviceplugin.kubernetes.api import Api

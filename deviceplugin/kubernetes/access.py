@@ -27,6 +27,10 @@ class ApiError(DevicePluginError):
         return self.status in (0, 409, 429) or self.status >= 500
 
 
+class TooLargeError(ApiError):
+    """The answer has more bytes than are read."""
+
+
 class Credentials(Struct, frozen=True, kw_only=True):
     """What a kubeconfig gives instead of a service account: PEM texts, empty without."""
 

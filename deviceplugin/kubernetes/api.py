@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deviceplugin.kubernetes.access import Access, ApiError
+from deviceplugin.kubernetes.access import Access, ApiError, TooLargeError
 from deviceplugin.names import one_line
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ApiError",
     "Document",
     "InCluster",
+    "TooLargeError",
     "in_cluster",
 ]
 
@@ -56,23 +57,25 @@ class Api:
         self, method: str, path: str, body: Document | None = None, kind: str = JSON
     ) -> Document:
         """The answer's document; raises ApiError."""
-        where = f"{method} https://{self._access.host}:{self._access.port}{path}"
-        try:
-            status, content = self._exchange(method, path, body, kind)
-            document = json.loads(content or b"{}")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
-        if not isinstance(document, dict):
-            raise ApiError(f"{where}: the answer is not an object")
+        where = self._where(method, path)
+        payload = None if body is None else json.dumps(body).encode()
+        status, content = self._exchange(method, path, payload, {"Content-Type": kind})
         if status >= 300:
-            text = document.get("message", "no reason given")
-            raise ApiError(one_line(f"{where}: {status}: {text}"), status)
-        return document
+            raise _refused(where, status, content)
+        return _document(where, content)
+
+    def content(self, path: str, accept: str = JSON) -> bytes:
+        """What GET answers, as it came; raises ApiError, a TooLargeError for what is too large."""
+        where = self._where("GET", path)
+        status, content = self._exchange("GET", path, None, {"Accept": accept})
+        if status >= 300:
+            raise _refused(where, status, content)
+        return content
 
     def lines(self, path: str, quiet_s: float) -> Iterator[bytes]:
         """The lines of a watch until the server ends it; raises ApiError, also after `quiet_s`
         without one."""
-        where = f"GET https://{self._access.host}:{self._access.port}{path}"
+        where = self._where("GET", path)
         try:
             connection, headers = self._connect(quiet_s)
             with contextlib.closing(connection):
@@ -94,17 +97,42 @@ class Api:
         return connection, {**bearer, "Accept": JSON}
 
     def _exchange(
-        self, method: str, path: str, body: Document | None, kind: str
+        self, method: str, path: str, payload: bytes | None, more: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        connection, headers = self._connect(TIMEOUT_S)
-        headers["Content-Type"] = kind
+        where = self._where(method, path)
         try:
-            payload = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, payload, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(MAX_ANSWER_BYTES)
-        finally:
-            connection.close()
+            connection, headers = self._connect(TIMEOUT_S)
+            with contextlib.closing(connection):
+                connection.request(method, path, payload, {**headers, **more})
+                answer = connection.getresponse()
+                content = answer.read(MAX_ANSWER_BYTES + 1)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
+        if len(content) > MAX_ANSWER_BYTES:
+            raise TooLargeError(f"{where}: the answer has more than {MAX_ANSWER_BYTES >> 20} MiB")
+        return answer.status, content
+
+    def _where(self, method: str, path: str) -> str:
+        return f"{method} https://{self._access.host}:{self._access.port}{path}"
+
+
+def _document(where: str, content: bytes) -> Document:
+    try:
+        document = json.loads(content or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ApiError(one_line(f"{where}: {error or type(error).__name__}")) from error
+    if not isinstance(document, dict):
+        raise ApiError(f"{where}: the answer is not an object")
+    return document
+
+
+def _refused(where: str, status: int, content: bytes) -> ApiError:
+    """With the API server's reason; a proxy before it gives another kind of page."""
+    try:
+        text = _document(where, content).get("message", "no reason given")
+    except ApiError:
+        text = "no reason given"
+    return ApiError(one_line(f"{where}: {status}: {text}"), status)
 
 
 class InCluster:

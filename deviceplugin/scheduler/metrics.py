@@ -1,12 +1,13 @@
 """The scheduler's metrics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from deviceplugin.metrics.registry import Counter, Family, Histogram, Registry
 from deviceplugin.scheduler.demand import WHOLE
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.state import Cluster
+from deviceplugin.scheduler.watch import Watch
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -51,12 +52,13 @@ class Metrics:
     def __init__(
         self,
         cluster: Cluster,
+        watches: Iterable[Watch],
         notes: Callable[[], Notes | None],
         learns: Learns | None = None,
         collects: Collects | None = None,
     ) -> None:
         self._cluster, self._notes, self._learns = cluster, notes, learns
-        self._collects = collects
+        self._collects, self._watches = collects, watches
         self.requests = Counter(
             "deviceplugin_scheduler_requests_total",
             "calls of kube-scheduler by verb and outcome",
@@ -104,8 +106,35 @@ class Metrics:
         )
         for asked, count in self._cluster.bound.items():
             bound.add(["yes" if asked else "no"], count)
-        found = (known, unreadable, bound, *self._packed(), *self._events())
+        found = (known, unreadable, bound, *self._packed(), *self._watched(), *self._events())
         return [*found, *self._learned(), *self._collected()]
+
+    def _watched(self) -> Iterator[Family]:
+        age = Family(
+            "deviceplugin_scheduler_watch_age_seconds",
+            "gauge",
+            "since the API server was last heard of a kind of object",
+            ["kind"],
+        )
+        failures = Family(
+            "deviceplugin_scheduler_watch_failures_total",
+            "counter",
+            "lists and watches that failed",
+            ["kind"],
+        )
+        left_out = Family(
+            "deviceplugin_scheduler_left_out",
+            "gauge",
+            "objects that could not be read, or are too large",
+            ["kind"],
+        )
+        for watch in self._watches:
+            name = watch.what.name
+            if (age_s := watch.age_s) is not None:
+                age.add([name], age_s)
+            failures.add([name], watch.failures)
+            left_out.add([name], len(watch.left_out))
+        yield from (age, failures, left_out)
 
     def _packed(self) -> Iterator[Family]:
         gpus = Family("deviceplugin_scheduler_gpus", "gauge", "GPUs of the cluster", ["kind"])

@@ -16,6 +16,7 @@ from deviceplugin.scheduler.typed import Affinity, models_of
 _ENDED = ("Succeeded", "Failed")
 # Whose resources that are no whole GPUs are parts of them.
 VENDORS = ("nvidia.com", "amd.com", "intel.com", "gpu.intel.com")
+MAX_GPUS = 4096  # of a node, with those that are offered several times
 Quantities = Mapping[str, str | int | float]
 
 
@@ -248,11 +249,14 @@ class Reading(Struct, frozen=True, kw_only=True):
         }
         whole = sum(_integer(given, name) for name in self.gpus)
         shared = max([0, *(_integer(given, n) * milli for n, milli in self.shares.items())])
+        gpus = max(whole, shared // WHOLE)
+        if not 0 <= gpus <= MAX_GPUS:
+            raise ValueError(f"not a number of GPUs: {gpus}")
         return (
             (node.metadata.labels or {}).get(self.model_label, ""),
             math.floor(given.get("cpu", 0) * 1000),
             math.floor(given.get("memory", 0) / (1 << 20)),
-            max(whole, shared // WHOLE),
+            gpus,
         )
 
 

@@ -13,6 +13,8 @@ _QUANTITY = re.compile(
 def parse_quantity(text: str | float) -> Decimal:
     """Kubernetes' quantity, such as `4`, `500m` or `16Gi`; raises ValueError."""
     if isinstance(text, int | float):
+        if text < 0:
+            raise ValueError(f"not a quantity: {text}")
         return Decimal(str(text))
     found = _QUANTITY.fullmatch(text.strip().removeprefix("+"))
     if found is None or not any(c.isdecimal() for c in found[1]):

@@ -21,13 +21,15 @@ from deviceplugin.scheduler.extender import Document, Extender
 from deviceplugin.scheduler.fairness import Fairness, FairShare
 from deviceplugin.scheduler.http import Answer, Request, Server
 from deviceplugin.scheduler.keeping import Keeping
+from deviceplugin.scheduler.kinds import Watched, dra_kinds
 from deviceplugin.scheduler.metrics import Metrics
 from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Node, Pod, Reading
 from deviceplugin.scheduler.published import DRIVERS
 from deviceplugin.scheduler.selectors import Others, not_known
 from deviceplugin.scheduler.state import Cluster
-from deviceplugin.scheduler.watch import Changed, Kind, Watch, Watched, dra_kinds
+from deviceplugin.scheduler.watch import Changed, Kind
+from deviceplugin.scheduler.watches import Watches
 
 if TYPE_CHECKING:
     from deviceplugin.learning.runs import Run
@@ -79,8 +81,9 @@ class Service:
         self._extender = Extender(self.cluster, fairness, self._decided, self._advice, keeping)
         self._missing, self._pods_listed = {"nodes", "pods"}, asyncio.Event()
         self._ending, self._listed_once = asyncio.Event(), set[str]()
+        self.watches = Watches(now)
         learns = (self._advice, self._histories)
-        self.metrics = Metrics(self.cluster, lambda: self._notes, *learns)
+        self.metrics = Metrics(self.cluster, self.watches, lambda: self._notes, *learns)
 
     async def run(self, api: Api, listening: Callable[[int], None] = lambda _: None) -> None:
         """Serve until cancelled; raises OSError if the address cannot be had."""
@@ -88,13 +91,7 @@ class Service:
         port = await server.listen(self._settings.address, self._settings.tls)
         log.info("scheduler_listening", address=self._settings.address[0], port=port)
         listening(port)
-        loop = asyncio.get_running_loop()
-        watches = [
-            Watch(api, watched, partial(_on_loop, loop, changed))
-            for watched, changed in self._watched()
-        ]
-        for watch in watches:
-            start_guarded("scheduler-watch", watch.run)
+        self.watches.start(api, self._watched())
         if self._settings.events:
             self._notes = Notes(api)
             start_guarded("scheduler-events", self._notes.run)
@@ -102,8 +99,7 @@ class Service:
             await self._until_the_end(server)
         finally:
             server.close()
-            for watch in watches:
-                watch.stop.set()
+            self.watches.stop()
             if self._notes is not None:
                 self._notes.stop()
 
@@ -244,8 +240,8 @@ class Service:
             return _text("it ends\n", "503 Service Unavailable")
         if self._missing:
             waiting = f"waiting for the list of {' and '.join(sorted(self._missing))}\n"
-            return _text(waiting, "503 Service Unavailable")
-        return _text("ok\n")
+            return _text(waiting + self.watches.told(), "503 Service Unavailable")
+        return _text("ok\n" + self.watches.told())
 
     def _verb(self, verb: str, body: bytes) -> Answer:
         started = time.perf_counter()
@@ -280,16 +276,6 @@ def _histories(cluster: Cluster, learning: Learning | None) -> "Histories | None
 
     daemons = daemons_of(learning.histories)
     return Histories(learning.histories, lambda: daemons.places(cluster.pods()))
-
-
-def _on_loop(
-    loop: asyncio.AbstractEventLoop,
-    changed: Changed,
-    kind: Kind,
-    objects: Sequence[Any],
-) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(changed, kind, objects)
 
 
 def _json(document: object) -> Answer:

@@ -25,6 +25,7 @@ class WatchStub:
         self.access = Access(host="127.0.0.1", port=0, account=ACCOUNT)
         self.objects: dict[str, dict[str, Document]] = {kind: {} for kind in KINDS}
         self.absent: frozenset[str] = frozenset()
+        self.away = False  # no question is answered but by 503
         self.events: list[tuple[int, str, str, Document]] = []  # version, kind, type, object
         self.compacted = 0  # watches from before this version are GONE
         self.ended = 0  # watches that were open when this rose are ended
@@ -96,8 +97,8 @@ def _handler(stub: WatchStub) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             query, kind = parse_qs(parts.query), parts.path.rpartition("/")[2]
             assert self.headers["Authorization"] == f"Bearer {TOKEN}"
-            if kind in stub.absent:
-                self.send_error(404)
+            if stub.away or kind in stub.absent:
+                self.send_error(503 if stub.away else 404)
                 return
             self.send_response(200)
             self.end_headers()

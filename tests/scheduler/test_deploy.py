@@ -23,7 +23,9 @@ from deviceplugin.scheduler.notes import Notes
 from deviceplugin.scheduler.objects import Pod, Reading
 from deviceplugin.scheduler.service import Service, Settings
 from deviceplugin.scheduler.state import Cluster
+from deviceplugin.scheduler.watch import Watch
 from tests.rig import run_command
+from tests.scheduler.test_watch import NODES
 
 DEPLOY = Path(__file__).parents[2] / "deploy/scheduler"
 PORT = int(ADDRESS.rpartition(":")[2])
@@ -101,7 +103,9 @@ def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
     service = Service(Settings(address=("127.0.0.1", 0), events=True, learning=learning))
     assert service._histories is not None
     service._histories.outcomes = {"given": 1}
-    service._notes = Notes(Api(Access(host="127.0.0.1", port=1)))
+    api = Api(Access(host="127.0.0.1", port=1))
+    service._notes = Notes(api)
+    service.watches._all = [Watch(api, NODES, lambda *_: None)]
     text = service.metrics.registry.text()
     there = set(re.findall(r"(?m)^# TYPE (\S+)", text))
     (group,) = load("prometheusrule.yaml")["spec"]["groups"]

@@ -5,6 +5,7 @@ import http.client
 import json
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -72,8 +73,12 @@ class Running:
 
 
 @asynccontextmanager
-async def extender(api: WatchStub, tls: ssl.SSLContext | None = None) -> AsyncIterator[Running]:
-    service = Service(Settings(address=("127.0.0.1", 0), reading=READING, tls=tls))
+async def extender(
+    api: WatchStub,
+    tls: ssl.SSLContext | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Running]:
+    service = Service(Settings(address=("127.0.0.1", 0), reading=READING, tls=tls), now)
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(service.run(Api(api.access), port.set_result))
     running = Running(service, await port)
@@ -218,6 +223,33 @@ async def test_what_happens_in_the_cluster_is_followed(api: WatchStub) -> None:
         assert (await running.filter(pod("q", gpus=1), "a"))["NodeNames"] == ["a"]
 
 
+async def test_while_the_api_server_is_away_what_is_known_decides(api: WatchStub) -> None:
+    clock = [1000.0]
+    api.put("nodes", node("a", 1))
+    async with extender(api, now=lambda: clock[0]) as running:
+        watches = {watch.what.name: watch for watch in running.service.watches}
+        await running.until(lambda: all(watch.age_s == 0 for watch in watches.values()))
+        assert await running.ask("GET", "/readyz") == (200, "ok\n")
+        api.away = True
+        api.end_watches(gone=True)
+        await running.until(lambda: all(watch.failure for watch in watches.values()))
+        api.put("pods", pod("p", gpus=1, node="a"))
+        clock[0] += 400
+        assert (await running.filter(pod("q", gpus=1), "a"))["NodeNames"] == ["a"]
+        status, text = await running.ask("GET", "/readyz")
+        assert (status, text.splitlines()[0]) == (200, "ok")
+        assert "nodes: nothing heard for 400 s: GET https://" in text
+        _, text = await running.ask("GET", "/metrics")
+        for kind in KINDS:
+            assert f'deviceplugin_scheduler_watch_age_seconds{{kind="{kind}"}} 400.0' in text
+            assert f'deviceplugin_scheduler_watch_failures_total{{kind="{kind}"}} 0.0' not in text
+        api.away = False
+        await running.until(lambda: all(watch.age_s == 0 for watch in watches.values()))
+        await running.until(lambda: running.service.cluster.size == (1, 1))
+        assert (await running.filter(pod("r", gpus=1), "a"))["NodeNames"] == []
+        assert await running.ask("GET", "/readyz") == (200, "ok\n")
+
+
 async def test_no_gpu_is_given_twice_to_a_thousand_pods(api: WatchStub) -> None:
     names = [f"n{n}" for n in range(60)]
     for name in names:
@@ -318,7 +350,7 @@ async def test_it_is_not_ready_before_it_knows_the_cluster() -> None:
     serving = asyncio.ensure_future(service.run(Api(access), port.set_result))
     with closing(Running(service, await port)) as running:
         status, text = await running.ask("GET", "/readyz")
-        assert (status, text) == (503, "waiting for the list of nodes and pods\n")
+        assert (status, text.partition("\n")[0]) == (503, "waiting for the list of nodes and pods")
         assert (await running.ask("POST", "/filter", {"Pod": pod("p")}))[0] == 503
         assert (await running.ask("GET", "/healthz"))[0] == 200
     serving.cancel()

@@ -46,10 +46,25 @@ def test_quantities_are_kubernetes_own(text: str | float, value: float) -> None:
     assert float(parse_quantity(text)) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "m", ".", "1.2.3", "4 cores", "-1", "1KiB", "٣", "9" * 99])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "m", ".", "1.2.3", "4 cores", "-1", "1KiB", "٣", "9" * 99, -1]
+)
+def test_what_is_no_quantity_is_refused(text: str | int) -> None:
     with pytest.raises(ValueError, match="not a quantity"):
         parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("resource", "most"), [("nvidia.com/gpu", 4096), ("example.com/share", 409_600)]
+)
+def test_a_node_with_more_gpus_than_there_are_has_none(resource: str, most: int) -> None:
+    document = node("a", 0)
+    for count, known in ((most, {"a"}), (most + 100, set[str]())):
+        document["status"]["allocatable"][resource] = str(count)
+        cluster = Cluster(READING, lambda: 0.0)
+        cluster.set_nodes([msgspec.convert(document, Node)])
+        assert {name for name, one in cluster.board.nodes.items() if one.free} == known
+        assert cluster.unreadable == (0 if known else 1)
 
 
 def test_a_pod_asks_for_the_sum_of_its_containers_or_for_more_in_an_init_container() -> None:
