@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -20,12 +20,10 @@ from deviceplugin.learning.runs import Run
 from deviceplugin.learning.train import FEW, Settings, train
 from deviceplugin.metrics.store import Access, Store
 from deviceplugin.scheduler.histories import Histories, daemons_of
-from deviceplugin.scheduler.kinds import PAGE
+from deviceplugin.scheduler.kinds import Watched
 from deviceplugin.scheduler.learner import read_model, write_model
+from deviceplugin.scheduler.listing import Items, Listing
 from deviceplugin.scheduler.objects import Pod
-
-if TYPE_CHECKING:
-    from deviceplugin.kubernetes.api import Api
 
 Document = dict[str, Any]
 _COLUMNS = ("namespace", "owner", "start", "seconds")
@@ -74,25 +72,15 @@ async def _of_nodes(access: Access) -> list[Run]:
     from deviceplugin.kubernetes.api import Api, in_cluster  # noqa: PLC0415  # where it is asked
 
     daemons = daemons_of(access)
-    pods = await asyncio.to_thread(_pods, Api(in_cluster()), daemons.namespace)
-    histories = Histories(access, lambda: daemons.places(pods))
+    what = Watched(path=f"/api/v1/namespaces/{daemons.namespace}/pods", kind=Pod)
+    listing = Listing(Api(in_cluster()), what, Items(what))
+    listed = await asyncio.to_thread(listing.all)
+    histories = Histories(access, lambda: daemons.places(listed.found))
     runs = merged(await histories.collect(), {}, ())
     if not runs:
         told = ", ".join(f"{count} {outcome}" for outcome, count in histories.outcomes.items())
         raise DevicePluginError(f"{access.address}: no daemon gave runs: {told}")
     return runs
-
-
-def _pods(api: "Api", namespace: str) -> list[Pod]:
-    """Raises ApiError."""
-    found, following = list[Pod](), ""
-    while True:
-        path = f"/api/v1/namespaces/{namespace}/pods?limit={PAGE}{following}"
-        page = api.request("GET", path)
-        found += msgspec.convert(page.get("items") or [], list[Pod])
-        if not (more := (page.get("metadata") or {}).get("continue")):
-            return found
-        following = f"&continue={more}"
 
 
 def shown_model(file: str) -> Document:
