@@ -274,6 +274,17 @@ def simulated(sizes: Sequence[int], rooms: Mapping[str, int]) -> list[str]:
     return found
 
 
+def landed(plane: Plane, add: Callable[[str, int], None], sizes: Sequence[int]) -> list[str]:
+    """The nodes of pods that are made one after the other."""
+    found = []
+    for number, gpus in enumerate(sizes):
+        name = f"e2e-p{number}"
+        add(name, gpus)
+        until(partial(plane.node_of, name), f"{name} is scheduled")
+        found.append(plane.node_of(name))
+    return found
+
+
 def test_pods_land_where_the_simulation_says_and_go_on_without_the_extender(plane: Plane) -> None:
     rooms = {f"e2e-n{n:02}": (8, 4, 2)[n % 3] for n in range(NODES)}
     for name, gpus in rooms.items():
@@ -290,13 +301,7 @@ def test_pods_with_claims_land_where_the_same_rule_puts_them(plane: Plane) -> No
         plane.add_slice(name, gpus)
     sizes = [(1, 2, 1, 4)[n % 4] for n in range(PODS // 2)]
     with extender_of(plane) as extender, plane.kube_scheduler(extender.port):
-        landed = []
-        for number, gpus in enumerate(sizes):
-            name = f"e2e-p{number}"
-            plane.add_claimant(name, gpus)
-            until(partial(plane.node_of, name), f"{name} is scheduled")
-            landed.append(plane.node_of(name))
-        assert landed == simulated(sizes, rooms)
+        assert landed(plane, plane.add_claimant, sizes) == simulated(sizes, rooms)
         assert f'decisions_total{{path="slices"}} {len(sizes)}.0' in extender.metrics()
 
 
@@ -304,13 +309,7 @@ def _land(plane: Plane, rooms: Mapping[str, int], extenders: tuple[Extender, Ext
     extender, watching = extenders
     sizes = [(1, 2, 1, 4)[n % 4] for n in range(PODS)]
     with plane.kube_scheduler(extender.port):
-        landed = []
-        for number, gpus in enumerate(sizes):
-            name = f"e2e-p{number}"
-            plane.add_pod(name, gpus)
-            until(partial(plane.node_of, name), f"{name} is scheduled")
-            landed.append(plane.node_of(name))
-        assert landed == simulated(sizes, rooms)
+        assert landed(plane, plane.add_pod, sizes) == simulated(sizes, rooms)
         text = extender.metrics()
         assert 'decisions_total{path="counts"}' in text
         until(lambda: _events(plane, "e2e-p0"), "the Event that says why this node")
