@@ -4,7 +4,6 @@ SQLite's journal makes each write whole or nothing, whenever the process is kill
 on a thread of its own.
 """
 
-import contextlib
 import json
 import sqlite3
 import threading
@@ -15,6 +14,7 @@ from typing import TypeVar
 import structlog
 from msgspec.structs import astuple
 
+from deviceplugin.files.database import Form, opened, set_aside
 from deviceplugin.learning.nodes import MAX_RUNS, Measured
 from deviceplugin.learning.runs import Run
 from deviceplugin.runs.book import Hold
@@ -28,8 +28,6 @@ Row = tuple[object, ...]
 FILE = "runs.db"
 KEPT_S = 30 * 86_400.0
 MAX_BYTES = 16 << 20
-_PAGE_BYTES = 4096
-_VERSION = 1
 _SCHEMA = """
 CREATE TABLE runs (namespace TEXT NOT NULL, owner TEXT NOT NULL, container TEXT NOT NULL,
   start REAL NOT NULL, seconds REAL NOT NULL, peak_mib REAL, mean_ratio REAL, busy_ratio REAL,
@@ -38,6 +36,7 @@ CREATE INDEX runs_ended ON runs (ended);
 CREATE TABLE holds (namespace TEXT NOT NULL, pod TEXT NOT NULL, container TEXT NOT NULL,
   start REAL, seen REAL NOT NULL, peak_mib REAL, total REAL NOT NULL, steps TEXT NOT NULL);
 """
+_FORM = Form(schema=_SCHEMA, version=1, max_bytes=MAX_BYTES, cache_kib=256)
 
 
 _FORGET = """
@@ -77,7 +76,7 @@ class RunStore:
         with self._one:
             try:
                 if self._database is None:
-                    self._database = _opened(self._path)
+                    self._database = opened(self._path, _FORM)
                 return ask(self._database)
             except (sqlite3.OperationalError, OSError) as error:
                 raise OSError(f"{self._path}: {error}") from error
@@ -88,26 +87,8 @@ class RunStore:
     def _set_aside(self, error: Exception) -> None:
         """No database, or a damaged one: it begins anew, the file stays for who wants it."""
         self.close()
-        aside = self._path.with_suffix(".damaged")
-        with contextlib.suppress(OSError):
-            self._path.replace(aside)
+        aside = set_aside(self._path)
         log.error("runs_damaged", file=str(self._path), kept_as=str(aside), error=str(error))
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
-    path.chmod(0o600)  # it names pods
-    database.execute("PRAGMA journal_mode = TRUNCATE")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.execute("PRAGMA cache_size = -256")  # KiB
-    database.execute(f"PRAGMA max_page_count = {MAX_BYTES // _PAGE_BYTES}")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
-    elif version != _VERSION:
-        raise sqlite3.DatabaseError(f"version {version}, which this program does not know")
-    return database
 
 
 def _row(one: Measured) -> Row:

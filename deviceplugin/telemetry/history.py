@@ -5,7 +5,6 @@ SQLite's own journal makes each write whole or nothing, whenever the process is 
 at most MAX_BYTES: when it is full the oldest goes. Blocking; called on a thread of its own.
 """
 
-import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
@@ -15,18 +14,18 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
+from deviceplugin.files.database import Form, opened, set_aside
+
 log = structlog.get_logger()
 
 FILE = "history.db"
 MAX_BYTES = 32 << 20
-_PAGE_BYTES = 4096
 _JOURNAL_BYTES = 4 << 20  # kept free for the journal of one write
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400  # days of UTC
 KEPT_S = {MINUTE_S: DAY_S, HOUR_S: 30 * DAY_S, DAY_S: 400 * DAY_S}
 MAX_SERIES = 2000
 MAX_EVENTS = 50_000
 FAULT = "fault"  # these events are kept as long as days, others as long as hours
-_VERSION = 1
 _SCHEMA = """
 CREATE TABLE series (id INTEGER PRIMARY KEY, metric TEXT NOT NULL, subject TEXT NOT NULL,
   UNIQUE (metric, subject));
@@ -181,7 +180,7 @@ class History:
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
             limit = self._max_bytes - _JOURNAL_BYTES
-            self._database = _opened(self._path, limit) if self._writes else _read(self._path)
+            self._database = opened(self._path, _form(limit)) if self._writes else _read(self._path)
         return self._database
 
     def _write(self, points: Mapping[Series, Point], events: tuple[Event, ...], now: float) -> None:
@@ -233,34 +232,12 @@ class History:
         """No database, or a damaged one: history begins anew, the file stays for who wants it."""
         self.close()
         self._ids.clear()
-        aside = self._path.with_suffix(".damaged")
-        with contextlib.suppress(OSError):
-            self._path.replace(aside)
+        aside = set_aside(self._path)
         log.error("history_damaged", file=str(self._path), kept_as=str(aside), error=str(error))
 
 
-def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
-    try:
-        path.chmod(0o600)  # it names pods' resources
-        _prepare(database, max_bytes)
-    except BaseException:
-        database.close()  # a damaged file, which is set aside
-        raise
-    return database
-
-
-def _prepare(database: sqlite3.Connection, max_bytes: int) -> None:
-    database.execute("PRAGMA journal_mode = TRUNCATE")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.execute("PRAGMA cache_size = -512")  # KiB
-    database.execute(f"PRAGMA max_page_count = {max(max_bytes // _PAGE_BYTES, 16)}")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
-    elif version != _VERSION:
-        raise sqlite3.DatabaseError(f"version {version}, which this program does not know")
+def _form(max_bytes: int) -> Form:
+    return Form(schema=_SCHEMA, version=1, max_bytes=max_bytes, cache_kib=512)
 
 
 def _read(path: Path) -> sqlite3.Connection:

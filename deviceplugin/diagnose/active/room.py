@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from deviceplugin.errors import VendorError
 from deviceplugin.host import Host
+from deviceplugin.host.optional import optional_text
 
 NEEDED = 128 << 20  # with the driver of CUDA; 99 MiB were charged for all of it with an H200
 _MIB = 1 << 20
@@ -50,7 +50,7 @@ def lacking_room(own: Host) -> str:
 def _left(own: Host) -> Iterator[int]:
     """Of each cgroup from our own to the root that has a limit. In a container its own one is the
     root, whatever the kernel calls it on the host."""
-    for line in (_read(own, _OWN) or "").splitlines():
+    for line in (optional_text(own, _OWN) or "").splitlines():
         number, controllers, path = (*line.split(":", 2), "", "")[:3]
         if not (version := _version_of(number, controllers)):
             continue
@@ -74,7 +74,7 @@ def _upwards(tree: str, path: str) -> Iterator[str]:
 
 def _cached(own: Host, path: str, key: str) -> int:
     """What the kernel takes back before it ends anything: pages of files."""
-    for line in (_read(own, path) or "").splitlines():
+    for line in (optional_text(own, path) or "").splitlines():
         name, _, value = line.partition(" ")
         if name == key and value.isdecimal():
             return int(value)
@@ -82,12 +82,5 @@ def _cached(own: Host, path: str, key: str) -> int:
 
 
 def _number(own: Host, path: str) -> int | None:
-    text = (_read(own, path) or "").strip()
+    text = optional_text(own, path) or ""
     return int(text) if text.isdecimal() else None  # `max` is no limit
-
-
-def _read(own: Host, path: str) -> str | None:
-    try:
-        return own.read_text(path)
-    except VendorError:
-        return None
