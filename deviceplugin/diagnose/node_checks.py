@@ -56,8 +56,13 @@ def _count(snapshot: Snapshot) -> Answers:
     if not snapshot.node.bus:
         yield NODE, skipped("no GPU is on the bus, or the bus cannot be read")
     known = {address for gpu in snapshot.gpus for address in _served(gpu)}
+    asked = {vendor.name for vendor in snapshot.node.vendors}
     for vendor in sorted({gpu.vendor for gpu in snapshot.node.bus}):
-        yield vendor, _counted([g for g in snapshot.node.bus if g.vendor == vendor], known)
+        gpus = [gpu for gpu in snapshot.node.bus if gpu.vendor == vendor]
+        if vendor in asked:
+            yield vendor, _counted(gpus, known)
+        else:
+            yield vendor, skipped(f"{len(gpus)} on the bus; --vendors leaves them out")
 
 
 def _served(gpu: GpuFacts) -> Iterator[str | None]:

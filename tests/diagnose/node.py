@@ -107,6 +107,7 @@ class Node:
         self._fill()
         self.changes: dict[str, Any] = {}
         self.sections: dict[str, Any] = {}
+        self.vendors: tuple[str, ...] | None = None
         self.rises: Callable[[], None] = self._energy
 
     @property
@@ -164,7 +165,7 @@ class Node:
         """One look at it."""
         store = InventoryStore(lambda: 1000.0)
         host = Host(self.root)
-        modules = load_vendors(None)
+        modules = load_vendors(self.vendors)
         schemas = {name: one for module in modules for name, one in module.SECTIONS.items()}
         sections = {n: msgspec.convert(one, schemas[n]) for n, one in self.sections.items()}
         vendors = await create_vendors(modules, host, sections, store.set_status)

@@ -381,3 +381,11 @@ async def test_persistence_mode_that_is_on_needs_no_daemon(node: Node) -> None:
     remove(node.root, "/run/nvidia-persistenced/socket")
     found = of(diagnose(await node.snapshot()), "persistence", "node")
     assert (found.verdict, found.value) == ("pass", "it is on")
+
+
+async def test_gpus_of_a_vendor_that_is_left_out_are_not_called_lost(node: Node) -> None:
+    node.vendors = ("amd",)
+    results = diagnose(await node.snapshot())
+    found = of(results, "gpu_count", "nvidia")
+    assert (found.verdict, found.value) == ("skipped", "2 on the bus; --vendors leaves them out")
+    assert of(results, "gpu_count", "amd").verdict == "pass"
